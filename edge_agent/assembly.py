@@ -1,0 +1,128 @@
+"""The composition root: settings in, a wired agent out. The only place where all the parts meet."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Sequence
+
+from edge_agent import __version__, topics
+from edge_agent.agent import Agent, Connection, now, will
+from edge_agent.broker import Address, Link, TlsFiles
+from edge_agent.health import Tally
+from edge_agent.messages import Info
+from edge_agent.pipeline import Pipeline, Route
+from edge_agent.predictor import Predictor, locate, runtime_version
+from edge_agent.settings import Settings
+from edge_agent.systemd import Notifier
+
+_log = logging.getLogger(__name__)
+
+
+def make_agent(settings: Settings) -> Agent:
+    """Load the models and put the agent together. Raises `ModelError` or `SettingsError`; opens no connection."""
+    routes = settings.routes()
+    models = load_models(routes, settings)
+    tally = Tally()
+    pipeline = Pipeline(
+        routes, models, tally=tally, max_bytes=settings.limits.payload_bytes, max_rows=settings.limits.batch_rows
+    )
+    node = settings.node.id
+    return Agent(
+        node,
+        pipeline,
+        dialler(settings, [topics.request(node).filter, *_filters(routes)], tally),
+        describer(node, routes, models),
+        protocols=protocols(settings),
+        notifier=Notifier(),
+        health_interval=settings.health.interval,
+        max_backoff=settings.mqtt.max_backoff,
+    )
+
+
+def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predictor]:
+    """Load every model that a route names, by the name that the route uses."""
+    models: dict[str, Predictor] = {}
+    for name in dict.fromkeys(route.model for route in routes):
+        model = models[name] = Predictor.load(locate(name, settings.models.directory))
+        _log.info(
+            "model %s %s from %s: self-test passed on %d rows",
+            model.card.name,
+            model.card.version,
+            model.where,
+            len(model.card.self_test.rows),
+        )
+    return models
+
+
+def address(settings: Settings, client_id: str | None = None) -> Address:
+    """Return where the broker is and how to log in; raises `SettingsError` when the password can't be read."""
+    mqtt = settings.mqtt
+    tls = TlsFiles(ca=mqtt.tls.ca, certificate=mqtt.tls.certificate, key=mqtt.tls.key) if mqtt.tls else None
+    return Address(
+        host=mqtt.host,
+        port=mqtt.actual_port,
+        client_id=client_id or mqtt.client_id or f"edge-agent-{settings.node.id}",
+        username=mqtt.username,
+        password=mqtt.password(),
+        tls=tls if mqtt.uses_tls else None,
+        keepalive=mqtt.keepalive,
+        session_expiry=mqtt.session_expiry,
+        receive_maximum=mqtt.receive_maximum,
+        connect_timeout=mqtt.connect_timeout,
+    )
+
+
+def protocols(settings: Settings) -> list[str]:
+    """Return the protocol versions to try, best first."""
+    return ["5", "3.1.1"] if settings.mqtt.protocol == "auto" else [settings.mqtt.protocol]
+
+
+def dialler(settings: Settings, subscriptions: Sequence[str], tally: Tally) -> Callable[[str], Connection]:
+    """Return what begins a connection of the protocol version it is given."""
+    where, last_word = address(settings), will(settings.node.id)
+
+    def dial(protocol: str) -> Connection:
+        return Link(where, protocol=protocol, will=last_word, subscriptions=subscriptions, tally=tally)
+
+    return dial
+
+
+def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) -> Callable[[str], Info]:
+    """Return what describes the node."""
+    started = now()
+
+    def describe(protocol: str) -> Info:
+        return {
+            "node": node,
+            "agent": __version__,
+            "python": platform.python_version(),
+            "onnxruntime": runtime_version(),
+            "mqtt": protocol,
+            "started": started,
+            "models": [
+                {
+                    "name": model.card.name,
+                    "version": model.card.version,
+                    "sha256": model.sha256,
+                    "features": list(model.card.feature_names),
+                    "labels": list(model.card.labels),
+                }
+                for model in models.values()
+            ],
+            "routes": [
+                {
+                    "model": models[route.model].card.name,
+                    "subscribe": route.subscribe.text,
+                    "publish": route.publish.text,
+                    "errors": route.errors.text,
+                }
+                for route in routes
+            ],
+        }
+
+    return describe
+
+
+def _filters(routes: Sequence[Route]) -> list[str]:
+    return list(dict.fromkeys(route.subscribe.filter for route in routes))

@@ -1,0 +1,53 @@
+"""`edge-agent`: one file a command, imported only when it is called, so that `--help` and `try` start fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final
+
+import click
+
+from edge_agent import __version__
+from edge_agent.errors import EdgeAgentError
+
+#: Command -> (module, first line of help). The help stands here so that listing the commands imports none of them.
+_COMMANDS: Final = {
+    "run": ("edge_agent.cli.run", "Serve: answer messages from the broker until told to stop."),
+    "try": ("edge_agent.cli.try_", "Ask a model on the spot, without a broker."),
+    "check": ("edge_agent.cli.check", "Check configuration, models, broker and permissions, one line each."),
+    "demo": ("edge_agent.cli.demo", "Show it all: a broker, the agent and sensors, for fifteen seconds."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-agent")
+def cli() -> None:
+    """Run a trained tree at the edge: features in over MQTT, labels out.
+
+    Exit status: 0 well, 1 something was rejected or failed, 2 usage or configuration, 3 model unusable.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; an error a user can meet becomes one line on stderr."""
+    try:
+        return cli.main(args=arguments, prog_name="edge-agent")
+    except EdgeAgentError as error:
+        click.echo(f"edge-agent: {error}", err=True)
+        sys.exit(error.exit_status)

@@ -1,0 +1,29 @@
+"""`edge-agent run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge_agent import logs, settings
+from edge_agent.assembly import make_agent
+from edge_agent.process import StopSignals
+
+
+@click.command(name="run")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Configuration file.  [default: {settings.DEFAULT_FILE}, when it is there]",
+)
+def command(config: Path | None) -> None:
+    """Serve: answer messages from the broker until told to stop.
+
+    With no configuration at all: the bundled model `genre`, the broker on localhost:1883, features on
+    music/{sensor}/features. SIGTERM or Ctrl-C finishes what is in flight, says `offline`, and ends with 0.
+    """
+    with StopSignals() as signals:
+        loaded = settings.load(config)
+        logs.set_up(loaded.log.level)
+        make_agent(loaded).run(signals)

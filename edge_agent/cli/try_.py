@@ -1,0 +1,115 @@
+"""`edge-agent try`: the smoke test. No broker, but the very code that answers on one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from edge_agent.errors import InputError
+from edge_agent.messages import Answer, Message, to_json
+from edge_agent.pipeline import Pipeline, Route
+from edge_agent.predictor import Predictor, locate
+from edge_agent.settings import Models
+from edge_agent.topics import Template
+
+_ROUTE = Route("model", Template("try"), Template("prediction"), Template("rejection"))
+
+
+@click.command(name="try")
+@click.argument("source", metavar="[INPUT]", required=False)
+@click.option(
+    "--model", default="genre", show_default=True, help="Model file (*.onnx), or the name of an installed one."
+)
+@click.pass_context
+def command(ctx: click.Context, source: str | None, model: str) -> None:
+    """Ask a model on the spot, without a broker.
+
+    INPUT is a JSON object or array, a .json, .ndjson or .csv file, or - for NDJSON on standard input. Every message
+    (an object, an array, a line, a row of a table) gives one line on standard output: a prediction or a rejection,
+    exactly as on the wire. Without INPUT the model's own examples are run and shown as a table.
+
+    Exit status: 0 all predicted, 1 something was rejected, 2 usage, 3 model unusable.
+    """
+    predictor = Predictor.load(locate(model, Models().directory))
+    pipeline = Pipeline([_ROUTE], {_ROUTE.model: predictor})
+    if source is None:
+        _show_examples(pipeline, predictor)
+    else:
+        for payload in _payloads(source):
+            click.echo(_ask(pipeline, payload).payload)
+    ctx.exit(1 if pipeline.tally.rejections else 0)
+
+
+def _ask(pipeline: Pipeline, payload: bytes) -> Answer:
+    ((answer,),) = pipeline.process([Message(_ROUTE.subscribe.text, payload)])
+    return answer
+
+
+def _payloads(source: str) -> Iterator[bytes]:
+    """Yield the messages in `source`, each as it would come from the broker."""
+    if source == "-":
+        yield from _lines(sys.stdin.buffer.read().splitlines())
+    elif source.lstrip()[:1] in ("{", "["):
+        yield source.encode()
+    else:
+        yield from _from_file(Path(source))
+
+
+def _from_file(path: Path) -> Iterator[bytes]:
+    try:
+        match path.suffix.lower():
+            case ".json":
+                yield path.read_bytes()
+            case ".ndjson" | ".jsonl":
+                yield from _lines(path.read_bytes().splitlines())
+            case ".csv":
+                yield from _rows(path)
+            case _:
+                raise InputError(
+                    f"{path}: INPUT has to be a JSON object or array, a .json, .ndjson or .csv file, or - for standard input"
+                )
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def _lines(lines: list[bytes]) -> Iterator[bytes]:
+    """Yield the lines that hold something, so that a last empty one is no message."""
+    yield from (line for line in lines if line.strip())
+
+
+def _rows(path: Path) -> Iterator[bytes]:
+    """Yield each row of a table as an object; an empty cell is a missing value."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            for row in csv.DictReader(file):
+                yield to_json({name: cell for name, cell in row.items() if name is not None and cell not in ("", None)})
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not a CSV table: {error}") from None
+
+
+def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:
+    card = predictor.card
+    click.echo(f"{card.name} {card.version}: {card.description or card.task}")
+    click.echo(f"self-test passed on {len(card.self_test.rows)} rows; {predictor.where}\n")
+    examples = [(example.name, example.features) for example in card.examples] or [
+        ("typical", tuple(feature.example for feature in card.features))
+    ]
+    table = [["feature", *(name for name, _ in examples), "unit"]]
+    for position, feature in enumerate(card.features):
+        table.append([feature.name, *(f"{values[position]:g}" for _, values in examples), feature.unit])
+    rows = [_ask(pipeline, to_json(dict(zip(card.feature_names, values, strict=True)))) for _, values in examples]
+    answers = [json.loads(answer.payload) for answer in rows]
+    table.append(["label", *(answer.get("label", answer.get("error")) for answer in answers), ""])
+    table.append(
+        ["confidence", *(f"{answer['confidence']:.3f}" if "label" in answer else "" for answer in answers), ""]
+    )
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    for number, row in enumerate(table):
+        if number in (1, len(table) - 2):
+            click.echo("  ".join("-" * width for width in widths))
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

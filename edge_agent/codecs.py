@@ -1,0 +1,164 @@
+"""Bytes to checked features.
+
+Two validators are made from a model's card. The strict one takes numbers only and does the whole work, parsing
+included, in pydantic's compiled core: nearly every message ends there. What it refuses goes through the lenient one,
+which takes numbers in strings (sensors send them) and gives each reason in the words of the wire contract. Both refuse
+booleans, NaN, infinities, missing values and values out of bounds, so the model never sees one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Annotated, Any, Final, NamedTuple, NotRequired
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError, from_json
+from typing_extensions import TypedDict
+
+from edge_agent.card import FLOAT32_MAX, Feature
+from edge_agent.messages import JSON_TYPE, Detail, ErrorCode, cut_details
+
+#: Keys of a message that are handed back with its answer.
+ECHOED: Final = ("id", "time")
+
+MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
+MAX_BATCH_ROWS: Final = 10_000
+
+
+class Features(NamedTuple):
+    """One checked row: values in the order of the card, and what has to be echoed."""
+
+    values: tuple[float, ...]
+    echo: dict[str, Any]
+
+
+class Unusable(NamedTuple):
+    """Why a row, or a whole payload, can't become features."""
+
+    code: ErrorCode
+    detail: list[Detail]
+    echo: dict[str, Any]
+
+
+class Batch(NamedTuple):
+    """The rows of an array, in order; an unusable one says so in place."""
+
+    rows: list[Features | Unusable]
+
+
+class FeatureCodec:
+    """Decodes the payloads meant for one model. Knows nothing but the features of its card."""
+
+    def __init__(
+        self, features: Sequence[Feature], *, max_bytes: int = MAX_PAYLOAD_BYTES, max_rows: int = MAX_BATCH_ROWS
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._max_rows = max_rows
+        self._values = _picker([feature.name for feature in features])
+        strict = _row_type(features, strict=True)
+        self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
+        self._strict_rows: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[strict])  # type: ignore[valid-type]
+        self._lenient_row: TypeAdapter[dict[str, Any]] = TypeAdapter(_row_type(features, strict=False))
+
+    def decode(self, payload: bytes, content_type: str | None = None) -> Features | Unusable | Batch:
+        """Return the features of an object, the rows of an array, or why it is neither. Never raises."""
+        if len(payload) > self._max_bytes:
+            return _refuse(
+                ErrorCode.PAYLOAD_TOO_LARGE,
+                f"The payload has {len(payload)} bytes; at most {self._max_bytes} are taken",
+            )
+        if content_type is not None and content_type.partition(";")[0].strip().lower() != JSON_TYPE:
+            return _refuse(
+                ErrorCode.UNSUPPORTED_CONTENT_TYPE, f"The content type has to be {JSON_TYPE}", shown=content_type
+            )
+        try:
+            if payload.lstrip()[:1] == b"[":
+                # One more parse when it fails; a batch that is too long is found below, before its rows are looked at.
+                rows = self._strict_rows.validate_json(payload)
+                if len(rows) <= self._max_rows:
+                    return Batch([self._features(row) for row in rows])
+            else:
+                return self._features(self._strict_row.validate_json(payload))
+        except ValidationError:
+            pass  # the lenient way finds out why
+        return self._decode_leniently(payload)
+
+    def check(self, row: object) -> Features | Unusable:
+        """Check one row that is already parsed, leniently."""
+        try:
+            return self._features(self._lenient_row.validate_python(row))
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False)
+            detail: list[Detail] = [
+                {"type": one["type"], "loc": list(one["loc"]), "msg": one["msg"], "input": one["input"]}
+                for one in found
+            ]
+            return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), _echo(row))
+
+    def _decode_leniently(self, payload: bytes) -> Features | Unusable | Batch:
+        try:
+            content = from_json(payload)
+        except ValueError as error:
+            return _refuse(
+                ErrorCode.MALFORMED_PAYLOAD,
+                f"Invalid JSON: {error}",
+                kind="json_invalid",
+                shown=payload[:1024].decode(errors="replace"),
+            )
+        if isinstance(content, dict):
+            return self.check(content)
+        if not isinstance(content, list):
+            return _refuse(
+                ErrorCode.MALFORMED_PAYLOAD, "The payload has to be a JSON object, or an array of them", shown=content
+            )
+        if len(content) > self._max_rows:
+            return _refuse(
+                ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are taken"
+            )
+        return Batch([self.check(row) for row in content])
+
+    def _features(self, row: dict[str, Any]) -> Features:
+        return Features(self._values(row), _echo(row))
+
+
+def _echo(row: object) -> dict[str, Any]:
+    if isinstance(row, dict):
+        return {key: row[key] for key in ECHOED if key in row}
+    return {}
+
+
+def _refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:
+    return Unusable(code, cut_details([{"type": kind or code.value, "loc": [], "msg": message, "input": shown}]), {})
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, float]], tuple[float, ...]]:
+    """Return what takes the values of `names` out of a row, as a tuple (itemgetter of one name gives no tuple)."""
+    if len(names) == 1:
+        (only,) = names
+        return lambda row: (row[only],)
+    return itemgetter(*names)
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    return value
+
+
+def _row_type(features: Sequence[Feature], *, strict: bool) -> Any:
+    """Return the typed dictionary of one row. Values beyond float32, which the model computes in, are out of bounds."""
+    fields: dict[str, Any] = dict.fromkeys(ECHOED, NotRequired[Any])
+    for feature in features:
+        bounds = Field(
+            strict=strict,
+            allow_inf_nan=False,
+            ge=-FLOAT32_MAX if feature.minimum is None else feature.minimum,
+            le=FLOAT32_MAX if feature.maximum is None else feature.maximum,
+        )
+        fields[feature.name] = (
+            Annotated[float, bounds] if strict else Annotated[float, BeforeValidator(_no_boolean), bounds]
+        )
+    row = TypedDict("row", fields)  # type: ignore[misc]
+    row.__pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[attr-defined]
+    return row

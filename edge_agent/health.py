@@ -1,0 +1,58 @@
+"""Counting: what came in, what went out, and why not. Pure; the agent publishes it and logs it in summaries."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import Final
+
+#: Latencies kept for the percentiles of one interval; more messages than this are sampled by dropping the oldest.
+_SAMPLES: Final = 4096
+#: Distinct reasons kept for one summary; their text comes partly from outside, so their number has to be bounded.
+_REASONS: Final = 20
+
+
+class Tally:
+    """Totals since the start, and what happened since the last summary."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.predictions = 0
+        self.rejections: Counter[str] = Counter()
+        self.answered = 0
+        self.refused = 0
+        self.acknowledged = 0
+        self.connections = 0
+        self._latencies: deque[float] = deque(maxlen=_SAMPLES)
+        self._reasons: Counter[str] = Counter()
+        self._other_reasons = 0
+
+    def rejected(self, code: str, reason: str) -> None:
+        """Count a row or payload that got none. `reason` is short: a feature and what is wrong with it."""
+        self.rejections[code] += 1
+        if reason in self._reasons or len(self._reasons) < _REASONS:
+            self._reasons[reason] += 1
+        else:
+            self._other_reasons += 1
+
+    def took(self, seconds: float, messages: int) -> None:
+        """Note that a batch of `messages` took `seconds` from the socket to its answers."""
+        self._latencies.extend([seconds] * min(messages, _SAMPLES))
+
+    def take_latency(self) -> tuple[float, float] | None:
+        """Return p50 and p99 in seconds since the last call, or None when there was no message."""
+        if not self._latencies:
+            return None
+        ordered = sorted(self._latencies)
+        self._latencies.clear()
+        return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+
+    def take_reasons(self) -> str | None:
+        """Return the rejections since the last call in one line, most frequent first, or None."""
+        if not self._reasons:
+            return None
+        parts = [f"{count} x {reason}" for reason, count in self._reasons.most_common(5)]
+        rest = self._reasons.total() + self._other_reasons - sum(n for _, n in self._reasons.most_common(5))
+        total = self._reasons.total() + self._other_reasons
+        self._reasons.clear()
+        self._other_reasons = 0
+        return f"{total} rejected: {', '.join(parts)}" + (f", {rest} x other reasons" if rest else "")

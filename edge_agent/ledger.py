@@ -1,0 +1,63 @@
+"""Who is still owed an answer: the bookkeeping behind "acknowledged only after the answer is".
+
+One ledger belongs to one connection and ends with it: the broker sends what was not acknowledged again on the next one.
+
+Rules:
+
+* an input is acknowledged once every one of its answers has been confirmed by the broker, never before;
+* inputs are acknowledged in the order of receipt (MQTT 5, 4.6), so one that waits holds back those behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Debt:
+    """One input that has to be acknowledged: the packet id it came with, and the answers not yet confirmed."""
+
+    __slots__ = ("packet_id", "unconfirmed")
+
+    def __init__(self, packet_id: int) -> None:
+        self.packet_id = packet_id
+        #: None until it is known how many answers there are.
+        self.unconfirmed: int | None = None
+
+
+class Ledger:
+    """The debts of one connection, oldest first."""
+
+    def __init__(self) -> None:
+        self._debts: deque[Debt] = deque()
+
+    def __len__(self) -> int:
+        return len(self._debts)
+
+    @property
+    def unanswered(self) -> int:
+        """How many inputs have no answer on its way yet."""
+        return sum(debt.unconfirmed is None for debt in self._debts)
+
+    def receive(self, packet_id: int) -> Debt:
+        """Note an input, in the order of receipt."""
+        debt = Debt(packet_id)
+        self._debts.append(debt)
+        return debt
+
+    def answer(self, debt: Debt, answers: int) -> list[int]:
+        """Note that `answers` are on their way for an input; return the packet ids to acknowledge now."""
+        debt.unconfirmed = answers
+        return self._settled()
+
+    def confirm(self, debt: Debt) -> list[int]:
+        """Note that the broker has one of the answers; return the packet ids to acknowledge now."""
+        if not debt.unconfirmed:
+            raise ValueError(f"packet {debt.packet_id} has no answer on its way")
+        debt.unconfirmed -= 1
+        return self._settled()
+
+    def _settled(self) -> list[int]:
+        packet_ids = []
+        while self._debts and self._debts[0].unconfirmed == 0:
+            packet_ids.append(self._debts.popleft().packet_id)
+        return packet_ids

@@ -1,0 +1,38 @@
+"""Logging: one line an event, to stderr, with the levels that journald understands when it is listening."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+#: sd-daemon(3): the kernel's levels.
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+class _OneLine(logging.Formatter):
+    """Everything in one line: what comes from outside must not be able to write lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\r", "\\r").replace("\n", "\\n")
+
+
+class _Journal(_OneLine):
+    """`<3>message`: journald takes the level from the prefix and adds the time itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{_PRIORITIES.get(record.levelno, 6)}>{super().format(record)}"
+
+
+def set_up(level: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Send what `edge_agent` logs at `level` or above to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    if "JOURNAL_STREAM" in environment:
+        handler.setFormatter(_Journal("%(message)s"))
+    else:
+        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S"))
+    logger = logging.getLogger("edge_agent")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(level.upper())

@@ -1,0 +1,194 @@
+"""The wire contract: every message that goes out, in one file, and the envelope of those that come in.
+
+The payloads are typed dictionaries: they cost nothing on the way of a message, and `validator` makes from them what
+the tests hold everything against that leaves the agent.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final, Literal, NamedTuple, NotRequired, TypeAlias
+
+import pydantic_core
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic, which brings it along, asks for this one before Python 3.12
+
+JSON_TYPE: Final = "application/json"
+
+#: Longest input, as JSON, that a rejection shows whole.
+MAX_SHOWN: Final = 120
+#: Most reasons that one rejection gives.
+MAX_DETAILS: Final = 32
+
+
+class ErrorCode(StrEnum):
+    """Why there is no label."""
+
+    INVALID_FEATURES = "invalid_features"
+    MALFORMED_PAYLOAD = "malformed_payload"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNSUPPORTED_CONTENT_TYPE = "unsupported_content_type"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    INFERENCE_FAILED = "inference_failed"
+
+
+class Detail(TypedDict):
+    """One reason, in the shape that pydantic and FastAPI made familiar."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: Any
+
+
+class Prediction(TypedDict):
+    """A label. `confidence` is the probability of the label; `probabilities` sums to 1."""
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    model: str
+    version: str
+    id: NotRequired[Any]
+    time: NotRequired[Any]
+
+
+class Rejection(TypedDict):
+    """Why there is no label. `topic` is where the message came from, None without a broker."""
+
+    error: ErrorCode
+    detail: list[Detail]
+    topic: str | None
+    model: str
+    version: str | None
+    id: NotRequired[Any]
+    time: NotRequired[Any]
+
+
+class ServedModel(TypedDict):
+    """A model that this node serves."""
+
+    name: str
+    version: str
+    sha256: str
+    features: list[str]
+    labels: list[str]
+
+
+class RouteInfo(TypedDict):
+    """Where a model's features come from and its answers go to."""
+
+    model: str
+    subscribe: str
+    publish: str
+    errors: str
+
+
+class Info(TypedDict):
+    """What a node runs; retained, published on every connection."""
+
+    node: str
+    agent: str
+    python: str
+    onnxruntime: str
+    mqtt: str
+    started: str
+    models: list[ServedModel]
+    routes: list[RouteInfo]
+
+
+class Health(TypedDict):
+    """How a node does: totals since it started, and rates over the last `interval` seconds.
+
+    `latency_ms` runs from a message read off the socket to its answer handed to the connection.
+    """
+
+    time: str
+    uptime: float
+    interval: float
+    received: int
+    predictions: int
+    rejections: dict[str, int]
+    answered: int
+    refused: int
+    acknowledged: int
+    in_flight: int
+    connections: int
+    messages_per_second: float
+    predictions_per_second: float
+    latency_ms: dict[Literal["p50", "p99"], float] | None
+    rss_bytes: int
+
+
+class Pong(TypedDict):
+    """The answer to the request `ping`."""
+
+    pong: Any
+    node: str
+    time: str
+
+
+class UnknownVerb(TypedDict):
+    """The answer to a request that this agent does not know."""
+
+    error: Literal["unknown_verb"]
+    verb: str
+    known: list[str]
+
+
+Row: TypeAlias = Prediction | Rejection
+
+
+class Message(NamedTuple):
+    """A message from the broker. `token` is the connection's own handle for acknowledging it."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    content_type: str | None = None
+    token: Any = None
+
+
+class Answer(NamedTuple):
+    """A message to the broker."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    content_type: str | None = JSON_TYPE
+
+
+class Refused(NamedTuple):
+    """Something the broker did not allow: a subscription, or an answer."""
+
+    topic: str
+    reason: str
+
+
+@cache
+def validator(kind: Any) -> TypeAdapter[Any]:
+    """Return what validates a payload of `kind`, one of the dictionaries above."""
+    return TypeAdapter(kind)
+
+
+def to_json(value: Any) -> bytes:
+    """Encode any value that came in or goes out. NaN and infinities, which JSON has not, become strings."""
+    return pydantic_core.to_json(value, inf_nan_mode="strings")
+
+
+def shown(value: Any) -> Any:
+    """Return `value` as a rejection shows it: whole when it is short, else the beginning of its JSON."""
+    text = to_json(value)
+    if len(text) <= MAX_SHOWN:
+        return value
+    return text[:MAX_SHOWN].decode(errors="ignore") + "…"
+
+
+def cut_details(details: list[Detail]) -> list[Detail]:
+    """Bound a list of reasons: in number, and in how much of the input each one repeats."""
+    kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:MAX_DETAILS]]
+    if len(details) > MAX_DETAILS:
+        kept.append({"type": "more", "loc": [], "msg": f"and {len(details) - MAX_DETAILS} more", "input": None})
+    return kept

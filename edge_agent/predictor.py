@@ -1,0 +1,177 @@
+"""A model file, served: the only file that imports onnxruntime.
+
+Loading is: read the bytes -> open them with onnxruntime -> read the card -> run the self-test vectors on this very
+device. A file that fails any step raises `ModelError` and is never served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent import card as cards
+from edge_agent.card import ModelCard
+from edge_agent.errors import CardError, ModelError
+
+MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
+#: Probabilities on the wire are rounded to this many decimals: as fine as the self-test is exact.
+DECIMALS: Final = 6
+
+_BUNDLED: Final = Path(__file__).parent / "models"
+
+
+def locate(model: str, *directories: Path) -> Path:
+    """Return the file of a model: a path that ends in `.onnx`, or a name looked for in `directories`, then bundled.
+
+    Raises `ModelError` when there is none.
+    """
+    if model.endswith(".onnx"):
+        candidates = [Path(model)]
+    else:
+        candidates = [directory / f"{model}.onnx" for directory in (*directories, _BUNDLED)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = ", ".join(str(candidate) for candidate in candidates)
+    raise ModelError(f"model {model!r}: no such file ({looked}); write one with edge-convert, or correct the name")
+
+
+class Predictor:
+    """One loaded model. Raises `ModelError` (or `CardError`) when the file can't be served."""
+
+    def __init__(self, content: bytes, *, where: str) -> None:
+        self.where = where
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._session = _open(content, where)
+        self.card = self._read_card()
+        self._input = self._check_signature()
+        self.self_test_difference = self._self_test()
+
+    @classmethod
+    def load(cls, path: Path) -> Predictor:
+        """Read and open the file at `path`."""
+        try:
+            size = path.stat().st_size
+            if size > MAX_MODEL_BYTES:
+                raise ModelError(f"{path}: {size} bytes; a model file has at most {MAX_MODEL_BYTES}")
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: the model can't be read: {error.strerror or error}") from error
+        return cls(content, where=str(path))
+
+    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
+        """Return the labels (n,) and probabilities (n, labels) of `rows` (n, features), which must be finite."""
+        labels, probabilities = self._run(np.asarray(rows, dtype=np.float32))
+        return labels.tolist(), np.round(probabilities.astype(np.float64), DECIMALS).tolist()
+
+    def _run(self, rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float32]]:
+        labels, probabilities = self._session.run(("label", "probabilities"), {self._input: rows})
+        return labels, probabilities
+
+    def _read_card(self) -> ModelCard:
+        text = self._session.get_modelmeta().custom_metadata_map.get(cards.METADATA_KEY)
+        if text is None:
+            raise CardError(
+                f"{self.where}: an ONNX model, but it carries no model card; write it with edge-convert export"
+            )
+        return cards.parse(text, where=self.where)
+
+    def _check_signature(self) -> str:
+        """Check that inputs and outputs are what the card promises; return the name of the input."""
+        inputs, width = self._session.get_inputs(), len(self.card.features)
+        outputs = {output.name for output in self._session.get_outputs()}
+        fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and list(inputs[0].shape)[1:] == [width]
+        if not fits or not {"label", "probabilities"} <= outputs:
+            raise ModelError(
+                f"{self.where}: the graph does not fit its card: it has to take one float32 tensor (n, {width}) "
+                "and give 'label' and 'probabilities'; write it again with edge-convert"
+            )
+        return str(inputs[0].name)
+
+    def _self_test(self) -> float:
+        """Run the self-test vectors; return the largest difference of a probability."""
+        test = self.card.self_test
+        try:
+            labels, probabilities = self._run(np.asarray(test.rows, dtype=np.float32))
+            difference = np.abs(probabilities.astype(np.float64) - np.asarray(test.probabilities)).max(axis=1)
+        except (
+            Exception
+        ) as error:  # onnxruntime raises its own tree of exceptions, ValueError and RuntimeError among it
+            raise ModelError(f"{self.where}: the self-test could not run: {_first_line(error)}") from error
+        wrong = [
+            row
+            for row, (expected, label) in enumerate(zip(test.labels, labels.tolist(), strict=True))
+            # Written so that a NaN counts as wrong.
+            if label != expected or not difference[row] <= test.tolerance
+        ]
+        if wrong:
+            raise ModelError(
+                f"{self.where}: the self-test failed on {len(wrong)} of {len(test.rows)} rows (first: row {wrong[0]}): "
+                f"onnxruntime {runtime_version()} on this device does not give what scikit-learn gave; "
+                "install another onnxruntime, or convert the model again"
+            )
+        return float(difference.max())
+
+
+def runtime_version() -> str:
+    """Return the version of onnxruntime."""
+    return str(_onnxruntime().__version__)
+
+
+def _open(content: bytes, where: str) -> Any:
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    # A tree takes microseconds: a pool of threads costs more than it gives, and memory too.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is raised; nothing of it is news on top
+    try:
+        return runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
+        raise ModelError(f"{where}: onnxruntime can't open this as a model: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _onnxruntime() -> ModuleType:
+    """Import onnxruntime: no telemetry (on by default since 1.29), and without what Debian's 1.21 writes to stderr."""
+    if "onnxruntime" not in sys.modules:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        with _stderr_kept() as kept:
+            try:
+                import onnxruntime
+            except ImportError as error:
+                raise ModelError(f"onnxruntime can't be imported: {error}; {kept()[-2000:]}") from error
+    import onnxruntime
+
+    return onnxruntime  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _stderr_kept() -> Iterator[Any]:
+    """Keep what is written to file descriptor 2 by native code; yields a function that returns it."""
+    with os.fdopen(os.memfd_create("stderr"), "w+b") as kept:
+        sys.stderr.flush()
+        saved = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+
+        def read() -> str:
+            kept.seek(0)
+            return kept.read().decode(errors="replace")
+
+        try:
+            yield read
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,335 @@
+"""Settings: the only reader of files and environment.
+
+One TOML file, and for every key `EDGE_AGENT_<SECTION>__<KEY>` in the environment, which wins. With neither, the
+defaults run the bundled model against a broker on this machine. Unknown keys are refused, with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from edge_agent import topics
+from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
+from edge_agent.errors import SettingsError
+from edge_agent.pipeline import Route
+from edge_agent.topics import Template
+
+DEFAULT_FILE: Final = Path("/etc/edge-agent/edge-agent.toml")
+ENVIRONMENT: Final = "EDGE_AGENT_"
+#: Largest secret read from a file: a password, not an image.
+_MAX_SECRET_BYTES: Final = 64 * 1024
+
+_Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _host_name() -> str:
+    """Return the host name without its domain, as one topic level."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().partition(".")[0]) or "edge"
+
+
+class Node(_Section):
+    """Who this device is."""
+
+    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word.
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(default_factory=_host_name)
+
+
+class Tls(_Section):
+    """TLS to the broker; any key here, or `enabled`, turns it on."""
+
+    enabled: bool = True
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class Mqtt(_Section):
+    """The connection to the broker. Times in seconds."""
+
+    host: Annotated[str, StringConstraints(min_length=1)] = "localhost"
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    client_id: Annotated[str, StringConstraints(pattern=r"^[^\x00+#/]{1,128}$")] | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    tls: Tls | None = None
+    keepalive: Annotated[int, Field(ge=5, le=65_535)] = 30
+    #: How long the broker keeps the session, and the messages for it, while the agent is away.
+    session_expiry: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 86_400
+    #: Unanswered messages the broker may have under way to us (MQTT 5).
+    receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 500
+    connect_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
+    #: Longest pause between two attempts to connect.
+    max_backoff: Annotated[float, Field(ge=1, le=3600)] = 60.0
+
+    @property
+    def actual_port(self) -> int:
+        """The port set, or the one that MQTT has with and without TLS."""
+        return self.port or (8883 if self.uses_tls else 1883)
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.tls is not None and self.tls.enabled
+
+    @model_validator(mode="after")
+    def _login(self) -> Mqtt:
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        return self
+
+    def password(self) -> str | None:
+        """Read the password, from `password_file` or the systemd credential `mqtt-password`; None without either."""
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        path = self.password_file
+        if path is None and credentials and (Path(credentials) / "mqtt-password").is_file():
+            path = Path(credentials) / "mqtt-password"
+        if path is None or self.username is None:
+            return None
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_SECRET_BYTES + 1)
+            if len(content) > _MAX_SECRET_BYTES:
+                raise SettingsError(f"mqtt.password_file: {path} is too large to be a password")
+            return content.decode().rstrip("\r\n")
+        except OSError as error:
+            raise SettingsError(f"mqtt.password_file: {path}: {error.strerror}; check path and permissions") from error
+        except UnicodeDecodeError:
+            raise SettingsError(f"mqtt.password_file: {path} is not UTF-8 text") from None
+
+
+class RouteSettings(_Section):
+    """Which topics carry a model's features, and where its answers go."""
+
+    model: Annotated[str, StringConstraints(min_length=1)] = "genre"
+    subscribe: str = "music/{sensor}/features"
+    publish: str = "music/{sensor}/genre"
+    #: Default: `publish` + "/error".
+    errors: str | None = None
+
+    def route(self) -> Route:
+        """Return the route with its templates; raises `TopicError` or `SettingsError`."""
+        subscribe, publish = Template(self.subscribe), Template(self.publish)
+        errors = Template(self.errors if self.errors is not None else f"{self.publish}/error")
+        for template in (publish, errors):
+            if missing := template.captures - subscribe.captures:
+                raise SettingsError(
+                    f"topic {template.text!r}: {{{min(missing)}}} does not stand in {subscribe.text!r}, "
+                    "so nothing is known to put there"
+                )
+            if template.text.startswith("$"):
+                raise SettingsError(f"topic {template.text!r}: topics that begin with $ belong to the broker")
+        return Route(self.model, subscribe, publish, errors)
+
+
+class Models(_Section):
+    """Where models are looked for by name, before the bundled ones."""
+
+    directory: Path = Path("/var/lib/edge-agent/models")
+
+
+class Limits(_Section):
+    """Bounds on what one message may ask for."""
+
+    payload_bytes: _Positive = MAX_PAYLOAD_BYTES
+    batch_rows: _Positive = MAX_BATCH_ROWS
+
+
+class HealthSettings(_Section):
+    """Reports on `edge/{node}/health`. Seconds."""
+
+    interval: Annotated[float, Field(ge=1, le=86_400)] = 30.0
+
+
+class Log(_Section):
+    """What goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """All of it. Load with `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    node: Node = Field(default_factory=Node)
+    mqtt: Mqtt = Field(default_factory=Mqtt)
+    route: Annotated[tuple[RouteSettings, ...], Field(min_length=1, max_length=256)] = (RouteSettings(),)
+    models: Models = Field(default_factory=Models)
+    limits: Limits = Field(default_factory=Limits)
+    health: HealthSettings = Field(default_factory=HealthSettings)
+    log: Log = Field(default_factory=Log)
+
+    @field_validator("route", mode="before")
+    @classmethod
+    def _no_bare_table(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            raise ValueError("write [[route]] with two brackets: there may be several")  # noqa: TRY004 - pydantic's way
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, whose content `load` hands in."""
+        return env_settings, init_settings
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the routes; raises `SettingsError` when they could feed the agent its own output."""
+        routes = tuple(_in_place(f"route {number}", one) for number, one in enumerate(self.route, start=1))
+        _refuse_loops(routes, self.node.id)
+        _refuse_overlaps(routes)
+        return routes
+
+
+def _in_place(where: str, route: RouteSettings) -> Route:
+    try:
+        return route.route()
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def _refuse_loops(routes: tuple[Route, ...], node: str) -> None:
+    requests = topics.request(node)
+    for number, route in enumerate(routes, start=1):
+        for output in (route.publish, route.errors):
+            for other, taker in enumerate(routes, start=1):
+                if output.overlaps(taker.subscribe):
+                    raise SettingsError(
+                        f"route {number}: what it publishes on {output.text!r} would come back in by route {other}, "
+                        f"which subscribes to {taker.subscribe.text!r}; give the output a topic of its own"
+                    )
+            if output.overlaps(requests):
+                raise SettingsError(f"route {number}: {output.text!r} could be a management request of this node")
+        for own in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}")):
+            if route.subscribe.overlaps(Template(own)):
+                raise SettingsError(
+                    f"route {number}: {route.subscribe.text!r} would take what this agent says of itself on {own!r}"
+                )
+
+
+def _refuse_overlaps(routes: tuple[Route, ...]) -> None:
+    """Refuse subscriptions that partly overlap: a broker may deliver such a message once or twice."""
+    for number, route in enumerate(routes, start=1):
+        for other, second in enumerate(routes[: number - 1], start=1):
+            if route.subscribe.filter != second.subscribe.filter and route.subscribe.overlaps(second.subscribe):
+                raise SettingsError(
+                    f"routes {other} and {number}: {second.subscribe.text!r} and {route.subscribe.text!r} take partly "
+                    "the same topics, so a message might be answered twice; make them the same, or separate"
+                )
+            if route.subscribe.filter == second.subscribe.filter and route.publish.text == second.publish.text:
+                raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings from `path` (None: `DEFAULT_FILE` when it is there) and the environment.
+
+    Relative paths of models and secrets in the file are relative to the file. Raises `SettingsError`.
+    """
+    explicit = path is not None
+    path = path or DEFAULT_FILE
+    content: dict[str, Any] = {}
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if explicit:
+            raise SettingsError(f"{path}: no such file; leave --config out to run with the defaults") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+    _refuse_unknown_environment()
+    try:
+        settings = Settings(**_anchored(content, path.parent))
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path if content else None)) from None
+    except ValueError as error:  # pydantic-settings: an environment variable that is not the JSON it has to be
+        raise SettingsError(f"environment: {error}") from None
+    settings.routes()
+    return settings
+
+
+def _anchored(content: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return `content` with the relative model files of the routes made relative to the file that names them."""
+    routes = content.get("route")
+    if not isinstance(routes, list):
+        return content
+    anchored = [
+        {**route, "model": str(directory / route["model"])}
+        if isinstance(route, dict) and str(route.get("model", "")).endswith(".onnx")
+        else route
+        for route in routes
+    ]
+    return {**content, "route": anchored}
+
+
+def _refuse_unknown_environment() -> None:
+    """Refuse variables whose section is unknown; pydantic-settings looks only at those it knows."""
+    for name in sorted(os.environ):
+        section = name.removeprefix(ENVIRONMENT).partition("__")[0].lower()
+        if name.startswith(ENVIRONMENT) and section not in Settings.model_fields:
+            raise SettingsError(f"environment: {name} is not a setting{_nearest(section, Settings)}")
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    """Return the first thing that is wrong, and where, in one line."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+    where = f"{path} or environment" if path else "environment"
+    if first["type"] == "extra_forbidden":
+        section: type[BaseModel] | None = Settings
+        for part in first["loc"][:-1]:
+            section = _section(section, part) if section else None
+        return f"{where}: {place} is not a setting{_nearest(str(first['loc'][-1]), section) if section else ''}"
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    # The value itself is left out: it may be a secret in the wrong place.
+    return f"{where}: {place}: {message}{more}"
+
+
+_SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "node": Node,
+    "mqtt": Mqtt,
+    "tls": Tls,
+    "route": RouteSettings,
+    "models": Models,
+    "limits": Limits,
+    "health": HealthSettings,
+    "log": Log,
+}
+
+
+def _section(current: type[BaseModel], part: str | int) -> type[BaseModel] | None:
+    return current if isinstance(part, int) else _SECTIONS.get(part)
+
+
+def _nearest(name: str, section: type[BaseModel]) -> str:
+    known = list(section.model_fields)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"

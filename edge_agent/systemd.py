@@ -1,0 +1,49 @@
+"""The systemd notify protocol (sd_notify(3)): says when the service is ready, what it does, and that it is alive.
+
+Source: the manual page's own description of the protocol: datagrams of `KEY=VALUE` lines to `$NOTIFY_SOCKET`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Talks to the service manager; does nothing when there is none."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        if self._address.startswith("@"):
+            self._address = "\0" + self._address[1:]
+        self.watchdog_interval = _watchdog_interval(environment)
+
+    def ready(self, status: str) -> None:
+        """Say that the service works."""
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        """Say in one line what the service is doing; `systemctl status` shows it."""
+        self._send(f"STATUS={status}")
+
+    def alive(self) -> None:
+        """Say that the loop makes progress."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """Say that the service is ending."""
+        self._send("STOPPING=1\nSTATUS=finishing what is in flight")
+
+    def _send(self, state: str) -> None:
+        if not self._address:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.sendto(state.encode(), self._address)
+
+
+def _watchdog_interval(environment: Mapping[str, str]) -> float | None:
+    """Return how often, in seconds, to say that we are alive: half of what systemd allows, as its manual advises."""
+    limit = environment.get("WATCHDOG_USEC", "")
+    meant_for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return int(limit) / 2e6 if limit.isdecimal() and int(limit) > 0 and meant_for_us else None
