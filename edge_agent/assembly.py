@@ -31,7 +31,7 @@ def make_agent(settings: Settings) -> Agent:
     return Agent(
         node,
         pipeline,
-        dialler(settings, [topics.request(node).filter, *_filters(routes)], tally),
+        dialler(settings, subscriptions(node, routes), tally),
         describer(node, routes, models),
         protocols=protocols(settings),
         notifier=Notifier(),
@@ -55,8 +55,11 @@ def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predic
     return models
 
 
-def address(settings: Settings, client_id: str | None = None) -> Address:
-    """Return where the broker is and how to log in; raises `SettingsError` when the password can't be read."""
+def address(settings: Settings, *, client_id: str | None = None, session_expiry: int | None = None) -> Address:
+    """Return where the broker is and how to log in; raises `SettingsError` when the password can't be read.
+
+    `client_id` and `session_expiry` (seconds) stand in for those of the settings.
+    """
     mqtt = settings.mqtt
     tls = TlsFiles(ca=mqtt.tls.ca, certificate=mqtt.tls.certificate, key=mqtt.tls.key) if mqtt.tls else None
     return Address(
@@ -67,7 +70,7 @@ def address(settings: Settings, client_id: str | None = None) -> Address:
         password=mqtt.password(),
         tls=tls if mqtt.uses_tls else None,
         keepalive=mqtt.keepalive,
-        session_expiry=mqtt.session_expiry,
+        session_expiry=mqtt.session_expiry if session_expiry is None else session_expiry,
         receive_maximum=mqtt.receive_maximum,
         connect_timeout=mqtt.connect_timeout,
     )
@@ -78,12 +81,12 @@ def protocols(settings: Settings) -> list[str]:
     return ["5", "3.1.1"] if settings.mqtt.protocol == "auto" else [settings.mqtt.protocol]
 
 
-def dialler(settings: Settings, subscriptions: Sequence[str], tally: Tally) -> Callable[[str], Connection]:
+def dialler(settings: Settings, filters: Sequence[str], tally: Tally) -> Callable[[str], Connection]:
     """Return what begins a connection of the protocol version it is given."""
     where, last_word = address(settings), will(settings.node.id)
 
     def dial(protocol: str) -> Connection:
-        return Link(where, protocol=protocol, will=last_word, subscriptions=subscriptions, tally=tally)
+        return Link(where, protocol=protocol, will=last_word, subscriptions=filters, tally=tally)
 
     return dial
 
@@ -124,5 +127,6 @@ def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) 
     return describe
 
 
-def _filters(routes: Sequence[Route]) -> list[str]:
-    return list(dict.fromkeys(route.subscribe.filter for route in routes))
+def subscriptions(node: str, routes: Sequence[Route]) -> list[str]:
+    """Return the topic filters of a node: its management requests, and what its routes take."""
+    return [topics.request(node).filter, *dict.fromkeys(route.subscribe.filter for route in routes)]

@@ -42,8 +42,8 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 1000
 #: Answers at QoS 0 that may wait for the socket before reading stops.
 _MAX_UNSENT: Final = 1000
-#: Seconds from the TCP connection to the granted subscriptions.
-_HANDSHAKE: Final = 10.0
+#: From the TCP connection to the granted subscriptions, in connect timeouts.
+_HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
@@ -112,8 +112,9 @@ class Link:
         self._unconfirmed: dict[int, tuple[str, Debt | None]] = {}
         self._unsent: set[int] = set()
         self._send_limit = _DEFAULT_RECEIVE_MAXIMUM
+        self._accepted = False  # CONNACK said yes
         self._end: BrokerError | None = None
-        self._handshake_ends = time.monotonic() + address.connect_timeout + _HANDSHAKE
+        self._handshake_ends = time.monotonic() + address.connect_timeout * _HANDSHAKE
         self._next_upkeep = 0.0
         self._client = self._make_client(will)
         self._socket = self._connect()
@@ -125,6 +126,13 @@ class Link:
     def in_flight(self) -> int:
         """Inputs not yet acknowledged plus answers not yet confirmed or sent."""
         return len(self._ledger) + len(self._outbox) + len(self._unconfirmed) + len(self._unsent)
+
+    @property
+    def unconfirmed(self) -> frozenset[str]:
+        """Topics of QoS 1 messages that the broker has not confirmed yet."""
+        return frozenset(topic for topic, _ in self._unconfirmed.values()) | {
+            answer.topic for answer, _ in self._outbox
+        }
 
     def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
         """Move everything forward; return the messages that arrived, after `timeout` seconds at the latest.
@@ -139,7 +147,7 @@ class Link:
             self._next_upkeep = now + _TICK
             self._client.loop_misc()
         if not self.ready and now >= self._handshake_ends:
-            self._fail(f"broker {self.address}: no answer to CONNECT or SUBSCRIBE in time; is it an MQTT broker?")
+            self._give_up()
         if self._end is not None:
             raise self._end
         self._pump()
@@ -262,6 +270,7 @@ class Link:
             else:
                 self._fail(f"{message}; check mqtt.username, mqtt.password_file and the broker's rules")
             return
+        self._accepted = True
         self._send_limit = getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
         if not self._subscriptions:
             self.ready = True
@@ -284,11 +293,18 @@ class Link:
     def _on_disconnect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
         if self._end is None:
             words = _words(reason, properties)
-            if not self.ready and self.protocol == "5":
+            if not self._accepted and self.protocol == "5":
                 # An old broker that does not know MQTT 5 may just hang up.
                 self._end = ProtocolRefusedError(f"broker {self.address}: ended the connection: {words} (MQTT 5)")
             else:
                 self._fail(f"broker {self.address}: the connection ended: {words}")
+
+    def _give_up(self) -> None:
+        """End a handshake that takes too long."""
+        if self._end is None and not self._accepted and self.protocol == "5":
+            # Some brokers that do not know MQTT 5 wait for the rest of a CONNECT they misread.
+            self._end = ProtocolRefusedError(f"broker {self.address}: no answer to CONNECT (MQTT 5)")
+        self._fail(f"broker {self.address}: no answer to CONNECT or SUBSCRIBE in time; is it an MQTT broker?")
 
     def _fail(self, message: str) -> None:
         if self._end is None:

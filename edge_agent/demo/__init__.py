@@ -1,0 +1,1 @@
+"""What `edge-agent demo` shows: an embedded broker, the real agent beside it, and simulated sensors."""

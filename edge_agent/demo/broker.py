@@ -1,0 +1,38 @@
+"""The embedded broker, a process of its own: `python -m edge_agent.demo.broker PORT`.
+
+Ends with SIGTERM, or when whoever started it is gone (the other end of standard input closes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+from amqtt.broker import Broker
+
+
+async def serve(port: int) -> None:
+    """Serve MQTT on a loopback port until told to stop; says `ready` on standard output."""
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+    )
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is for the demo, which ends us afterwards
+    loop.add_reader(sys.stdin, ended.set)
+    await broker.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await ended.wait()
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    asyncio.run(serve(int(sys.argv[1])))

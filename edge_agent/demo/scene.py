@@ -1,0 +1,238 @@
+"""The demo itself: starts broker and agent, plays the sensors, watches the answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, Final
+
+from edge_agent import settings as settings_module
+from edge_agent import topics
+from edge_agent.broker import Address, Link
+from edge_agent.card import ModelCard
+from edge_agent.demo.sensors import Reading, Sensors
+from edge_agent.demo.view import Line, View
+from edge_agent.errors import BrokerError
+from edge_agent.messages import Answer, Message
+from edge_agent.topics import Template
+
+_NODE: Final = "demo"
+_PER_SECOND: Final = 8
+#: Seconds until broker and agent have to be there, and until the last answers have to be.
+_DEADLINE: Final = 20.0
+_LAST_ANSWERS: Final = 3.0
+
+
+@dataclass
+class Score:
+    """What happened: counts, and the time from a message's PUBLISH to its answer, in seconds."""
+
+    sent: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def answered(self) -> int:
+        """How many messages have their answer."""
+        return self.labels.total() + self.rejections.total()
+
+    def summary(self) -> list[str]:
+        """Return the figures, a line each."""
+        lines = [
+            "",
+            f"messages    {self.sent} sent, {self.answered} answered",
+            f"labels      {_counts(self.labels)}",
+            f"rejections  {_counts(self.rejections)}",
+        ]
+        if self.latencies:
+            ordered = sorted(self.latencies)
+            p50, p99 = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+            lines.append(
+                f"latency     p50 {p50 * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, from publish to answer, through the embedded broker"
+            )
+        return lines
+
+
+class Scene:
+    """One demo of one model, over topics of its own on a broker of its own."""
+
+    def __init__(self, card: ModelCard, model: str, *, seed: int) -> None:
+        route = settings_module.RouteSettings()
+        self._model = model
+        self._input = Template(route.subscribe)
+        self._answers, self._errors = Template(route.publish), Template(f"{route.publish}/error")
+        self._sensors = Sensors(card, seed)
+        self._waiting: dict[int, tuple[Reading, float]] = {}
+        self.score = Score()
+
+    def play(self, seconds: float, view: View, stop: int, ready: Callable[[int], None]) -> None:
+        """Play for `seconds`, or until the file descriptor `stop` is readable. `ready` is called before the first."""
+        port = _free_port()
+        with _broker(port), _agent(port, self._model):
+            link = self._connect(port)
+            ready(port)
+            try:
+                with view:
+                    self._stream(link, seconds, view, stop)
+            finally:
+                link.close()
+
+    def _connect(self, port: int) -> Link:
+        """Connect the sensors' client and wait until the agent is online."""
+        state = topics.state(_NODE)
+        link = Link(
+            Address(host="127.0.0.1", port=port, client_id="demo-sensors"),
+            protocol="3.1.1",
+            subscriptions=[self._answers.filter, self._errors.filter, state],
+        )
+        ends = time.monotonic() + _DEADLINE
+        while time.monotonic() < ends:
+            for message in link.receive(0.2):
+                link.answer(message, [])
+                if message.topic == state and message.payload == b"online":
+                    return link
+        raise BrokerError(f"the agent did not come online within {_DEADLINE:.0f} s")
+
+    def _stream(self, link: Link, seconds: float, view: View, stop: int) -> None:
+        began = time.monotonic()
+        next_reading = began
+        while time.monotonic() < began + seconds and not _readable(stop):
+            if time.monotonic() >= next_reading:
+                next_reading += 1 / _PER_SECOND
+                self._send(link)
+            self._collect(link, max(0.0, next_reading - time.monotonic()), view, stop)
+        ends = time.monotonic() + _LAST_ANSWERS
+        while self._waiting and time.monotonic() < ends:
+            self._collect(link, ends - time.monotonic(), view, None)
+
+    def _send(self, link: Link) -> None:
+        reading = self._sensors.read()
+        self.score.sent += 1
+        self._waiting[reading.id] = reading, time.monotonic()
+        link.publish(Answer(self._input.render({"sensor": reading.sensor}), reading.payload, qos=1, content_type=None))
+
+    def _collect(self, link: Link, timeout: float, view: View, stop: int | None) -> None:
+        for message in link.receive(timeout, stop):
+            link.answer(message, [])
+            self._take(message, view)
+
+    def _take(self, message: Message, view: View) -> None:
+        template = self._errors if self._errors.match(message.topic) else self._answers
+        captured = template.match(message.topic)
+        if captured is None:
+            return
+        content = json.loads(message.payload)
+        number = content.get("id") or self._oldest(captured["sensor"])
+        reading, sent = self._waiting.pop(number)
+        self.score.latencies.append(time.monotonic() - sent)
+        topic = self._input.render(captured)
+        if "label" in content:
+            self.score.labels[content["label"]] += 1
+            view.show(Line(topic, reading.summary, content["label"], content["confidence"], ""))
+        else:
+            first = content["detail"][0]
+            self.score.rejections[content["error"]] += 1
+            place = ".".join(str(part) for part in first["loc"])
+            reason = f"{place}: {first['msg']}" if place else first["msg"]
+            view.show(Line(topic, reading.summary, None, None, f"{content['error']} ({reason})"))
+
+    def _oldest(self, sensor: str) -> int:
+        """Return the oldest unanswered message of a sensor: what answers in order and carries no id belongs to it."""
+        return next(number for number, (reading, _) in self._waiting.items() if reading.sensor == sensor)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counter.most_common()) or "none"
+
+
+def _readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _broker(port: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "edge_agent.demo.broker", str(port)]
+    with _process(command, dict(os.environ), "broker") as (process, said):
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        if not select.select([process.stdout], [], [], _DEADLINE)[0] or process.stdout.readline() != b"ready\n":
+            raise BrokerError(f"the embedded broker did not start: {_tail(said)}")
+        yield
+
+
+@contextlib.contextmanager
+def _agent(port: int, model: str) -> Iterator[None]:
+    """Run the real agent, with settings of the demo's own and none of the user's."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(settings_module.ENVIRONMENT)
+    }
+    environment |= {
+        "EDGE_AGENT_NODE__ID": _NODE,
+        "EDGE_AGENT_MQTT__HOST": "127.0.0.1",
+        "EDGE_AGENT_MQTT__PORT": str(port),
+        "EDGE_AGENT_MQTT__PROTOCOL": "3.1.1",  # the only one that the embedded broker knows
+        "EDGE_AGENT_MQTT__SESSION_EXPIRY": "0",
+        "EDGE_AGENT_ROUTE": json.dumps([{"model": model}]),
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as empty:
+        command = [sys.executable, "-m", "edge_agent", "run", "--config", empty.name]
+        with _process(command, environment, "agent") as (process, said):
+            try:
+                yield
+            except BrokerError as error:
+                raise BrokerError(f"{error}; the agent said: {_tail(said)}") from None
+            process.send_signal(signal.SIGTERM)
+            if process.wait(_DEADLINE) != 0:
+                raise BrokerError(f"the agent ended with {process.returncode}: {_tail(said)}")
+
+
+@contextlib.contextmanager
+def _process(
+    command: list[str], environment: dict[str, str], name: str
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """Run a process in a group of its own (Ctrl-C reaches the demo only); it is gone afterwards."""
+    with tempfile.TemporaryFile(prefix=name) as said:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own modules
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+        )
+        try:
+            yield process, said
+        finally:
+            process.terminate()
+            try:
+                process.wait(_DEADLINE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+
+def _tail(said: IO[bytes]) -> str:
+    said.seek(0)
+    lines = said.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "(nothing)"

@@ -1,0 +1,90 @@
+"""How the demo looks: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, Self
+
+import click
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+
+class Line(NamedTuple):
+    """One answered message."""
+
+    topic: str
+    features: str
+    label: str | None
+    confidence: float | None
+    reason: str
+
+
+class View(Protocol):
+    """Shows lines as they come."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(self, *details: object) -> None:
+        """End."""
+
+    def show(self, line: Line) -> None:
+        """Show one more."""
+
+
+class PlainView(AbstractContextManager["PlainView"]):
+    """A line a message, for pipes and logs."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        """Nothing to put away."""
+
+    def show(self, line: Line) -> None:
+        """Print the line."""
+        answer = f"{line.label} {line.confidence:.3f}" if line.label else f"rejected: {line.reason}"
+        click.echo(f"{line.topic:28} {line.features:55} -> {answer}")
+
+
+class TableView(AbstractContextManager["TableView"]):
+    """A table of the latest messages that redraws itself."""
+
+    def __init__(self, title: str, height: int = 16) -> None:
+        self._title = title
+        self._lines: deque[Line] = deque(maxlen=height)
+        self._live = Live(refresh_per_second=8)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._live.update(self._table(), refresh=True)
+        self._live.stop()
+
+    def show(self, line: Line) -> None:
+        """Put the line at the bottom."""
+        self._lines.append(line)
+        self._live.update(self._table())
+
+    def _table(self) -> Table:
+        table = Table(title=self._title, title_justify="left", expand=True)
+        table.add_column("topic", no_wrap=True)
+        table.add_column("features", no_wrap=True, ratio=1)
+        table.add_column("label", no_wrap=True)
+        table.add_column("confidence", justify="right", no_wrap=True)
+        for line in self._lines:
+            # Text: what came over the wire must not be read as markup.
+            if line.label:
+                table.add_row(
+                    Text(line.topic), Text(line.features), Text(line.label, "green"), f"{line.confidence:.3f}"
+                )
+            else:
+                table.add_row(
+                    Text(line.topic), Text(f"{line.features}: {line.reason}", "yellow"), Text("rejected", "red")
+                )
+        return table

@@ -1,0 +1,179 @@
+"""Fakes of the same small interfaces as the real things: an in-memory connection, a model, a clock.
+
+For the agent's own unit tests, and for yours: an `Agent` on a `FakeLink` answers without a broker, a socket or a
+second of waiting.
+
+    link = FakeLink()
+    agent = make_agent(link)
+    link.arrive(Message("music/kitchen/features", b'{"loudness": 0.9}', qos=1))
+    agent.step()
+    assert link.sent[-1].topic == "music/kitchen/genre"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from edge_agent.agent import Agent
+from edge_agent.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
+from edge_agent.errors import BrokerError
+from edge_agent.messages import Answer, Info, Message, Refused
+from edge_agent.pipeline import Model, Pipeline, Route
+from edge_agent.topics import Template
+
+ROUTE: Final = Route(
+    "genre",
+    Template("music/{sensor}/features"),
+    Template("music/{sensor}/genre"),
+    Template("music/{sensor}/genre/error"),
+)
+
+
+def make_card(
+    features: Sequence[str] = ("loudness",), *, minimum: float | None = 0.0, maximum: float | None = 1.0
+) -> ModelCard:
+    """Return a card of a model called `genre` whose features all have the same bounds."""
+    quantiles = tuple(0.1 + 0.8 * level for level in QUANTILE_LEVELS)
+    return ModelCard(
+        format=1,
+        name="genre",
+        version="1.0.0",
+        features=tuple(
+            Feature(name=name, minimum=minimum, maximum=maximum, quantiles=quantiles, example=0.5) for name in features
+        ),
+        labels=("Hip-Hop", "Rock"),
+        training=Training(
+            rows=2,
+            class_counts={"Hip-Hop": 1, "Rock": 1},
+            estimator="threshold",
+            parameters={},
+            libraries={},
+            date="2026-01-01",
+        ),
+        metrics=Metrics(values={}, method="none"),
+        self_test=SelfTest(rows=((0.0,) * len(features),), labels=("Hip-Hop",), probabilities=((1.0, 0.0),)),
+    )
+
+
+class FakeModel:
+    """Rock when the first feature is above a half, else Hip-Hop; with `broken` set it raises that instead."""
+
+    def __init__(self, card: ModelCard | None = None) -> None:
+        self.card = card or make_card()
+        self.broken: Exception | None = None
+        self.calls: list[int] = []
+
+    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
+        """Return the labels and probabilities of `rows`; notes how many there were."""
+        self.calls.append(len(rows))
+        if self.broken is not None:
+            raise self.broken
+        rock = [row[0] > 0.5 for row in rows]
+        return ["Rock" if one else "Hip-Hop" for one in rock], [[0.0, 1.0] if one else [1.0, 0.0] for one in rock]
+
+
+class FakeClock:
+    """A clock that goes on only when told to; seconds."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.time += seconds
+
+
+class FakeLink:
+    """A connection in memory: `arrive` puts a message in, `sent` and `answered` show what came out."""
+
+    def __init__(self, protocol: str = "5") -> None:
+        self.protocol = protocol
+        self.ready = True
+        self.refused: list[Refused] = []
+        self.refused_answers: list[Refused] = []
+        #: Everything published, in order.
+        self.sent: list[Answer] = []
+        #: Each message with its answers, in the order they were given.
+        self.answered: list[tuple[Message, list[Answer]]] = []
+        self.closed = False
+        self.abandoned = False
+        self._inbox: list[Message] = []
+        self._lost: BrokerError | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Always 0: the memory confirms at once."""
+        return 0
+
+    def arrive(self, *messages: Message) -> None:
+        """Let messages come in from the broker."""
+        self._inbox.extend(messages)
+
+    def lose(self, error: BrokerError) -> None:
+        """End the connection: the next `receive` raises `error`."""
+        self._lost = error
+
+    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:  # noqa: ARG002 - the interface
+        """Return what arrived, without waiting."""
+        if self._lost is not None:
+            raise self._lost
+        messages, self._inbox = self._inbox, []
+        return messages
+
+    def answer(self, message: Message, answers: Iterable[Answer]) -> None:
+        """Note the answers of a message."""
+        kept = list(answers)
+        self.answered.append((message, kept))
+        self.sent.extend(kept)
+
+    def publish(self, answer: Answer) -> None:
+        """Note a message that answers nothing."""
+        self.sent.append(answer)
+
+    def drain(self, seconds: float) -> bool:  # noqa: ARG002 - the interface
+        """Return at once: nothing is in flight."""
+        return True
+
+    def close(self) -> None:
+        """Note that the connection was ended in good order."""
+        self.closed = True
+
+    def abandon(self) -> None:
+        """Note that the connection was dropped."""
+        self.abandoned = True
+
+
+def make_agent(
+    *links: FakeLink | BrokerError,
+    model: Model | None = None,
+    routes: Sequence[Route] = (ROUTE,),
+    clock: FakeClock | None = None,
+) -> Agent:
+    """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead."""
+    waiting = list(links)
+
+    def dial(protocol: str) -> FakeLink:
+        link = waiting.pop(0) if waiting else BrokerError("no more connections")
+        if isinstance(link, BrokerError):
+            raise link
+        link.protocol = protocol
+        return link
+
+    def describe(protocol: str) -> Info:
+        return {
+            "node": "node",
+            "agent": "0",
+            "python": "3",
+            "onnxruntime": "0",
+            "mqtt": protocol,
+            "started": "2026-01-01T00:00:00.000Z",
+            "models": [],
+            "routes": [],
+        }
+
+    pipeline = Pipeline(routes, {"genre": model or FakeModel()})
+    return Agent("node", pipeline, dial, describe, clock=clock or FakeClock())
