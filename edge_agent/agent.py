@@ -34,6 +34,8 @@ _LAST_WORD: Final = 1.0
 _TICK: Final = 1.0
 #: Seconds between two log lines that sum up the same trouble.
 _SUMMARY: Final = 60.0
+#: Longest topic, in characters, that a log line shows.
+_SHOWN: Final = 200
 #: Seconds before the first attempt to connect again; doubled each time up to the maximum, with jitter.
 _FIRST_BACKOFF: Final = 1.0
 
@@ -156,6 +158,9 @@ class Agent:
         if pause > 0:
             _pause(min(pause, _TICK), wakeup)
             return False
+        # Looking up a name and connecting may block for many seconds, so the watchdog gets its due before.
+        self._next_watchdog = 0.0
+        self._feed_watchdog()
         try:
             self._link = self._dial(self._protocols[self._attempt])
         except BrokerError as error:
@@ -218,14 +223,11 @@ class Agent:
     # -- reports and requests
 
     def _report(self, link: Connection) -> None:
-        for topic, reason in link.refused_answers[:1]:
-            count = len(link.refused_answers)
-            _log.error("broker: refused %d answers (%r: %s); allow publishing there", count, topic, reason)
-        link.refused_answers.clear()
+        self._reporter.note_refused(link.refused_answers)
         health = self._reporter.health(link.in_flight)
         if health is not None and self._greeted:
             link.publish(Answer(topics.health(self.node), to_json(health)))
-        self._reporter.log_rejections()
+        self._reporter.log_summaries()
 
     def _respond(self, verb: str, message: Message) -> Answer:
         response: Info | Pong | UnknownVerb
@@ -257,6 +259,9 @@ class _Reporter:
         self._last_received = 0
         self._last_predictions = 0
         self._next_summary = self._started
+        self._refused = 0
+        self._first_refused: Refused | None = None
+        self._next_refused = self._started
 
     def health(self, in_flight: int) -> Health | None:
         """Return how we do, when the interval is over, else None."""
@@ -285,11 +290,25 @@ class _Reporter:
         self._last, self._last_received, self._last_predictions = now_, tally.received, tally.predictions
         return health
 
-    def log_rejections(self) -> None:
-        """Log what was rejected: at once the first time, then summed up, never a line a message."""
+    def note_refused(self, refused: list[Refused]) -> None:
+        """Take over the answers that the broker refused since the last call."""
+        if refused:
+            self._refused += len(refused)
+            self._first_refused = self._first_refused or refused[0]
+            refused.clear()
+
+    def log_summaries(self) -> None:
+        """Log what was rejected or refused: at once the first time, then summed up, never a line a message."""
         if self._clock() >= self._next_summary and (reasons := self._tally.take_reasons()):
             self._next_summary = self._clock() + _SUMMARY
             _log.warning("%s", reasons)
+        if self._clock() >= self._next_refused and self._first_refused is not None:
+            self._next_refused = self._clock() + _SUMMARY
+            topic, reason = self._first_refused
+            _log.error(
+                "broker: refused %d answers (%r: %s); allow publishing there", self._refused, topic[:_SHOWN], reason
+            )
+            self._refused, self._first_refused = 0, None
 
 
 def now() -> str:

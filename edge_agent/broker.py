@@ -1,4 +1,4 @@
-"""One connection to the broker: the only file that imports paho.
+"""One connection to the broker: the only file, with its private part `_paho`, that imports paho.
 
 Rules:
 
@@ -15,21 +15,17 @@ from __future__ import annotations
 
 import logging
 import select
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.subscribeoptions import SubscribeOptions
+from paho.mqtt.enums import MQTTErrorCode
 
+from edge_agent import _paho
+from edge_agent._paho import Address as Address  # noqa: PLC0414 - where users of this file look for it
+from edge_agent._paho import TlsFiles as TlsFiles  # noqa: PLC0414
 from edge_agent.errors import BrokerError, ProtocolRefusedError
 from edge_agent.health import Tally
 from edge_agent.ledger import Debt, Ledger
@@ -48,37 +44,6 @@ _HANDSHAKE: Final = 3.0
 _TICK: Final = 1.0
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsFiles:
-    """Files of the TLS connection; None for `ca` takes the system's own."""
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """Where the broker is and how to log in. Times in seconds."""
-
-    host: str = "localhost"
-    port: int = 1883
-    client_id: str
-    username: str | None = None
-    password: str | None = None
-    tls: TlsFiles | None = None
-    keepalive: int = 30
-    session_expiry: int = 0
-    receive_maximum: int = 500
-    connect_timeout: float = 3.0
-
-    def __repr__(self) -> str:  # a dataclass would show the password
-        return f"Address({self.client_id}@{self})"
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 class Link:
@@ -116,8 +81,9 @@ class Link:
         self._end: BrokerError | None = None
         self._handshake_ends = time.monotonic() + address.connect_timeout * _HANDSHAKE
         self._next_upkeep = 0.0
-        self._client = self._make_client(will)
-        self._socket = self._connect()
+        self._client = _paho.make_client(address, protocol, will)
+        self._listen()
+        self._socket = _paho.connect(self._client, address, protocol)
         self._poll = select.poll()
 
     # -- what its owner does with it
@@ -196,75 +162,16 @@ class Link:
 
     # -- connecting
 
-    def _make_client(self, will: Answer | None) -> paho.Client:
-        address, is_5 = self.address, self.protocol == "5"
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=address.client_id,
-            protocol=paho.MQTTv5 if is_5 else paho.MQTTv311,
-            clean_session=None if is_5 else address.session_expiry == 0,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        client.connect_timeout = address.connect_timeout
-        # paho would walk its whole queue on every acknowledgement; the limit that counts is kept here.
-        client.max_inflight_messages_set(0)
-        if address.username is not None:
-            client.username_pw_set(address.username, address.password)
-        if address.tls is not None:
-            client.tls_set_context(_tls_context(address.tls))
-        if will is not None:
-            client.will_set(will.topic, will.payload, will.qos, will.retain)
-        client.on_connect = self._on_connect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        client.on_disconnect = self._on_disconnect
-        # With this set, paho queues what it sends and leaves the writing to us: many packets a system call.
-        client.on_socket_register_write = _leave_writing_to_us
-        return client
-
-    def _connect(self) -> Any:
-        properties = None
-        if self.protocol == "5":
-            properties = _properties(PacketTypes.CONNECT)
-            properties.SessionExpiryInterval = self.address.session_expiry
-            properties.ReceiveMaximum = self.address.receive_maximum
-        clean_start = self.address.session_expiry == 0 if self.protocol == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY
-        try:
-            self._client.connect(
-                self.address.host,
-                self.address.port,
-                self.address.keepalive,
-                clean_start=clean_start,
-                properties=properties,
-            )
-        except ssl.SSLCertVerificationError as error:
-            raise BrokerError(
-                f"broker {self.address}: its certificate is not accepted: {error.verify_message}; "
-                "check tls.ca, the host name and the clock"
-            ) from error
-        except ssl.SSLError as error:
-            raise BrokerError(f"broker {self.address}: no TLS connection: {error.reason or error}") from error
-        except socket.gaierror as error:
-            raise BrokerError(f"broker {self.address}: the host name is not known: {error.strerror}") from error
-        except OSError as error:
-            raise BrokerError(
-                f"broker {self.address}: no connection: {error.strerror or error}; check mqtt.host, mqtt.port and "
-                "that the broker runs"
-            ) from error
-        except ValueError as error:
-            raise BrokerError(f"broker {self.address}: {error}") from error
-        sock: Any = self._client.socket()
-        if sock is None:
-            raise BrokerError(f"broker {self.address}: closed the connection at once")
-        # Without it, Nagle's algorithm and delayed acknowledgements stall each exchange by 40 ms.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+    def _listen(self) -> None:
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        self._client.on_publish = self._on_publish
+        self._client.on_disconnect = self._on_disconnect
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            message = f"broker {self.address}: refused the connection: {_words(reason, properties)}"
+            message = f"broker {self.address}: refused the connection: {_paho.words(reason, properties)}"
             if "rotocol version" in str(reason):
                 self._end = ProtocolRefusedError(f"{message} (MQTT {self.protocol})")
             else:
@@ -275,16 +182,11 @@ class Link:
         if not self._subscriptions:
             self.ready = True
             return
-        if self.protocol == "5":
-            # A retained message comes when a subscription is new, not again with every reconnect.
-            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-            self._client.subscribe([(one, options) for one in self._subscriptions])
-        else:
-            self._client.subscribe([(one, 1) for one in self._subscriptions])
+        _paho.subscribe(self._client, self.protocol, self._subscriptions)
 
     def _on_subscribe(self, _client: object, _data: object, _packet: int, reasons: list[Any], properties: Any) -> None:
         self.refused = [
-            Refused(subscription, _words(reason, properties))
+            Refused(subscription, _paho.words(reason, properties))
             for subscription, reason in zip(self._subscriptions, reasons, strict=False)
             if reason.is_failure
         ]
@@ -292,7 +194,7 @@ class Link:
 
     def _on_disconnect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
         if self._end is None:
-            words = _words(reason, properties)
+            words = _paho.words(reason, properties)
             if not self._accepted and self.protocol == "5":
                 # An old broker that does not know MQTT 5 may just hang up.
                 self._end = ProtocolRefusedError(f"broker {self.address}: ended the connection: {words} (MQTT 5)")
@@ -370,7 +272,7 @@ class Link:
         if len(answer.topic.encode()) > MAX_TOPIC_BYTES:
             self._refuse(answer.topic, "the topic is too long", debt)
         elif answer.qos == 0:
-            self._unsent.add(self._put(answer))
+            self._unsent.add(_paho.publish(self._client, self.protocol, answer))
         else:
             self._outbox.append((answer, debt))
 
@@ -378,16 +280,9 @@ class Link:
         """Publish what the broker's Receive Maximum allows, then write what is queued as far as the socket takes it."""
         while self._outbox and len(self._unconfirmed) < self._send_limit:
             answer, debt = self._outbox.popleft()
-            self._unconfirmed[self._put(answer)] = answer.topic, debt
+            self._unconfirmed[_paho.publish(self._client, self.protocol, answer)] = answer.topic, debt
         if self._client.want_write() and self._client.socket() is not None:
             self._client.loop_write()
-
-    def _put(self, answer: Answer) -> int:
-        properties = None
-        if self.protocol == "5" and answer.content_type is not None:
-            properties = _properties(PacketTypes.PUBLISH)
-            properties.ContentType = answer.content_type
-        return self._client.publish(answer.topic, answer.payload, answer.qos, answer.retain, properties).mid
 
     def _on_publish(self, _client: object, _data: object, packet_id: int, reason: Any, properties: Any) -> None:
         """Paho calls this when a QoS 0 message is written and when a QoS 1 message is confirmed."""
@@ -397,7 +292,7 @@ class Link:
         topic, debt = self._unconfirmed.pop(packet_id, ("", None))
         if reason.is_failure:
             # Refused for good (an ACL, a quota): it is counted and shown, and must not hold up what comes after it.
-            self._refuse(topic, _words(reason, properties), debt)
+            self._refuse(topic, _paho.words(reason, properties), debt)
         elif debt is not None:
             self._acknowledge(self._ledger.confirm(debt))
 
@@ -416,28 +311,3 @@ class Link:
     def _unanswered(self) -> int:
         """Inputs that have arrived and were not handed out or not answered yet."""
         return self._ledger.unanswered
-
-
-def _leave_writing_to_us(_client: object, _data: object, _socket: object) -> None:
-    """Do nothing: `Link` asks `want_write` before every wait."""
-
-
-def _properties(packet: int) -> Any:
-    return Properties(packet)  # type: ignore[no-untyped-call]  # paho left this one out
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=files.ca)
-        if files.certificate is not None:
-            context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        named = ", ".join(str(file) for file in (files.ca, files.certificate, files.key) if file is not None)
-        raise BrokerError(f"TLS files can't be used ({named}): {error}") from error
-    return context
-
-
-def _words(reason: Any, properties: Any) -> str:
-    """Return a reason code in words, with the broker's own Reason String when it sent one."""
-    own = getattr(properties, "ReasonString", None)
-    return f"{reason} ({own!r})" if own else str(reason)

@@ -36,6 +36,8 @@ METADATA_KEY: Final = "edge_agent"
 FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
 MAX_CARD_BYTES: Final = 4 * 1024 * 1024
+#: Longest place in a message about what is wrong.
+_MAX_PLACE: Final = 160
 
 #: Where the observed quantiles of a feature are taken.
 QUANTILE_LEVELS: Final = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -205,13 +207,15 @@ def parse(text: str | bytes, *, where: str) -> ModelCard:
 
     `where` names the file for the message. Raises `CardError` with the first thing that is wrong and its place.
     """
-    if len(text) > MAX_CARD_BYTES:
-        raise CardError(f"{where}: the model card has {len(text)} bytes, more than the {MAX_CARD_BYTES} allowed")
+    size = len(text.encode(errors="replace") if isinstance(text, str) else text)
+    if size > MAX_CARD_BYTES:
+        raise CardError(f"{where}: the model card has {size} bytes, more than the {MAX_CARD_BYTES} allowed")
     try:
         return ModelCard.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the card"
+        # Keys of the card stand in the place: they come from outside, so they are cut and made printable.
+        place = ascii(".".join(str(part) for part in first["loc"])[:_MAX_PLACE])[1:-1] or "the card"
         more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
         raise CardError(
             f"{where}: the model card is not valid: {place}: {first['msg']}{more}; "

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -23,8 +24,9 @@ from edge_agent.topics import Template
 
 _log = logging.getLogger(__name__)
 
-#: Topics whose targets are remembered; topic names come from outside, so their number has to be bounded.
+#: Topics whose targets are remembered; topic names come from outside, so their number and length have to be bounded.
 _REMEMBERED: Final = 10_000
+_LONGEST_REMEMBERED: Final = 256
 
 
 class Model(Protocol):
@@ -94,7 +96,8 @@ class Pipeline:
             )
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()
-            self._targets[topic] = targets
+            if len(topic) <= _LONGEST_REMEMBERED:
+                self._targets[topic] = targets
         return targets
 
     def _outcomes(self, name: str, messages: Sequence[Message]) -> list[Row | list[Row]]:
@@ -159,16 +162,18 @@ class _Engine:
             return []
         try:
             labels, probabilities = self._model.predict([row.values for row in rows])
+            return [
+                self._prediction(label, chances, row.echo)
+                for label, chances, row in zip(labels, probabilities, rows, strict=True)
+            ]
         except Exception:  # noqa: BLE001 - whatever a model does, its messages get their answer and the agent goes on
             _log.exception("model %s: inference failed on %d rows", self._name, len(rows))
             reason: Detail = {"type": "inference_failed", "loc": [], "msg": "The model failed on this", "input": None}
             return [Unusable(ErrorCode.INFERENCE_FAILED, [reason], row.echo) for row in rows]
-        return [
-            self._prediction(label, chances, row.echo)
-            for label, chances, row in zip(labels, probabilities, rows, strict=True)
-        ]
 
     def _prediction(self, label: str, probabilities: list[float], echo: dict[str, Any]) -> Prediction:
+        if not math.isfinite(sum(probabilities)):
+            raise ValueError(f"the probabilities {probabilities} are not all numbers")
         prediction: Prediction = {
             "label": label,
             "confidence": probabilities[self._column[label]],

@@ -78,7 +78,10 @@ class Predictor:
         return labels, probabilities
 
     def _read_card(self) -> ModelCard:
-        text = self._session.get_modelmeta().custom_metadata_map.get(cards.METADATA_KEY)
+        try:
+            text = self._session.get_modelmeta().custom_metadata_map.get(cards.METADATA_KEY)
+        except UnicodeDecodeError:
+            raise CardError(f"{self.where}: what the file says of itself is not UTF-8 text; it is damaged") from None
         if text is None:
             raise CardError(
                 f"{self.where}: an ONNX model, but it carries no model card; write it with edge-convert export"

@@ -138,6 +138,8 @@ class RouteSettings(_Section):
                 )
             if template.text.startswith("$"):
                 raise SettingsError(f"topic {template.text!r}: topics that begin with $ belong to the broker")
+        if self.subscribe.startswith("$share/"):
+            raise SettingsError(f"topic {self.subscribe!r}: shared subscriptions are not supported yet")
         return Route(self.model, subscribe, publish, errors)
 
 
@@ -218,6 +220,11 @@ def _in_place(where: str, route: RouteSettings) -> Route:
 def _refuse_loops(routes: tuple[Route, ...], node: str) -> None:
     requests = topics.request(node)
     for number, route in enumerate(routes, start=1):
+        if route.subscribe.overlaps(requests):
+            raise SettingsError(
+                f"route {number}: {route.subscribe.text!r} would take the management requests of this node "
+                f"({requests.text!r})"
+            )
         for output in (route.publish, route.errors):
             for other, taker in enumerate(routes, start=1):
                 if output.overlaps(taker.subscribe):
@@ -275,18 +282,32 @@ def load(path: Path | None = None) -> Settings:
     return settings
 
 
+#: Settings that name files, by the table they stand in.
+_PATHS: Final = {
+    ("mqtt",): ("password_file",),
+    ("mqtt", "tls"): ("ca", "certificate", "key"),
+    ("models",): ("directory",),
+}
+
+
 def _anchored(content: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Return `content` with the relative model files of the routes made relative to the file that names them."""
+    """Make the relative paths in `content` relative to the `directory` of the file that they stand in."""
+    for place, keys in _PATHS.items():
+        table: Any = content
+        for part in place:
+            table = table.get(part) if isinstance(table, dict) else None
+        _anchor(table, keys, directory)
     routes = content.get("route")
-    if not isinstance(routes, list):
-        return content
-    anchored = [
-        {**route, "model": str(directory / route["model"])}
-        if isinstance(route, dict) and str(route.get("model", "")).endswith(".onnx")
-        else route
-        for route in routes
-    ]
-    return {**content, "route": anchored}
+    for route in routes if isinstance(routes, list) else ():
+        if isinstance(route, dict) and str(route.get("model", "")).endswith(".onnx"):
+            _anchor(route, ("model",), directory)
+    return content
+
+
+def _anchor(table: Any, keys: tuple[str, ...], directory: Path) -> None:
+    for key in keys:
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = str(directory / table[key])
 
 
 def _refuse_unknown_environment() -> None:

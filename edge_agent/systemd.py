@@ -5,9 +5,12 @@ Source: the manual page's own description of the protocol: datagrams of `KEY=VAL
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
 
 
 class Notifier:
@@ -38,8 +41,11 @@ class Notifier:
     def _send(self, state: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.sendto(state.encode(), self._address)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.sendto(state.encode(), self._address)
+        except OSError as error:  # the service manager may be away for a moment; that must not end the service
+            _log.warning("systemd: can't be told %r: %s", state.partition("\n")[0], error)
 
 
 def _watchdog_interval(environment: Mapping[str, str]) -> float | None:

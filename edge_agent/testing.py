@@ -13,7 +13,7 @@ second of waiting.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.agent import Agent
 from edge_agent.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
@@ -80,6 +80,7 @@ class FakeClock:
         self.time = 0.0
 
     def __call__(self) -> float:
+        """Return the time."""
         return self.time
 
     def advance(self, seconds: float) -> None:
@@ -99,15 +100,14 @@ class FakeLink:
         self.sent: list[Answer] = []
         #: Each message with its answers, in the order they were given.
         self.answered: list[tuple[Message, list[Answer]]] = []
+        #: How many messages nobody has confirmed; what is sent is confirmed at once, so it stays as it is set.
+        self.in_flight = 0
+        #: How many messages had been sent each time that `drain` was called.
+        self.drained: list[int] = []
         self.closed = False
         self.abandoned = False
         self._inbox: list[Message] = []
         self._lost: BrokerError | None = None
-
-    @property
-    def in_flight(self) -> int:
-        """Always 0: the memory confirms at once."""
-        return 0
 
     def arrive(self, *messages: Message) -> None:
         """Let messages come in from the broker."""
@@ -135,8 +135,11 @@ class FakeLink:
         self.sent.append(answer)
 
     def drain(self, seconds: float) -> bool:  # noqa: ARG002 - the interface
-        """Return at once: nothing is in flight."""
-        return True
+        """Return at once whether nothing is in flight."""
+        if self._lost is not None:
+            raise self._lost
+        self.drained.append(len(self.sent))
+        return self.in_flight == 0
 
     def close(self) -> None:
         """Note that the connection was ended in good order."""
@@ -152,8 +155,12 @@ def make_agent(
     model: Model | None = None,
     routes: Sequence[Route] = (ROUTE,),
     clock: FakeClock | None = None,
+    **options: Any,
 ) -> Agent:
-    """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead."""
+    """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead.
+
+    `options` are those of `Agent`: `protocols`, `notifier`, `health_interval`, `max_backoff`.
+    """
     waiting = list(links)
 
     def dial(protocol: str) -> FakeLink:
@@ -176,4 +183,4 @@ def make_agent(
         }
 
     pipeline = Pipeline(routes, {"genre": model or FakeModel()})
-    return Agent("node", pipeline, dial, describe, clock=clock or FakeClock())
+    return Agent("node", pipeline, dial, describe, clock=clock or FakeClock(), **options)

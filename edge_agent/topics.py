@@ -29,7 +29,11 @@ class Template:
         self._captures: dict[str, int] = {}
         if not text:
             raise TopicError("a topic is empty; write for example 'music/{sensor}/features'")
-        if len(text.encode()) > MAX_TOPIC_BYTES or "\0" in text:
+        try:
+            length = len(text.encode())
+        except UnicodeEncodeError:
+            raise TopicError(f"topic {text[:60]!r}: not text that UTF-8 can hold") from None
+        if length > MAX_TOPIC_BYTES or "\0" in text:
             raise TopicError(f"topic {text[:60]!r}: longer than {MAX_TOPIC_BYTES} bytes, or a NUL in it")
         for position, level in enumerate(self._levels):
             if capture := _CAPTURE.fullmatch(level):
@@ -78,10 +82,13 @@ class Template:
         """Tell whether some topic could be of both templates."""
         if len(self._levels) != len(other._levels):
             return False
-        return all(
-            self._is_capture(position) or other._is_capture(position) or ours == theirs
-            for position, (ours, theirs) in enumerate(zip(self._levels, other._levels, strict=True))
-        )
+        for position, (ours, theirs) in enumerate(zip(self._levels, other._levels, strict=True)):
+            if not (self._is_capture(position) or other._is_capture(position)):
+                if ours != theirs:
+                    return False
+            elif position == 0 and "$" in (ours[:1], theirs[:1]):
+                return False  # as in `match`
+        return True
 
     def _is_capture(self, position: int) -> bool:
         return position in self._captures.values()

@@ -140,13 +140,13 @@ class Scene:
         topic = self._input.render(captured)
         if "label" in content:
             self.score.labels[content["label"]] += 1
-            view.show(Line(topic, reading.summary, content["label"], content["confidence"], ""))
+            view.show(Line(topic, reading.summary, content["label"], content["confidence"]))
         else:
             first = content["detail"][0]
             self.score.rejections[content["error"]] += 1
             place = ".".join(str(part) for part in first["loc"])
             reason = f"{place}: {first['msg']}" if place else first["msg"]
-            view.show(Line(topic, reading.summary, None, None, f"{content['error']} ({reason})"))
+            view.show(Line(topic, reading.summary, error=content["error"], reason=reason))
 
     def _oldest(self, sensor: str) -> int:
         """Return the oldest unanswered message of a sensor: what answers in order and carries no id belongs to it."""

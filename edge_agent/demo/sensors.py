@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_right
 from itertools import cycle
@@ -38,7 +39,7 @@ class Sensors:
         """Return the next reading."""
         self._sent += 1
         row: dict[str, Any] = {
-            feature.name: float(f"{_draw(feature, self._random.random()):.6g}") for feature in self._card.features
+            feature.name: _rounded(feature, _draw(feature, self._random.random())) for feature in self._card.features
         }
         summary = _short(row)
         garbage = False
@@ -68,11 +69,21 @@ def _draw(feature: Feature, level: float) -> float:
     return low + (high - low) * (level - below) / (above - below)
 
 
+def _rounded(feature: Feature, value: float) -> float:
+    """Return `value` in six figures, as a sensor would send it, where that does not lead out of the bounds."""
+    rounded = float(f"{value:.6g}")
+    low = -math.inf if feature.minimum is None else feature.minimum
+    high = math.inf if feature.maximum is None else feature.maximum
+    return min(max(rounded, low), high)
+
+
 def _outside(feature: Feature) -> float:
     """Return a value that can't be: beyond a bound, or beyond float32 where the feature has none."""
-    if feature.minimum is not None:
+    if feature.minimum is not None and feature.minimum - 1 < feature.minimum:
         return feature.minimum - 1
-    return feature.maximum + 1 if feature.maximum is not None else 1e39
+    if feature.maximum is not None and feature.maximum + 1 > feature.maximum:
+        return feature.maximum + 1
+    return 1e39
 
 
 def _short(row: dict[str, Any]) -> str:

@@ -13,13 +13,14 @@ from rich.text import Text
 
 
 class Line(NamedTuple):
-    """One answered message."""
+    """One answered message: with `label` and `confidence`, or with `error` and `reason`."""
 
     topic: str
     features: str
-    label: str | None
-    confidence: float | None
-    reason: str
+    label: str = ""
+    confidence: float = 0.0
+    error: str = ""
+    reason: str = ""
 
 
 class View(Protocol):
@@ -46,7 +47,7 @@ class PlainView(AbstractContextManager["PlainView"]):
 
     def show(self, line: Line) -> None:
         """Print the line."""
-        answer = f"{line.label} {line.confidence:.3f}" if line.label else f"rejected: {line.reason}"
+        answer = f"{line.label} {line.confidence:.3f}" if line.label else f"{line.error}: {line.reason}"
         click.echo(f"{line.topic:28} {line.features:55} -> {answer}")
 
 
@@ -74,8 +75,8 @@ class TableView(AbstractContextManager["TableView"]):
     def _table(self) -> Table:
         table = Table(title=self._title, title_justify="left", expand=True)
         table.add_column("topic", no_wrap=True)
-        table.add_column("features", no_wrap=True, ratio=1)
-        table.add_column("label", no_wrap=True)
+        table.add_column("features, or what is wrong", no_wrap=True, ratio=1)
+        table.add_column("label, or error", no_wrap=True)
         table.add_column("confidence", justify="right", no_wrap=True)
         for line in self._lines:
             # Text: what came over the wire must not be read as markup.
@@ -84,7 +85,5 @@ class TableView(AbstractContextManager["TableView"]):
                     Text(line.topic), Text(line.features), Text(line.label, "green"), f"{line.confidence:.3f}"
                 )
             else:
-                table.add_row(
-                    Text(line.topic), Text(f"{line.features}: {line.reason}", "yellow"), Text("rejected", "red")
-                )
+                table.add_row(Text(line.topic), Text(line.reason, "yellow"), Text(line.error, "red"))
         return table

@@ -1,0 +1,105 @@
+"""What scikit-learn's tree models are made of, in one shape for all of them.
+
+A tree model here is a decision tree, a forest of them, or histogram gradient boosting. Exporting, folding scalers and
+checking parity all need the same few arrays; this file is the only one that knows where scikit-learn keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+
+from edge_agent.errors import InputError
+
+SINGLE = (DecisionTreeClassifier, ExtraTreeClassifier)
+FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
+BOOSTED = (HistGradientBoostingClassifier,)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """One tree of a model: n nodes in scikit-learn's own order, node 0 is the root.
+
+    `feature` (n,) is the column a node asks about, `threshold` (n,) float64 sends `x <= threshold` to the left;
+    (`left` and `right` (n,) are node numbers); all four mean nothing where `is_leaf` (n,). `values` (n, k) float64 is what a leaf answers: one probability a label for
+    trees and forests; one summand of the raw score (k = 1) for boosting. `rows` (n,) is how many training rows came by.
+    """
+
+    feature: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    is_leaf: NDArray[np.bool_]
+    values: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+    def with_thresholds(self, threshold: NDArray[np.float64]) -> Tree:
+        """Return the same tree asking other questions."""
+        return replace(self, threshold=threshold)
+
+
+def trees_of(estimator: Any) -> list[Tree] | None:
+    """Return the trees of a fitted estimator in the order in which scikit-learn adds them up; None if it has none.
+
+    Raises `InputError` for boosting with categorical splits, which have no threshold.
+    """
+    if isinstance(estimator, SINGLE):
+        return [_plain(estimator.tree_)]
+    if isinstance(estimator, FORESTS):
+        return [_plain(member.tree_) for member in estimator.estimators_]
+    if isinstance(estimator, BOOSTED):
+        # `_predictors` is (iterations, trees per iteration); skl2onnx reads the same private attribute.
+        return [_boosted(predictor.nodes) for iteration in estimator._predictors for predictor in iteration]  # noqa: SLF001
+    return None
+
+
+def thresholds_by_feature(trees: Sequence[Tree], n_features: int) -> list[NDArray[np.float64]]:
+    """Return, for every feature, the distinct thresholds at which some tree asks about it (may be empty), each as the
+    largest float32 at or below it.
+    """
+    feature = np.concatenate([tree.feature[~tree.is_leaf] for tree in trees])
+    threshold = np.concatenate([tree.threshold[~tree.is_leaf] for tree in trees])
+    return [np.unique(float32_floor(threshold[feature == column])) for column in range(n_features)]
+
+
+def float32_floor(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest float32 at or below each threshold, as float64.
+
+    For any float32 x, `x <= threshold` and `x <= float32_floor(threshold)` are the same question, so nothing is lost.
+    """
+    with np.errstate(over="ignore"):
+        rounded = threshold.astype(np.float32)
+    below = np.nextafter(rounded, np.float32(-np.inf))
+    return np.where(rounded.astype(np.float64) > threshold, below, rounded).astype(np.float64)
+
+
+def _plain(tree: Any) -> Tree:
+    return Tree(
+        feature=tree.feature.astype(np.int64),
+        threshold=tree.threshold.astype(np.float64),
+        left=tree.children_left.astype(np.int64),
+        right=tree.children_right.astype(np.int64),
+        is_leaf=tree.children_left == -1,
+        values=tree.value[:, 0, :].astype(np.float64),
+        rows=tree.n_node_samples.astype(np.int64),
+    )
+
+
+def _boosted(nodes: Any) -> Tree:
+    if nodes["is_categorical"].any():
+        raise InputError("the estimator splits on categories; only numbers with thresholds can be exported")
+    return Tree(
+        feature=nodes["feature_idx"].astype(np.int64),
+        threshold=nodes["num_threshold"].astype(np.float64),
+        left=nodes["left"].astype(np.int64),
+        right=nodes["right"].astype(np.int64),
+        is_leaf=nodes["is_leaf"].astype(bool),
+        values=nodes["value"].astype(np.float64)[:, np.newaxis],
+        rows=nodes["count"].astype(np.int64),
+    )

@@ -1,0 +1,157 @@
+# shellcheck shell=bash
+# What demo, test and check share. Sourced, never run.
+#
+# Rules:
+# * whatever is set up can be set up again at once: a stamp in the environment names what it was made from;
+# * uv when it is there, else python3 -m venv and pip: a fresh Debian or Raspberry Pi OS has neither uv nor ruff;
+# * nothing outside the clone is touched, but for Debian packages, and those only as root or with passwordless sudo.
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && cd -P .. && pwd -P)"
+cd "$ROOT" || exit 1
+
+# Modules are written and imported within the clone; a stray one from outside would hide ours.
+unset PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+say() { printf '== %s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+in_ci() { [[ "${CI:-}" == "true" || "${CI:-}" == "1" ]]; }
+
+has_uv() { [[ -z "${EDGE_AGENT_NO_UV:-}" ]] && command -v uv >/dev/null 2>&1; }
+
+# as_root COMMAND...: run as root when that needs no password; status 1 when it does.
+as_root() {
+    if [[ "$(id -u)" == 0 ]]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+# apt_install PACKAGE...: status 1 when there is no apt, when it may not, or when it fails.
+apt_install() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    as_root true || return 1
+    say "apt-get install $*"
+    local quiet=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=60)
+    as_root "${quiet[@]}" install -y --no-install-recommends "$@" >/dev/null </dev/null ||
+        { as_root "${quiet[@]}" update >/dev/null </dev/null &&
+            as_root "${quiet[@]}" install -y --no-install-recommends "$@" >/dev/null </dev/null; }
+}
+
+# python_at_least MAJOR.MINOR COMMAND: a name on PATH may be a pyenv shim for a version that is not there, so ask it.
+python_at_least() {
+    "$2" -c "import sys; sys.exit(sys.version_info < (${1/./, }))" >/dev/null 2>&1
+}
+
+# find_python VERSION...: the first of these (3.13, 3.11, ...; "any" is the plain python3) that runs here.
+find_python() {
+    local version candidate
+    if [[ -n "${PYTHON:-}" ]]; then
+        python_at_least 3.11 "$PYTHON" || die "PYTHON=$PYTHON is not a Python 3.11 or later."
+        printf '%s\n' "$PYTHON"
+        return 0
+    fi
+    for version in "$@"; do
+        for candidate in "python${version/any/3}" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python3; do
+            if python_at_least 3.11 "$candidate"; then
+                command -v "$candidate"
+                return 0
+            fi
+        done
+    done
+    return 1
+}
+
+# make_venv DIRECTORY VERSION...: a virtual environment on the first of the versions that is here. A sound one is kept.
+make_venv() {
+    local venv="$1" python
+    shift
+    if [[ -x "$venv/bin/python" ]] && python_at_least 3.11 "$venv/bin/python"; then
+        return 0
+    fi
+    if ! python="$(find_python "$@")"; then
+        if has_uv; then
+            say "creating ${venv#"$ROOT"/} (uv fetches Python 3.13)"
+            uv venv --quiet --clear --python 3.13 "$venv"
+            return 0
+        fi
+        die "Python 3.11 or later is needed, found $(python3 --version 2>/dev/null || echo none)." \
+            "On Debian 12 or later, Raspberry Pi OS, Ubuntu 24.04: sudo apt install python3 python3-venv"
+    fi
+    say "creating ${venv#"$ROOT"/} with $("$python" --version 2>&1)"
+    if has_uv; then
+        uv venv --quiet --clear --python "$python" "$venv"
+        return 0
+    fi
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        apt_install python3-venv || die "Python's venv module is missing: sudo apt install python3-venv"
+    fi
+    "$python" -m venv --clear "$venv"
+    # --group needs pip 25.1; Debian 12 brings 23.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+}
+
+# install_into VENV ARGUMENT...: pip's install, by whichever installer there is; the arguments are those both know.
+install_into() {
+    local venv="$1"
+    shift
+    if has_uv; then
+        uv pip install --quiet --python "$venv/bin/python" "$@"
+    else
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+    fi
+}
+
+# stamp_of VENV FILE...: names what an environment is made from.
+stamp_of() {
+    local venv="$1"
+    shift
+    { "$venv/bin/python" -c 'import sys; print(sys.version)' && cat "$@"; } | sha256sum | cut -d' ' -f1
+}
+
+stamped() { [[ -f "$1" && "$(<"$1")" == "$2" ]]; }
+
+# The environment of `scripts/demo`: the agent and its embedded broker. That of the tests will do as well.
+setup_demo() {
+    make_venv "$ROOT/.venv" 3.13 any 3.14 3.12 3.11
+    local stamp
+    stamp="$(stamp_of "$ROOT/.venv" pyproject.toml)"
+    if stamped .venv/.stamp-dev "$stamp" || stamped .venv/.stamp-demo "$stamp"; then
+        return 0
+    fi
+    say "installing edge-agent and the demo's broker into .venv"
+    install_into .venv --editable '.[demo]'
+    printf '%s' "$stamp" >.venv/.stamp-demo
+}
+
+# The environment of `scripts/test` and `scripts/check`: everything, at the newest versions there are.
+setup_dev() {
+    make_venv "$ROOT/.venv" 3.13 any 3.14 3.12 3.11
+    local stamp
+    stamp="$(stamp_of "$ROOT/.venv" pyproject.toml)"
+    if stamped .venv/.stamp-dev "$stamp"; then
+        return 0
+    fi
+    say "installing edge-agent with all its extras and the test tools into .venv (a minute or two, once)"
+    install_into .venv --upgrade --editable '.[convert,demo,parquet]' --group dev
+    printf '%s' "$stamp" >.venv/.stamp-dev
+}
+
+# build_wheel DIRECTORY: leaves one wheel in it and prints its name.
+build_wheel() {
+    rm -rf "$1"
+    mkdir -p "$1"
+    if has_uv; then
+        uv build --quiet --wheel --out-dir "$1" --python .venv/bin/python . >/dev/null
+    else
+        .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$1" .
+    fi
+    ls "$1"/*.whl
+}

@@ -1,0 +1,21 @@
+"""How the properties are drawn: a few examples by default, many at night, the same ones again in CI."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A machine under test may be a Raspberry Pi, or busy: time is for pytest-timeout to judge, not for hypothesis.
+settings.register_profile("default", max_examples=100, deadline=None)
+settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile(
+    "nightly",
+    max_examples=100_000,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") in {"1", "true"} else "default")
+)

@@ -1,0 +1,85 @@
+"""The brokers, and a client to look from outside.
+
+`broker` is a running broker; a test that takes it runs against each kind. `mosquitto` makes Mosquittos with
+configuration, passwords, access lists or a store of their own. `connect` makes clients that are closed afterwards.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.brokers import Amqtt, BrokerProcess, Mosquitto
+from tests.contract.client import Client
+from tests.requirements import lacking, require_mosquitto
+
+
+class MosquittoFactory:
+    """Starts Mosquittos; each has a directory of its own below the test's."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.made: list[Mosquitto] = []
+
+    def __call__(self, *, start: bool = True, **options: Any) -> Mosquitto:
+        directory = self._directory / f"mosquitto-{len(self.made)}"
+        directory.mkdir(parents=True)
+        broker = Mosquitto(directory, **options)
+        self.made.append(broker)
+        if start:
+            broker.start()
+        return broker
+
+
+def show(broker: BrokerProcess) -> None:
+    """End a broker and print what it said: pytest shows that when the test fails."""
+    broker.stop()
+    print(f"--- {broker.name} on port {broker.port} said:\n{broker.log()}")  # noqa: T201
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[MosquittoFactory]:
+    require_mosquitto()
+    factory = MosquittoFactory(tmp_path)
+    yield factory
+    for broker in factory.made:
+        show(broker)
+
+
+@pytest.fixture(params=["mosquitto", "amqtt"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
+    directory = tmp_path / "broker"
+    directory.mkdir()
+    made: BrokerProcess
+    if request.param == "mosquitto":
+        require_mosquitto()
+        made = Mosquitto(directory)
+    else:
+        if importlib.util.find_spec("amqtt") is None:
+            lacking("amqtt is not installed: pip install 'edge-agent[demo]'")
+        made = Amqtt(directory)
+    made.start()
+    yield made
+    show(made)
+
+
+class Connect:
+    """Makes connected clients of a broker, in its newest protocol unless told otherwise."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def __call__(self, broker: BrokerProcess, **options: Any) -> Client:
+        options.setdefault("protocol", broker.protocols[0])
+        return self._stack.enter_context(Client(broker.port, **options))
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    with ExitStack() as stack:
+        yield Connect(stack)

@@ -1,0 +1,30 @@
+"""amqtt on one port, until SIGTERM or until whoever started it is gone: `run_amqtt.py HOST PORT`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+from amqtt.broker import Broker
+
+
+async def serve(host: str, port: str) -> None:
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+    )
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    # The other end of standard input closes with the test run, however that ends.
+    loop.add_reader(sys.stdin, ended.set)
+    await broker.start()
+    await ended.wait()
+    await broker.shutdown()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:]))

@@ -1,0 +1,179 @@
+"""The installed thing: the wheel in an environment of its own, with nothing of the source tree in reach.
+
+`scripts/test` names a wheel that it has built (EDGE_AGENT_TEST_WHEEL) or an environment that has it installed already
+(EDGE_AGENT_TEST_VENV: the old end of the version ranges). Without either, both are made here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.brokers import HOST, Mosquitto
+from tests.contract.client import Client
+from tests.requirements import require_mosquitto
+
+ROOT = Path(__file__).parent.parent.parent
+DEADLINE = 30.0
+#: The promise of `run`: SIGTERM ends it within this many seconds.
+END_WITHIN = 5.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            # The first test waits for the wheel to be built and installed, by pip on a Raspberry Pi at worst.
+            item.add_marker(pytest.mark.timeout(600), append=False)
+
+
+def call(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    options.setdefault("timeout", 600)
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
+
+
+def must(*command: str | Path) -> None:
+    done = call(*command)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+
+
+def uv() -> str | None:
+    return None if os.environ.get("EDGE_AGENT_NO_UV") else shutil.which("uv")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if given := os.environ.get("EDGE_AGENT_TEST_WHEEL"):
+        return Path(given)
+    if not (ROOT / "edge_agent").is_dir():
+        pytest.skip("no source here to build a wheel from")
+    directory = tmp_path_factory.mktemp("wheel")
+    if uv():
+        must("uv", "build", "--wheel", "--python", sys.executable, "--out-dir", directory, ROOT)
+    else:
+        must(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", directory, ROOT)
+    (built,) = directory.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def venv(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the base install and nothing else, or the one that was named."""
+    if given := os.environ.get("EDGE_AGENT_TEST_VENV"):
+        return Path(given)
+    wheel = request.getfixturevalue("wheel")
+    directory = tmp_path_factory.mktemp("installed") / "venv"
+    if uv():
+        must("uv", "venv", "--python", sys.executable, directory)
+        must("uv", "pip", "install", "--python", directory / "bin" / "python", wheel)
+    else:
+        must(sys.executable, "-m", "venv", directory)
+        must(directory / "bin" / "python", "-m", "pip", "install", wheel)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def python(venv: Path) -> Path:
+    return venv / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def edge_agent(venv: Path) -> Path:
+    """The installed command."""
+    return venv / "bin" / "edge-agent"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to run commands in, with no setting of the agent in the environment."""
+    for name in list(os.environ):
+        if name.startswith(("EDGE_AGENT_", "NOTIFY_", "WATCHDOG_", "JOURNAL_", "PYTHON")):
+            monkeypatch.delenv(name)
+    directory = tmp_path / "elsewhere"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    require_mosquitto()
+    directory = tmp_path / "broker"
+    directory.mkdir()
+    broker = Mosquitto(directory)
+    broker.start()
+    yield broker
+    broker.stop()
+    print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201
+
+
+@pytest.fixture
+def client(broker: Mosquitto) -> Iterator[Client]:
+    with Client(broker.port) as client:
+        yield client
+
+
+class Agent:
+    """`edge-agent run` as a process."""
+
+    def __init__(self, command: Path, directory: Path, broker: Mosquitto) -> None:
+        self._command = command
+        self._log = directory / "agent.log"
+        self.broker = broker
+        self.process: subprocess.Popen[bytes] | None = None
+        self._asked = False
+
+    def start(self, *arguments: str, **environment: str) -> None:
+        settings = {
+            "EDGE_AGENT_NODE__ID": "node",
+            "EDGE_AGENT_MQTT__HOST": HOST,
+            "EDGE_AGENT_MQTT__PORT": str(self.broker.port),
+            **environment,
+        }
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(self._command), "run", *arguments],
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End it as asked and return its exit status; fails when it takes longer than it may."""
+        assert self.process is not None
+        self._asked = True
+        self.process.send_signal(how)
+        return self.process.wait(END_WITHIN)
+
+    def in_vain(self) -> str | None:
+        """Whether it died, so that waiting for it is in vain."""
+        if self.process is None or self._asked or self.process.poll() is None:
+            return None
+        return f"edge-agent ended with {self.process.returncode}:\n{self.log()}"
+
+    def end(self) -> None:
+        self._asked = True
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(DEADLINE)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+
+@pytest.fixture
+def agent(edge_agent: Path, elsewhere: Path, broker: Mosquitto, client: Client, tmp_path: Path) -> Iterator[Agent]:
+    """Not yet started; the client stops waiting when it dies."""
+    agent = Agent(edge_agent, tmp_path, broker)
+    client.in_vain = agent.in_vain
+    yield agent
+    agent.end()
+    print(f"--- edge-agent said:\n{agent.log()}")  # noqa: T201

@@ -1,0 +1,65 @@
+"""`edge-agent demo`: everything on one machine, for a few seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import DEADLINE, END_WITHIN, call
+from tests.requirements import lacking
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+@pytest.fixture
+def edge_agent_with_demo() -> Path:
+    """The command of the environment that runs the tests: the one with the extra."""
+    if any(importlib.util.find_spec(name) is None for name in ("amqtt", "rich")):
+        lacking("the extra is not installed: pip install 'edge-agent[demo]'")
+    return Path(sys.executable).parent / "edge-agent"
+
+
+def test_it_shows_labels_and_rejections(edge_agent_with_demo: Path) -> None:
+    done = call(edge_agent_with_demo, "demo", "--seconds", "4", timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for text in ("Rock", "Hip-Hop", "p50", "p99"):
+        assert text in done.stdout
+    assert "Traceback" not in done.stderr
+    # Not a terminal: plain lines, no cursor movements.
+    assert "\x1b" not in done.stdout
+
+
+def test_ctrl_c_ends_it_sooner(edge_agent_with_demo: Path) -> None:
+    with subprocess.Popen(
+        [edge_agent_with_demo, "demo", "--seconds", "600"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "Rock" in line and "music/" in line:
+                    break
+            process.send_signal(signal.SIGINT)
+            rest, said = process.communicate(timeout=END_WITHIN + DEADLINE)
+        finally:
+            process.kill()
+    assert process.returncode == 0, rest + said
+    assert "p99" in rest
+
+
+def test_without_the_extra_it_says_what_to_install(edge_agent: Path) -> None:
+    if call(edge_agent.parent / "python", "-c", "import amqtt").returncode == 0:
+        pytest.skip("the environment that was named has the extra")
+    done = call(edge_agent, "demo")
+    assert done.returncode == 2
+    assert "edge-agent[demo]" in done.stderr
+    assert "Traceback" not in done.stderr

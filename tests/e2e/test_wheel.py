@@ -1,0 +1,92 @@
+"""What is in the wheel, and what a base install brings to a device."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import call
+
+#: What a device must not be burdened with.
+HEAVY = ("amqtt", "matplotlib", "onnx", "rich", "sklearn", "skl2onnx", "skops", "pyarrow")
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return message_from_bytes(archive.read(name))
+
+
+def test_the_wheel_holds_the_packages_and_the_model_only(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"edge_agent", "convert"}
+    assert "edge_agent/models/genre.onnx" in names
+    assert "edge_agent/py.typed" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    kinds = {Path(name).suffix for name in names if ".dist-info/" not in name}
+    assert kinds <= {".py", ".onnx", ".minisig", ".toml", ".typed", ".html", ".css", ".md", ".json"}
+
+
+def test_the_base_install_is_what_a_device_needs(metadata: Message) -> None:
+    required = {line.split(";")[0].strip() for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line}
+    names = {
+        line.replace("<", " ").replace(">", " ").replace("!", " ").replace("=", " ").split()[0] for line in required
+    }
+    assert names == {"click", "numpy", "onnxruntime", "paho-mqtt", "pydantic", "pydantic-settings"}
+
+
+def test_nothing_heavy_is_installed(python: Path) -> None:
+    if "EDGE_AGENT_TEST_VENV" in os.environ:
+        pytest.skip("the environment that was named holds the test tools as well")
+    code = "import importlib.util, json; print(json.dumps([n for n in {names!r} if importlib.util.find_spec(n)]))"
+    done = call(python, "-I", "-c", code.format(names=HEAVY))
+    assert json.loads(done.stdout) == []
+
+
+def test_nothing_heavy_is_imported(python: Path, elsewhere: Path) -> None:
+    code = (
+        "import sys, json\n"
+        "from edge_agent.cli.main import main\n"
+        "import edge_agent.agent, edge_agent.predictor\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = call(python, "-I", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+def test_help_costs_no_model_and_no_client(python: Path, elsewhere: Path) -> None:
+    """`--help` on a Raspberry Pi Zero must not take seconds: commands are imported when they are called."""
+    code = (
+        "import sys\n"
+        "from edge_agent.cli.main import main\n"
+        "sys.argv = ['edge-agent', '--help']\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "late = [name for name in ('onnxruntime', 'paho', 'pydantic', 'numpy') if name in sys.modules]\n"
+        "assert not late, late\n"
+    )
+    done = call(python, "-I", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_introduce_themselves(edge_agent: Path, elsewhere: Path) -> None:
+    overview = call(edge_agent, "--help")
+    assert overview.returncode == 0, overview.stderr
+    for command in ("run", "try", "check", "demo"):
+        assert f"  {command}" in overview.stdout
+        page = call(edge_agent, command, "--help")
+        assert page.returncode == 0, page.stderr
+        assert "Usage: edge-agent " in page.stdout
+    version = call(edge_agent, "--version")
+    assert version.returncode == 0
+    assert any(character.isdigit() for character in version.stdout)

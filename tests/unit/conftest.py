@@ -1,0 +1,53 @@
+"""Unit tests cannot open sockets.
+
+Python itself reports every connect, bind and name look-up to its audit hooks (PEP 578), whoever makes them, so nothing
+has to be patched. A hook can't be taken away again, so it asks whether a unit test is running. Socket pairs are let
+through: they lead nowhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+FORBIDDEN = frozenset(
+    {
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.gethostbyname",
+        "socket.sendmsg",
+        "socket.sendto",
+    }
+)
+
+
+class SocketGuard:
+    """Refuses sockets while `armed`, and remembers what was tried in case the code under test swallows the refusal."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.tried: list[str] = []
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.armed and event in FORBIDDEN:
+            tried = f"{event}{arguments[1:] if event.count('get') == 0 else arguments}"
+            self.tried.append(tried)
+            # pytest's failure is a BaseException: `except Exception` in the code under test does not catch it.
+            pytest.fail(f"a unit test used a socket: {tried}. Use a fake, or move the test to tests/contract.")
+
+
+GUARD = SocketGuard()
+sys.addaudithook(GUARD)
+
+
+@pytest.fixture(autouse=True)
+def no_sockets() -> Iterator[SocketGuard]:
+    GUARD.tried.clear()
+    GUARD.armed = True
+    yield GUARD
+    GUARD.armed = False
+    if GUARD.tried:
+        pytest.fail(f"a unit test used a socket and hid it: {'; '.join(GUARD.tried)}")

@@ -1,0 +1,224 @@
+"""The file answers as scikit-learn does: every kind of estimator, bare and behind scalers, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+
+from convert.ensembles import keep_winner
+from convert.fold import fold, inputs_of
+from convert.graph import IR_VERSION, OPSETS, build_graph
+from convert.trees import float32_floor, thresholds_by_feature, trees_of
+from convert.verify import open_session, reference, require_verified, run, verify
+from edge_agent.errors import InputError, ModelError
+from tests.unit.convert.conftest import make_table
+
+TWO, THREE = ("calm", "loud"), ("calm", "loud", "odd")
+ROWS = 20_000
+
+ESTIMATORS: list[Any] = [
+    DecisionTreeClassifier(min_samples_leaf=3, random_state=0),
+    # Weights that do not add up exactly: leaves whose two probabilities differ in the last bit of a float64 only.
+    DecisionTreeClassifier(class_weight="balanced", max_depth=4, random_state=0),
+    ExtraTreeClassifier(random_state=0),
+    RandomForestClassifier(7, min_samples_leaf=3, random_state=0),
+    # Pure leaves and an even number of trees: many exact ties.
+    RandomForestClassifier(10, random_state=0),
+    ExtraTreesClassifier(7, max_depth=4, random_state=0, n_jobs=2),
+    HistGradientBoostingClassifier(max_iter=15, random_state=0),
+]
+SCALERS: list[Any] = [
+    StandardScaler(),
+    MinMaxScaler(),
+    MinMaxScaler(clip=True, feature_range=(-1, 2)),
+    MaxAbsScaler(),
+    RobustScaler(unit_variance=True),
+]
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__
+
+
+def _graph(model: Any) -> onnx.ModelProto:
+    estimator, trees = fold(model)
+    return build_graph(estimator, trees, [str(label) for label in model.classes_], inputs_of(model)[0])
+
+
+def _fit(model: Any, labels: tuple[str, ...]) -> tuple[Any, Any]:
+    table = make_table(labels=labels)
+    return clone(model).fit(table.X.astype(np.float64), table.labels), table.X
+
+
+@pytest.mark.parametrize("labels", [TWO, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=_name)
+def test_no_label_differs(estimator: Any, labels: tuple[str, ...]) -> None:
+    model, x = _fit(estimator, labels)
+    result = verify(model, _graph(model).SerializeToString(), x, rows=ROWS)
+    assert (result.labels_differ, result.probabilities_differ) == (0, 0)
+    assert result.largest_difference < 1e-6
+    assert result.edge_rows >= ROWS / 2
+    assert f"240 training rows + {ROWS:,} generated rows" in str(result)
+
+
+@pytest.mark.parametrize("scaler", SCALERS, ids=_name)
+@pytest.mark.parametrize("estimator", [ESTIMATORS[0], ESTIMATORS[3], ESTIMATORS[6]], ids=_name)
+def test_scalers_fold_into_the_thresholds(estimator: Any, scaler: Any) -> None:
+    model, x = _fit(make_pipeline(clone(scaler), clone(estimator)), THREE)
+    _, trees = fold(model)
+    assert trees is not None
+    graph = _graph(model)
+    assert {node.op_type for node in graph.graph.node} <= {"TreeEnsembleClassifier", "Cast", "Slice", "Div"}
+    assert verify(model, graph.SerializeToString(), x, rows=ROWS).passed
+
+
+def test_scalers_in_a_row_and_in_a_nested_pipeline() -> None:
+    inner = make_pipeline(MinMaxScaler(), DecisionTreeClassifier(random_state=0))
+    model, x = _fit(make_pipeline("passthrough", StandardScaler(), inner), TWO)
+    assert fold(model)[1] is not None
+    assert verify(model, _graph(model).SerializeToString(), x, rows=ROWS).passed
+
+
+def test_a_folded_threshold_is_the_largest_float32_that_goes_left() -> None:
+    model, x = _fit(make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)), TWO)
+    _, trees = fold(model)
+    assert trees is not None
+    root = float(trees[0].threshold[0])
+    column = int(trees[0].feature[0])
+    rows = np.repeat(x[:1].astype(np.float64), 2, axis=0)
+    rows[:, column] = root, np.nextafter(np.float32(root), np.float32(np.inf))
+    scaled = model[0].transform(rows)[:, column].astype(np.float32)
+    threshold = model[-1].tree_.threshold[0]
+    assert scaled[0] <= threshold < scaled[1]
+
+
+def test_a_constant_column_behind_a_scaler() -> None:
+    table = make_table()
+    x = table.X.copy()
+    x[:, 2] = 7
+    model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)).fit(
+        x.astype(np.float64), table.labels
+    )
+    assert verify(model, _graph(model).SerializeToString(), x, rows=ROWS).passed
+
+
+def test_integer_labels_become_text() -> None:
+    table = make_table()
+    assert table.labels is not None
+    model = DecisionTreeClassifier(random_state=0).fit(table.X, np.equal(table.labels, "loud").astype(int))
+    labels, _ = run(open_session(_graph(model).SerializeToString()), table.X)
+    assert set(labels) == {"0", "1"}
+    assert verify(model, _graph(model).SerializeToString(), table.X, rows=ROWS).passed
+
+
+@pytest.mark.parametrize("estimator", [DecisionTreeClassifier(), RandomForestClassifier(3)], ids=_name)
+def test_the_file_is_what_the_oldest_runtime_reads(estimator: Any) -> None:
+    model, _ = _fit(estimator, TWO)
+    graph = _graph(model)
+    assert graph.ir_version == IR_VERSION <= 10
+    assert {entry.domain: entry.version for entry in graph.opset_import} == OPSETS
+    [features] = graph.graph.input
+    assert features.name == "features"
+    assert features.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert [output.name for output in graph.graph.output] == ["label", "probabilities"]
+    assert graph.graph.output[1].type.tensor_type.shape.dim[1].dim_value == 2
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    model, _ = _fit(RandomForestClassifier(3, random_state=0), THREE)
+    assert _graph(model).SerializeToString() == _graph(model).SerializeToString()
+
+
+def test_what_cannot_be_folded_is_judged_by_the_rows_beside_a_label_change() -> None:
+    model, x = _fit(make_pipeline(PCA(2), DecisionTreeClassifier(random_state=0)), TWO)
+    assert fold(model)[1] is None
+    result = verify(model, _graph(model).SerializeToString(), x, rows=ROWS)
+    assert "where the label changes" in str(result)
+    assert result.edge_rows == ROWS / 2
+    assert result.passed
+
+
+def test_a_linear_model_becomes_a_float64_graph() -> None:
+    model, x = _fit(make_pipeline(StandardScaler(), LogisticRegression()), TWO)
+    assert fold(model)[1] is None
+    assert verify(model, _graph(model).SerializeToString(), x, rows=ROWS).passed
+
+
+def test_another_model_is_refused_with_the_number_of_rows() -> None:
+    model, x = _fit(DecisionTreeClassifier(max_depth=3, random_state=0), TWO)
+    other, _ = _fit(DecisionTreeClassifier(max_depth=2, random_state=0), TWO)
+    result = verify(model, _graph(other).SerializeToString(), x, rows=ROWS)
+    assert not result.passed
+    with pytest.raises(
+        ModelError, match=r"the file does not reproduce scikit-learn: of 20,240 rows [\d,]+ have another"
+    ):
+        require_verified(result, "the file")
+
+
+def test_a_threshold_off_by_one_float32_step_is_found() -> None:
+    """The test of the test: the smallest error that a conversion can make."""
+    model, x = _fit(DecisionTreeClassifier(max_depth=3, random_state=0), TWO)
+    estimator, trees = fold(model)
+    assert trees is not None
+    moved = np.nextafter(trees[0].threshold.astype(np.float32), np.float32(np.inf)).astype(np.float64)
+    graph = build_graph(estimator, [trees[0].with_thresholds(moved)], list(TWO), 3)
+    assert verify(model, graph.SerializeToString(), x, rows=ROWS).labels_differ > 0
+
+
+def test_what_is_no_classifier_with_probabilities_is_refused() -> None:
+    for estimator in (LinearSVC(), NearestCentroid()):
+        model, _ = _fit(estimator, TWO)
+        with pytest.raises(InputError, match=_name(estimator)):
+            _graph(model)
+
+
+def test_categories_are_refused() -> None:
+    table = make_table()
+    x = np.abs(table.X.round()).astype(np.float64)
+    model = HistGradientBoostingClassifier(max_iter=2, categorical_features=[0, 1, 2]).fit(x, table.labels)
+    with pytest.raises(InputError, match="splits on categories"):
+        trees_of(model)
+
+
+def test_float32_floor_asks_the_same_question() -> None:
+    thresholds = np.array([0.1, 1 / 3, 1.0, -0.1, 16777217.0, 1e300, -1e300, 5e-324, 0.0])
+    floor = float32_floor(thresholds)
+    for threshold, low in zip(thresholds, floor, strict=True):
+        around = np.float32(np.clip(threshold, -3e38, 3e38))
+        for x in (np.nextafter(around, np.float32(-np.inf)), around, np.nextafter(around, np.float32(np.inf))):
+            assert (float(x) <= threshold) == (float(x) <= low)
+
+
+def test_rounding_keeps_the_winner() -> None:
+    close = np.array([[0.5 - 1e-12, 0.5 + 1e-12], [0.5, 0.5], [0.5 + 1e-12, 0.5 - 1e-12]])
+    assert (keep_winner(close)[:, 1] > 0.5).tolist() == [True, False, False]
+    third = np.array([[1 / 3, 1 / 3 + 1e-12, 1 / 3 - 1e-12], [0.4, 0.4, 0.2]])
+    assert keep_winner(third).argmax(axis=1).tolist() == [1, 0]
+
+
+def test_thresholds_by_feature_are_distinct_and_sorted() -> None:
+    model, _ = _fit(RandomForestClassifier(5, random_state=0), TWO)
+    trees = trees_of(model)
+    assert trees is not None
+    for values in thresholds_by_feature(trees, 3):
+        assert np.all(np.diff(values) > 0)
+
+
+def test_the_reference_does_not_depend_on_threads() -> None:
+    model, x = _fit(RandomForestClassifier(20, n_jobs=2, random_state=0), TWO)
+    _, one = reference(model, x)
+    _, two = reference(model, x)
+    assert np.array_equal(one, two)
+    assert model.n_jobs == 2

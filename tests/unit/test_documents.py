@@ -1,0 +1,40 @@
+"""Pages lead somewhere, and their shell blocks say how they are meant (tests/documents.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT, blocks, broken_links, documents
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    assert broken_links(path) == []
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_shell_blocks_can_be_run(path: Path) -> None:
+    for block in blocks(path):
+        prompts = [line for line in block.text.splitlines() if line.startswith(("$ ", "# ", "> ")) and line[0] != "#"]
+        assert not prompts, f"{block}: no prompts in ```sh; use ```console to show a session"
+
+
+def test_blocks_and_links_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A `b` c\n[x](page.md#a-b-c) [y](none.md) [z](#nothing) [w](https://example.org)\n"
+        "<!-- background -->\n<!-- prints: Rock -->\n```sh\nedge-agent run\n# more\n```\n"
+        "\ntext\n\n```text\n[no](link.md)\n```\n"
+        "<!-- not run: it needs root -->\n```sh\napt install x\n```\n```sh\ntrue\n```\n"
+    )
+    assert broken_links(page) == ["page.md:2: none.md: no such file", "page.md:2: #nothing: no such heading"]
+    first, second, third = blocks(page)
+    assert (first.text, first.background, first.prints) == ("edge-agent run\n# more", True, ("Rock",))
+    assert (first.line, str(first)) == (5, "page.md:5")
+    assert second.not_run == "it needs root"
+    assert (third.text, third.background, third.not_run) == ("true", False, None)
+    page.write_text("<!-- not run: -->\n```sh\nx\n```\n")
+    with pytest.raises(ValueError, match="needs a reason"):
+        blocks(page)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.health import Tally
+
+
+def test_nothing_happened() -> None:
+    tally = Tally()
+    assert tally.take_latency() is None
+    assert tally.take_reasons() is None
+
+
+def test_latencies_are_taken_once() -> None:
+    tally = Tally()
+    for millisecond in range(1, 101):
+        tally.took(millisecond / 1000, 1)
+    assert tally.take_latency() == (0.051, 0.1)
+    assert tally.take_latency() is None
+    tally.took(0.5, 1)
+    assert tally.take_latency() == (0.5, 0.5)
+
+
+def test_a_batch_counts_for_each_of_its_messages() -> None:
+    tally = Tally()
+    tally.took(0.001, 98)
+    tally.took(0.2, 2)
+    assert tally.take_latency() == (0.001, 0.2)
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 5000)), max_size=5))
+def test_percentiles_are_latencies_that_were(batches: list[tuple[float, int]]) -> None:
+    tally = Tally()
+    for seconds, messages in batches:
+        tally.took(seconds, messages)
+    taken = tally.take_latency()
+    if taken is None:
+        assert sum(messages for _, messages in batches) == 0
+    else:
+        assert set(taken) <= {seconds for seconds, _ in batches}
+        assert taken[0] <= taken[1]
+    assert len(tally._latencies) == 0
+
+
+def test_reasons_are_summed_up_the_most_frequent_first() -> None:
+    tally = Tally()
+    for reason in ["a", "b", "b", "c", "c", "c"]:
+        tally.rejected("invalid_features", reason)
+    assert tally.take_reasons() == "6 rejected: 3 x c, 2 x b, 1 x a"
+    assert tally.take_reasons() is None
+    # The totals stay.
+    assert tally.rejections == {"invalid_features": 6}
+
+
+def test_more_reasons_than_fit_are_counted_all_the_same() -> None:
+    tally = Tally()
+    for number in range(1000):
+        tally.rejected("code", f"reason {number}")
+    for _ in range(9):
+        tally.rejected("code", "reason 0")
+    summary = tally.take_reasons()
+    assert summary is not None
+    assert summary.startswith("1009 rejected: 10 x reason 0, 1 x reason ")
+    assert summary.endswith(f", {1009 - 10 - 4} x other reasons")
+    assert "\n" not in summary
+    tally.rejected("code", "reason 500")
+    assert tally.take_reasons() == "1 rejected: 1 x reason 500"
+
+
+@given(st.lists(st.integers(0, 40).map(str)))
+def test_no_rejection_is_lost_in_the_summary(reasons: list[str]) -> None:
+    tally = Tally()
+    for reason in reasons:
+        tally.rejected("code", reason)
+    summary = tally.take_reasons()
+    if summary is None:
+        assert not reasons
+    else:
+        told, _, parts = summary.partition(" rejected: ")
+        assert int(told) == len(reasons) == sum(int(part.split(" x ")[0]) for part in parts.split(", "))
+    assert tally.rejections == Counter({"code": len(reasons)} if reasons else {})

@@ -1,0 +1,131 @@
+"""The bundled model, and files that must not be served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_agent.errors import CardError, ModelError
+from edge_agent.messages import Message
+from edge_agent.pipeline import Pipeline
+from edge_agent.predictor import DECIMALS, MAX_MODEL_BYTES, Predictor, locate, runtime_version
+from edge_agent.testing import ROUTE
+
+#: The article's two tracks: acousticness, danceability, energy, instrumentalness, liveness, speechiness, tempo, valence.
+HIP_HOP = (0.344719513, 0.758067547, 0.323318405, 0.0166768347, 0.0856723112, 0.0306624283, 101.993, 0.443876228)
+ROCK = (0.362731324, 0.383351767, 0.586098673, 0.375382953, 0.275548126, 0.028725005, 113.747, 0.286459198)
+
+BUNDLED = locate("genre")
+CONTENT = BUNDLED.read_bytes()
+
+
+def refused(content: bytes, kind: type[ModelError] = ModelError) -> str:
+    with pytest.raises(kind) as raised:
+        Predictor(content, where="tree.onnx")
+    message = str(raised.value)
+    assert message.startswith("tree.onnx: ")
+    assert "\n" not in message
+    assert len(message) < 1000
+    return message
+
+
+def replaced(old: bytes, new: bytes) -> bytes:
+    """The bundled file with one piece changed, of the same length: protobuf counts bytes."""
+    assert len(old) == len(new)
+    assert CONTENT.count(old) >= 1
+    return CONTENT.replace(old, new, 1)
+
+
+@pytest.fixture(scope="module")
+def genre() -> Predictor:
+    return Predictor.load(BUNDLED)
+
+
+def test_the_article_s_tracks(genre: Predictor) -> None:
+    labels, probabilities = genre.predict([HIP_HOP, ROCK])
+    assert labels == ["Hip-Hop", "Rock"]
+    assert genre.card.labels == ("Hip-Hop", "Rock")
+    for row in probabilities:
+        assert sum(row) == pytest.approx(1, abs=2 * 10**-DECIMALS)
+        assert all(value == round(value, DECIMALS) for value in row)
+    assert probabilities[0][0] > 0.5 < probabilities[1][1]
+
+
+def test_one_row_at_a_time_is_the_same_as_all_together(genre: Predictor) -> None:
+    rows = [HIP_HOP, ROCK] * 50
+    labels, probabilities = genre.predict(rows)
+    for row, label, chances in zip(rows, labels, probabilities, strict=True):
+        assert genre.predict([row]) == ([label], [chances])
+
+
+def test_the_extremes_that_the_card_allows(genre: Predictor) -> None:
+    pipeline = Pipeline([ROUTE], {"genre": genre})
+    low = {feature.name: feature.minimum for feature in genre.card.features}
+    high = {feature.name: feature.maximum for feature in genre.card.features}
+    ((answer,),) = pipeline.process([Message("music/a/features", json.dumps([low, high]).encode())])
+    assert [row["label"] in genre.card.labels for row in json.loads(answer.payload)] == [True, True]
+
+
+def test_it_knows_its_file(genre: Predictor) -> None:
+    assert genre.where == str(BUNDLED)
+    assert len(genre.sha256) == 64
+    assert genre.self_test_difference <= genre.card.self_test.tolerance
+    assert runtime_version()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00", b"not a model", b"\x08\x07" * 1000, CONTENT[: len(CONTENT) // 2]])
+def test_files_that_are_no_models(content: bytes) -> None:
+    assert "onnxruntime can't open this as a model" in refused(content)
+
+
+def test_a_model_without_a_card() -> None:
+    assert "carries no model card" in refused(replaced(b"\x0aedge_agent"[1:], b"edge_aGent"), CardError)
+
+
+def test_a_card_that_is_broken() -> None:
+    assert "the model card is not valid" in refused(replaced(b'"task":"classification"', b'"task":"classificatiox"'), CardError)
+    # Not even text.
+    refused(replaced(b'"task":"classification"', b'"task":"classificati\xff\xfe"'))
+
+
+def test_a_card_of_another_graph() -> None:
+    name = Predictor.load(BUNDLED).card.feature_names[0].encode()
+    assert refused(replaced(b'"name":"' + name + b'"', b'"nome":"' + name + b'"'), CardError)
+
+
+def test_a_self_test_that_does_not_reproduce() -> None:
+    first = json.dumps(Predictor.load(BUNDLED).card.self_test.labels, separators=(",", ":")).encode()
+    # The labels of the self-test, the other way round.
+    assert CONTENT.count(first) == 1
+    turned = json.dumps(
+        list(reversed(Predictor.load(BUNDLED).card.self_test.labels)), separators=(",", ":")
+    ).encode()
+    message = refused(CONTENT.replace(first, turned))
+    assert "the self-test failed on" in message
+    assert "install another onnxruntime, or convert the model again" in message
+
+
+def test_files_that_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="can't be read: No such file"):
+        Predictor.load(tmp_path / "nowhere.onnx")
+    with pytest.raises(ModelError, match="can't be read: Is a directory"):
+        Predictor.load(tmp_path)
+    huge = tmp_path / "huge.onnx"
+    with huge.open("wb") as file:
+        file.truncate(MAX_MODEL_BYTES + 1)
+    with pytest.raises(ModelError, match="at most"):
+        Predictor.load(huge)
+
+
+def test_models_are_looked_for_by_path_then_by_name(tmp_path: Path) -> None:
+    own = tmp_path / "genre.onnx"
+    assert locate("genre", tmp_path) == BUNDLED
+    own.write_bytes(CONTENT)
+    assert locate("genre", tmp_path) == own
+    assert locate(str(own)) == own
+    with pytest.raises(ModelError, match=r"no such file \(.*metal.onnx, .*metal.onnx\)"):
+        locate("metal", tmp_path)
+    with pytest.raises(ModelError, match="no such file"):
+        locate(str(tmp_path / "other.onnx"))

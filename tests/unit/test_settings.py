@@ -1,0 +1,372 @@
+"""One file, the environment over it, and one line about whatever is wrong with either."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent import settings as settings_module
+from edge_agent.errors import SettingsError
+from edge_agent.settings import Settings, load
+
+SECRET = "hunter2-do-not-show"  # noqa: S105 - nobody's
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.upper().startswith("EDGE_AGENT_") or name == "CREDENTIALS_DIRECTORY":
+            monkeypatch.delenv(name)
+
+
+def write(directory: Path, text: str) -> Path:
+    file = directory / "edge-agent.toml"
+    file.write_text(text)
+    return file
+
+
+def refusal(directory: Path, text: str = "") -> str:
+    """The one line about a file (and the environment) that is refused."""
+    with pytest.raises(SettingsError) as raised:
+        load(write(directory, text))
+    message = str(raised.value)
+    assert "\n" not in message
+    assert SECRET not in message
+    return message
+
+
+def test_the_defaults(tmp_path: Path) -> None:
+    settings = load(write(tmp_path, ""))
+    assert (settings.mqtt.host, settings.mqtt.actual_port, settings.mqtt.protocol) == ("localhost", 1883, "auto")
+    assert settings.mqtt.password() is None
+    (route,) = settings.routes()
+    assert (route.model, route.subscribe.text) == ("genre", "music/{sensor}/features")
+    assert (route.publish.text, route.errors.text) == ("music/{sensor}/genre", "music/{sensor}/genre/error")
+    assert settings.node.id
+    assert "/" not in settings.node.id
+
+
+def test_every_key_of_the_file(tmp_path: Path) -> None:
+    settings = load(
+        write(
+            tmp_path,
+            """
+            [node]
+            id = "kitchen"
+            [mqtt]
+            host = "broker"
+            port = 1884
+            protocol = "3.1.1"
+            client_id = "me"
+            username = "ann"
+            password_file = "/secret"
+            keepalive = 60
+            session_expiry = 0
+            receive_maximum = 10
+            connect_timeout = 1.5
+            max_backoff = 5
+            [mqtt.tls]
+            enabled = false
+            ca = "/ca"
+            certificate = "/certificate"
+            key = "/key"
+            [models]
+            directory = "/models"
+            [limits]
+            payload_bytes = 1000
+            batch_rows = 5
+            [health]
+            interval = 5
+            [log]
+            level = "debug"
+            [[route]]
+            model = "a"
+            subscribe = "in/{x}"
+            publish = "out/{x}"
+            errors = "bad/{x}"
+            [[route]]
+            """,
+        )
+    )
+    assert settings.node.id == "kitchen"
+    assert settings.mqtt.model_dump(exclude={"tls"}) == {
+        "host": "broker", "port": 1884, "protocol": "3.1.1", "client_id": "me", "username": "ann",
+        "password_file": Path("/secret"), "keepalive": 60, "session_expiry": 0, "receive_maximum": 10,
+        "connect_timeout": 1.5, "max_backoff": 5.0,
+    }  # fmt: skip
+    assert settings.mqtt.tls is not None
+    assert settings.mqtt.tls.ca == Path("/ca")
+    assert settings.models.directory == Path("/models")
+    assert (settings.limits.payload_bytes, settings.limits.batch_rows) == (1000, 5)
+    assert (settings.health.interval, settings.log.level) == (5.0, "debug")
+    assert [route.model for route in settings.routes()] == ["a", "genre"]
+    assert settings.routes()[0].errors.text == "bad/{x}"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, '[mqtt]\nhost = "file"\nport = 1\n[node]\nid = "file"\n')
+    monkeypatch.setenv("EDGE_AGENT_MQTT__HOST", "environment")
+    monkeypatch.setenv("EDGE_AGENT_MQTT__PROTOCOL", "5")
+    monkeypatch.setenv("EDGE_AGENT_MQTT__CLIENT_ID", "007")
+    monkeypatch.setenv("EDGE_AGENT_NODE__ID", "42")
+    monkeypatch.setenv("EDGE_AGENT_ROUTE", '[{"model": "other"}]')
+    settings = load(file)
+    # Key by key: what the environment does not say stays as the file has it.
+    assert (settings.mqtt.host, settings.mqtt.port) == ("environment", 1)
+    # What looks like a number is text where text is asked for.
+    assert (settings.mqtt.protocol, settings.mqtt.client_id, settings.node.id) == ("5", "007", "42")
+    assert [route.model for route in settings.routes()] == ["other"]
+
+
+def test_tls_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_AGENT_MQTT__TLS__CA", "/ca.pem")
+    mqtt = load(write(tmp_path, "")).mqtt
+    assert mqtt.uses_tls
+    assert mqtt.actual_port == 8883
+
+
+def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "[mqtt.tls]\n")).mqtt.actual_port == 8883
+    assert load(write(tmp_path, "[mqtt.tls]\nenabled = false\n")).mqtt.actual_port == 1883
+    assert load(write(tmp_path, "[mqtt]\nport = 5\n[mqtt.tls]\n")).mqtt.actual_port == 5
+    assert "certificate and key go together" in refusal(tmp_path, '[mqtt.tls]\nkey = "k"\n')
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hots = 1", "hots is not a setting"),
+        ('[mqtt]\nhots = "x"', "mqtt.hots is not a setting; did you mean 'host'?"),
+        ('[mqqt]\nhost = "x"', "mqqt is not a setting; did you mean 'mqtt'?"),
+        ("[mqtt.tls]\ncaa = 1", "mqtt.tls.caa is not a setting; did you mean 'ca'?"),
+        ('[[route]]\nsubscrbe = "x"', "route.1.subscrbe is not a setting; did you mean 'subscribe'?"),
+        ('[node]\nzzz = "x"', "node.zzz is not a setting; known here: id"),
+        (f'[mqtt]\npassword = "{SECRET}"', "mqtt.password is not a setting; did you mean 'password_file'?"),
+        ("[mqtt]\nport = 0", "mqtt.port: Input should be greater than or equal to 1"),
+        (f'[mqtt]\nport = "{SECRET}"', "mqtt.port: Input should be a valid integer"),
+        ('[mqtt]\nprotocol = "4"', "mqtt.protocol: Input should be 'auto', '5' or '3.1.1'"),
+        ('[mqtt]\nhost = ""', "mqtt.host: String should have at least 1"),
+        ('[mqtt]\nclient_id = "a/b"', "mqtt.client_id: String should match"),
+        ("[mqtt]\nkeepalive = 0", "mqtt.keepalive"),
+        ("[mqtt]\nport = 0\nkeepalive = 0", "(and 1 more)"),
+        ('[mqtt]\npassword_file = "x"', "mqtt: password_file needs a username"),
+        ('[node]\nid = "a/b"', "node.id: String should match"),
+        ('[node]\nid = "+"', "node.id: String should match"),
+        ("route = []", "route: Tuple should have at least 1"),
+        ('[route]\nmodel = "x"', "route: write [[route]] with two brackets"),
+        ('[[route]]\nmodel = ""', "route.1.model: String should have at least 1"),
+        ('[log]\nlevel = "loud"', "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("[limits]\nbatch_rows = 0", "limits.batch_rows"),
+        ("[health]\ninterval = 0.5", "health.interval"),
+        ("[health]\ninterval = nan", "health.interval"),
+        ("[mqtt]\nconnect_timeout = inf", "mqtt.connect_timeout"),
+        ("mqtt = 5", "mqtt: Input should be a valid dictionary"),
+        ("[[mqtt]]", "mqtt: Input should be a valid dictionary"),
+        ("[[mqtt.tls]]", "mqtt.tls: Input should be a valid dictionary"),
+        ("models = 3", "models: Input should be a valid dictionary"),
+        ("route = [5]", "route.1: Input should be a valid dictionary"),
+        ("[mqtt", "not valid TOML"),
+        ("[mqtt]\nhost = 'a'\nhost = 'b'", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_in_the_file(tmp_path: Path, text: str, says: str) -> None:
+    message = refusal(tmp_path, text)
+    assert says in message
+    assert message.startswith(str(tmp_path / "edge-agent.toml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("EDGE_AGENT_TYPO", SECRET, "EDGE_AGENT_TYPO is not a setting; known here: node, mqtt"),
+        ("EDGE_AGENT_MQQT__HOST", SECRET, "EDGE_AGENT_MQQT__HOST is not a setting; did you mean 'mqtt'?"),
+        ("EDGE_AGENT_MQTT__HOTS", SECRET, "mqtt.hots is not a setting; did you mean 'host'?"),
+        ("EDGE_AGENT_MQTT__PASSWORD", SECRET, "mqtt.password is not a setting; did you mean 'password_file'?"),
+        ("EDGE_AGENT_MQTT__PORT", SECRET, "mqtt.port: Input should be a valid integer"),
+        ("EDGE_AGENT_MQTT__TLS", SECRET, "mqtt.tls: Input should be a valid dictionary"),
+        ("EDGE_AGENT_MQTT__TLS__CAA", SECRET, "mqtt.tls.caa is not a setting; did you mean 'ca'?"),
+        ("EDGE_AGENT_MQTT", f'{{"password": "{SECRET}"', 'error parsing value for field "mqtt"'),
+        ("EDGE_AGENT_ROUTE", SECRET, 'error parsing value for field "route"'),
+        ("EDGE_AGENT_ROUTE", '{"model": "x"}', "write [[route]] with two brackets"),
+        ("EDGE_AGENT_", SECRET, "EDGE_AGENT_ is not a setting"),
+    ],
+)
+def test_what_is_wrong_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    message = refusal(tmp_path)
+    assert says in message
+    assert message.startswith("environment: ")
+
+
+def test_files_that_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file; leave --config out"):
+        load(tmp_path / "nowhere.toml")
+    with pytest.raises(SettingsError, match="can't be read: Is a directory"):
+        load(tmp_path)
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="not valid TOML"):
+        load(binary)
+
+
+def routes(*tables: dict[str, str]) -> str:
+    return "".join("[[route]]\n" + "".join(f'{key} = "{value}"\n' for key, value in table.items()) for table in tables)
+
+
+def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
+    return {"subscribe": subscribe, "publish": publish, **more}
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        # What goes out would come back in.
+        ([route("a/{x}", "a/{x}")], "route 1: what it publishes on 'a/{x}' would come back in by route 1"),
+        ([route("{x}/{y}", "{x}/out")], "route 1: what it publishes on '{x}/out' would come back in by route 1"),
+        ([route("a/{x}/error", "a/{x}")], "'a/{x}/error' would come back in by route 1"),
+        ([route("a/{x}", "b", errors="a/err")], "'a/err' would come back in by route 1"),
+        ([route("a/{x}", "b/{x}"), route("b/{x}", "a/{x}")], "would come back in by route 2"),
+        ([route("a", "b"), route("b/error", "c")], "route 1: what it publishes on 'b/error' would come back in by route 2"),
+        # What the agent says of itself, and what it is asked.
+        ([route("edge/{n}/state", "x")], "would take what this agent says of itself on 'edge/kitchen/state'"),
+        ([route("edge/kitchen/{what}", "x")], "would take what this agent says of itself"),
+        ([route("edge/{n}/response/{v}", "x")], "would take what this agent says of itself"),
+        ([route("edge/{n}/request/{v}", "x")], "would take the management requests of this node"),
+        ([route("a/{v}", "edge/kitchen/request/{v}")], "could be a management request of this node"),
+        ([route("a", "b", errors="edge/kitchen/request/ping")], "could be a management request of this node"),
+        # A message that a broker may deliver once or twice.
+        ([route("a/{x}/c", "o"), route("a/b/{x}", "p")], "routes 1 and 2: 'a/{x}/c' and 'a/b/{x}' take partly the same"),
+        ([route("a/{x}", "o"), route("a/{y}", "o")], "routes 1 and 2: the same topics in and out"),
+        # Topics that are not valid.
+        ([route("a/#", "o")], "route 1: topic 'a/#': write a name in braces"),
+        ([route("a", "o"), route("", "o")], "route 2: a topic is empty"),
+        ([route("a", "o/{x}")], "route 1: topic 'o/{x}': {x} does not stand in 'a'"),
+        ([route("a/{x}", "o", errors="{x}/{y}")], "{y} does not stand in 'a/{x}'"),
+        ([route("a", "$SYS/o")], "topics that begin with $ belong to the broker"),
+        ([route("a", "o", errors="$o")], "topics that begin with $ belong to the broker"),
+        ([route("$share/pool/a", "o")], "shared subscriptions are not supported yet"),
+    ],
+)
+def test_routes_that_are_refused(tmp_path: Path, tables: list[dict[str, str]], says: str) -> None:
+    assert says in refusal(tmp_path, '[node]\nid = "kitchen"\n' + routes(*tables))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        [route("a/{x}", "a/{x}/out")],
+        [route("a/{x}", "b/{x}"), route("c/{x}", "b/{x}/more")],
+        # Two models on one subscription.
+        [route("a/{x}", "one/{x}"), route("a/{y}", "two/{y}")],
+        # Another node's.
+        [route("edge/bath/state", "x")],
+        [route("$SYS/broker/load", "x")],
+        # A wildcard at the front does not take the broker's own topics.
+        [route("{a}/b", "x"), route("$SYS/b", "y")],
+    ],
+)
+def test_routes_that_are_fine(tmp_path: Path, tables: list[dict[str, str]]) -> None:
+    assert len(load(write(tmp_path, '[node]\nid = "kitchen"\n' + routes(*tables))).routes()) == len(tables)
+
+
+def test_text_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_AGENT_ROUTE", '[{"subscribe": "\\ud800"}]')
+    assert "not text that UTF-8 can hold" in refusal(tmp_path)
+
+
+def test_relative_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> None:
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    (directory / "password").write_text(SECRET)
+    settings = load(
+        write(
+            directory,
+            """
+            [mqtt]
+            username = "ann"
+            password_file = "password"
+            [mqtt.tls]
+            ca = "ca.pem"
+            certificate = "/abs/certificate.pem"
+            key = "key.pem"
+            [models]
+            directory = "models"
+            [[route]]
+            model = "mine/genre.onnx"
+            [[route]]
+            subscribe = "a"
+            publish = "b"
+            model = "/abs/genre.onnx"
+            [[route]]
+            subscribe = "c"
+            publish = "d"
+            model = "genre"
+            """,
+        )
+    )
+    assert settings.mqtt.password() == SECRET
+    assert settings.mqtt.tls is not None
+    assert settings.mqtt.tls.ca == directory / "ca.pem"
+    assert settings.mqtt.tls.certificate == Path("/abs/certificate.pem")
+    assert settings.mqtt.tls.key == directory / "key.pem"
+    assert settings.models.directory == directory / "models"
+    assert [one.model for one in settings.routes()] == [
+        str(directory / "mine/genre.onnx"),
+        "/abs/genre.onnx",
+        "genre",
+    ]
+
+
+def test_relative_paths_in_the_environment_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_AGENT_ROUTE", '[{"model": "mine.onnx"}]')
+    assert load(write(tmp_path, "")).routes()[0].model == "mine.onnx"
+
+
+def mqtt(**values: Any) -> settings_module.Mqtt:
+    return settings_module.Mqtt(username="ann", **values)
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [(b"secret", "secret"), (b"secret\n", "secret"), (b"secret\r\n", "secret"), (b" a b ", " a b "), ("ä".encode(), "ä")],
+)
+def test_the_password_file(tmp_path: Path, content: bytes, password: str) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    assert mqtt(password_file=file).password() == password
+
+
+def test_the_systemd_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert mqtt().password() is None
+    (tmp_path / "mqtt-password").write_text("from systemd\n")
+    assert mqtt().password() == "from systemd"
+    # It needs somebody to be the password of, and a file that is named goes before it.
+    assert settings_module.Mqtt().password() is None
+    (tmp_path / "own").write_text("own")
+    assert mqtt(password_file=tmp_path / "own").password() == "own"
+
+
+def test_passwords_that_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file or directory; check path and permissions"):
+        mqtt(password_file=tmp_path / "nowhere").password()
+    with pytest.raises(SettingsError, match="Is a directory"):
+        mqtt(password_file=tmp_path).password()
+    file = tmp_path / "password"
+    for content, says in ((SECRET.encode() + b"\xff", "is not UTF-8 text"), (SECRET.encode() * 10_000, "too large")):
+        file.write_bytes(content)
+        with pytest.raises(SettingsError, match=says) as raised:
+            mqtt(password_file=file).password()
+        assert SECRET not in str(raised.value)
+        assert raised.value.__cause__ is None or SECRET not in str(raised.value.__cause__)
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.mqtt.host = "other"  # type: ignore[misc]
