@@ -188,7 +188,7 @@ class Agent:
         self._failures += 1
         self._next_attempt = self._clock() + pause
         _log.warning("%s; trying again in %.1f s", error, pause)
-        self._notifier.status(f"not connected: {error}")
+        self._notifier.waiting(f"not connected: {error}", pause)
 
     def _greet(self, link: Connection) -> None:
         """Say on a new connection that we are there, and what we run."""

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 
 _log = logging.getLogger(__name__)
 
+#: Seconds that an attempt to connect may take, a slow look-up of the name included.
+_SPARE = 90.0
+
 
 class Notifier:
     """Talks to the service manager; does nothing when there is none."""
@@ -26,9 +29,9 @@ class Notifier:
         """Say that the service works."""
         self._send(f"READY=1\nSTATUS={status}")
 
-    def status(self, status: str) -> None:
-        """Say in one line what the service is doing; `systemctl status` shows it."""
-        self._send(f"STATUS={status}")
+    def waiting(self, status: str, seconds: float) -> None:
+        """Say what is waited for, and for how long; a start that takes longer for it is not given up meanwhile."""
+        self._send(f"STATUS={status}\nEXTEND_TIMEOUT_USEC={int((seconds + _SPARE) * 1e6)}")
 
     def alive(self) -> None:
         """Say that the loop makes progress."""

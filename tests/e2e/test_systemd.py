@@ -147,7 +147,7 @@ def unit() -> Unit:
         ("Type", "notify"),
         ("NotifyAccess", "main"),
         ("ExecStart", "/usr/bin/edge-agent run --config /etc/edge-agent/edge-agent.toml"),
-        ("WatchdogSec", "30"),
+        ("WatchdogSec", "60"),
         ("Restart", "always"),
         ("DynamicUser", "yes"),
         ("StateDirectory", "edge-agent"),

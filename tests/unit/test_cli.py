@@ -48,9 +48,10 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int) ->
     assert raised.value.code == status
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("edge-agent: ")
-    assert err.count("\n") == 1
-    return err
+    *logged, last = err.splitlines()
+    assert last.startswith("edge-agent: ")
+    assert not any(line.startswith(("edge-agent", "Traceback")) for line in logged)
+    return last
 
 
 def read(result: Result) -> list[Any]:

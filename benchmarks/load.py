@@ -1,0 +1,197 @@
+"""A load generator on a bare socket: cheap enough that the agent, not the generator, is what is measured.
+
+It keeps `outstanding` messages unanswered at any time, on one connection that both publishes the questions and
+receives the answers, and notes for each how long its answer took. It speaks just enough MQTT for that (MQTT 3.1.1 and
+5, QoS 0 and 1) and gives up loudly on anything else.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass
+
+_CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run found. `latencies` in seconds, one a message, in the order of the answers."""
+
+    messages: int
+    seconds: float
+    latencies: list[float]
+
+    @property
+    def rate(self) -> float:
+        """Messages answered a second."""
+        return self.messages / self.seconds
+
+    def percentile(self, share: float) -> float:
+        """Return the latency, in seconds, that `share` of the messages stay below."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def run(
+    port: int,
+    *,
+    question: str,
+    answer: str,
+    payloads: list[bytes],
+    seconds: float,
+    qos: int = 1,
+    protocol: str = "5",
+    outstanding: int = 500,
+    limit: int | None = None,
+    deadline: float = 30.0,
+) -> Outcome:
+    """Ask on the topic `question`, wait for answers on `answer`, for `seconds` or `limit` messages.
+
+    Raises `TimeoutError` when no answer comes for `deadline` seconds.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=deadline) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = _Connection(sock, protocol)
+        connection.open(answer, qos)
+        return _ask(connection, question, payloads, seconds, qos, outstanding, limit)
+
+
+def _ask(
+    connection: _Connection,
+    question: str,
+    payloads: list[bytes],
+    seconds: float,
+    qos: int,
+    outstanding: int,
+    limit: int | None,
+) -> Outcome:
+    heads = [connection.publish_head(question, payload, qos) for payload in payloads]
+    asked: deque[float] = deque()
+    latencies: list[float] = []
+    sent, packet_id = 0, 0
+    began = time.perf_counter()
+    ends = began + seconds
+    while True:
+        now = time.perf_counter()
+        going = now < ends and (limit is None or sent < limit)
+        if not going and not asked:
+            return Outcome(len(latencies), now - began, latencies)
+        parts = []
+        while going and len(asked) < outstanding and (limit is None or sent < limit):
+            head, tail = heads[sent % len(heads)]
+            if qos:
+                packet_id = packet_id % 65_535 + 1
+                parts += (head, packet_id.to_bytes(2, "big"), tail)
+            else:
+                parts += (head, tail)
+            asked.append(now)
+            sent += 1
+        if parts:
+            connection.sock.sendall(b"".join(parts))
+        answers = connection.receive_answers()
+        now = time.perf_counter()
+        for _ in range(answers):
+            latencies.append(now - asked.popleft())
+
+
+class _Connection:
+    def __init__(self, sock: socket.socket, protocol: str) -> None:
+        self.sock = sock
+        self._properties = b"\0" if protocol == "5" else b""
+        self._level = 5 if protocol == "5" else 4
+        self._buffer = bytearray()
+
+    def open(self, subscription: str, qos: int) -> None:
+        """Connect and subscribe."""
+        receive_maximum = b"\x03\x21" + struct.pack("!H", 65_535) if self._level == 5 else b""
+        client_id = b"load"
+        self._send(
+            _CONNECT,
+            b"\0\x04MQTT" + bytes([self._level, 0x02]) + struct.pack("!H", 0) + receive_maximum + _text(client_id),
+        )
+        kind, body = self._packet()
+        if kind != _CONNACK or body[1]:
+            raise ConnectionError(f"CONNECT was refused: {kind:#x} {body!r}")
+        self._send(_SUBSCRIBE, b"\0\x01" + self._properties + _text(subscription.encode()) + bytes([qos]))
+        kind, body = self._packet()
+        if kind != _SUBACK or body[-1] > 2:
+            raise ConnectionError(f"SUBSCRIBE was refused: {kind:#x} {body!r}")
+
+    def publish_head(self, topic: str, payload: bytes, qos: int) -> tuple[bytes, bytes]:
+        """Return what stands before and behind the packet id of a PUBLISH."""
+        name, tail = _text(topic.encode()), self._properties + payload
+        return bytes([_PUBLISH | qos << 1]) + _length(len(name) + 2 * qos + len(tail)) + name, tail
+
+    def receive_answers(self) -> int:
+        """Wait for bytes; acknowledge the answers among them and return how many there were."""
+        data = self.sock.recv(_CHUNK)
+        if not data:
+            raise ConnectionError("the broker closed the connection")
+        self._buffer += data
+        buffer, place, answers, acknowledgements = self._buffer, 0, 0, []
+        while True:
+            after = _header(buffer, place)
+            if after is None:
+                break
+            start, end = after
+            if end > len(buffer):
+                break
+            kind = buffer[place] & 0xF0
+            if kind == _PUBLISH:
+                answers += 1
+                if buffer[place] & 0x06:
+                    topic_ends = start + 2 + (buffer[start] << 8 | buffer[start + 1])
+                    acknowledgements += (b"\x40\x02", bytes(buffer[topic_ends : topic_ends + 2]))
+            elif kind != _PUBACK:
+                raise ConnectionError(f"an unexpected packet: {kind:#x}")
+            place = end
+        del buffer[:place]
+        if acknowledgements:
+            self.sock.sendall(b"".join(acknowledgements))
+        return answers
+
+    def _send(self, kind: int, body: bytes) -> None:
+        self.sock.sendall(bytes([kind]) + _length(len(body)) + body)
+
+    def _packet(self) -> tuple[int, bytes]:
+        while True:
+            after = _header(self._buffer, 0)
+            if after is not None and after[1] <= len(self._buffer):
+                kind, body = self._buffer[0], bytes(self._buffer[after[0] : after[1]])
+                del self._buffer[: after[1]]
+                return kind, body
+            data = self.sock.recv(_CHUNK)
+            if not data:
+                raise ConnectionError("the broker closed the connection")
+            self._buffer += data
+
+
+def _text(value: bytes) -> bytes:
+    return struct.pack("!H", len(value)) + value
+
+
+def _length(value: int) -> bytes:
+    """Encode a remaining length (MQTT 5, 1.5.5)."""
+    encoded = bytearray()
+    while True:
+        value, digit = value >> 7, value & 0x7F
+        encoded.append(digit | (0x80 if value else 0))
+        if not value:
+            return bytes(encoded)
+
+
+def _header(buffer: bytearray, place: int) -> tuple[int, int] | None:
+    """Return where the packet at `place` has its body and its end, or None when its length is not all there."""
+    length, shift, here = 0, 0, place + 1
+    while here < len(buffer):
+        digit = buffer[here]
+        length |= (digit & 0x7F) << shift
+        here += 1
+        if not digit & 0x80:
+            return here, here + length
+        shift += 7
+    return None

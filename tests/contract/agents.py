@@ -1,0 +1,275 @@
+"""The real agent in a thread of the test's, and a relay to put between it and its broker."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from edge_agent.agent import Agent
+from edge_agent.assembly import make_agent
+from edge_agent.process import StopSignals
+from edge_agent.settings import Settings
+from tests.brokers import HOST, BrokerProcess
+
+DEADLINE: Final = 20.0
+#: Without a will of its own each test has its node; nothing else stands on the topics of a broker of its own.
+NODE: Final = "kitchen"
+STATE, INFO = f"edge/{NODE}/state", f"edge/{NODE}/info"
+
+
+class Stop(StopSignals):
+    """Says stop when told to, from any thread, as a signal would."""
+
+    def now(self) -> None:
+        self.received = True
+        os.write(self._write, b"x")
+
+    def close(self) -> None:
+        os.close(self.wakeup)
+        os.close(self._write)
+
+
+class RunningAgent:
+    """`with RunningAgent(port) as agent:` runs inside the block; it is asked to stop at its end."""
+
+    def __init__(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
+        sections.setdefault("node", {"id": NODE})
+        self.agent: Agent = make_agent(
+            Settings(mqtt={"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})}, **sections)
+        )
+        self._stop = Stop()
+        self._thread = threading.Thread(target=self._run, name="agent")
+        self._error: BaseException | None = None
+
+    def _run(self) -> None:
+        try:
+            self.agent.run(self._stop)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
+            self._error = error
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> float:
+        """Stop it, as SIGTERM would; return how many seconds it took."""
+        if not self._thread.is_alive() and self._error is None and self._stop.received:
+            return 0.0
+        began = time.monotonic()
+        self._stop.now()
+        self._thread.join(DEADLINE)
+        took = time.monotonic() - began
+        if self._thread.is_alive():
+            raise TimeoutError(f"the agent did not stop within {DEADLINE:g} s")
+        self._stop.close()
+        if self._error is not None:
+            raise self._error
+        return took
+
+
+def wait_until(ready: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
+    """Look again and again; for what nobody tells of (a line in a log, a counter)."""
+    ends = time.monotonic() + deadline
+    while not ready():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"after {deadline:g} s: {what}")
+        time.sleep(0.005)
+
+
+#: MQTT 5, 2.1.2: control packet types.
+PUBLISH, PUBACK = 3, 4
+
+
+class Packet(NamedTuple):
+    """One packet that went through the relay. `up` is from the client to the broker; the id is that of QoS 1."""
+
+    connection: int
+    up: bool
+    kind: int
+    id: int | None
+    topic: str | None
+    again: bool
+
+
+class Relay:
+    """A TCP relay that knows where packets begin and end: it keeps a list of them, and holds back what `hold` names.
+
+    What is held back is neither passed on nor listed until `release`, which lets it through in the order it came;
+    `cut` ends all connections without a goodbye, with what is held back.
+    """
+
+    def __init__(self, broker: BrokerProcess) -> None:
+        self._broker = broker
+        self._changed = threading.Condition()
+        self._packets: list[Packet] = []
+        self._hold: Callable[[Packet], bool] | None = None
+        self._held: list[tuple[socket.socket, bytes, Packet]] = []
+        self._ends: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        # shutdown wakes whoever waits in accept; close alone does not.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
+        for thread in self._threads:
+            thread.join(DEADLINE)
+        self._listener.close()
+        for end in self._ends:
+            end.close()
+
+    def hold(self, what: Callable[[Packet], bool]) -> None:
+        with self._changed:
+            self._hold = what
+
+    def release(self) -> None:
+        with self._changed:
+            self._hold = None
+            held, self._held = self._held, []
+            for target, data, packet in held:
+                self._pass(target, data, packet)
+
+    def cut(self) -> None:
+        with self._changed:
+            self._held.clear()
+            ends, self._ends = self._ends, []
+        for end in ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def packets(self, *, up: bool, kind: int) -> list[Packet]:
+        """Those that went through so far."""
+        with self._changed:
+            return [packet for packet in self._packets if packet.up == up and packet.kind == kind]
+
+    def log(self) -> list[Packet]:
+        with self._changed:
+            return list(self._packets)
+
+    @property
+    def held(self) -> list[Packet]:
+        with self._changed:
+            return [packet for _, _, packet in self._held]
+
+    def wait(self, ready: Callable[[], bool], what: str) -> None:
+        """Wait for packets; `ready` is looked at after each."""
+        ends = time.monotonic() + DEADLINE
+        with self._changed:
+            while not ready():
+                left = ends - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    raise TimeoutError(f"after {DEADLINE:g} s: {what}; so far {self._packets[-20:]}, held {self._held}")
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, name="relay")
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        number = 0
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection((self._broker.host, self._broker.port), DEADLINE)
+            except OSError:
+                client.close()
+                continue
+            for end in (client, server):
+                end.settimeout(None)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._changed:
+                self._ends += [client, server]
+                if self._closed:
+                    continue
+            number += 1
+            self._start(self._forward, client, server, True, number)
+            self._start(self._forward, server, client, False, number)
+
+    def _forward(self, source: socket.socket, target: socket.socket, up: bool, connection: int) -> None:
+        buffer = b""
+        while True:
+            try:
+                data = source.recv(65_536)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            buffer += data
+            while (size := _length(buffer)) is not None:
+                raw, buffer = buffer[:size], buffer[size:]
+                packet = _read(raw, up, connection)
+                with self._changed:
+                    if self._hold is not None and self._hold(packet):
+                        self._held.append((target, raw, packet))
+                        self._changed.notify_all()
+                    else:
+                        self._pass(target, raw, packet)
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def _pass(self, target: socket.socket, data: bytes, packet: Packet) -> None:
+        # Listed before it is sent: what it causes comes after it in the list.
+        self._packets.append(packet)
+        self._changed.notify_all()
+        try:
+            target.sendall(data)
+        except OSError:
+            return
+
+
+def _length(buffer: bytes) -> int | None:
+    """The length of the first packet, when it is all there (MQTT 5, 2.1.4: seven bits a byte)."""
+    size = 0
+    for position in range(1, min(len(buffer), 5)):
+        size |= (buffer[position] & 0x7F) << 7 * (position - 1)
+        if not buffer[position] & 0x80:
+            whole = position + 1 + size
+            return whole if len(buffer) >= whole else None
+    return None
+
+
+def _read(raw: bytes, up: bool, connection: int) -> Packet:
+    kind, flags = raw[0] >> 4, raw[0] & 0x0F
+    body = raw[1:]
+    while body[0] & 0x80:
+        body = body[1:]
+    body = body[1:]
+    topic: str | None = None
+    packet_id: int | None = None
+    if kind == PUBLISH:
+        size = int.from_bytes(body[:2])
+        topic = body[2 : 2 + size].decode()
+        if flags & 0b0110:
+            packet_id = int.from_bytes(body[2 + size : 4 + size])
+    elif kind == PUBACK:
+        packet_id = int.from_bytes(body[:2])
+    return Packet(connection, up, kind, packet_id, topic, kind == PUBLISH and bool(flags & 0b1000))
+
+
