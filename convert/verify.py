@@ -18,7 +18,7 @@ import onnx
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+from threadpoolctl import threadpool_limits
 
 from convert.fold import fold, split
 from convert.graph import INPUT

@@ -130,6 +130,12 @@ def publish(client: paho.Client, protocol: str, answer: Answer) -> int:
     return client.publish(answer.topic, answer.payload, answer.qos, answer.retain, properties).mid
 
 
+def packet_size(answer: Answer) -> int:
+    """Return how many bytes the PUBLISH of an answer has at the most (MQTT 5, 3.3)."""
+    # Fixed header 5, length of the topic 2, packet id 2, properties: their length 1, Content Type 3 and its text.
+    return 13 + len(answer.topic.encode()) + len((answer.content_type or "").encode()) + len(answer.payload)
+
+
 def words(reason: Any, properties: Any) -> str:
     """Return a reason code in words, with the broker's own Reason String when it sent one."""
     own = getattr(properties, "ReasonString", None)

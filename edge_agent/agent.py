@@ -306,7 +306,10 @@ class _Reporter:
             self._next_refused = self._clock() + _SUMMARY
             topic, reason = self._first_refused
             _log.error(
-                "broker: refused %d answers (%r: %s); allow publishing there", self._refused, topic[:_SHOWN], reason
+                "broker: refused %d answers (%r: %s); check the broker's rules and limits",
+                self._refused,
+                topic[:_SHOWN],
+                reason,
             )
             self._refused, self._first_refused = 0, None
 

@@ -77,6 +77,7 @@ class Link:
         self._unconfirmed: dict[int, tuple[str, Debt | None]] = {}
         self._unsent: set[int] = set()
         self._send_limit = _DEFAULT_RECEIVE_MAXIMUM
+        self._size_limit: int | None = None  # of a packet, when the broker has one
         self._accepted = False  # CONNACK said yes
         self._end: BrokerError | None = None
         self._handshake_ends = time.monotonic() + address.connect_timeout * _HANDSHAKE
@@ -85,6 +86,7 @@ class Link:
         self._listen()
         self._socket = _paho.connect(self._client, address, protocol)
         self._poll = select.poll()
+        self._wakeup: int | None = None  # registered with the poll
 
     # -- what its owner does with it
 
@@ -179,6 +181,7 @@ class Link:
             return
         self._accepted = True
         self._send_limit = getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
+        self._size_limit = getattr(properties, "MaximumPacketSize", None)
         if not self._subscriptions:
             self.ready = True
             return
@@ -192,9 +195,13 @@ class Link:
         ]
         self.ready = True
 
-    def _on_disconnect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
+    def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
         if self._end is None:
-            words = _paho.words(reason, properties)
+            told = flags.is_disconnect_packet_from_server
+            words = _paho.words(reason, properties) if told else "without a reason from the broker"
+            if self._accepted and (not told or "taken over" in words):
+                # Two clients with one id throw each other out for ever, and not every broker says so.
+                words = f"{words}; if it happens again and again, another client has our client id, {self.address.client_id!r}"
             if not self._accepted and self.protocol == "5":
                 # An old broker that does not know MQTT 5 may just hang up.
                 self._end = ProtocolRefusedError(f"broker {self.address}: ended the connection: {words} (MQTT 5)")
@@ -222,8 +229,13 @@ class Link:
         congested = len(self._unsent) > _MAX_UNSENT
         wanted = (0 if congested else select.POLLIN) | (select.POLLOUT if self._client.want_write() else 0)
         self._poll.register(self._socket, wanted)
-        if wakeup is not None:
-            self._poll.register(wakeup, select.POLLIN)
+        if wakeup != self._wakeup:
+            if self._wakeup is not None:
+                # Once the signal to stop has come it stays readable, and draining would spin on it.
+                self._poll.unregister(self._wakeup)
+            if wakeup is not None:
+                self._poll.register(wakeup, select.POLLIN)
+            self._wakeup = wakeup
         pending = not congested and self._pending()
         ready = dict(self._poll.poll(0 if pending else max(0, int(timeout * 1000))))
         events = ready.get(self._socket.fileno(), 0)
@@ -271,6 +283,9 @@ class Link:
     def _send(self, answer: Answer, debt: Debt | None) -> None:
         if len(answer.topic.encode()) > MAX_TOPIC_BYTES:
             self._refuse(answer.topic, "the topic is too long", debt)
+        elif self._size_limit is not None and _paho.packet_size(answer) > self._size_limit:
+            # The broker would end the connection, send the question again, and so on for ever.
+            self._refuse(answer.topic, f"larger than the broker takes, {self._size_limit} bytes", debt)
         elif answer.qos == 0:
             self._unsent.add(_paho.publish(self._client, self.protocol, answer))
         else:

@@ -40,7 +40,10 @@ class RunningAgent:
     def __init__(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
         sections.setdefault("node", {"id": NODE})
         self.agent: Agent = make_agent(
-            Settings(mqtt={"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})}, **sections)
+            Settings(
+                mqtt={"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})},
+                **sections,
+            )
         )
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="agent")
@@ -115,6 +118,7 @@ class Relay:
         self._hold: Callable[[Packet], bool] | None = None
         self._held: list[tuple[socket.socket, bytes, Packet]] = []
         self._ends: list[socket.socket] = []
+        self._all: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
         self._listener = socket.create_server((HOST, 0))
@@ -127,14 +131,15 @@ class Relay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed = True
+        with self._changed:
+            self._closed = True
         # shutdown wakes whoever waits in accept; close alone does not.
         self._listener.shutdown(socket.SHUT_RDWR)
         self.cut()
         for thread in self._threads:
             thread.join(DEADLINE)
         self._listener.close()
-        for end in self._ends:
+        for end in self._all:
             end.close()
 
     def hold(self, what: Callable[[Packet], bool]) -> None:
@@ -202,9 +207,10 @@ class Relay:
                 end.settimeout(None)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._changed:
-                self._ends += [client, server]
+                self._all += [client, server]
                 if self._closed:
                     continue
+                self._ends += [client, server]
             number += 1
             self._start(self._forward, client, server, True, number)
             self._start(self._forward, server, client, False, number)
@@ -271,5 +277,3 @@ def _read(raw: bytes, up: bool, connection: int) -> Packet:
     elif kind == PUBACK:
         packet_id = int.from_bytes(body[:2])
     return Packet(connection, up, kind, packet_id, topic, kind == PUBLISH and bool(flags & 0b1000))
-
-

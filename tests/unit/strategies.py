@@ -48,7 +48,7 @@ CELLS = st.one_of(
     st.floats().map(str),
     st.floats(0, 1).map(str),
     st.integers().map(str),
-    st.sampled_from(["", " ", "0.5 ", " 1", "1e999", "0x1", "1_0", "nan", "-Infinity", "true", "½", "١"]),
+    st.sampled_from(["", " ", "0.5 ", " 1", "1e999", "0x1", "1_0", "nan", "-Infinity", "true", "½", "\u0661"]),
     json_values(),
 )
 

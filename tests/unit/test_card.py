@@ -202,10 +202,10 @@ def test_no_value_at_any_place_crashes_the_reader(data: st.DataObject, value: ob
         if data.draw(st.booleans()):
             break
     parent[key] = value
+    text = json.dumps(card)
     try:
-        found = parse(json.dumps(card), where=WHERE)
-    except CardError as error:
-        assert str(error).isprintable()
-        assert len(str(error)) <= LONGEST_MESSAGE
+        found = parse(text, where=WHERE)
+    except CardError:
+        refusal(text)
     else:
         parse(found.to_json(), where=WHERE)

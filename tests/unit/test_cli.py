@@ -100,7 +100,9 @@ def test_try_without_input_shows_the_examples() -> None:
 
 
 def test_try_answers_ndjson_line_for_line() -> None:
-    stdin = lines({**ROCK, "id": 1}, {**IMPOSSIBLE, "id": 2}, [ROCK]) + b"not json\n\n  \n" + lines({**HIP_HOP, "id": 5})
+    stdin = (
+        lines({**ROCK, "id": 1}, {**IMPOSSIBLE, "id": 2}, [ROCK]) + b"not json\n\n  \n" + lines({**HIP_HOP, "id": 5})
+    )
     answers = read(call("try", "-", stdin=stdin, status=1))
     assert [answer.get("id") if isinstance(answer, dict) else "batch" for answer in answers] == [1, 2, "batch", None, 5]
     assert [answer.get("error") if isinstance(answer, dict) else "batch" for answer in answers] == [

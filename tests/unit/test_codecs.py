@@ -76,7 +76,12 @@ def test_nan_and_infinities_are_refused(text: str, codec: FeatureCodec) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [(1.0000001, "less_than_equal"), (-1e-9, "greater_than_equal"), ("2", "less_than_equal"), (-1, "greater_than_equal")],
+    [
+        (1.0000001, "less_than_equal"),
+        (-1e-9, "greater_than_equal"),
+        ("2", "less_than_equal"),
+        (-1, "greater_than_equal"),
+    ],
 )
 def test_bounds(value: object, kind: str) -> None:
     assert reasons({**GOOD, "energy": value}) == [(["energy"], kind)]
@@ -124,7 +129,14 @@ def test_id_and_time_are_echoed_as_they_came(value: object, cell: object) -> Non
 
 @pytest.mark.parametrize(
     "names",
-    [("id",), ("time", "x"), ("1", "2"), ("tempö", "élan", "温度", "🎵"), ("_x", "__y__"), ("class", "a b", "a.b", "{x}")],
+    [
+        ("id",),
+        ("time", "x"),
+        ("1", "2"),
+        ("tempö", "élan", "温度", "🎵"),
+        ("_x", "__y__"),
+        ("class", "a b", "a.b", "{x}"),
+    ],
 )
 def test_features_of_any_name(names: tuple[str, ...]) -> None:
     codec = FeatureCodec(make_card(names).features)
@@ -212,13 +224,16 @@ def test_a_batch_has_a_largest_number_of_rows(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content_type", [None, "application/json", "application/json; charset=utf-8", "Application/JSON ;v=1", " application/json"]
+    "content_type",
+    [None, "application/json", "application/json; charset=utf-8", "Application/JSON ;v=1", " application/json"],
 )
 def test_content_types_that_are_json(content_type: str | None) -> None:
     assert isinstance(CODEC.decode(json.dumps(GOOD).encode(), content_type), Features)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/cbor", "application/json2", "json", "", ";", "x" * 60_000])
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/cbor", "application/json2", "json", "", ";", "x" * 60_000]
+)
 def test_content_types_that_are_not(content_type: str) -> None:
     outcome = CODEC.decode(json.dumps(GOOD).encode(), content_type)
     assert isinstance(outcome, Unusable)
@@ -249,7 +264,7 @@ MOST_BYTES = (MAX_DETAILS + 1) * (2 * MAX_SHOWN + 300)
 
 
 @given(payload=payloads(FEATURES))
-@example(payload=json.dumps({name: '"' * 100_000 for name in FEATURES}).encode())
+@example(payload=json.dumps(dict.fromkeys(FEATURES, '"' * 100000)).encode())
 @example(payload=json.dumps({name: {"\\" * 1000: ["\x00" * 1000]} for name in FEATURES}).encode())
 @example(payload=b'"' * 100_000)
 @example(payload=b"\x01" * 100_000)

@@ -42,10 +42,7 @@ def test_one_event_is_one_line(environment: dict[str, str], capsys: pytest.Captu
     logs.set_up("info", environment)
     log = logging.getLogger("edge_agent.x")
     log.warning("from outside: %s", "a\r\n<0>fake\nb")
-    try:
-        raise ValueError("two\nlines")
-    except ValueError:
-        log.exception("with a trace")
+    log.error("with a trace", exc_info=ValueError("two\nlines"))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "a\\r\\n<0>fake\\nb" in lines[0]

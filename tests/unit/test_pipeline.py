@@ -106,7 +106,8 @@ def test_each_reason_has_its_code(payload: bytes, content_type: str | None, code
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_an_answer_goes_out_at_the_qos_its_question_came_with(qos: int) -> None:
-    for payload in ({"loudness": 1}, {}, [], b"?"):
+    questions: list[object] = [{"loudness": 1}, {}, [], b"?"]
+    for payload in questions:
         assert ask(make(), payload, qos=qos).qos == qos
 
 
@@ -130,7 +131,10 @@ def test_a_batch_is_answered_by_a_batch(batch: list[Any], expected: list[str]) -
 def test_all_rows_of_all_messages_go_through_one_call() -> None:
     model = FakeModel()
     messages = [Message("music/a/features", b'{"loudness": 0.9}')] * 5
-    messages += [Message("music/b/features", b'[{"loudness": 0.1}, {}, {"loudness": 0.2}]'), Message("music/c/features", b"?")]
+    messages += [
+        Message("music/b/features", b'[{"loudness": 0.1}, {}, {"loudness": 0.2}]'),
+        Message("music/c/features", b"?"),
+    ]
     answers = make(model).process(messages)
     assert model.calls == [7]
     assert [len(one) for one in answers] == [1] * 7
@@ -213,7 +217,7 @@ class Liar(FakeModel):
         super().__init__()
         self.answer = labels, probabilities
 
-    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
+    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:  # noqa: ARG002
         return self.answer
 
 

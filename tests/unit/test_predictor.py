@@ -85,7 +85,9 @@ def test_a_model_without_a_card() -> None:
 
 
 def test_a_card_that_is_broken() -> None:
-    assert "the model card is not valid" in refused(replaced(b'"task":"classification"', b'"task":"classificatiox"'), CardError)
+    assert "the model card is not valid" in refused(
+        replaced(b'"task":"classification"', b'"task":"classificatiox"'), CardError
+    )
     # Not even text.
     refused(replaced(b'"task":"classification"', b'"task":"classificati\xff\xfe"'))
 
@@ -99,9 +101,7 @@ def test_a_self_test_that_does_not_reproduce() -> None:
     first = json.dumps(Predictor.load(BUNDLED).card.self_test.labels, separators=(",", ":")).encode()
     # The labels of the self-test, the other way round.
     assert CONTENT.count(first) == 1
-    turned = json.dumps(
-        list(reversed(Predictor.load(BUNDLED).card.self_test.labels)), separators=(",", ":")
-    ).encode()
+    turned = json.dumps(list(reversed(Predictor.load(BUNDLED).card.self_test.labels)), separators=(",", ":")).encode()
     message = refused(CONTENT.replace(first, turned))
     assert "the self-test failed on" in message
     assert "install another onnxruntime, or convert the model again" in message

@@ -40,7 +40,13 @@ def test_one_in_ten_is_broken_in_each_of_the_ways() -> None:
     assert [one.id for one, _ in broken] == list(range(10, 201, 10))
     kinds = [outcome.detail[0]["type"] for _, outcome in broken]
     assert kinds == ["missing", "float_parsing", "float_type", "greater_than_equal", "json_invalid"] * 4
-    assert {one.summary.partition(" in ")[0] for one, _ in broken} == {"missing", "text", "boolean", "bounds", "not JSON"}
+    assert {one.summary.partition(" in ")[0] for one, _ in broken} == {
+        "missing",
+        "text",
+        "boolean",
+        "bounds",
+        "not JSON",
+    }
 
 
 def test_readings_are_spread_as_the_quantiles_say() -> None:
@@ -51,7 +57,9 @@ def test_readings_are_spread_as_the_quantiles_say() -> None:
     assert 0.45 < middle < 0.55
 
 
-@pytest.mark.parametrize(("minimum", "maximum"), [(None, None), (0.0, None), (None, 1.0), (-1e30, 1e30), (-3.4e38, 3.4e38)])
+@pytest.mark.parametrize(
+    ("minimum", "maximum"), [(None, None), (0.0, None), (None, 1.0), (-1e30, 1e30), (-3.4e38, 3.4e38)]
+)
 def test_a_reading_out_of_bounds_is_out_of_any_bounds(minimum: float | None, maximum: float | None) -> None:
     card = make_card(("x",), minimum=minimum, maximum=maximum)
     codec = FeatureCodec(card.features)
@@ -63,7 +71,10 @@ def test_a_reading_out_of_bounds_is_out_of_any_bounds(minimum: float | None, max
 FLOATS = st.floats(-1e30, 1e30)
 
 
-@given(values=st.lists(FLOATS, min_size=len(QUANTILE_LEVELS), max_size=len(QUANTILE_LEVELS)).map(sorted), seed=st.integers())
+@given(
+    values=st.lists(FLOATS, min_size=len(QUANTILE_LEVELS), max_size=len(QUANTILE_LEVELS)).map(sorted),
+    seed=st.integers(),
+)
 def test_plausible_readings_are_within_the_bounds(values: list[float], seed: int) -> None:
     feature = Feature(name="x", minimum=values[0], maximum=values[-1], quantiles=tuple(values), example=values[0])
     card = make_card().model_copy(update={"features": (feature,)})

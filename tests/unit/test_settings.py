@@ -231,7 +231,10 @@ def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
         ([route("a/{x}/error", "a/{x}")], "'a/{x}/error' would come back in by route 1"),
         ([route("a/{x}", "b", errors="a/err")], "'a/err' would come back in by route 1"),
         ([route("a/{x}", "b/{x}"), route("b/{x}", "a/{x}")], "would come back in by route 2"),
-        ([route("a", "b"), route("b/error", "c")], "route 1: what it publishes on 'b/error' would come back in by route 2"),
+        (
+            [route("a", "b"), route("b/error", "c")],
+            "route 1: what it publishes on 'b/error' would come back in by route 2",
+        ),
         # What the agent says of itself, and what it is asked.
         ([route("edge/{n}/state", "x")], "would take what this agent says of itself on 'edge/kitchen/state'"),
         ([route("edge/kitchen/{what}", "x")], "would take what this agent says of itself"),
@@ -240,7 +243,10 @@ def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
         ([route("a/{v}", "edge/kitchen/request/{v}")], "could be a management request of this node"),
         ([route("a", "b", errors="edge/kitchen/request/ping")], "could be a management request of this node"),
         # A message that a broker may deliver once or twice.
-        ([route("a/{x}/c", "o"), route("a/b/{x}", "p")], "routes 1 and 2: 'a/{x}/c' and 'a/b/{x}' take partly the same"),
+        (
+            [route("a/{x}/c", "o"), route("a/b/{x}", "p")],
+            "routes 1 and 2: 'a/{x}/c' and 'a/b/{x}' take partly the same",
+        ),
         ([route("a/{x}", "o"), route("a/{y}", "o")], "routes 1 and 2: the same topics in and out"),
         # Topics that are not valid.
         ([route("a/#", "o")], "route 1: topic 'a/#': write a name in braces"),
@@ -333,7 +339,13 @@ def mqtt(**values: Any) -> settings_module.Mqtt:
 
 @pytest.mark.parametrize(
     ("content", "password"),
-    [(b"secret", "secret"), (b"secret\n", "secret"), (b"secret\r\n", "secret"), (b" a b ", " a b "), ("ä".encode(), "ä")],
+    [
+        (b"secret", "secret"),
+        (b"secret\n", "secret"),
+        (b"secret\r\n", "secret"),
+        (b" a b ", " a b "),
+        ("ä".encode(), "ä"),
+    ],
 )
 def test_the_password_file(tmp_path: Path, content: bytes, password: str) -> None:
     file = tmp_path / "password"

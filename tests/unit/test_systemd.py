@@ -34,6 +34,6 @@ def test_the_watchdog_is_fed_in_half_the_time_that_systemd_allows(
 def test_without_systemd_nothing_is_sent() -> None:
     notifier = Notifier({"NOTIFY_SOCKET": ""})
     notifier.ready("serving")
-    notifier.status("waiting")
+    notifier.waiting("not connected", 1.0)
     notifier.alive()
     notifier.stopping()

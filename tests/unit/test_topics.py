@@ -102,7 +102,8 @@ def test_what_matches_renders_to_the_same_topic(text: str, levels: list[str]) ->
 
 def _some_topic_of_both(one: Template, other: Template) -> bool:
     """Whether there is a common topic, by trying: the plain levels of both, and one that is in neither."""
-    levels = sorted({level for text in (one.text, other.text) for level in text.split("/") if "{" not in level}) + ["z"]
+    plain = {level for text in (one.text, other.text) for level in text.split("/") if "{" not in level}
+    levels = [*sorted(plain), "z"]
     return any(
         one.match(topic) is not None and other.match(topic) is not None
         for topic in map("/".join, product(levels, repeat=one.text.count("/") + 1))
