@@ -57,19 +57,19 @@ def run(
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = _Connection(sock, protocol)
         connection.open(answer, qos)
-        return _ask(connection, question, payloads, seconds, qos, outstanding, limit)
+        heads = [connection.publish_head(question, payload, qos) for payload in payloads]
+        return _ask(connection, heads, seconds=seconds, qos=qos, outstanding=outstanding, limit=limit)
 
 
 def _ask(
     connection: _Connection,
-    question: str,
-    payloads: list[bytes],
+    heads: list[tuple[bytes, bytes]],
+    *,
     seconds: float,
     qos: int,
     outstanding: int,
     limit: int | None,
 ) -> Outcome:
-    heads = [connection.publish_head(question, payload, qos) for payload in payloads]
     asked: deque[float] = deque()
     latencies: list[float] = []
     sent, packet_id = 0, 0
@@ -80,7 +80,7 @@ def _ask(
         going = now < ends and (limit is None or sent < limit)
         if not going and not asked:
             return Outcome(len(latencies), now - began, latencies)
-        parts = []
+        parts: list[bytes] = []
         while going and len(asked) < outstanding and (limit is None or sent < limit):
             head, tail = heads[sent % len(heads)]
             if qos:
@@ -94,8 +94,7 @@ def _ask(
             connection.sock.sendall(b"".join(parts))
         answers = connection.receive_answers()
         now = time.perf_counter()
-        for _ in range(answers):
-            latencies.append(now - asked.popleft())
+        latencies.extend(now - asked.popleft() for _ in range(answers))
 
 
 class _Connection:
@@ -132,7 +131,8 @@ class _Connection:
         if not data:
             raise ConnectionError("the broker closed the connection")
         self._buffer += data
-        buffer, place, answers, acknowledgements = self._buffer, 0, 0, []
+        buffer, place, answers = self._buffer, 0, 0
+        acknowledgements: list[bytes] = []
         while True:
             after = _header(buffer, place)
             if after is None:

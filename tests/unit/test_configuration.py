@@ -39,7 +39,7 @@ def _flat(table: dict[str, Any], place: str = "") -> dict[str, Any]:
 
 
 def _known(model: type[BaseModel], place: str = "") -> set[str]:
-    inner = {"tls": settings.Tls, "route": settings.RouteSettings}
+    inner: dict[str, type[BaseModel]] = {"tls": settings.Tls, "route": settings.RouteSettings}
     known: set[str] = set()
     for name, field in model.model_fields.items():
         section = inner.get(name) or field.annotation
