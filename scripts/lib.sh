@@ -21,7 +21,7 @@ die() {
 
 in_ci() { [[ "${CI:-}" == "true" || "${CI:-}" == "1" ]]; }
 
-has_uv() { [[ -z "${EDGE_AGENT_NO_UV:-}" ]] && command -v uv >/dev/null 2>&1; }
+has_uv() { [[ -z "${WITHOUT_UV:-}" ]] && command -v uv >/dev/null 2>&1; }
 
 # as_root COMMAND...: run as root when that needs no password; status 1 when it does.
 as_root() {

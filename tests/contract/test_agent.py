@@ -14,7 +14,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from edge_agent.messages import Health, Info, Pong, Prediction, Rejection, UnknownVerb, validator
 from edge_agent.predictor import locate
 from tests.brokers import BrokerProcess
-from tests.contract.agents import INFO, NODE, STATE, RunningAgent
+from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
@@ -123,6 +123,22 @@ def test_each_message_is_answered_once_and_in_order(broker: BrokerProcess, conne
     assert answers == list(range(300))
     client.barrier()
     assert len(client.seen("music/#")) == 600
+
+
+def test_a_stream_at_qos_0_goes_on_and_leaves_nothing_behind(
+    mosquitto: MosquittoFactory, connect: Connect, run: Run
+) -> None:
+    broker = mosquitto()
+    agent = run(broker)
+    client = online(connect(broker))
+    # In portions, since a broker may drop QoS 0 messages that are too many; more in all than may wait to be sent.
+    for portion in range(1, 9):
+        for _ in range(200):
+            client.publish("music/hall/features", ROCK, qos=0, wait=False)
+        client.messages(200 * portion, "music/hall/genre")
+    link = agent.agent._link
+    assert link is not None
+    wait_until(lambda: link.in_flight == 0, "nothing in flight")
 
 
 def test_requests(broker: BrokerProcess, connect: Connect, run: Run) -> None:

@@ -1,7 +1,7 @@
 """The installed thing: the wheel in an environment of its own, with nothing of the source tree in reach.
 
-`scripts/test` names a wheel that it has built (EDGE_AGENT_TEST_WHEEL) or an environment that has it installed already
-(EDGE_AGENT_TEST_VENV: the old end of the version ranges). Without either, both are made here.
+`scripts/test` names a wheel that it has built (TESTED_WHEEL) or an environment that has it installed already
+(TESTED_VENV: the old end of the version ranges). Without either, both are made here.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def must(*command: str | Path) -> None:
 
 
 def uv() -> str | None:
-    return None if os.environ.get("EDGE_AGENT_NO_UV") else shutil.which("uv")
+    return None if os.environ.get("WITHOUT_UV") else shutil.which("uv")
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if given := os.environ.get("EDGE_AGENT_TEST_WHEEL"):
+    if given := os.environ.get("TESTED_WHEEL"):
         return Path(given)
     if not (ROOT / "edge_agent").is_dir():
         pytest.skip("no source here to build a wheel from")
@@ -66,7 +66,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def venv(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the base install and nothing else, or the one that was named."""
-    if given := os.environ.get("EDGE_AGENT_TEST_VENV"):
+    if given := os.environ.get("TESTED_VENV"):
         return Path(given)
     wheel = request.getfixturevalue("wheel")
     directory = tmp_path_factory.mktemp("installed") / "venv"

@@ -26,12 +26,12 @@ from convert.verify import open_session, run
 from edge_agent import card
 
 ROOT = Path(__file__).parent.parent.parent
-DATA = Path(os.environ.get("EDGE_AGENT_FMA", ROOT.parent / "shared" / "data" / "fma"))
+DATA = Path(os.environ.get("FMA_DATA", ROOT.parent / "shared" / "data" / "fma"))
 BUNDLED = Path(edge_agent.__file__).parent / "models" / "genre.onnx"
 
 needs_data = pytest.mark.skipif(
     not (DATA / "echonest-metrics.json").is_file(),
-    reason="needs the FMA data (EDGE_AGENT_FMA, or shared/data/fma beside the clone)",
+    reason="needs the FMA data (FMA_DATA, or shared/data/fma beside the clone)",
 )
 
 

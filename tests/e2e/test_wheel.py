@@ -45,7 +45,7 @@ def test_the_base_install_is_what_a_device_needs(metadata: Message) -> None:
 
 
 def test_nothing_heavy_is_installed(python: Path) -> None:
-    if "EDGE_AGENT_TEST_VENV" in os.environ:
+    if "TESTED_VENV" in os.environ:
         pytest.skip("the environment that was named holds the test tools as well")
     code = "import importlib.util, json; print(json.dumps([n for n in {names!r} if importlib.util.find_spec(n)]))"
     done = call(python, "-I", "-c", code.format(names=HEAVY))

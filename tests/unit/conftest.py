@@ -1,4 +1,4 @@
-"""Unit tests cannot open sockets.
+"""Unit tests cannot open sockets, and see none of the settings in the environment.
 
 Python itself reports every connect, bind and name look-up to its audit hooks (PEP 578), whoever makes them, so nothing
 has to be patched. A hook can't be taken away again, so it asks whether a unit test is running. Socket pairs are let
@@ -7,6 +7,7 @@ through: they lead nowhere.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -51,3 +52,11 @@ def no_sockets() -> Iterator[SocketGuard]:
     GUARD.armed = False
     if GUARD.tried:
         pytest.fail(f"a unit test used a socket and hid it: {'; '.join(GUARD.tried)}")
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of whoever runs the suite are none of the tests' business."""
+    for name in os.environ:
+        if name.upper().startswith("EDGE_AGENT_") or name == "CREDENTIALS_DIRECTORY":
+            monkeypatch.delenv(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,6 @@ from edge_agent.errors import SettingsError
 from edge_agent.settings import Settings, load
 
 SECRET = "hunter2-do-not-show"  # noqa: S105 - nobody's
-
-
-@pytest.fixture(autouse=True)
-def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.upper().startswith("EDGE_AGENT_") or name == "CREDENTIALS_DIRECTORY":
-            monkeypatch.delenv(name)
 
 
 def write(directory: Path, text: str) -> Path:
