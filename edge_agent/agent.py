@@ -147,6 +147,8 @@ class Agent:
         began = self._clock()
         for message, answers in zip(messages, self._pipeline.process(messages), strict=True):
             verb = self._requests.match(message.topic)
+            if verb is None and not answers:
+                self.tally.unrouted += 1
             link.answer(message, answers if verb is None else [*answers, self._respond(verb["verb"], message)])
         self.tally.took(self._clock() - began, len(messages))
 
@@ -279,6 +281,7 @@ class _Reporter:
             "rejections": dict(tally.rejections),
             "answered": tally.answered,
             "refused": tally.refused,
+            "unrouted": tally.unrouted,
             "acknowledged": tally.acknowledged,
             "in_flight": in_flight,
             "connections": tally.connections,

@@ -157,7 +157,7 @@ def _row_type(features: Sequence[Feature], *, strict: bool) -> Any:
             le=FLOAT32_MAX if feature.maximum is None else feature.maximum,
         )
         fields[feature.name] = (
-            Annotated[float, bounds] if strict else Annotated[float, BeforeValidator(_no_boolean), bounds]
+            Annotated[float, bounds] if strict else Annotated[float, bounds, BeforeValidator(_no_boolean)]
         )
     row = TypedDict("row", fields)  # type: ignore[misc]
     row.__pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ class Tally:
         self.rejections: Counter[str] = Counter()
         self.answered = 0
         self.refused = 0
+        self.unrouted = 0
         self.acknowledged = 0
         self.connections = 0
         self._latencies: deque[float] = deque(maxlen=_SAMPLES)

@@ -101,7 +101,8 @@ class Info(TypedDict):
 class Health(TypedDict):
     """How a node does: totals since it started, and rates over the last `interval` seconds.
 
-    `latency_ms` runs from a message read off the socket to its answer handed to the connection.
+    `refused` counts answers that the broker did not take, `unrouted` messages that no route takes (from a subscription
+    of an earlier configuration that the broker still keeps). `latency_ms` runs from a message read off the socket to its answer handed to the connection.
     """
 
     time: str
@@ -112,6 +113,7 @@ class Health(TypedDict):
     rejections: dict[str, int]
     answered: int
     refused: int
+    unrouted: int
     acknowledged: int
     in_flight: int
     connections: int

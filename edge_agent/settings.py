@@ -219,6 +219,10 @@ def _in_place(where: str, route: RouteSettings) -> Route:
 
 def _refuse_loops(routes: tuple[Route, ...], node: str) -> None:
     requests = topics.request(node)
+    own = [
+        Template(text)
+        for text in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}"))
+    ]
     for number, route in enumerate(routes, start=1):
         if route.subscribe.overlaps(requests):
             raise SettingsError(
@@ -232,12 +236,12 @@ def _refuse_loops(routes: tuple[Route, ...], node: str) -> None:
                         f"route {number}: what it publishes on {output.text!r} would come back in by route {other}, "
                         f"which subscribes to {taker.subscribe.text!r}; give the output a topic of its own"
                     )
-            if output.overlaps(requests):
-                raise SettingsError(f"route {number}: {output.text!r} could be a management request of this node")
-        for own in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}")):
-            if route.subscribe.overlaps(Template(own)):
+            if output.overlaps(requests) or any(output.overlaps(one) for one in own):
+                raise SettingsError(f"route {number}: {output.text!r} could be one of this node's own topics")
+        for one in own:
+            if route.subscribe.overlaps(one):
                 raise SettingsError(
-                    f"route {number}: {route.subscribe.text!r} would take what this agent says of itself on {own!r}"
+                    f"route {number}: {route.subscribe.text!r} would take what this agent says of itself on {one.text!r}"
                 )
 
 

@@ -134,7 +134,9 @@ class Scene:
         if captured is None:
             return
         content = json.loads(message.payload)
-        number = content.get("id") or self._oldest(captured["sensor"])
+        number = content.get("id")
+        if number not in self._waiting:  # not JSON, or a model with a feature called `id`
+            number = self._oldest(captured["sensor"])
         reading, sent = self._waiting.pop(number)
         self.score.latencies.append(time.monotonic() - sent)
         topic = self._input.render(captured)

@@ -545,3 +545,13 @@ def test_the_watchdog_is_fed_without_a_broker_too(awake: int) -> None:
 def test_the_time_of_day() -> None:
     assert len(now()) == len("2026-01-01T00:00:00.000Z")
     assert now().endswith("Z")
+
+
+def test_a_message_that_no_route_takes_is_counted_and_answered_with_nothing() -> None:
+    link = FakeLink()
+    agent = make_agent(link)
+    message = Message("an/earlier/subscription", b"{}", qos=1)
+    link.arrive(message)
+    agent.step()
+    assert link.answered == [(message, [])]
+    assert agent.tally.unrouted == 1

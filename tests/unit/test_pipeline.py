@@ -303,3 +303,17 @@ def test_no_message_crashes_it_and_each_is_answered_once_a_route(messages: list[
             # No answer is much larger than its question: what it repeats is what was echoed, and bounded pieces.
             rows = max(1, len(content)) if isinstance(content, list) else 1
             assert len(answer.payload) <= rows * 2000 + 10 * (len(message.payload) + len(message.topic))
+
+
+@pytest.mark.parametrize("payload", [b'{"loudness": 0.9}', b"{}"])
+def test_the_answer_goes_where_its_sender_wants_it(payload: bytes) -> None:
+    ((answer,),) = pipeline().process([Message("music/a/features", payload, response_topic="answers/1")])
+    assert answer.topic == "answers/1"
+
+
+@pytest.mark.parametrize(
+    "topic", ["", "a/+", "#", "a\0b", "$SYS/x", "edge/kitchen/state", "edge/x/request/info", "music/b/features"]
+)
+def test_nobody_is_followed_into_a_topic_that_the_sender_could_not_be_allowed(topic: str) -> None:
+    ((answer,),) = pipeline().process([Message("music/a/features", b'{"loudness": 0.9}', response_topic=topic)])
+    assert answer.topic == "music/a/genre"

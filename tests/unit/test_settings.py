@@ -374,3 +374,10 @@ def test_settings_are_frozen() -> None:
     settings = Settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.mqtt.host = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("output", ["edge/node/state", "edge/{sensor}/info", "edge/node/health", "edge/node/response/x"])
+def test_a_route_does_not_speak_for_the_node(output: str, tmp_path: Path) -> None:
+    file = write(tmp_path, f'[node]\nid = "node"\n[[route]]\npublish = "{output}"\nerrors = "music/{{sensor}}/error"\n')
+    with pytest.raises(SettingsError, match="one of this node's own topics"):
+        load(file)
