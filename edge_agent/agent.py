@@ -240,7 +240,8 @@ class Agent:
             response = self._describe(self._link.protocol if self._link else "")
         else:
             response = UnknownVerb(error="unknown_verb", verb=verb[:64], known=["info", "ping"])
-        return Answer(topics.response(self.node, verb), to_json(response), message.qos)
+        topic = self._pipeline.respond_to(message.response_topic) or topics.response(self.node, verb)
+        return Answer(topic, to_json(response), message.qos)
 
     def _feed_watchdog(self) -> None:
         interval = self._notifier.watchdog_interval

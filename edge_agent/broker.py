@@ -26,10 +26,11 @@ from paho.mqtt.enums import MQTTErrorCode
 from edge_agent import _paho
 from edge_agent._paho import Address as Address  # noqa: PLC0414 - where users of this file look for it
 from edge_agent._paho import TlsFiles as TlsFiles  # noqa: PLC0414
+from edge_agent._stream import install
 from edge_agent.errors import BrokerError, ProtocolRefusedError
 from edge_agent.health import Tally
 from edge_agent.ledger import Debt, Ledger
-from edge_agent.messages import Answer, Message, Refused
+from edge_agent.messages import Answer, Carried, Message, Refused
 from edge_agent.topics import MAX_TOPIC_BYTES
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 1000
 #: Answers at QoS 0 that may wait for the socket before reading stops.
 _MAX_UNSENT: Final = 1000
+#: Bytes that may wait for the socket before reading stops.
+_MAX_UNWRITTEN: Final = 1 << 20
 #: From the TCP connection to the granted subscriptions, in connect timeouts.
 _HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
@@ -85,6 +88,9 @@ class Link:
         self._client = _paho.make_client(address, protocol, will)
         self._listen()
         self._socket = _paho.connect(self._client, address, protocol)
+        self._buffer = install(self._client)
+        if self._buffer is not None:
+            self._socket = self._buffer
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
 
@@ -124,8 +130,8 @@ class Link:
 
     def answer(self, message: Message, answers: Iterable[Answer]) -> None:
         """Send the answers of `message`; it is acknowledged once the broker has them all."""
-        debt: Debt | None = message.token
-        kept = list(answers)
+        debt, taken_over = message.token if message.token is not None else (None, None)
+        kept = [_carry(answer, taken_over) for answer in answers] if taken_over is not None else list(answers)
         if debt is not None:
             self._acknowledge(self._ledger.answer(debt, sum(answer.qos > 0 for answer in kept)))
         for answer in kept:
@@ -151,7 +157,7 @@ class Link:
         self._client.on_disconnect = None
         self._client.disconnect()
         ends = time.monotonic() + _TICK
-        while self._client.want_write() and time.monotonic() < ends:
+        while self._wants_write() and self._end is None and time.monotonic() < ends:
             self._wait(_TICK, None)
         self.abandon()
 
@@ -226,8 +232,8 @@ class Link:
         if self._client.socket() is None:
             self._fail(f"broker {self.address}: the connection ended")
             return
-        congested = len(self._unsent) > _MAX_UNSENT
-        wanted = (0 if congested else select.POLLIN) | (select.POLLOUT if self._client.want_write() else 0)
+        congested = len(self._unsent) > _MAX_UNSENT or self._unwritten() > _MAX_UNWRITTEN
+        wanted = (0 if congested else select.POLLIN) | (select.POLLOUT if self._wants_write() else 0)
         self._poll.register(self._socket, wanted)
         if wakeup != self._wakeup:
             if self._wakeup is not None:
@@ -240,9 +246,25 @@ class Link:
         ready = dict(self._poll.poll(0 if pending else max(0, int(timeout * 1000))))
         events = ready.get(self._socket.fileno(), 0)
         if events & select.POLLOUT:
-            self._client.loop_write()
+            self._write()
         if pending or events & ~select.POLLOUT:
             self._read()
+
+    def _write(self) -> None:
+        """Write what is queued, as far as the socket takes it."""
+        if self._client.want_write() and self._client.socket() is not None:
+            self._client.loop_write()
+        if self._buffer is not None:
+            try:
+                self._buffer.flush()
+            except OSError as error:
+                self._fail(f"broker {self.address}: the connection ended: {error.strerror or error}")
+
+    def _unwritten(self) -> int:
+        return 0 if self._buffer is None else self._buffer.unsent
+
+    def _wants_write(self) -> bool:
+        return self._client.want_write() or self._unwritten() > 0
 
     def _read(self) -> None:
         """Read packets until the socket has no more, or a batch is full."""
@@ -277,8 +299,14 @@ class Link:
             if debt is not None:
                 self._acknowledge(self._ledger.answer(debt, 0))
             return
-        content_type = getattr(message.properties, "ContentType", None)
-        self._inbox.append(Message(topic, bytes(message.payload), message.qos, content_type, debt))
+        content_type = response_topic = taken_over = None
+        if message.properties is not None:
+            content_type = getattr(message.properties, "ContentType", None)
+            response_topic = getattr(message.properties, "ResponseTopic", None)
+            found = _paho.carried(message)
+            taken_over = None if found is None else (found, time.monotonic())
+        token = (debt, taken_over)
+        self._inbox.append(Message(topic, bytes(message.payload), message.qos, content_type, token, response_topic))
 
     def _send(self, answer: Answer, debt: Debt | None) -> None:
         if len(answer.topic.encode()) > MAX_TOPIC_BYTES:
@@ -296,8 +324,7 @@ class Link:
         while self._outbox and len(self._unconfirmed) < self._send_limit:
             answer, debt = self._outbox.popleft()
             self._unconfirmed[_paho.publish(self._client, self.protocol, answer)] = answer.topic, debt
-        if self._client.want_write() and self._client.socket() is not None:
-            self._client.loop_write()
+        self._write()
 
     def _on_publish(self, _client: object, _data: object, packet_id: int, reason: Any, properties: Any) -> None:
         """Paho calls this when a QoS 0 message is written and when a QoS 1 message is confirmed."""
@@ -326,3 +353,11 @@ class Link:
     def _unanswered(self) -> int:
         """Inputs that have arrived and were not handed out or not answered yet."""
         return self._ledger.unanswered
+
+
+def _carry(answer: Answer, taken_over: tuple[Carried, float]) -> Answer:
+    """Return the answer with what it takes over from its question, the time spent subtracted from the expiry."""
+    found, arrived = taken_over
+    if found.expiry is not None:
+        found = found._replace(expiry=max(1, found.expiry - int(time.monotonic() - arrived)))
+    return answer._replace(carried=found)

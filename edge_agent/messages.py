@@ -142,24 +142,38 @@ class UnknownVerb(TypedDict):
 Row: TypeAlias = Prediction | Rejection
 
 
+class Carried(NamedTuple):
+    """What an answer takes over from its question (MQTT 5). `expiry` in seconds, what is left of it."""
+
+    correlation_data: bytes | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
+    expiry: int | None = None
+
+
 class Message(NamedTuple):
-    """A message from the broker. `token` is the connection's own handle for acknowledging it."""
+    """A message from the broker.
+
+    `response_topic` is where its sender wants the answer (MQTT 5), not checked yet. `token` is the connection's own
+    handle for acknowledging the message, and for what its answers carry over.
+    """
 
     topic: str
     payload: bytes
     qos: int = 0
     content_type: str | None = None
     token: Any = None
+    response_topic: str | None = None
 
 
 class Answer(NamedTuple):
-    """A message to the broker."""
+    """A message to the broker. `content_type` and `carried` reach it with MQTT 5 only."""
 
     topic: str
     payload: bytes
     qos: int = 0
     retain: bool = False
     content_type: str | None = JSON_TYPE
+    carried: Carried | None = None
 
 
 class Refused(NamedTuple):

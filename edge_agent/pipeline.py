@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from edge_agent import topics
 from edge_agent.card import ModelCard
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Unusable
 from edge_agent.health import Tally
@@ -69,6 +70,16 @@ class Pipeline:
             for name, model in models.items()
         }
 
+    def respond_to(self, topic: str | None) -> str | None:
+        """Return the response topic that a sender asked for, or None when it can't be followed.
+
+        The agent may be allowed to publish where the sender is not, so it follows nobody into its own inputs, into the
+        topics of nodes, or into those of the broker.
+        """
+        if not topic or topic.startswith(("$", f"{topics.ROOT}/")) or any(mark in topic for mark in "+#\0"):
+            return None
+        return None if self._targets_of(topic) else topic
+
     def process(self, messages: Sequence[Message]) -> list[list[Answer]]:
         """Return the answers to each of `messages`: one a route that takes its topic, so an empty list for none."""
         answers: list[list[Answer]] = [[] for _ in messages]
@@ -82,7 +93,9 @@ class Pipeline:
             for (position, message, target), outcome in zip(
                 asked, self._outcomes(name, [message for _, message, _ in asked]), strict=True
             ):
-                topic = target.errors if isinstance(outcome, dict) and "error" in outcome else target.publish
+                topic = self.respond_to(message.response_topic)
+                if topic is None:
+                    topic = target.errors if isinstance(outcome, dict) and "error" in outcome else target.publish
                 answers[position].append(Answer(topic, to_json(outcome), message.qos))
         return answers
 

@@ -14,6 +14,8 @@ from typing import Final
 from edge_agent.errors import TopicError
 
 MAX_TOPIC_BYTES: Final = 65_535  # MQTT 5, 1.5.4: the length of a string is two bytes
+#: First level of what the agents say and hear of themselves.
+ROOT: Final = "edge"
 _CAPTURE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -96,24 +98,24 @@ class Template:
 
 def state(node: str) -> str:
     """Where a node says `online` or `offline`, retained."""
-    return f"edge/{node}/state"
+    return f"{ROOT}/{node}/state"
 
 
 def info(node: str) -> str:
     """Where a node says what it runs, retained."""
-    return f"edge/{node}/info"
+    return f"{ROOT}/{node}/info"
 
 
 def health(node: str) -> str:
     """Where a node says how it does."""
-    return f"edge/{node}/health"
+    return f"{ROOT}/{node}/health"
 
 
 def request(node: str) -> Template:
     """Where a node takes management requests."""
-    return Template(f"edge/{node}/request/{{verb}}")
+    return Template(f"{ROOT}/{node}/request/{{verb}}")
 
 
 def response(node: str, verb: str) -> str:
     """Where a node answers a management request."""
-    return f"edge/{node}/response/{verb}"
+    return f"{ROOT}/{node}/response/{verb}"

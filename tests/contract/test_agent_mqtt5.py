@@ -1,0 +1,84 @@
+"""What MQTT 5 adds: a response topic with correlation data, and what is carried over from question to answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers import Mosquitto
+from tests.contract.agents import NODE, STATE, RunningAgent
+from tests.contract.client import Client
+from tests.contract.conftest import Connect, MosquittoFactory
+from tests.e2e.tracks import ROCK
+
+IN, OUT, ERROR = "music/hall/features", "music/hall/genre", "music/hall/genre/error"
+TRACE = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+
+
+@pytest.fixture
+def server(mosquitto: MosquittoFactory) -> Mosquitto:
+    return mosquitto()
+
+
+@pytest.fixture
+def client(server: Mosquitto, connect: Connect) -> Iterator[Client]:
+    client = connect(server)
+    with RunningAgent(server.port):
+        client.subscribe("music/+/genre/#", "answers/#", "edge/#")
+        client.wait_for_payload(STATE, "online")
+        yield client
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize(("payload", "key"), [(json.dumps(ROCK), "label"), ("{}", "error")])
+def test_the_answer_goes_to_the_response_topic_with_its_correlation_data(
+    client: Client, qos: int, payload: str, key: str
+) -> None:
+    client.publish(IN, payload, qos=qos, ResponseTopic="answers/7", CorrelationData=b"\x00seven")
+    assert key in client.json("answers/7")
+    assert client.properties("answers/7")["CorrelationData"] == b"\x00seven"
+    client.barrier()
+    assert not client.seen(OUT) + client.seen(ERROR)
+
+
+@pytest.mark.parametrize("topic", [IN, "music/other/features", f"edge/{NODE}/state", f"edge/{NODE}/request/info"])
+def test_nobody_makes_the_agent_speak_to_itself_or_in_the_name_of_a_node(client: Client, topic: str) -> None:
+    client.publish(IN, json.dumps(ROCK), ResponseTopic=topic)
+    assert client.json(OUT)["label"] == "Rock"
+    client.barrier()
+    assert [message.payload for message in client.seen(f"edge/{NODE}/state")] == [b"online"]
+
+
+def test_a_request_is_answered_on_its_response_topic(client: Client) -> None:
+    client.publish(f"edge/{NODE}/request/ping", "hello", ResponseTopic="answers/ping", CorrelationData=b"1")
+    assert client.json("answers/ping")["pong"] == "hello"
+    assert client.properties("answers/ping")["CorrelationData"] == b"1"
+
+
+def test_user_properties_content_type_and_expiry_are_carried_over(client: Client) -> None:
+    client.publish(
+        IN,
+        json.dumps(ROCK),
+        UserProperty=[TRACE, ("a", "1"), ("a", "2")],
+        MessageExpiryInterval=60,
+        ContentType="application/json; charset=utf-8",
+    )
+    client.message(OUT)
+    properties = client.properties(OUT)
+    assert properties["UserProperty"] == [TRACE, ("a", "1"), ("a", "2")]
+    assert properties["ContentType"] == "application/json"
+    assert 55 <= properties["MessageExpiryInterval"] <= 60
+
+
+def test_a_message_that_carries_nothing_is_answered_with_nothing(client: Client) -> None:
+    client.publish(IN, json.dumps(ROCK))
+    client.message(OUT)
+    assert client.properties(OUT) == {"ContentType": "application/json"}
+
+
+def test_another_content_type_is_refused_with_a_reason(client: Client) -> None:
+    client.publish(IN, json.dumps(ROCK), ContentType="text/csv", CorrelationData=b"x")
+    assert client.json(ERROR)["error"] == "unsupported_content_type"
+    assert client.properties(ERROR)["CorrelationData"] == b"x"
