@@ -307,7 +307,7 @@ def test_no_message_crashes_it_and_each_is_answered_once_a_route(messages: list[
 
 @pytest.mark.parametrize("payload", [b'{"loudness": 0.9}', b"{}"])
 def test_the_answer_goes_where_its_sender_wants_it(payload: bytes) -> None:
-    ((answer,),) = pipeline().process([Message("music/a/features", payload, response_topic="answers/1")])
+    ((answer,),) = make().process([Message("music/a/features", payload, response_topic="answers/1")])
     assert answer.topic == "answers/1"
 
 
@@ -315,5 +315,5 @@ def test_the_answer_goes_where_its_sender_wants_it(payload: bytes) -> None:
     "topic", ["", "a/+", "#", "a\0b", "$SYS/x", "edge/kitchen/state", "edge/x/request/info", "music/b/features"]
 )
 def test_nobody_is_followed_into_a_topic_that_the_sender_could_not_be_allowed(topic: str) -> None:
-    ((answer,),) = pipeline().process([Message("music/a/features", b'{"loudness": 0.9}', response_topic=topic)])
+    ((answer,),) = make().process([Message("music/a/features", b'{"loudness": 0.9}', response_topic=topic)])
     assert answer.topic == "music/a/genre"

@@ -232,8 +232,8 @@ def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
         ([route("edge/kitchen/{what}", "x")], "would take what this agent says of itself"),
         ([route("edge/{n}/response/{v}", "x")], "would take what this agent says of itself"),
         ([route("edge/{n}/request/{v}", "x")], "would take the management requests of this node"),
-        ([route("a/{v}", "edge/kitchen/request/{v}")], "could be a management request of this node"),
-        ([route("a", "b", errors="edge/kitchen/request/ping")], "could be a management request of this node"),
+        ([route("a/{v}", "edge/kitchen/request/{v}")], "could be one of this node's own topics"),
+        ([route("a", "b", errors="edge/kitchen/request/ping")], "could be one of this node's own topics"),
         # A message that a broker may deliver once or twice.
         (
             [route("a/{x}/c", "o"), route("a/b/{x}", "p")],
@@ -376,7 +376,9 @@ def test_settings_are_frozen() -> None:
         settings.mqtt.host = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("output", ["edge/node/state", "edge/{sensor}/info", "edge/node/health", "edge/node/response/x"])
+@pytest.mark.parametrize(
+    "output", ["edge/node/state", "edge/{sensor}/info", "edge/node/health", "edge/node/response/x"]
+)
 def test_a_route_does_not_speak_for_the_node(output: str, tmp_path: Path) -> None:
     file = write(tmp_path, f'[node]\nid = "node"\n[[route]]\npublish = "{output}"\nerrors = "music/{{sensor}}/error"\n')
     with pytest.raises(SettingsError, match="one of this node's own topics"):
