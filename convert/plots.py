@@ -106,6 +106,7 @@ def importances(values: NDArray[np.float64], names: tuple[str, ...]) -> str:
     def draw(axes: Any) -> None:
         axes.barh([names[i] for i in order], values[order], color=COLOURS[0])
         axes.axvline(0, color="#9aa5b1", linewidth=0.8)
+        axes.locator_params(axis="x", nbins=5)
         axes.set(xlabel="accuracy lost when shuffled")
 
     return _svg(draw, (5.2, 0.9 + 0.32 * len(order)))

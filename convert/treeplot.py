@@ -10,7 +10,8 @@ from typing import Final
 from convert.plots import INK, colour
 from convert.trees import Tree
 
-_STEP: Final = 186  # from one depth to the next, px
+_STEP: Final = 186  # from one depth to the next, px, at the least
+_CHARACTER: Final = 7  # of a feature's name, px
 _LINE: Final = 24  # from one leaf to the next, px
 _MARGIN: Final = 14
 
@@ -28,7 +29,7 @@ def draw_tree(tree: Tree, feature_names: Sequence[str], labels: Sequence[str], *
     """
     drawing = _Drawing(tree, feature_names, labels, depth)
     drawing.place(0, 0)
-    width = _MARGIN * 2 + (drawing.deepest + 1) * _STEP + 40
+    width = _MARGIN * 2 + (drawing.deepest + 1) * drawing.step + 40
     height = _MARGIN * 2 + drawing.lines * _LINE
     body = "".join(drawing.parts)
     return (
@@ -40,6 +41,8 @@ def draw_tree(tree: Tree, feature_names: Sequence[str], labels: Sequence[str], *
 class _Drawing:
     def __init__(self, tree: Tree, feature_names: Sequence[str], labels: Sequence[str], depth: int) -> None:
         self.tree, self.feature_names, self.labels, self.depth = tree, feature_names, labels, depth
+        # Room for the longest question: a name, " ≤ ", a threshold, and the edges behind it.
+        self.step = max(_STEP, _CHARACTER * max(map(len, feature_names)) + 110)
         self.parts: list[str] = []
         self.lines = 0
         self.deepest = 0
@@ -47,7 +50,7 @@ class _Drawing:
     def place(self, node: int, depth: int) -> _Place:
         """Draw a node and everything below it; return where it is."""
         self.deepest = max(self.deepest, depth)
-        x = _MARGIN + depth * _STEP
+        x = _MARGIN + depth * self.step
         if self.tree.is_leaf[node] or depth >= self.depth:
             here = _Place(x, _MARGIN + (self.lines + 0.5) * _LINE)
             self.lines += 1
@@ -58,7 +61,7 @@ class _Drawing:
         here = _Place(x, (upper.y + lower.y) / 2)
         question = f"{self.feature_names[self.tree.feature[node]]} ≤ {self.tree.threshold[node]:.4g}"
         for child in (upper, lower):
-            self._edge(_Place(x + _STEP - 40, here.y), child)
+            self._edge(_Place(x + self.step - 40, here.y), child)
         self._text(here, question)
         return here
 
