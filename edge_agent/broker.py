@@ -145,7 +145,7 @@ class Link:
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at."""
         ends = time.monotonic() + seconds
-        while self.in_flight > self._unanswered():
+        while self.in_flight > self._unanswered() or self._unwritten():
             remaining = ends - time.monotonic()
             if remaining <= 0:
                 return False
