@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from edge_agent import __version__, topics
 from edge_agent.agent import Agent, Connection, now, will
 from edge_agent.broker import Address, Link, TlsFiles
+from edge_agent.codecs import ECHOED
+from edge_agent.errors import SettingsError
 from edge_agent.health import Tally
 from edge_agent.messages import Info
 from edge_agent.pipeline import Pipeline, Route
@@ -23,6 +25,7 @@ def make_agent(settings: Settings) -> Agent:
     """Load the models and put the agent together. Raises `ModelError` or `SettingsError`; opens no connection."""
     routes = settings.routes()
     models = load_models(routes, settings)
+    check_fields(routes, models)
     tally = Tally()
     pipeline = Pipeline(
         routes, models, tally=tally, max_bytes=settings.limits.payload_bytes, max_rows=settings.limits.batch_rows
@@ -53,6 +56,17 @@ def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predic
             len(model.card.self_test.rows),
         )
     return models
+
+
+def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
+    """Raise `SettingsError` when a route's `fields` names a feature that its model does not have."""
+    for number, route in enumerate(routes, start=1):
+        known = [*models[route.model].card.feature_names, *ECHOED]
+        for name, _ in route.fields:
+            if name not in known:
+                raise SettingsError(
+                    f"route {number}: fields.{name}: model {route.model!r} has no such feature; it has {', '.join(known)}"
+                )
 
 
 def address(settings: Settings, *, client_id: str | None = None, session_expiry: int | None = None) -> Address:
@@ -129,4 +143,4 @@ def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) 
 
 def subscriptions(node: str, routes: Sequence[Route]) -> list[str]:
     """Return the topic filters of a node: its management requests, and what its routes take."""
-    return [topics.request(node).filter, *dict.fromkeys(route.subscribe.filter for route in routes)]
+    return [topics.request(node).filter, *dict.fromkeys(route.subscription for route in routes)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Annotated, Any, Final, NamedTuple, NotRequired
+from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, from_json
@@ -21,6 +21,9 @@ from edge_agent.messages import JSON_TYPE, Detail, ErrorCode, cut_details
 
 #: Keys of a message that are handed back with its answer.
 ECHOED: Final = ("id", "time")
+
+#: Where features (and what is echoed) sit in a sensor's own JSON: pairs of a name and the way there.
+Fields: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_ROWS: Final = 10_000
@@ -48,11 +51,17 @@ class Batch(NamedTuple):
 
 
 class FeatureCodec:
-    """Decodes the payloads meant for one model. Knows nothing but the features of its card."""
+    """Decodes the payloads meant for one model. Knows nothing but the features of its card, and where they sit."""
 
     def __init__(
-        self, features: Sequence[Feature], *, max_bytes: int = MAX_PAYLOAD_BYTES, max_rows: int = MAX_BATCH_ROWS
+        self,
+        features: Sequence[Feature],
+        *,
+        fields: Fields = (),
+        max_bytes: int = MAX_PAYLOAD_BYTES,
+        max_rows: int = MAX_BATCH_ROWS,
     ) -> None:
+        self._fields = fields
         self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._values = _picker([feature.name for feature in features])
@@ -72,6 +81,8 @@ class FeatureCodec:
             return _refuse(
                 ErrorCode.UNSUPPORTED_CONTENT_TYPE, f"The content type has to be {JSON_TYPE}", shown=content_type
             )
+        if self._fields:
+            return self._decode_leniently(payload)
         try:
             if payload.lstrip()[:1] == b"[":
                 # One more parse when it fails; a batch that is too long is found below, before its rows are looked at.
@@ -86,6 +97,7 @@ class FeatureCodec:
 
     def check(self, row: object) -> Features | Unusable:
         """Check one row that is already parsed, leniently."""
+        row = _gather(row, self._fields)
         try:
             return self._features(self._lenient_row.validate_python(row))
         except ValidationError as error:
@@ -126,6 +138,26 @@ def _echo(row: object) -> dict[str, Any]:
     if isinstance(row, dict):
         return {key: row[key] for key in ECHOED if key in row}
     return {}
+
+
+def _gather(row: object, fields: Fields) -> object:
+    """Return `row` with what `fields` names put in by name; what is not there stays missing."""
+    if not fields or not isinstance(row, dict):
+        return row
+    gathered = dict(row)
+    for name, way in fields:
+        gathered.pop(name, None)
+        found: Any = row
+        for step in way:
+            if isinstance(found, dict) and step in found:
+                found = found[step]
+            elif isinstance(found, list) and step.isdecimal() and int(step) < len(found):
+                found = found[int(step)]
+            else:
+                break
+        else:
+            gathered[name] = found
+    return gathered
 
 
 def _refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:

@@ -4,7 +4,7 @@ Rules:
 
 * every message gives exactly one answer a route that takes it, in the order of the messages;
 * nothing raises: what goes wrong with a message becomes its rejection;
-* all rows that arrived together for one model go through one call of that model.
+* all rows that arrived together for one model (and one set of `fields`) go through one call of that model.
 
 `run`, `try` and the tests all go through here.
 """
@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from edge_agent import topics
 from edge_agent.card import ModelCard
-from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Unusable
+from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Fields, Unusable
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Detail, ErrorCode, Message, Prediction, Rejection, Row, to_json
 from edge_agent.topics import Template
@@ -42,12 +42,22 @@ class Model(Protocol):
 
 
 class Route(NamedTuple):
-    """Which topics carry a model's features, and where its answers go."""
+    """Which topics carry a model's features, and where its answers go.
+
+    `fields` says where features sit in the sensor's own JSON; `share` names the pool of agents that take turns.
+    """
 
     model: str
     subscribe: Template
     publish: Template
     errors: Template
+    fields: Fields = ()
+    share: str | None = None
+
+    @property
+    def subscription(self) -> str:
+        """What the broker is asked for (MQTT 5, 4.8.2: shared subscriptions)."""
+        return f"$share/{self.share}/{self.subscribe.filter}" if self.share else self.subscribe.filter
 
 
 class Pipeline:
@@ -66,8 +76,14 @@ class Pipeline:
         self._routes = tuple(routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         self._engines = {
-            name: _Engine(model, FeatureCodec(model.card.features, max_bytes=max_bytes, max_rows=max_rows))
-            for name, model in models.items()
+            (route.model, route.fields): _Engine(
+                models[route.model],
+                FeatureCodec(
+                    models[route.model].card.features, fields=route.fields, max_bytes=max_bytes, max_rows=max_rows
+                ),
+            )
+            for route in self._routes
+            if route.model in models
         }
 
     def respond_to(self, topic: str | None) -> str | None:
@@ -88,10 +104,10 @@ class Pipeline:
             for position, message in enumerate(messages)
             for target in self._targets_of(message.topic)
         ]
-        for name in dict.fromkeys(target.model for _, _, target in questions):
-            asked = [question for question in questions if question[2].model == name]
+        for engine in dict.fromkeys(target.engine for _, _, target in questions):
+            asked = [question for question in questions if question[2].engine == engine]
             for (position, message, target), outcome in zip(
-                asked, self._outcomes(name, [message for _, message, _ in asked]), strict=True
+                asked, self._outcomes(engine, [message for _, message, _ in asked]), strict=True
             ):
                 topic = self.respond_to(message.response_topic)
                 if topic is None:
@@ -103,7 +119,7 @@ class Pipeline:
         targets = self._targets.get(topic)
         if targets is None:
             targets = tuple(
-                _Target(route.model, route.publish.render(captured), route.errors.render(captured))
+                _Target((route.model, route.fields), route.publish.render(captured), route.errors.render(captured))
                 for route in self._routes
                 if (captured := route.subscribe.match(topic)) is not None
             )
@@ -113,8 +129,8 @@ class Pipeline:
                 self._targets[topic] = targets
         return targets
 
-    def _outcomes(self, name: str, messages: Sequence[Message]) -> list[Row | list[Row]]:
-        engine = self._engines.get(name)
+    def _outcomes(self, key: tuple[str, Fields], messages: Sequence[Message]) -> list[Row | list[Row]]:
+        engine, (name, _) = self._engines.get(key), key
         if engine is not None:
             return engine.outcomes(messages, self.tally)
         reason: Detail = {"type": "model_unavailable", "loc": [], "msg": f"No model {name!r} is served", "input": None}
@@ -125,9 +141,9 @@ class Pipeline:
 
 
 class _Target(NamedTuple):
-    """A route for one topic: the model, and the topics of the answer."""
+    """A route for one topic: the model with its fields, and the topics of the answer."""
 
-    model: str
+    engine: tuple[str, Fields]
     publish: str
     errors: str
 

@@ -125,6 +125,18 @@ class RouteSettings(_Section):
     publish: str = "music/{sensor}/genre"
     #: Default: `publish` + "/error".
     errors: str | None = None
+    #: Agents with the same name here take turns: each message goes to one of them.
+    share: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] | None = None
+    #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
+    fields: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+
+    @field_validator("fields")
+    @classmethod
+    def _ways(cls, fields: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+        for name, way in fields.items():
+            if not way or not all(_way(way)):
+                raise ValueError(f'{name}: {way!r} leads nowhere; write for example "audio.bpm"')
+        return fields
 
     def route(self) -> Route:
         """Return the route with its templates; raises `TopicError` or `SettingsError`."""
@@ -139,8 +151,13 @@ class RouteSettings(_Section):
             if template.text.startswith("$"):
                 raise SettingsError(f"topic {template.text!r}: topics that begin with $ belong to the broker")
         if self.subscribe.startswith("$share/"):
-            raise SettingsError(f"topic {self.subscribe!r}: shared subscriptions are not supported yet")
-        return Route(self.model, subscribe, publish, errors)
+            raise SettingsError(f'topic {self.subscribe!r}: write share = "…" instead')
+        fields = tuple((name, _way(way)) for name, way in self.fields.items())
+        return Route(self.model, subscribe, publish, errors, fields, self.share)
+
+
+def _way(way: str | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(way.split(".")) if isinstance(way, str) else way
 
 
 class Models(_Section):

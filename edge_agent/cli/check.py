@@ -94,7 +94,9 @@ def _check_models(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Findi
 
 def _check_broker(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Finding]:
     try:
-        link = _log_in(loaded, subscriptions := assembly.subscriptions(loaded.node.id, routes))
+        # Not as one of a pool: the check would take messages from the agents in it.
+        alone = [route._replace(share=None) for route in routes]
+        link = _log_in(loaded, subscriptions := assembly.subscriptions(loaded.node.id, alone))
     except BrokerError as error:
         yield Finding("FAIL", "broker", str(error))
         return

@@ -247,7 +247,7 @@ def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
         ([route("a/{x}", "o", errors="{x}/{y}")], "{y} does not stand in 'a/{x}'"),
         ([route("a", "$SYS/o")], "topics that begin with $ belong to the broker"),
         ([route("a", "o", errors="$o")], "topics that begin with $ belong to the broker"),
-        ([route("$share/pool/a", "o")], "shared subscriptions are not supported yet"),
+        ([route("$share/pool/a", "o")], "write share = "),
     ],
 )
 def test_routes_that_are_refused(tmp_path: Path, tables: list[dict[str, str]], says: str) -> None:
@@ -383,3 +383,24 @@ def test_a_route_does_not_speak_for_the_node(output: str, tmp_path: Path) -> Non
     file = write(tmp_path, f'[node]\nid = "node"\n[[route]]\npublish = "{output}"\nerrors = "music/{{sensor}}/error"\n')
     with pytest.raises(SettingsError, match="one of this node's own topics"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('fields = { tempo = "" }', "leads nowhere"),
+        ('fields = { tempo = "audio..bpm" }', "leads nowhere"),
+        ("fields = { tempo = [] }", "leads nowhere"),
+        ("fields = { tempo = 3 }", "route.1.fields.tempo"),
+        ('share = "a/b"', "route.1.share"),
+    ],
+)
+def test_fields_and_pools_that_are_refused(line: str, says: str, tmp_path: Path) -> None:
+    assert says in refusal(tmp_path, f"[[route]]\n{line}\n")
+
+
+def test_fields_and_pools(tmp_path: Path) -> None:
+    file = write(tmp_path, '[[route]]\nshare = "pool"\nfields = { tempo = "audio.bpm", valence = ["mood.v1", "0"] }\n')
+    (route,) = load(file).routes()
+    assert route.fields == (("tempo", ("audio", "bpm")), ("valence", ("mood.v1", "0")))
+    assert route.subscription == "$share/pool/music/+/features"
