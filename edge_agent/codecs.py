@@ -13,11 +13,13 @@ from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError, from_json
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from edge_agent import formats
 from edge_agent.card import FLOAT32_MAX, Feature
-from edge_agent.messages import JSON_TYPE, Detail, ErrorCode, cut_details
+from edge_agent.formats import Format
+from edge_agent.messages import Detail, ErrorCode, cut_details
 
 #: Keys of a message that are handed back with its answer.
 ECHOED: Final = ("id", "time")
@@ -64,7 +66,8 @@ class FeatureCodec:
         self._fields = fields
         self._max_bytes = max_bytes
         self._max_rows = max_rows
-        self._values = _picker([feature.name for feature in features])
+        self._names = [feature.name for feature in features]
+        self._values = _picker(self._names)
         strict = _row_type(features, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
         self._strict_rows: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[strict])  # type: ignore[valid-type]
@@ -77,12 +80,15 @@ class FeatureCodec:
                 ErrorCode.PAYLOAD_TOO_LARGE,
                 f"The payload has {len(payload)} bytes; at most {self._max_bytes} are taken",
             )
-        if content_type is not None and content_type.partition(";")[0].strip().lower() != JSON_TYPE:
+        chosen = formats.find(content_type)
+        if chosen is None:
             return _refuse(
-                ErrorCode.UNSUPPORTED_CONTENT_TYPE, f"The content type has to be {JSON_TYPE}", shown=content_type
+                ErrorCode.UNSUPPORTED_CONTENT_TYPE,
+                f"The content type has to be one of {', '.join(formats.known())}",
+                shown=content_type,
             )
-        if self._fields:
-            return self._decode_leniently(payload)
+        if chosen is not formats.JSON or self._fields:
+            return self._decode_leniently(payload, chosen)
         try:
             if payload.lstrip()[:1] == b"[":
                 # One more parse when it fails; a batch that is too long is found below, before its rows are looked at.
@@ -93,11 +99,10 @@ class FeatureCodec:
                 return self._features(self._strict_row.validate_json(payload))
         except ValidationError:
             pass  # the lenient way finds out why
-        return self._decode_leniently(payload)
+        return self._decode_leniently(payload, chosen)
 
     def check(self, row: object) -> Features | Unusable:
-        """Check one row that is already parsed, leniently."""
-        row = _gather(row, self._fields)
+        """Check one row that is already parsed and gathered, leniently."""
         try:
             return self._features(self._lenient_row.validate_python(row))
         except ValidationError as error:
@@ -108,27 +113,28 @@ class FeatureCodec:
             ]
             return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), _echo(row))
 
-    def _decode_leniently(self, payload: bytes) -> Features | Unusable | Batch:
+    def _decode_leniently(self, payload: bytes, chosen: Format) -> Features | Unusable | Batch:
         try:
-            content = from_json(payload)
+            content = chosen.decode(payload, self._names)
         except ValueError as error:
             return _refuse(
                 ErrorCode.MALFORMED_PAYLOAD,
-                f"Invalid JSON: {error}",
-                kind="json_invalid",
+                str(error),
+                kind=chosen.invalid,
                 shown=payload[:1024].decode(errors="replace"),
             )
+        fields = self._fields if chosen.keyed else ()
         if isinstance(content, dict):
-            return self.check(content)
+            return self.check(_gather(content, fields))
         if not isinstance(content, list):
             return _refuse(
-                ErrorCode.MALFORMED_PAYLOAD, "The payload has to be a JSON object, or an array of them", shown=content
+                ErrorCode.MALFORMED_PAYLOAD, "The payload has to be an object, or an array of them", shown=content
             )
         if len(content) > self._max_rows:
             return _refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are taken"
             )
-        return Batch([self.check(row) for row in content])
+        return Batch([self.check(_gather(row, fields)) for row in content])
 
     def _features(self, row: dict[str, Any]) -> Features:
         return Features(self._values(row), _echo(row))

@@ -16,11 +16,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from edge_agent import topics
+from edge_agent import formats, topics
 from edge_agent.card import ModelCard
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Fields, Unusable
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Detail, ErrorCode, Message, Prediction, Rejection, Row, to_json
+from edge_agent.messages import Answer, Detail, ErrorCode, Message, Prediction, Rejection, Row
 from edge_agent.topics import Template
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ class Model(Protocol):
 class Route(NamedTuple):
     """Which topics carry a model's features, and where its answers go.
 
-    `fields` says where features sit in the sensor's own JSON; `share` names the pool of agents that take turns.
+    `fields` says where features sit in the sensor's own JSON; `share` names the pool of agents that take turns;
+    `content_type` is that of messages that do not say (MQTT 3.1.1 can't).
     """
 
     model: str
@@ -53,6 +54,7 @@ class Route(NamedTuple):
     errors: Template
     fields: Fields = ()
     share: str | None = None
+    content_type: str | None = None
 
     @property
     def subscription(self) -> str:
@@ -100,7 +102,7 @@ class Pipeline:
         """Return the answers to each of `messages`: one a route that takes its topic, so an empty list for none."""
         answers: list[list[Answer]] = [[] for _ in messages]
         questions = [
-            (position, message, target)
+            (position, target.typed(message), target)
             for position, message in enumerate(messages)
             for target in self._targets_of(message.topic)
         ]
@@ -112,14 +114,22 @@ class Pipeline:
                 topic = self.respond_to(message.response_topic)
                 if topic is None:
                     topic = target.errors if isinstance(outcome, dict) and "error" in outcome else target.publish
-                answers[position].append(Answer(topic, to_json(outcome), message.qos))
+                # What can't be read is answered in JSON.
+                answering = formats.find(message.content_type) or formats.JSON
+                payload = answering.encode(outcome)
+                answers[position].append(Answer(topic, payload, message.qos, content_type=answering.answers))
         return answers
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
         if targets is None:
             targets = tuple(
-                _Target((route.model, route.fields), route.publish.render(captured), route.errors.render(captured))
+                _Target(
+                    (route.model, route.fields),
+                    route.publish.render(captured),
+                    route.errors.render(captured),
+                    route.content_type,
+                )
                 for route in self._routes
                 if (captured := route.subscribe.match(topic)) is not None
             )
@@ -146,6 +156,13 @@ class _Target(NamedTuple):
     engine: tuple[str, Fields]
     publish: str
     errors: str
+    content_type: str | None
+
+    def typed(self, message: Message) -> Message:
+        """Return the message with the route's content type, when it has none of its own."""
+        if self.content_type is None or message.content_type is not None:
+            return message
+        return message._replace(content_type=self.content_type)
 
 
 class _Engine:

@@ -17,9 +17,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from edge_agent import topics
+from edge_agent import formats, topics
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
 from edge_agent.errors import SettingsError
+from edge_agent.messages import JSON_TYPE
 from edge_agent.pipeline import Route
 from edge_agent.topics import Template
 
@@ -127,6 +128,8 @@ class RouteSettings(_Section):
     errors: str | None = None
     #: Agents with the same name here take turns: each message goes to one of them.
     share: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] | None = None
+    #: Of messages that do not say; MQTT 3.1.1 can't.
+    content_type: Literal["application/json", "application/cbor", "application/octet-stream"] = "application/json"
     #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
     fields: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
 
@@ -153,7 +156,10 @@ class RouteSettings(_Section):
         if self.subscribe.startswith("$share/"):
             raise SettingsError(f'topic {self.subscribe!r}: write share = "…" instead')
         fields = tuple((name, _way(way)) for name, way in self.fields.items())
-        return Route(self.model, subscribe, publish, errors, fields, self.share)
+        content_type = None if self.content_type == JSON_TYPE else self.content_type
+        if content_type is not None and formats.find(content_type) is None:
+            raise SettingsError(f"content_type {content_type}: cbor2 is not installed: pip install 'edge-agent[cbor]'")
+        return Route(self.model, subscribe, publish, errors, fields, self.share, content_type)
 
 
 def _way(way: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ setup_dev() {
         return 0
     fi
     say "installing edge-agent with all its extras and the test tools into .venv (a minute or two, once)"
-    install_into .venv --upgrade --editable '.[convert,demo,parquet]' --group dev
+    install_into .venv --upgrade --editable '.[cbor,convert,demo,parquet]' --group dev
     printf '%s' "$stamp" >.venv/.stamp-dev
 }
 

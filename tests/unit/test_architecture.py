@@ -23,7 +23,7 @@ SIDE = PACKAGE.parent
 
 BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card"}
-CORE = WIRE | {"codecs", "health", "ledger", "pipeline"}
+CORE = WIRE | {"codecs", "formats", "health", "ledger", "pipeline"}
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
 ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs"}
@@ -36,10 +36,11 @@ MAP: dict[str, frozenset[str]] = {
     "topics": BASE,
     "messages": BASE | {"topics", "card"},
     "card": BASE,
-    "codecs": WIRE,
+    "formats": WIRE,
+    "codecs": WIRE | {"formats"},
     "health": WIRE,
     "ledger": BASE,
-    "pipeline": WIRE | {"codecs", "health"},
+    "pipeline": WIRE | {"codecs", "formats", "health"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE,
     "broker": CORE | {"_paho", "_stream"},
@@ -62,6 +63,7 @@ MAP: dict[str, frozenset[str]] = {
 VENDORS = {
     "paho": frozenset({"broker", "_paho", "_stream"}),
     "onnxruntime": frozenset({"predictor"}),
+    "cbor2": frozenset({"formats"}),
     "pydantic_settings": frozenset({"settings"}),
     "click": frozenset({"cli", "demo"}),
     "rich": frozenset({"demo"}),

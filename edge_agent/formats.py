@@ -1,0 +1,128 @@
+"""Payload formats by content type: bytes to what JSON could hold, and back.
+
+Every payload comes from outside. A decoder gives plain values only (objects with text keys, arrays, text, numbers,
+booleans, null), nested no deeper than `MAX_DEPTH`, or raises `ValueError` with a reason; so what comes after it needs
+to know nothing of formats.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json
+
+from edge_agent.messages import JSON_TYPE, to_json
+
+CBOR_TYPE: Final = "application/cbor"
+PACKED_TYPE: Final = "application/octet-stream"
+
+MAX_DEPTH: Final = 64
+#: Larger whole numbers are refused: writing them out would take time without bound, and none fits a float.
+_MAX_BITS: Final = 1024
+
+
+class Format(NamedTuple):
+    """One format. `decode` takes the payload and the model's features in order.
+
+    `answers` is the content type of what `encode` gives; `invalid` the kind of the reason when `decode` raises;
+    `keyed` whether the keys of a row are the sensor's own.
+    """
+
+    decode: Callable[[bytes, Sequence[str]], Any]
+    encode: Callable[[Any], bytes]
+    answers: str
+    invalid: str
+    keyed: bool = True
+
+
+def find(content_type: str | None) -> Format | None:
+    """Return the format of a content type (None: JSON), whatever its parameters; None when there is none."""
+    if content_type is None:
+        return JSON
+    name = content_type.partition(";")[0].strip().lower()
+    if name == CBOR_TYPE and find_spec("cbor2") is None:
+        return None
+    return _FORMATS.get(name)
+
+
+def known() -> list[str]:
+    """Return the content types that can be read here."""
+    return [name for name in _FORMATS if find(name) is not None]
+
+
+def _decode_json(payload: bytes, _names: Sequence[str]) -> Any:
+    try:
+        return from_json(payload)
+    except ValueError as error:
+        raise ValueError(f"Invalid JSON: {error}") from None
+
+
+def _decode_packed(payload: bytes, names: Sequence[str]) -> Any:
+    """Read little-endian float32 values in the order of the features; one row is an object, several are an array."""
+    width = 4 * len(names)
+    if not payload or len(payload) % width:
+        raise ValueError(
+            f"{len(payload)} bytes: packed float32 has 4 bytes a feature, so {width} bytes or a multiple of it"
+        )
+    rows = [dict(zip(names, row, strict=True)) for row in struct.iter_unpack(f"<{len(names)}f", payload)]
+    return rows[0] if len(rows) == 1 else rows
+
+
+def _decode_cbor(payload: bytes, _names: Sequence[str]) -> Any:
+    """Read one CBOR item (RFC 8949)."""
+    try:
+        content = import_module("cbor2").loads(payload)
+    except Exception as error:  # noqa: BLE001 - of bytes from outside: whatever a tag's decoder raises, it is malformed
+        raise ValueError(f"Invalid CBOR: {str(error)[:200]}") from None
+    return _plain(content, MAX_DEPTH, set())
+
+
+def _encode_cbor(value: Any) -> bytes:
+    encoded: bytes = import_module("cbor2").dumps(value)
+    return encoded
+
+
+def _plain(value: Any, depth: int, seen: set[int]) -> Any:
+    """Return `value` with plain values only. What is shared or contains itself is refused: it could grow without end."""
+    if not isinstance(value, dict | list):
+        return _plain_scalar(value)
+    if depth == 0:
+        raise ValueError(f"Invalid CBOR: nested more than {MAX_DEPTH} deep")
+    if id(value) in seen:
+        raise ValueError("Invalid CBOR: shared values are not taken")
+    seen.add(id(value))
+    if isinstance(value, list):
+        return [_plain(item, depth - 1, seen) for item in value]
+    if not all(isinstance(key, str) for key in value):
+        raise ValueError("Invalid CBOR: keys have to be text")
+    return {key: _plain(item, depth - 1, seen) for key, item in value.items()}
+
+
+def _plain_scalar(value: Any) -> str | float | None:
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return math.inf if value > 0 else -math.inf
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date):  # datetime is one too
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    raise ValueError(f"Invalid CBOR: a value of the kind {type(value).__name__} is not taken")
+
+
+JSON: Final = Format(_decode_json, to_json, JSON_TYPE, "json_invalid")
+
+_FORMATS: Final = {
+    JSON_TYPE: JSON,
+    CBOR_TYPE: Format(_decode_cbor, _encode_cbor, CBOR_TYPE, "cbor_invalid"),
+    PACKED_TYPE: Format(_decode_packed, to_json, JSON_TYPE, "packed_invalid", keyed=False),
+}

@@ -1,0 +1,132 @@
+"""Formats besides JSON: CBOR and packed float32, hostile bytes included."""
+
+from __future__ import annotations
+
+import json
+import struct
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from edge_agent import formats
+from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
+from edge_agent.formats import CBOR_TYPE, PACKED_TYPE
+from edge_agent.messages import ErrorCode, Message
+from edge_agent.pipeline import Pipeline
+from edge_agent.testing import ROUTE, FakeModel, make_card
+
+cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install 'edge-agent[cbor]'")
+
+NAMES = ["loudness", "tempo"]
+CODEC = FeatureCodec(make_card(NAMES).features)
+
+
+def ask(payload: bytes, content_type: str) -> tuple[Any, str | None, str]:
+    pipeline = Pipeline([ROUTE], {"genre": FakeModel(make_card(NAMES))})
+    ((answer,),) = pipeline.process([Message("music/a/features", payload, 1, content_type)])
+    read = cbor2.loads if answer.content_type == CBOR_TYPE else json.loads
+    return read(answer.payload), answer.content_type, answer.topic
+
+
+def test_cbor_is_answered_in_cbor() -> None:
+    payload, content_type, topic = ask(cbor2.dumps({"loudness": 0.9, "tempo": 0.5, "id": 7}), CBOR_TYPE)
+    assert (payload["label"], payload["id"]) == ("Rock", 7)
+    assert (content_type, topic) == (CBOR_TYPE, "music/a/genre")
+
+
+def test_a_rejection_of_cbor_is_cbor_too() -> None:
+    payload, content_type, topic = ask(cbor2.dumps([{"loudness": 0.9, "tempo": 0.5}, {"loudness": True}]), CBOR_TYPE)
+    assert [("label" in row, row.get("error")) for row in payload] == [(True, None), (False, "invalid_features")]
+    payload, content_type, topic = ask(b"\xff", CBOR_TYPE)
+    assert (payload["error"], content_type, topic) == ("malformed_payload", CBOR_TYPE, "music/a/genre/error")
+
+
+def test_packed_is_answered_in_json() -> None:
+    payload, content_type, _ = ask(struct.pack("<2f", 0.9, 0.5), PACKED_TYPE)
+    assert (payload["label"], content_type) == ("Rock", "application/json")
+    payload, _, _ = ask(struct.pack("<4f", 0.9, 0.5, 0.1, 7.0), PACKED_TYPE)
+    assert [row.get("label", row.get("error")) for row in payload] == ["Rock", "invalid_features"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 7, 9, 12])
+def test_packed_of_another_length_is_malformed(size: int) -> None:
+    decoded = CODEC.decode(bytes(size), PACKED_TYPE)
+    assert isinstance(decoded, Unusable)
+    assert (decoded.code, decoded.detail[0]["type"]) == (ErrorCode.MALFORMED_PAYLOAD, "packed_invalid")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.5])
+def test_packed_values_are_checked_like_others(value: float) -> None:
+    decoded = CODEC.decode(struct.pack("<2f", 0.5, value), PACKED_TYPE)
+    assert isinstance(decoded, Unusable)
+    assert decoded.detail[0]["loc"] == ["tempo"]
+
+
+def test_fields_are_not_for_packed_rows() -> None:
+    codec = FeatureCodec(make_card(NAMES).features, fields=(("tempo", ("a", "b")),))
+    assert codec.decode(struct.pack("<2f", 0.5, 0.25), PACKED_TYPE) == Features((0.5, 0.25), {})
+    assert codec.decode(cbor2.dumps({"loudness": 0.5, "a": {"b": 0.25}}), CBOR_TYPE) == Features((0.5, 0.25), {})
+
+
+@pytest.mark.parametrize(
+    ("value", "echoed"),
+    [
+        (b"\x00\xff", "00ff"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
+        (Decimal("1.5"), 1.5),
+        ({"a": [1, None]}, {"a": [1, None]}),
+        (2**2000, float("inf")),
+    ],
+)
+def test_what_json_has_not_becomes_plain(value: Any, echoed: Any) -> None:
+    decoded = CODEC.decode(cbor2.dumps({"loudness": 0.5, "tempo": 0.5, "id": value}), CBOR_TYPE)
+    assert decoded == Features((0.5, 0.5), {"id": echoed})
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xa1",
+        b"\xa1\x01\x02",  # a key that is a number
+        b"\xd8\x1c\x81\xd8\x1d\x00",  # an array that contains itself
+        b"\x81" * 100 + b"\x00",  # deeper than is taken
+        b"\xa1\x61a\xd8\x23\x61(",  # tag 35: a regular expression, and a broken one
+        b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",  # an array of 2**64 - 1
+        b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",  # bytes, as many
+    ],
+)
+def test_hostile_cbor_is_malformed(payload: bytes) -> None:
+    decoded = CODEC.decode(payload, CBOR_TYPE)
+    assert isinstance(decoded, Unusable)
+    assert decoded.code is ErrorCode.MALFORMED_PAYLOAD
+
+
+@given(st.binary(max_size=200), st.sampled_from([CBOR_TYPE, PACKED_TYPE]))
+@example(b"\xd8\x1c\x82\x01\xd8\x1d\x00", CBOR_TYPE)
+def test_no_bytes_crash_it(payload: bytes, content_type: str) -> None:
+    decoded = CODEC.decode(payload, content_type)
+    assert isinstance(decoded, Features | Unusable | Batch)
+    ask(payload, content_type)
+
+
+def test_content_types_are_known_by_name() -> None:
+    assert formats.find("Application/CBOR; x=1") is formats.find(CBOR_TYPE)
+    assert formats.find("text/csv") is None
+    assert formats.known() == ["application/json", CBOR_TYPE, PACKED_TYPE]
+
+
+def test_a_route_says_what_messages_are_that_do_not_say() -> None:
+    route = ROUTE._replace(content_type=PACKED_TYPE)
+    pipeline = Pipeline([route], {"genre": FakeModel(make_card(NAMES))})
+    packed, own = pipeline.process(
+        [
+            Message("music/a/features", struct.pack("<2f", 0.9, 0.5)),
+            Message("music/a/features", b'{"loudness": 0.1, "tempo": 0.5}', 0, "application/json"),
+        ]
+    )
+    assert [json.loads(one.payload)["label"] for (one,) in (packed, own)] == ["Rock", "Hip-Hop"]
