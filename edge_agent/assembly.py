@@ -61,6 +61,8 @@ def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predic
 def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
     """Raise `SettingsError` when a route's `fields` names a feature that its model does not have."""
     for number, route in enumerate(routes, start=1):
+        if route.model not in models:
+            continue
         known = [*models[route.model].card.feature_names, *ECHOED]
         for name, _ in route.fields:
             if name not in known:

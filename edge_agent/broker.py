@@ -145,7 +145,7 @@ class Link:
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at."""
         ends = time.monotonic() + seconds
-        while self.in_flight > self._unanswered() or self._unwritten():
+        while self.in_flight > self._ledger.unanswered or self._unwritten():
             remaining = ends - time.monotonic()
             if remaining <= 0:
                 return False
@@ -349,10 +349,6 @@ class Link:
         for packet_id in packet_ids:
             self._client.ack(packet_id, 1)
             self._tally.acknowledged += 1
-
-    def _unanswered(self) -> int:
-        """Inputs that have arrived and were not handed out or not answered yet."""
-        return self._ledger.unanswered
 
 
 def _carry(answer: Answer, taken_over: tuple[Carried, float]) -> Answer:

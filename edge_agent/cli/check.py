@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ import click
 
 from edge_agent import assembly, settings, topics
 from edge_agent.broker import Link
-from edge_agent.errors import BrokerError, EdgeAgentError, ModelError, ProtocolRefusedError
+from edge_agent.errors import BrokerError, EdgeAgentError, ModelError, ProtocolRefusedError, SettingsError
 from edge_agent.messages import Answer
 from edge_agent.pipeline import Route
 from edge_agent.predictor import Predictor, locate
@@ -56,7 +57,7 @@ def command(ctx: click.Context, config: Path | None) -> None:
         ctx.exit(error.exit_status)
     _show(Finding("ok", "configuration", f"{_source(config)}; node {loaded.node.id}, broker {where}"))
     status = 0
-    for finding in (*_check_models(loaded, routes), *_check_broker(loaded, routes)):
+    for finding in chain(_check_models(loaded, routes), _check_broker(loaded, routes)):
         _show(finding)
         if finding.verdict == "FAIL":
             status = status or (ModelError.exit_status if finding.what == "model" else 1)
@@ -75,9 +76,10 @@ def _source(config: Path | None) -> str:
 
 
 def _check_models(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Finding]:
+    models: dict[str, Predictor] = {}
     for name in dict.fromkeys(route.model for route in routes):
         try:
-            model = Predictor.load(locate(name, loaded.models.directory))
+            model = models[name] = Predictor.load(locate(name, loaded.models.directory))
         except ModelError as error:
             yield Finding("FAIL", "model", str(error))
             continue
@@ -90,6 +92,10 @@ def _check_models(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Findi
             f"{card.name}: {len(card.self_test.rows)} rows as scikit-learn gave them, "
             f"largest difference {model.self_test_difference:.1e}",
         )
+    try:
+        assembly.check_fields(routes, models)
+    except SettingsError as error:
+        yield Finding("FAIL", "fields", str(error))
 
 
 def _check_broker(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Finding]:
