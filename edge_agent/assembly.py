@@ -13,8 +13,9 @@ from edge_agent.codecs import ECHOED
 from edge_agent.errors import SettingsError
 from edge_agent.health import Tally
 from edge_agent.messages import Info
-from edge_agent.pipeline import Pipeline, Route
+from edge_agent.pipeline import Pipeline
 from edge_agent.predictor import Predictor, locate, runtime_version
+from edge_agent.routes import Route
 from edge_agent.settings import Settings
 from edge_agent.systemd import Notifier
 

@@ -21,7 +21,7 @@ from edge_agent.card import ModelCard
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Fields, Unusable
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Detail, ErrorCode, Message, Prediction, Rejection, Row
-from edge_agent.topics import Template
+from edge_agent.routes import Route
 
 _log = logging.getLogger(__name__)
 
@@ -39,27 +39,6 @@ class Model(Protocol):
 
     def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
         """Return the label (n,) and the probabilities (n, labels) of `rows` (n, features)."""
-
-
-class Route(NamedTuple):
-    """Which topics carry a model's features, and where its answers go.
-
-    `fields` says where features sit in the sensor's own JSON; `share` names the pool of agents that take turns;
-    `content_type` is that of messages that do not say (MQTT 3.1.1 can't).
-    """
-
-    model: str
-    subscribe: Template
-    publish: Template
-    errors: Template
-    fields: Fields = ()
-    share: str | None = None
-    content_type: str | None = None
-
-    @property
-    def subscription(self) -> str:
-        """What the broker is asked for (MQTT 5, 4.8.2: shared subscriptions)."""
-        return f"$share/{self.share}/{self.subscribe.filter}" if self.share else self.subscribe.filter
 
 
 class Pipeline:

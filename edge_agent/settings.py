@@ -17,11 +17,11 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from edge_agent import formats, topics
+from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
 from edge_agent.errors import SettingsError
 from edge_agent.messages import JSON_TYPE
-from edge_agent.pipeline import Route
+from edge_agent.routes import Route, refuse_loops, refuse_overlaps
 from edge_agent.topics import Template
 
 DEFAULT_FILE: Final = Path("/etc/edge-agent/edge-agent.toml")
@@ -228,8 +228,8 @@ class Settings(BaseSettings):
     def routes(self) -> tuple[Route, ...]:
         """Return the routes; raises `SettingsError` when they could feed the agent its own output."""
         routes = tuple(_in_place(f"route {number}", one) for number, one in enumerate(self.route, start=1))
-        _refuse_loops(routes, self.node.id)
-        _refuse_overlaps(routes)
+        refuse_loops(routes, self.node.id)
+        refuse_overlaps(routes)
         return routes
 
 
@@ -238,47 +238,6 @@ def _in_place(where: str, route: RouteSettings) -> Route:
         return route.route()
     except SettingsError as error:
         raise SettingsError(f"{where}: {error}") from None
-
-
-def _refuse_loops(routes: tuple[Route, ...], node: str) -> None:
-    requests = topics.request(node)
-    own = [
-        Template(text)
-        for text in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}"))
-    ]
-    for number, route in enumerate(routes, start=1):
-        if route.subscribe.overlaps(requests):
-            raise SettingsError(
-                f"route {number}: {route.subscribe.text!r} would take the management requests of this node "
-                f"({requests.text!r})"
-            )
-        for output in (route.publish, route.errors):
-            for other, taker in enumerate(routes, start=1):
-                if output.overlaps(taker.subscribe):
-                    raise SettingsError(
-                        f"route {number}: what it publishes on {output.text!r} would come back in by route {other}, "
-                        f"which subscribes to {taker.subscribe.text!r}; give the output a topic of its own"
-                    )
-            if output.overlaps(requests) or any(output.overlaps(one) for one in own):
-                raise SettingsError(f"route {number}: {output.text!r} could be one of this node's own topics")
-        for one in own:
-            if route.subscribe.overlaps(one):
-                raise SettingsError(
-                    f"route {number}: {route.subscribe.text!r} would take what this agent says of itself on {one.text!r}"
-                )
-
-
-def _refuse_overlaps(routes: tuple[Route, ...]) -> None:
-    """Refuse subscriptions that partly overlap: a broker may deliver such a message once or twice."""
-    for number, route in enumerate(routes, start=1):
-        for other, second in enumerate(routes[: number - 1], start=1):
-            if route.subscribe.filter != second.subscribe.filter and route.subscribe.overlaps(second.subscribe):
-                raise SettingsError(
-                    f"routes {other} and {number}: {second.subscribe.text!r} and {route.subscribe.text!r} take partly "
-                    "the same topics, so a message might be answered twice; make them the same, or separate"
-                )
-            if route.subscribe.filter == second.subscribe.filter and route.publish.text == second.publish.text:
-                raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
 
 
 def load(path: Path | None = None) -> Settings:

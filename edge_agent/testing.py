@@ -19,7 +19,8 @@ from edge_agent.agent import Agent
 from edge_agent.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer, Info, Message, Refused
-from edge_agent.pipeline import Model, Pipeline, Route
+from edge_agent.pipeline import Model, Pipeline
+from edge_agent.routes import Route
 from edge_agent.topics import Template
 
 ROUTE: Final = Route(

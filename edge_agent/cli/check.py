@@ -15,8 +15,8 @@ from edge_agent import assembly, settings, topics
 from edge_agent.broker import Link
 from edge_agent.errors import BrokerError, EdgeAgentError, ModelError, ProtocolRefusedError, SettingsError
 from edge_agent.messages import Answer
-from edge_agent.pipeline import Route
 from edge_agent.predictor import Predictor, locate
+from edge_agent.routes import Route
 from edge_agent.settings import Settings
 
 #: What stands for each captured level in the topics of the trial answers.

@@ -12,8 +12,9 @@ import click
 
 from edge_agent.errors import InputError
 from edge_agent.messages import Answer, Message, to_json
-from edge_agent.pipeline import Pipeline, Route
+from edge_agent.pipeline import Pipeline
 from edge_agent.predictor import Predictor, locate
+from edge_agent.routes import Route
 from edge_agent.settings import Models
 from edge_agent.topics import Template
 

@@ -23,7 +23,7 @@ SIDE = PACKAGE.parent
 
 BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card"}
-CORE = WIRE | {"codecs", "formats", "health", "ledger", "pipeline"}
+CORE = WIRE | {"codecs", "formats", "health", "ledger", "pipeline", "routes"}
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
 ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs"}
@@ -40,7 +40,8 @@ MAP: dict[str, frozenset[str]] = {
     "codecs": WIRE | {"formats"},
     "health": WIRE,
     "ledger": BASE,
-    "pipeline": WIRE | {"codecs", "formats", "health"},
+    "routes": WIRE | {"codecs", "formats"},
+    "pipeline": WIRE | {"codecs", "formats", "health", "routes"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE,
     "broker": CORE | {"_paho", "_stream"},

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edge_agent.codecs import MAX_BATCH_ROWS
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, ErrorCode, Message, Prediction, Rejection, validator
-from edge_agent.pipeline import Pipeline, Route
+from edge_agent.pipeline import Pipeline
+from edge_agent.routes import Route
 from edge_agent.testing import ROUTE, FakeModel, make_card
 from edge_agent.topics import Template
 from tests.unit.strategies import ANY_LEVEL, payloads
