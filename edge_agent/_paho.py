@@ -9,16 +9,19 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.errors import BrokerError
-from edge_agent.messages import Answer, Carried
+from edge_agent.messages import Answer
+
+#: Topics that the broker may put a number in place of (MQTT 5, 3.3.2.3.4).
+MAX_ALIASES: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,7 @@ def connect(client: paho.Client, address: Address, protocol: str) -> Any:
         options["properties"] = properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = address.session_expiry
         properties.ReceiveMaximum = address.receive_maximum
+        properties.TopicAliasMaximum = MAX_ALIASES
     try:
         client.connect(address.host, address.port, address.keepalive, **options)
     except ssl.SSLCertVerificationError as error:
@@ -119,57 +123,6 @@ def subscribe(client: paho.Client, protocol: str, filters: list[str]) -> None:
         client.subscribe([(one, options) for one in filters])
     else:
         client.subscribe([(one, 1) for one in filters])
-
-
-def publish(client: paho.Client, protocol: str, answer: Answer) -> int:
-    """Queue a PUBLISH; return its packet id (paho counts QoS 0 messages too). Raises `BrokerError` when there is none."""
-    properties = _publish_properties(answer) if protocol == "5" else None
-    info = client.publish(answer.topic, answer.payload, answer.qos, answer.retain, properties)
-    if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-        raise BrokerError(f"a message could not be queued: {paho.error_string(info.rc)}")
-    return info.mid
-
-
-def _publish_properties(answer: Answer) -> Any:
-    if answer.content_type is None and answer.carried is None:
-        return None
-    properties = _properties(PacketTypes.PUBLISH)
-    if answer.content_type is not None:
-        properties.ContentType = answer.content_type
-    if answer.carried is not None:
-        correlation_data, user_properties, expiry = answer.carried
-        if correlation_data is not None:
-            properties.CorrelationData = correlation_data
-        if user_properties:
-            properties.UserProperty = list(user_properties)
-        if expiry is not None:
-            properties.MessageExpiryInterval = expiry
-    return properties
-
-
-def carried(message: paho.MQTTMessage) -> Carried | None:
-    """Return what the answers of a message take over from it, None for most."""
-    properties: Any = message.properties
-    if properties is None or properties.isEmpty():
-        return None
-    found = Carried(
-        getattr(properties, "CorrelationData", None),
-        tuple(getattr(properties, "UserProperty", ())),
-        getattr(properties, "MessageExpiryInterval", None),
-    )
-    return None if found == Carried() else found
-
-
-def packet_size(answer: Answer) -> int:
-    """Return how many bytes the PUBLISH of an answer has at the most (MQTT 5, 3.3)."""
-    # Fixed header 5, length of the topic 2, packet id 2, length of the properties 4, Content Type 3 and its text.
-    size = 16 + len(answer.topic.encode()) + len((answer.content_type or "").encode()) + len(answer.payload)
-    if answer.carried is not None:
-        correlation_data, user_properties, _ = answer.carried
-        # Correlation Data 3, Message Expiry Interval 5, a User Property 5 and its two texts.
-        size += 8 + len(correlation_data or b"")
-        size += sum(5 + len(name.encode()) + len(value.encode()) for name, value in user_properties)
-    return size
 
 
 def words(reason: Any, properties: Any) -> str:

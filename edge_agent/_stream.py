@@ -1,8 +1,13 @@
-"""Large reads and writes for paho, which reads byte by byte and writes packet by packet.
+"""The fast lane: PUBLISH and PUBACK go past paho, which keeps the rest of the connection.
 
-The only file that touches a private part of paho: its `_sock`. paho calls `recv`, `send`, `close`, `fileno`, `pending`
-and `setblocking` of it and nothing else, which `tests/contract` holds for the oldest and the newest paho. Where the
-attribute is not there, `install` leaves paho its plain socket: slower, and said once in the log.
+The only file that touches a private part of paho: its `_sock`, in whose place a `Stream` stands once paho is connected.
+A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK out of what comes in, and hands everything else to
+paho, one packet at a time. paho calls `recv`, `send`, `close`, `fileno`, `pending` and `setblocking` of its socket and
+nothing else, which `tests/contract` holds for the oldest and the newest paho. Where the attribute is not there,
+`install` says so once in the log and leaves everything to paho (`edge_agent._plain`): slower.
+
+paho sees no messages, so it takes a busy connection for a silent one and pings the broker once a keep-alive. That is
+what notices a broker that no longer reads or answers.
 """
 
 from __future__ import annotations
@@ -10,40 +15,75 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+from collections.abc import Container
 from typing import Any, Final
 
 import paho.mqtt.client as paho
 
+from edge_agent import packets
+from edge_agent._plain import Plain
+from edge_agent.messages import Answer
+from edge_agent.packets import MAX_PACKET_ID, PUBACK, PUBLISH, Puback, Publish
+
 _log = logging.getLogger(__name__)
 
-_CHUNK: Final = 1 << 16
+_CHUNK: Final = 1 << 18
+#: What of a packet is kept besides its payload: topic and properties.
+_ENVELOPE: Final = 1 << 18
 
 
-class BufferedSocket:
-    """A socket that reads ahead, and keeps what is sent until `flush`."""
+class Stream:
+    """A connection's bytes. No more than `max_payload` bytes of a payload are kept, and a little to tell it is larger."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, client: paho.Client, sock: Any, *, is_5: bool, max_payload: int) -> None:
+        self._client = client
         self._sock = sock
-        self._read = b""
-        self._place = 0
+        self._is_5 = is_5
+        self._longest = max_payload + _ENVELOPE
+        self._last_packet_id = 0
         self._unsent = bytearray()
+        self._unread = bytearray()  # the beginning of a packet that is not all there
+        self._awaited = 0  # the size of `_unread` at which it is worth another look
+        self._dropping = 0  # bytes still to come of a packet that is too large
+        self._for_paho = b""
+        self._end: OSError | None = None
+        self._ended = False
 
-    def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes; raises BlockingIOError when there are none, returns b"" at the end."""
-        if self._place >= len(self._read):
-            self._read = self._sock.recv(_CHUNK)
-            self._place = 0
-        start = self._place
-        self._place = start + size
-        return self._read[start : self._place]
+    # -- what `Link` does with it
 
-    def send(self, data: bytes | bytearray) -> int:
-        """Keep `data` for the next `flush`."""
-        self._unsent += data
-        return len(data)
+    def receive(self) -> list[Publish | Puback]:
+        """Read what has arrived, one chunk at the most. Raises `ValueError` when it is not MQTT."""
+        try:
+            data = self._sock.recv(_CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return []
+        except OSError as error:
+            self._end = error
+            self._client.loop_read()  # which asks for bytes, and finds the error
+            return []
+        if not data:
+            self._ended = True
+            self._client.loop_read()
+            return []
+        return self._split(data)
+
+    def publish(self, answer: Answer, taken: Container[int]) -> int:
+        """Send an answer with the next `flush`; return its packet id, one that is not `taken`, or 0 at QoS 0."""
+        packet_id = 0
+        if answer.qos:
+            packet_id = self._last_packet_id % MAX_PACKET_ID + 1
+            while packet_id in taken:
+                packet_id = packet_id % MAX_PACKET_ID + 1
+            self._last_packet_id = packet_id
+        self._unsent += packets.publish(answer, packet_id, is_5=self._is_5)
+        return packet_id
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Acknowledge a message with the next `flush`."""
+        self._unsent += packets.puback(packet_id)
 
     def flush(self) -> None:
-        """Write what is kept, as far as the socket takes it without waiting."""
+        """Write what is kept, as far as the socket takes it without waiting. Raises `OSError`."""
         try:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent)]
@@ -51,14 +91,37 @@ class BufferedSocket:
             pass
 
     @property
-    def unsent(self) -> int:
+    def backlog(self) -> int:
         """Bytes that wait for the socket."""
         return len(self._unsent)
 
     def pending(self) -> int:
-        """Bytes that were read ahead, and those that TLS has decoded: poll sees neither."""
+        """Bytes that TLS has decoded, which poll does not see."""
         below = getattr(self._sock, "pending", None)
-        return max(0, len(self._read) - self._place) + (below() if below is not None else 0)
+        return below() if below is not None else 0
+
+    def fileno(self) -> int:
+        """Return the file descriptor, for poll."""
+        number: int = self._sock.fileno()
+        return number
+
+    # -- what paho does with it
+
+    def recv(self, size: int) -> bytes:
+        """Return up to `size` bytes of the packet that is meant for paho; b"" at the end of the connection."""
+        if self._for_paho:
+            data, self._for_paho = self._for_paho[:size], self._for_paho[size:]
+            return data
+        if self._end is not None:
+            raise self._end
+        if self._ended:
+            return b""
+        raise BlockingIOError
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Keep `data` for the next `flush`."""
+        self._unsent += data
+        return len(data)
 
     def close(self) -> None:
         """Write what is kept, if the socket takes it, and close the socket: paho closes right behind its DISCONNECT."""
@@ -66,22 +129,64 @@ class BufferedSocket:
             self.flush()
         self._sock.close()
 
-    def fileno(self) -> int:
-        """Return the file descriptor, for poll."""
-        number: int = self._sock.fileno()
-        return number
-
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of sockets
         """Set whether reads and writes wait."""
         self._sock.setblocking(flag)
 
+    # -- packets
 
-def install(client: paho.Client) -> BufferedSocket | None:
-    """Put a buffer between a connected client and its socket; None when this paho can't have one."""
+    def _split(self, data: bytes) -> list[Publish | Puback]:
+        """Take the packets out of what has arrived; the last one may not be all there yet."""
+        if self._dropping:
+            dropped = min(self._dropping, len(data))
+            self._dropping -= dropped
+            data = data[dropped:]
+        if self._unread:
+            self._unread += data
+            if len(self._unread) < self._awaited:
+                return []
+            data = bytes(self._unread)
+            self._unread = bytearray()
+        events: list[Publish | Puback] = []
+        place, size = 0, len(data)
+        while place < size:
+            start, end = packets.bounds(data, place) or (size, size + 1)
+            if end > size:
+                if end - place > self._longest and size - place >= self._longest:
+                    events.append(self._cut(data[place], data[start:]))
+                    self._dropping = end - size
+                    break
+                self._unread += data[place:]
+                self._awaited = min(end - place, self._longest)
+                break
+            kind = data[place] & 0xF0
+            if kind == PUBLISH:
+                events.append(packets.read_publish(data[place], data[start:end], is_5=self._is_5))
+            elif kind == PUBACK:
+                events.append(packets.read_puback(data[start:end]))
+            else:
+                self._for_paho = data[place:end]
+                self._client.loop_read()
+            place = end
+        return events
+
+    def _cut(self, first: int, body: bytes) -> Publish:
+        """Read the beginning of a packet that is too large: enough to refuse its payload."""
+        if first & 0xF0 != PUBLISH:
+            raise ValueError("a packet that is too large")
+        try:
+            return packets.read_publish(first, body, is_5=self._is_5)
+        except ValueError:
+            # The properties alone are too large; what counts is where the message came from, and its packet id.
+            return packets.read_publish(first, body, is_5=False)
+
+
+def install(client: paho.Client, *, is_5: bool, max_payload: int) -> Stream | Plain:
+    """Return what carries the messages of a connected client: a `Stream` where this paho lets it, else a `Plain`."""
     plain = client.socket()
     if plain is None or getattr(client, "_sock", None) is not plain:
-        _log.warning("this version of paho keeps its socket elsewhere: reading and writing packet by packet, slower")
-        return None
-    buffered = BufferedSocket(plain)
-    client._sock = buffered  # noqa: SLF001 - see the top of this file
-    return buffered
+        _log.warning("this version of paho keeps its socket elsewhere: messages go through paho itself, slower")
+        return Plain(client, is_5=is_5)
+    stream = Stream(client, plain, is_5=is_5, max_payload=max_payload)
+    client._sock = stream  # noqa: SLF001 - see the top of this file
+    return stream

@@ -103,7 +103,14 @@ def dialler(settings: Settings, filters: Sequence[str], tally: Tally) -> Callabl
     where, last_word = address(settings), will(settings.node.id)
 
     def dial(protocol: str) -> Connection:
-        return Link(where, protocol=protocol, will=last_word, subscriptions=filters, tally=tally)
+        return Link(
+            where,
+            protocol=protocol,
+            will=last_word,
+            subscriptions=filters,
+            tally=tally,
+            max_payload=settings.limits.payload_bytes,
+        )
 
     return dial
 

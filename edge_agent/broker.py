@@ -1,4 +1,4 @@
-"""One connection to the broker: the only file, with its private part `_paho`, that imports paho.
+"""One connection to the broker. What knows paho are its private parts: `_paho`, `_stream` and `_plain`.
 
 Rules:
 
@@ -20,25 +20,22 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
-
-from edge_agent import _paho
+from edge_agent import _paho, packets
 from edge_agent._paho import Address as Address  # noqa: PLC0414 - where users of this file look for it
 from edge_agent._paho import TlsFiles as TlsFiles  # noqa: PLC0414
 from edge_agent._stream import install
+from edge_agent.codecs import MAX_PAYLOAD_BYTES
 from edge_agent.errors import BrokerError, ProtocolRefusedError
 from edge_agent.health import Tally
 from edge_agent.ledger import Debt, Ledger
 from edge_agent.messages import Answer, Carried, Message, Refused
+from edge_agent.packets import Puback, Publish
 from edge_agent.topics import MAX_TOPIC_BYTES
 
 _log = logging.getLogger(__name__)
 
 #: Messages taken as one batch at the most.
 _BATCH: Final = 1000
-#: Answers at QoS 0 that may wait for the socket before reading stops.
-_MAX_UNSENT: Final = 1000
 #: Bytes that may wait for the socket before reading stops.
 _MAX_UNWRITTEN: Final = 1 << 20
 #: From the TCP connection to the granted subscriptions, in connect timeouts.
@@ -53,7 +50,8 @@ class Link:
     """One connection.
 
     `protocol` is "5" or "3.1.1". `will` is published by the broker when the connection dies. `subscriptions` are topic
-    filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true.
+    filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Of a payload larger
+    than `max_payload` bytes only the beginning is kept, which is still larger.
     Raises `BrokerError` when no TCP or TLS connection comes about.
     """
 
@@ -65,6 +63,7 @@ class Link:
         will: Answer | None = None,
         subscriptions: Sequence[str] = (),
         tally: Tally | None = None,
+        max_payload: int = MAX_PAYLOAD_BYTES,
     ) -> None:
         self.address = address
         self.protocol = protocol
@@ -78,7 +77,7 @@ class Link:
         self._outbox: deque[tuple[Answer, Debt | None]] = deque()
         self._ledger = Ledger()
         self._unconfirmed: dict[int, tuple[str, Debt | None]] = {}
-        self._unsent: set[int] = set()
+        self._aliases: dict[int, str] = {}
         self._send_limit = _DEFAULT_RECEIVE_MAXIMUM
         self._size_limit: int | None = None  # of a packet, when the broker has one
         self._accepted = False  # CONNACK said yes
@@ -87,10 +86,8 @@ class Link:
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
         self._listen()
-        self._socket = _paho.connect(self._client, address, protocol)
-        self._buffer = install(self._client)
-        if self._buffer is not None:
-            self._socket = self._buffer
+        _paho.connect(self._client, address, protocol)
+        self._wire = install(self._client, is_5=protocol == "5", max_payload=max_payload)
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
 
@@ -98,8 +95,8 @@ class Link:
 
     @property
     def in_flight(self) -> int:
-        """Inputs not yet acknowledged plus answers not yet confirmed or sent."""
-        return len(self._ledger) + len(self._outbox) + len(self._unconfirmed) + len(self._unsent)
+        """Inputs not yet acknowledged plus answers not yet confirmed."""
+        return len(self._ledger) + len(self._outbox) + len(self._unconfirmed)
 
     @property
     def unconfirmed(self) -> frozenset[str]:
@@ -145,7 +142,7 @@ class Link:
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at."""
         ends = time.monotonic() + seconds
-        while self.in_flight > self._ledger.unanswered or self._unwritten():
+        while self.in_flight > self._ledger.unanswered or self._wire.backlog:
             remaining = ends - time.monotonic()
             if remaining <= 0:
                 return False
@@ -173,8 +170,6 @@ class Link:
     def _listen(self) -> None:
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
-        self._client.on_message = self._on_message
-        self._client.on_publish = self._on_publish
         self._client.on_disconnect = self._on_disconnect
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
@@ -232,9 +227,9 @@ class Link:
         if self._client.socket() is None:
             self._fail(f"broker {self.address}: the connection ended")
             return
-        congested = len(self._unsent) > _MAX_UNSENT or self._unwritten() > _MAX_UNWRITTEN
+        congested = self._wire.backlog > _MAX_UNWRITTEN
         wanted = (0 if congested else select.POLLIN) | (select.POLLOUT if self._wants_write() else 0)
-        self._poll.register(self._socket, wanted)
+        self._poll.register(self._wire, wanted)
         if wakeup != self._wakeup:
             if self._wakeup is not None:
                 # Once the signal to stop has come it stays readable, and draining would spin on it.
@@ -242,9 +237,9 @@ class Link:
             if wakeup is not None:
                 self._poll.register(wakeup, select.POLLIN)
             self._wakeup = wakeup
-        pending = not congested and self._pending()
+        pending = not congested and self._wire.pending()
         ready = dict(self._poll.poll(0 if pending else max(0, int(timeout * 1000))))
-        events = ready.get(self._socket.fileno(), 0)
+        events = ready.get(self._wire.fileno(), 0)
         if events & select.POLLOUT:
             self._write()
         if pending or events & ~select.POLLOUT:
@@ -254,68 +249,57 @@ class Link:
         """Write what is queued, as far as the socket takes it."""
         if self._client.want_write() and self._client.socket() is not None:
             self._client.loop_write()
-        if self._buffer is not None:
-            try:
-                self._buffer.flush()
-            except OSError as error:
-                self._fail(f"broker {self.address}: the connection ended: {error.strerror or error}")
-
-    def _unwritten(self) -> int:
-        return 0 if self._buffer is None else self._buffer.unsent
+        try:
+            self._wire.flush()
+        except OSError as error:
+            self._fail(f"broker {self.address}: the connection ended: {error.strerror or error}")
 
     def _wants_write(self) -> bool:
-        return self._client.want_write() or self._unwritten() > 0
+        return self._client.want_write() or self._wire.backlog > 0
 
     def _read(self) -> None:
         """Read packets until the socket has no more, or a batch is full."""
-        while True:
-            code = self._client.loop_read()
-            if code != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
-                self._fail(f"broker {self.address}: the connection ended: {paho.error_string(code)}")
-                return
-            if len(self._inbox) >= _BATCH or not (self._pending() or self._poll_readable()):
-                return
-
-    def _pending(self) -> bool:
-        """Tell whether TLS has bytes that poll can't see."""
-        pending = getattr(self._socket, "pending", None)
-        return pending is not None and pending() > 0
-
-    def _poll_readable(self) -> bool:
-        return any(
-            descriptor == self._socket.fileno() and events & select.POLLIN for descriptor, events in self._poll.poll(0)
-        )
+        try:
+            while True:
+                for event in self._wire.receive():
+                    if isinstance(event, Publish):
+                        self._arrived(event)
+                    else:
+                        self._confirmed(event)
+                if self._client.socket() is None:
+                    self._fail(f"broker {self.address}: the connection ended")
+                if self._end is not None or len(self._inbox) >= _BATCH or not self._wire.pending():
+                    return
+        except ValueError as error:
+            self._fail(f"broker {self.address}: sent what is not MQTT {self.protocol}: {error}")
 
     # -- messages
 
-    def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        debt = self._ledger.receive(message.mid) if message.qos else None
+    def _arrived(self, event: Publish) -> None:
+        topic, payload, qos, packet_id, _, alias, content_type, response_topic, carried = event
+        if alias is not None:
+            topic = self._aliased(alias, topic)
         self._tally.received += 1
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            # MQTT forbids it and brokers check it; without a topic there is nowhere to answer.
-            _log.warning("a message on a topic that is not UTF-8 was dropped")
-            if debt is not None:
-                self._acknowledge(self._ledger.answer(debt, 0))
-            return
-        content_type = response_topic = taken_over = None
-        if message.properties is not None:
-            content_type = getattr(message.properties, "ContentType", None)
-            response_topic = getattr(message.properties, "ResponseTopic", None)
-            found = _paho.carried(message)
-            taken_over = None if found is None else (found, time.monotonic())
-        token = (debt, taken_over)
-        self._inbox.append(Message(topic, bytes(message.payload), message.qos, content_type, token, response_topic))
+        debt = self._ledger.receive(packet_id) if qos else None
+        token = (debt, None if carried is None else (carried, time.monotonic()))
+        self._inbox.append(Message(topic, payload, qos, content_type, token, response_topic))
+
+    def _aliased(self, alias: int, topic: str) -> str:
+        """Return the topic that the broker put a number in place of; ValueError when it never said which."""
+        if topic and 0 < alias <= _paho.MAX_ALIASES:
+            self._aliases[alias] = topic
+        elif alias not in self._aliases:
+            raise ValueError(f"the topic alias {alias}")
+        return self._aliases[alias]
 
     def _send(self, answer: Answer, debt: Debt | None) -> None:
         if len(answer.topic.encode()) > MAX_TOPIC_BYTES:
             self._refuse(answer.topic, "the topic is too long", debt)
-        elif self._size_limit is not None and _paho.packet_size(answer) > self._size_limit:
+        elif self._size_limit is not None and packets.size_of(answer) > self._size_limit:
             # The broker would end the connection, send the question again, and so on for ever.
             self._refuse(answer.topic, f"larger than the broker takes, {self._size_limit} bytes", debt)
         elif answer.qos == 0:
-            self._unsent.add(_paho.publish(self._client, self.protocol, answer))
+            self._wire.publish(answer, self._unconfirmed)
         else:
             self._outbox.append((answer, debt))
 
@@ -323,18 +307,14 @@ class Link:
         """Publish what the broker's Receive Maximum allows, then write what is queued as far as the socket takes it."""
         while self._outbox and len(self._unconfirmed) < self._send_limit:
             answer, debt = self._outbox.popleft()
-            self._unconfirmed[_paho.publish(self._client, self.protocol, answer)] = answer.topic, debt
+            self._unconfirmed[self._wire.publish(answer, self._unconfirmed)] = answer.topic, debt
         self._write()
 
-    def _on_publish(self, _client: object, _data: object, packet_id: int, reason: Any, properties: Any) -> None:
-        """Paho calls this when a QoS 0 message is written and when a QoS 1 message is confirmed."""
-        if packet_id in self._unsent:
-            self._unsent.remove(packet_id)
-            return
-        topic, debt = self._unconfirmed.pop(packet_id, ("", None))
-        if reason.is_failure:
+    def _confirmed(self, event: Puback) -> None:
+        topic, debt = self._unconfirmed.pop(event.packet_id, ("", None))
+        if event.refused is not None:
             # Refused for good (an ACL, a quota): it is counted and shown, and must not hold up what comes after it.
-            self._refuse(topic, _paho.words(reason, properties), debt)
+            self._refuse(topic, event.refused, debt)
         elif debt is not None:
             self._acknowledge(self._ledger.confirm(debt))
 
@@ -347,7 +327,7 @@ class Link:
 
     def _acknowledge(self, packet_ids: Iterable[int]) -> None:
         for packet_id in packet_ids:
-            self._client.ack(packet_id, 1)
+            self._wire.acknowledge(packet_id)
             self._tally.acknowledged += 1
 
 

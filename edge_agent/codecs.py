@@ -78,7 +78,7 @@ class FeatureCodec:
         if len(payload) > self._max_bytes:
             return _refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE,
-                f"The payload has {len(payload)} bytes; at most {self._max_bytes} are taken",
+                f"The payload has more than {self._max_bytes} bytes",
             )
         chosen = formats.find(content_type)
         if chosen is None:

@@ -23,7 +23,7 @@ SIDE = PACKAGE.parent
 
 BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card"}
-CORE = WIRE | {"codecs", "formats", "health", "ledger", "pipeline", "routes"}
+CORE = WIRE | {"codecs", "formats", "health", "ledger", "packets", "pipeline", "routes"}
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
 ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs"}
@@ -40,13 +40,15 @@ MAP: dict[str, frozenset[str]] = {
     "codecs": WIRE | {"formats"},
     "health": WIRE,
     "ledger": BASE,
+    "packets": WIRE,
     "routes": WIRE | {"codecs", "formats"},
     "pipeline": WIRE | {"codecs", "formats", "health", "routes"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE,
     "broker": CORE | {"_paho", "_stream"},
     "_paho": WIRE,
-    "_stream": frozenset(),
+    "_stream": WIRE | {"packets", "_plain"},
+    "_plain": WIRE | {"packets"},
     "settings": CORE,
     "process": BASE,
     "systemd": BASE,
@@ -60,9 +62,9 @@ MAP: dict[str, frozenset[str]] = {
     "__main__": frozenset({"cli"}),
 }
 
-#: library -> the one module that imports it; `_paho` is the private half of `broker`.
+#: library -> the one module that imports it; those of `paho` are the private parts of `broker`.
 VENDORS = {
-    "paho": frozenset({"broker", "_paho", "_stream"}),
+    "paho": frozenset({"_paho", "_stream", "_plain"}),
     "onnxruntime": frozenset({"predictor"}),
     "cbor2": frozenset({"formats"}),
     "pydantic_settings": frozenset({"settings"}),

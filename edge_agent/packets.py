@@ -1,0 +1,291 @@
+"""PUBLISH and PUBACK, the two packets of every message, to bytes and back (MQTT 3.1.1 and 5, sections 2 and 3.3 to 3.4).
+
+All the rest of the protocol is paho's. These two are ours because a message costs paho about 100 us, and this file
+about 3 (docs/decisions/0007).
+
+Rules:
+
+* what comes in is not trusted: a packet that is not as the standard says raises `ValueError`, nothing else;
+* text that is not UTF-8, which MQTT forbids and brokers check, is repaired with U+FFFD: ending the connection for it
+  would bring the same message again, and so on for ever.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from edge_agent.messages import Answer, Carried
+
+PUBLISH: Final = 0x30
+PUBACK: Final = 0x40
+
+#: Largest packet id, and so the most messages that can be under way at QoS 1.
+MAX_PACKET_ID: Final = 65_535
+#: Highest reason code of a PUBACK that means success (MQTT 5, 2.4).
+_LAST_SUCCESS: Final = 0x7F
+
+#: Properties of a PUBLISH (MQTT 5, 3.3.2.3).
+_PAYLOAD_FORMAT: Final = 0x01
+_EXPIRY: Final = 0x02
+_CONTENT_TYPE: Final = 0x03
+_RESPONSE_TOPIC: Final = 0x08
+_CORRELATION_DATA: Final = 0x09
+_SUBSCRIPTION_ID: Final = 0x0B
+_REASON_STRING: Final = 0x1F
+_TOPIC_ALIAS: Final = 0x23
+_USER_PROPERTY: Final = 0x26
+#: Bytes of the properties that always have as many.
+_FIXED: Final = {_PAYLOAD_FORMAT: 1, _EXPIRY: 4, _TOPIC_ALIAS: 2}
+_TEXTS: Final = frozenset({_CONTENT_TYPE, _RESPONSE_TOPIC, _REASON_STRING})
+
+#: Reason codes with which a broker refuses a message (MQTT 5, 3.4.2.1).
+_REFUSALS: Final = {
+    0x80: "Unspecified error",
+    0x83: "Implementation specific error",
+    0x87: "Not authorized",
+    0x90: "Topic name invalid",
+    0x91: "Packet identifier in use",
+    0x97: "Quota exceeded",
+    0x99: "Payload format invalid",
+}
+
+
+class Publish(NamedTuple):
+    """One PUBLISH. `topic` is empty when `alias` stands for it; `packet_id` is 0 at QoS 0."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    packet_id: int = 0
+    duplicate: bool = False
+    alias: int | None = None
+    content_type: str | None = None
+    response_topic: str | None = None
+    carried: Carried | None = None
+
+
+class Puback(NamedTuple):
+    """One PUBACK: `refused` says why when the broker did not take the message, else it is None."""
+
+    packet_id: int
+    refused: str | None = None
+
+
+def bounds(data: bytes | bytearray, place: int) -> tuple[int, int] | None:
+    """Return where the packet that begins at `place` has its body and its end; None when that can't be told yet.
+
+    Raises `ValueError` when the length is longer than four bytes.
+    """
+    size, shift, here = 0, 0, place + 1
+    if here < len(data) and data[here] < 0x80:
+        return here + 1, here + 1 + data[here]
+    while here < len(data):
+        digit = data[here]
+        size |= (digit & 0x7F) << shift
+        here += 1
+        if digit < 0x80:
+            return here, here + size
+        shift += 7
+        if shift > 21:
+            raise ValueError("the length of a packet has more than four bytes")
+    return None
+
+
+def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
+    """Read the body of a PUBLISH; `flags` is the first byte of the packet."""
+    size = len(body)
+    place = 2 + int.from_bytes(body[:2], "big")
+    topic = body[2:place].decode(errors="replace")
+    qos = flags >> 1 & 3
+    packet_id = 0
+    if qos:
+        packet_id = int.from_bytes(body[place : place + 2], "big")
+        place += 2
+        if not packet_id:
+            raise ValueError("a PUBLISH without its packet id")
+    duplicate = flags & 0x08 != 0
+    if is_5 and place < size and body[place] == 0:
+        place += 1
+    elif is_5:
+        start, place = _block(body, place)
+        if place <= size:
+            return Publish(topic, body[place:], qos, packet_id, duplicate, *_of_publish(body[start:place]))
+    if place > size:
+        raise ValueError("a PUBLISH that ends too early")
+    return Publish(topic, body[place:], qos, packet_id, duplicate)
+
+
+def read_puback(body: bytes) -> Puback:
+    """Read the body of a PUBACK; MQTT 3.1.1 has nothing but the packet id."""
+    if len(body) < 2:
+        raise ValueError("a PUBACK without its packet id")
+    packet_id = int.from_bytes(body[:2], "big")
+    if len(body) == 2 or body[2] <= _LAST_SUCCESS:
+        return Puback(packet_id)
+    code = body[2]
+    text = _REFUSALS.get(code, f"reason code {code:#04x}")
+    if len(body) > 3:
+        start, end = _block(body, 3)
+        place, block = 0, body[start:end]
+        while place < len(block):
+            kind, value, place = _property(block, place)
+            if kind == _REASON_STRING:
+                text = f"{text} ({value!r})"
+    return Puback(packet_id, text)
+
+
+def publish(answer: Answer, packet_id: int, *, is_5: bool) -> bytes:
+    """Return the PUBLISH of an answer; `packet_id` is left out at QoS 0."""
+    topic, payload, qos, retain, content_type, carried = answer
+    name = topic.encode()
+    properties = b""
+    if is_5:
+        properties = _content_type(content_type) if carried is None else _properties(content_type, carried)
+    identifier = packet_id.to_bytes(2, "big") if qos else b""
+    size = 2 + len(name) + len(identifier) + len(properties) + len(payload)
+    return b"".join(
+        (
+            (PUBLISH | qos << 1 | retain).to_bytes(1, "big"),
+            _varint(size),
+            len(name).to_bytes(2, "big"),
+            name,
+            identifier,
+            properties,
+            payload,
+        )
+    )
+
+
+def puback(packet_id: int) -> bytes:
+    """Return the PUBACK of a message that was taken."""
+    return b"\x40\x02" + packet_id.to_bytes(2, "big")
+
+
+def size_of(answer: Answer) -> int:
+    """Return how many bytes the PUBLISH of an answer has at the most (MQTT 5, 3.3)."""
+    # Fixed header 5, length of the topic 2, packet id 2, length of the properties 4, Content Type 3 and its text.
+    size = 16 + len(answer.topic.encode()) + len((answer.content_type or "").encode()) + len(answer.payload)
+    if answer.carried is not None:
+        correlation_data, user_properties, _ = answer.carried
+        # Correlation Data 3, Message Expiry Interval 5, a User Property 5 and its two texts.
+        size += 8 + len(correlation_data or b"")
+        size += sum(5 + len(name.encode()) + len(value.encode()) for name, value in user_properties)
+    return size
+
+
+# -- properties
+
+
+def _of_publish(block: bytes) -> tuple[int | None, str | None, str | None, Carried | None]:
+    """Return the alias, the content type, the response topic and what is carried over."""
+    alias = content_type = response_topic = correlation_data = expiry = None
+    user_properties: list[tuple[str, str]] = []
+    place = 0
+    while place < len(block):
+        kind, value, place = _property(block, place)
+        if kind == _USER_PROPERTY:
+            user_properties.append(value)
+        elif kind == _CONTENT_TYPE:
+            content_type = value
+        elif kind == _RESPONSE_TOPIC:
+            response_topic = value
+        elif kind == _CORRELATION_DATA:
+            correlation_data = value
+        elif kind == _EXPIRY:
+            expiry = value
+        elif kind == _TOPIC_ALIAS:
+            alias = value
+        elif kind not in {_PAYLOAD_FORMAT, _SUBSCRIPTION_ID}:
+            raise ValueError(f"a PUBLISH with the property {kind:#04x}")
+    carried = None
+    if user_properties or correlation_data is not None or expiry is not None:
+        carried = Carried(correlation_data, tuple(user_properties), expiry)
+    return alias, content_type, response_topic, carried
+
+
+def _property(block: bytes, place: int) -> tuple[int, Any, int]:
+    """Return the property at `place`: its identifier, its value, and where the next one begins."""
+    kind = block[place]
+    place += 1
+    size = _FIXED.get(kind)
+    if size is not None:
+        value: Any = int.from_bytes(block[place : place + size], "big")
+        place += size
+    elif kind == _SUBSCRIPTION_ID:
+        value, place = _read_varint(block, place)
+    elif kind in _TEXTS:
+        raw, place = _binary(block, place)
+        value = raw.decode(errors="replace")
+    elif kind == _CORRELATION_DATA:
+        value, place = _binary(block, place)
+    elif kind == _USER_PROPERTY:
+        name, place = _binary(block, place)
+        raw, place = _binary(block, place)
+        value = (name.decode(errors="replace"), raw.decode(errors="replace"))
+    else:
+        raise ValueError(f"a property that does not belong there: {kind:#04x}")
+    if place > len(block):
+        raise ValueError("a property that ends too early")
+    return kind, value, place
+
+
+@lru_cache(maxsize=64)
+def _content_type(content_type: str | None) -> bytes:
+    """Return the properties of nearly every answer."""
+    return _properties(content_type, Carried())
+
+
+def _properties(content_type: str | None, carried: Carried) -> bytes:
+    parts: list[bytes] = []
+    if content_type is not None:
+        parts += (bytes((_CONTENT_TYPE,)), _text(content_type.encode()))
+    if carried.correlation_data is not None:
+        parts += (bytes((_CORRELATION_DATA,)), _text(carried.correlation_data))
+    for name, value in carried.user_properties:
+        parts += (bytes((_USER_PROPERTY,)), _text(name.encode()), _text(value.encode()))
+    if carried.expiry is not None:
+        parts += (bytes((_EXPIRY,)), carried.expiry.to_bytes(4, "big"))
+    block = b"".join(parts)
+    return _varint(len(block)) + block
+
+
+def _text(value: bytes) -> bytes:
+    return len(value).to_bytes(2, "big") + value
+
+
+def _block(body: bytes, place: int) -> tuple[int, int]:
+    """Return where the block of properties whose length stands at `place` begins and ends."""
+    size, start = _read_varint(body, place)
+    return start, start + size
+
+
+def _binary(block: bytes, place: int) -> tuple[bytes, int]:
+    end = place + 2 + int.from_bytes(block[place : place + 2], "big")
+    return block[place + 2 : end], end
+
+
+def _read_varint(data: bytes, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in (0, 7, 14, 21):
+        if place >= len(data):
+            break
+        digit = data[place]
+        place += 1
+        value |= (digit & 0x7F) << shift
+        if digit < 0x80:
+            return value, place
+    raise ValueError("a length that does not end")
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return value.to_bytes(1, "big")
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

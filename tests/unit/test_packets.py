@@ -1,0 +1,173 @@
+"""PUBLISH and PUBACK against paho's own reading and writing of the properties, and against anything at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge_agent import packets
+from edge_agent.messages import Answer, Carried
+from edge_agent.packets import Puback, Publish
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
+topics = texts.filter(bool)
+carried = st.none() | st.builds(
+    Carried,
+    st.none() | st.binary(max_size=300),
+    st.lists(st.tuples(texts, texts), max_size=4).map(tuple),
+    st.none() | st.integers(1, 0xFFFF_FFFF),
+).filter(lambda found: found != Carried())
+answers = st.builds(
+    Answer,
+    topic=topics,
+    payload=st.binary(max_size=40_000),
+    qos=st.integers(0, 1),
+    retain=st.booleans(),
+    content_type=st.none() | texts,
+    carried=carried,
+)
+
+
+def body_of(packet: bytes) -> bytes:
+    found = packets.bounds(packet, 0)
+    assert found is not None
+    assert found[1] == len(packet)
+    return packet[found[0] :]
+
+
+@given(answer=answers, packet_id=st.integers(1, 65_535), is_5=st.booleans())
+def test_what_is_written_is_read_again(answer: Answer, packet_id: int, is_5: bool) -> None:
+    packet = packets.publish(answer, packet_id, is_5=is_5)
+    assert packet[0] == 0x30 | answer.qos << 1 | answer.retain
+    assert packets.read_publish(packet[0], body_of(packet), is_5=is_5) == Publish(
+        answer.topic,
+        answer.payload,
+        answer.qos,
+        packet_id if answer.qos else 0,
+        content_type=answer.content_type if is_5 else None,
+        carried=answer.carried if is_5 else None,
+    )
+    assert len(packet) <= packets.size_of(answer)
+
+
+@given(answer=answers)
+def test_paho_reads_what_is_written(answer: Answer) -> None:
+    packet = packets.publish(answer, 1, is_5=True)
+    body = body_of(packet)
+    place = 2 + len(answer.topic.encode()) + 2 * answer.qos
+    properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.unpack(body[place:])
+    found = answer.carried or Carried()
+    assert getattr(properties, "ContentType", None) == answer.content_type
+    assert getattr(properties, "CorrelationData", None) == found.correlation_data
+    assert tuple(getattr(properties, "UserProperty", ())) == found.user_properties
+    assert getattr(properties, "MessageExpiryInterval", None) == found.expiry
+
+
+def test_what_paho_writes_is_read() -> None:
+    properties: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.PayloadFormatIndicator = 1
+    properties.MessageExpiryInterval = 60
+    properties.ContentType = "application/cbor"
+    properties.ResponseTopic = "answers/7"
+    properties.CorrelationData = b"\0\1"
+    properties.SubscriptionIdentifier = 268_435_455
+    properties.TopicAlias = 300
+    properties.UserProperty = [("traceparent", "00-1"), ("traceparent", "00-2")]
+    body = b"\0\1t" + b"\0\7" + properties.pack() + b"payload"
+    assert packets.read_publish(0x3A, body, is_5=True) == Publish(
+        "t",
+        b"payload",
+        1,
+        7,
+        duplicate=True,
+        alias=300,
+        content_type="application/cbor",
+        response_topic="answers/7",
+        carried=Carried(b"\0\1", (("traceparent", "00-1"), ("traceparent", "00-2")), 60),
+    )
+
+
+@given(flags=st.integers(0x30, 0x3F), body=st.binary(max_size=80), is_5=st.booleans())
+def test_anything_is_read_or_refused(flags: int, body: bytes, is_5: bool) -> None:
+    try:
+        found = packets.read_publish(flags, body, is_5=is_5)
+    except ValueError:
+        return
+    assert len(found.payload) <= len(body)
+    assert (found.packet_id > 0) == (found.qos > 0)
+
+
+@given(block=st.binary(max_size=60))
+def test_any_properties_are_read_or_refused(block: bytes) -> None:
+    """With the length right, so that it gets as far as the properties."""
+    try:
+        found = packets.read_publish(0x30, b"\0\1t" + bytes((len(block),)) + block + b"payload", is_5=True)
+    except ValueError:
+        return
+    assert (found.topic, found.payload) == ("t", b"payload")
+
+
+@pytest.mark.parametrize(
+    ("body", "is_5"),
+    [
+        pytest.param(b"", False, id="empty"),
+        pytest.param(b"\0", True, id="half a length"),
+        pytest.param(b"\0\5top", False, id="topic cut"),
+        pytest.param(b"\0\1t\0", False, id="packet id cut"),
+        pytest.param(b"\0\1t\0\0", False, id="packet id 0"),
+        pytest.param(b"\0\1t\0\1", True, id="no properties"),
+        pytest.param(b"\0\1t\0\1\x05\x02\0", True, id="properties cut"),
+        pytest.param(b"\0\1t\0\1\x02\x02\0", True, id="property cut"),
+        pytest.param(b"\0\1t\0\1\x02\x11\0", True, id="property of another packet"),
+        pytest.param(b"\0\1t\0\1\xff\xff\xff\xff\xff", True, id="length without end"),
+    ],
+)
+def test_a_broken_publish_is_refused(body: bytes, is_5: bool) -> None:
+    with pytest.raises(ValueError, match=r"PUBLISH|property|length"):
+        packets.read_publish(0x32, body, is_5=is_5)
+
+
+def test_text_that_is_not_utf_8_is_repaired() -> None:
+    assert packets.read_publish(0x30, b"\0\2a\xff", is_5=False).topic == "a\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"\0\7", Puback(7)),
+        (b"\1\0\x00", Puback(256)),
+        (b"\0\7\x10\0", Puback(7)),
+        (b"\0\7\x87", Puback(7, "Not authorized")),
+        (b"\0\7\x87\x0b\x1f\0\x08no entry", Puback(7, "Not authorized ('no entry')")),
+        (b"\0\7\xf0", Puback(7, "reason code 0xf0")),
+    ],
+)
+def test_pubacks(body: bytes, expected: Puback) -> None:
+    assert packets.read_puback(body) == expected
+
+
+@given(body=st.binary(max_size=40))
+def test_any_puback_is_read_or_refused(body: bytes) -> None:
+    try:
+        assert packets.read_puback(body).packet_id == int.from_bytes(body[:2], "big")
+    except ValueError:
+        return
+
+
+@given(size=st.integers(0, 268_435_455), before=st.binary(max_size=5))
+def test_lengths(size: int, before: bytes) -> None:
+    data = before + b"\x30" + packets._varint(size)
+    assert packets.bounds(data, len(before)) == (len(data), len(data) + size)
+    for cut in range(len(before) + 1, len(data)):
+        assert packets.bounds(data[:cut], len(before)) is None
+
+
+def test_a_length_of_five_bytes_is_refused() -> None:
+    with pytest.raises(ValueError, match="four bytes"):
+        packets.bounds(b"\x30\xff\xff\xff\xff\x01", 0)
