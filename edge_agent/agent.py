@@ -146,7 +146,7 @@ class Agent:
     def _answer(self, link: Connection, messages: list[Message]) -> None:
         began = self._clock()
         for message, answers in zip(messages, self._pipeline.process(messages), strict=True):
-            verb = self._requests.match(message.topic)
+            verb = self._requests.match(message.topic) if message.topic.startswith(topics.ROOT) else None
             if verb is None and not answers:
                 self.tally.unrouted += 1
             link.answer(message, answers if verb is None else [*answers, self._respond(verb["verb"], message)])

@@ -128,9 +128,9 @@ class Link:
     def answer(self, message: Message, answers: Iterable[Answer]) -> None:
         """Send the answers of `message`; it is acknowledged once the broker has them all."""
         debt, taken_over = message.token if message.token is not None else (None, None)
-        kept = [_carry(answer, taken_over) for answer in answers] if taken_over is not None else list(answers)
+        kept = list(answers) if taken_over is None else [_carry(answer, taken_over) for answer in answers]
         if debt is not None:
-            self._acknowledge(self._ledger.answer(debt, sum(answer.qos > 0 for answer in kept)))
+            self._acknowledge(self._ledger.answer(debt, sum([answer.qos > 0 for answer in kept])))
         for answer in kept:
             self._send(answer, debt if answer.qos else None)
         self._tally.answered += len(kept)
@@ -293,7 +293,7 @@ class Link:
         return self._aliases[alias]
 
     def _send(self, answer: Answer, debt: Debt | None) -> None:
-        if len(answer.topic.encode()) > MAX_TOPIC_BYTES:
+        if len(answer.topic) > MAX_TOPIC_BYTES // 4 and len(answer.topic.encode()) > MAX_TOPIC_BYTES:
             self._refuse(answer.topic, "the topic is too long", debt)
         elif self._size_limit is not None and packets.size_of(answer) > self._size_limit:
             # The broker would end the connection, send the question again, and so on for ever.

@@ -9,6 +9,7 @@ booleans, NaN, infinities, missing values and values out of bounds, so the model
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
@@ -47,9 +48,31 @@ class Unusable(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The rows of an array, in order; an unusable one says so in place."""
+    """The rows of an array, by column: a batch of 10,000 rows is lists, not 10,000 objects.
 
-    rows: list[Features | Unusable]
+    `values` are those of the usable rows, in order; `echoes`, as many, what each has to have echoed (None: nothing, for
+    all of them); `unusable` says by position which rows are not among them, and why.
+    """
+
+    values: list[tuple[float, ...]]
+    echoes: list[dict[str, Any]] | None
+    unusable: dict[int, Unusable]
+
+    @classmethod
+    def of(cls, rows: Sequence[Features | Unusable]) -> Batch:
+        """Return the batch of these rows."""
+        usable = [row for row in rows if isinstance(row, Features)]
+        unusable = {position: row for position, row in enumerate(rows) if isinstance(row, Unusable)}
+        return cls([row.values for row in usable], [row.echo for row in usable], unusable)
+
+    @property
+    def rows(self) -> list[Features | Unusable]:
+        """The rows one by one."""
+        usable = iter(zip(self.values, self.echoes or repeat({}), strict=False))
+        return [
+            self.unusable.get(position) or Features(*next(usable))
+            for position in range(len(self.values) + len(self.unusable))
+        ]
 
 
 class FeatureCodec:
@@ -94,7 +117,7 @@ class FeatureCodec:
                 # One more parse when it fails; a batch that is too long is found below, before its rows are looked at.
                 rows = self._strict_rows.validate_json(payload)
                 if len(rows) <= self._max_rows:
-                    return Batch([self._features(row) for row in rows])
+                    return self._batch(rows)
             else:
                 return self._features(self._strict_row.validate_json(payload))
         except ValidationError:
@@ -134,7 +157,13 @@ class FeatureCodec:
             return _refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are taken"
             )
-        return Batch([self.check(_gather(row, fields)) for row in content])
+        return Batch.of([self.check(_gather(row, fields)) for row in content])
+
+    def _batch(self, rows: list[dict[str, Any]]) -> Batch:
+        """Return checked rows as a batch; a row that is longer than its features has something to echo."""
+        width = len(self._names)
+        echoes = [_echo(row) for row in rows] if any(len(row) > width for row in rows) else None
+        return Batch(list(map(self._values, rows)), echoes, {})
 
     def _features(self, row: dict[str, Any]) -> Features:
         return Features(self._values(row), _echo(row))

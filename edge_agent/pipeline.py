@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, repeat
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from edge_agent import formats, topics
 from edge_agent.card import ModelCard
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Fields, Unusable
+from edge_agent.formats import Format
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Detail, ErrorCode, Message, Prediction, Rejection, Row
+from edge_agent.messages import Answer, Detail, ErrorCode, Message, Prediction, Rejection, Row, to_json
 from edge_agent.routes import Route
 
 _log = logging.getLogger(__name__)
 
-#: Topics whose targets are remembered; topic names come from outside, so their number and length have to be bounded.
+#: Topics whose targets are remembered, and predictions of a model; both come from outside, so their number is bounded,
+#: and so is the length of a topic.
 _REMEMBERED: Final = 10_000
 _LONGEST_REMEMBERED: Final = 256
 
@@ -80,23 +83,22 @@ class Pipeline:
     def process(self, messages: Sequence[Message]) -> list[list[Answer]]:
         """Return the answers to each of `messages`: one a route that takes its topic, so an empty list for none."""
         answers: list[list[Answer]] = [[] for _ in messages]
-        questions = [
-            (position, target.typed(message), target)
-            for position, message in enumerate(messages)
-            for target in self._targets_of(message.topic)
-        ]
-        for engine in dict.fromkeys(target.engine for _, _, target in questions):
-            asked = [question for question in questions if question[2].engine == engine]
-            for (position, message, target), outcome in zip(
-                asked, self._outcomes(engine, [message for _, message, _ in asked]), strict=True
-            ):
+        asked: dict[tuple[str, Fields], list[tuple[int, Message, _Target]]] = {}
+        for position, message in enumerate(messages):
+            for target in self._targets_of(message.topic):
+                asked.setdefault(target.engine, []).append((position, target.typed(message), target))
+        for engine, questions in asked.items():
+            outcomes = self._outcomes(engine, [message for _, message, _ in questions])
+            for (position, message, target), outcome in zip(questions, outcomes, strict=True):
                 topic = self.respond_to(message.response_topic)
                 if topic is None:
-                    topic = target.errors if isinstance(outcome, dict) and "error" in outcome else target.publish
+                    rejected = isinstance(outcome, Settled) and "error" in outcome.row
+                    topic = target.errors if rejected else target.publish
                 # What can't be read is answered in JSON.
                 answering = formats.find(message.content_type) or formats.JSON
-                payload = answering.encode(outcome)
-                answers[position].append(Answer(topic, payload, message.qos, content_type=answering.answers))
+                answers[position].append(
+                    Answer(topic, _encode(outcome, answering), message.qos, content_type=answering.answers)
+                )
         return answers
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
@@ -118,7 +120,7 @@ class Pipeline:
                 self._targets[topic] = targets
         return targets
 
-    def _outcomes(self, key: tuple[str, Fields], messages: Sequence[Message]) -> list[Row | list[Row]]:
+    def _outcomes(self, key: tuple[str, Fields], messages: Sequence[Message]) -> list[Settled | list[Settled]]:
         engine, (name, _) = self._engines.get(key), key
         if engine is not None:
             return engine.outcomes(messages, self.tally)
@@ -126,7 +128,27 @@ class Pipeline:
         unusable = Unusable(ErrorCode.MODEL_UNAVAILABLE, [reason], {})
         for _ in messages:
             self.tally.rejected(unusable.code, unusable.code)
-        return [rejection(unusable, message.topic, name, None) for message in messages]
+        return [_settled(rejection(unusable, message.topic, name, None)) for message in messages]
+
+
+class Settled(NamedTuple):
+    """What a row came to: its prediction or rejection, and that as JSON, which nearly every answer is."""
+
+    row: Row
+    json: bytes
+
+
+def _settled(row: Row) -> Settled:
+    return Settled(row, to_json(row))
+
+
+def _encode(outcome: Settled | list[Settled], answering: Format) -> bytes:
+    """Return the payload of an answer: that of a row, or of an array of them."""
+    if isinstance(outcome, Settled):
+        return outcome.json if answering.encode is to_json else answering.encode(outcome.row)
+    if answering.encode is to_json:
+        return b"[" + b",".join([settled.json for settled in outcome]) + b"]"
+    return answering.encode([settled.row for settled in outcome])
 
 
 class _Target(NamedTuple):
@@ -153,50 +175,87 @@ class _Engine:
         self._codec = codec
         self._labels = model.card.labels
         self._column = {label: position for position, label in enumerate(model.card.labels)}
+        #: Predictions by label and probabilities: a tree has as many as leaves, so most are made once.
+        self._made: dict[tuple[str | float, ...], Settled] = {}
 
-    def outcomes(self, messages: Sequence[Message], tally: Tally) -> list[Row | list[Row]]:
+    def outcomes(self, messages: Sequence[Message], tally: Tally) -> list[Settled | list[Settled]]:
         """Return what each message comes to, all their rows through one call of the model."""
         decoded = [self._codec.decode(message.payload, message.content_type) for message in messages]
-        rows = [
-            (message.topic, row)
-            for message, content in zip(messages, decoded, strict=True)
-            for row in (content.rows if isinstance(content, Batch) else [content])
-        ]
-        settled = iter(self._settle(rows, tally))
-        return [
-            [next(settled) for _ in content.rows] if isinstance(content, Batch) else next(settled)
-            for content in decoded
-        ]
-
-    def _settle(self, rows: Sequence[tuple[str, Features | Unusable]], tally: Tally) -> list[Row]:
-        usable = [row for _, row in rows if isinstance(row, Features)]
-        results = iter(self._predict(usable))
-        settled: list[Row] = []
-        for topic, row in rows:
-            outcome = next(results) if isinstance(row, Features) else row
-            if isinstance(outcome, Unusable):
-                tally.rejected(outcome.code, _reason(outcome))
-                settled.append(rejection(outcome, topic, self._name, self._model.card.version))
+        values: list[tuple[float, ...]] = []
+        for content in decoded:
+            if isinstance(content, Features):
+                values.append(content.values)
+            elif isinstance(content, Batch):
+                values += content.values
+        predicted = iter(self._predict(values))
+        outcomes: list[Settled | list[Settled]] = []
+        for message, content in zip(messages, decoded, strict=True):
+            if isinstance(content, Features):
+                outcomes.append(self._predicted(next(predicted), content.echo, message.topic, tally))
+            elif isinstance(content, Unusable):
+                outcomes.append(self._rejected(content, message.topic, tally))
             else:
-                tally.predictions += 1
-                settled.append(outcome)
-        return settled
+                outcomes.append(self._batch(content, predicted, message.topic, tally))
+        return outcomes
 
-    def _predict(self, rows: Sequence[Features]) -> list[Prediction | Unusable]:
+    def _batch(self, batch: Batch, predicted: Iterator[Settled | None], topic: str, tally: Tally) -> list[Settled]:
+        found = list(islice(predicted, len(batch.values)))
+        if batch.echoes is None and not batch.unusable and None not in found:
+            tally.predictions += len(found)
+            return cast("list[Settled]", found)
+        rows = zip(found, batch.echoes or repeat({}), strict=False)
+        return [
+            self._rejected(batch.unusable[position], topic, tally)
+            if position in batch.unusable
+            else self._predicted(*next(rows), topic, tally)
+            for position in range(len(batch.values) + len(batch.unusable))
+        ]
+
+    def _predicted(self, settled: Settled | None, echo: dict[str, Any], topic: str, tally: Tally) -> Settled:
+        """Return the prediction with what has to be echoed, or, where the model failed, the rejection."""
+        if settled is None:
+            reason: Detail = {"type": "inference_failed", "loc": [], "msg": "The model failed on this", "input": None}
+            return self._rejected(Unusable(ErrorCode.INFERENCE_FAILED, [reason], echo), topic, tally)
+        tally.predictions += 1
+        if not echo:
+            return settled
+        row = cast("Row", {**settled.row, **echo})
+        return Settled(row, settled.json[:-1] + b"," + to_json(echo)[1:])
+
+    def _rejected(self, unusable: Unusable, topic: str, tally: Tally) -> Settled:
+        tally.rejected(unusable.code, _reason(unusable))
+        return _settled(rejection(unusable, topic, self._name, self._model.card.version))
+
+    def _predict(self, rows: list[tuple[float, ...]]) -> list[Settled | None]:
+        """Return the predictions of `rows` (n, features), None where the model failed."""
         if not rows:
             return []
         try:
-            labels, probabilities = self._model.predict([row.values for row in rows])
-            return [
-                self._prediction(label, chances, row.echo)
-                for label, chances, row in zip(labels, probabilities, rows, strict=True)
-            ]
+            return self._ask(rows)
         except Exception:  # noqa: BLE001 - whatever a model does, its messages get their answer and the agent goes on
             _log.exception("model %s: inference failed on %d rows", self._name, len(rows))
-            reason: Detail = {"type": "inference_failed", "loc": [], "msg": "The model failed on this", "input": None}
-            return [Unusable(ErrorCode.INFERENCE_FAILED, [reason], row.echo) for row in rows]
+        if len(rows) == 1:
+            return [None]
+        # One row must not take the others with it.
+        alone: list[Settled | None] = []
+        for row in rows:
+            try:
+                alone += self._ask([row])
+            except Exception:  # noqa: BLE001 - as above, and logged there
+                alone.append(None)
+        return alone
 
-    def _prediction(self, label: str, probabilities: list[float], echo: dict[str, Any]) -> Prediction:
+    def _ask(self, rows: list[tuple[float, ...]]) -> list[Settled | None]:
+        made = self._made
+        settled: list[Settled | None] = []
+        for label, probabilities in zip(*self._model.predict(rows), strict=True):
+            found = made.get((label, *probabilities))
+            settled.append(found if found is not None else self._make(label, probabilities))
+        if len(settled) != len(rows):
+            raise ValueError(f"{len(settled)} labels for {len(rows)} rows")
+        return settled
+
+    def _make(self, label: str, probabilities: list[float]) -> Settled:
         if not math.isfinite(sum(probabilities)):
             raise ValueError(f"the probabilities {probabilities} are not all numbers")
         prediction: Prediction = {
@@ -206,8 +265,10 @@ class _Engine:
             "model": self._name,
             "version": self._model.card.version,
         }
-        prediction.update(echo)  # type: ignore[typeddict-item]  # only the keys in codecs.ECHOED
-        return prediction
+        if len(self._made) >= _REMEMBERED:
+            self._made.clear()
+        settled = self._made[label, *probabilities] = _settled(prediction)
+        return settled
 
 
 def rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Rejection:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -70,7 +71,9 @@ class Predictor:
 
     def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
         """Return the labels (n,) and probabilities (n, labels) of `rows` (n, features), which must be finite."""
-        labels, probabilities = self._run(np.asarray(rows, dtype=np.float32))
+        # Half the time of np.asarray, which looks at every row first.
+        values = np.fromiter(chain.from_iterable(rows), np.float32).reshape(len(rows), -1)
+        labels, probabilities = self._run(values)
         return labels.tolist(), np.round(probabilities.astype(np.float64), DECIMALS).tolist()
 
     def _run(self, rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float32]]:
