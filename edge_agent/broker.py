@@ -42,6 +42,8 @@ _MAX_UNWRITTEN: Final = 1 << 20
 _HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
+#: How many times our Receive Maximum a broker may have under way before we end the connection: memory stays bounded.
+_PATIENCE: Final = 2
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 
@@ -281,6 +283,10 @@ class Link:
             topic = self._aliased(alias, topic)
         self._tally.received += 1
         debt = self._ledger.receive(packet_id) if qos else None
+        if self.protocol == "5" and len(self._ledger) > _PATIENCE * self.address.receive_maximum:
+            raise ValueError(
+                f"{len(self._ledger)} messages under way, our Receive Maximum is {self.address.receive_maximum}"
+            )
         token = (debt, None if carried is None else (carried, time.monotonic()))
         self._inbox.append(Message(topic, payload, qos, content_type, token, response_topic))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import click
@@ -26,4 +27,7 @@ def command(config: Path | None) -> None:
     with StopSignals() as signals:
         loaded = settings.load(config)
         logs.set_up(loaded.log.level)
-        make_agent(loaded).run(signals)
+        agent = make_agent(loaded)
+        # All of this stays to the end: the garbage collector need not look at it again and again.
+        gc.freeze()
+        agent.run(signals)

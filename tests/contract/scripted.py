@@ -1,0 +1,107 @@
+"""A broker that says what the test wants, byte by byte: for what a real one does not do."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from edge_agent import packets
+from edge_agent.packets import Puback, Publish
+from tests.brokers import HOST
+from tests.contract.agents import DEADLINE
+
+
+class ScriptedBroker:
+    """Takes connections one after the other, MQTT 5; grants what is asked for, confirms what is published, and sends
+    `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing."""
+
+    def __init__(self, script: Callable[[int], bytes], *, confirms: bool = True) -> None:
+        self._confirms = confirms
+        self._script = script
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._changed = threading.Condition()
+        self.published: list[Publish] = []
+        self.acknowledged: list[int] = []
+        self.connections = 0
+        self.connect = b""
+        self._closed = False
+        self._thread = threading.Thread(target=self._accept, name="scripted broker")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(DEADLINE)
+        self._listener.close()
+
+    def wait(self, ready: Callable[[], bool], what: str) -> None:
+        """`ready` is looked at after each packet."""
+        with self._changed:
+            if not self._changed.wait_for(ready, DEADLINE):
+                raise TimeoutError(
+                    f"after {DEADLINE:g} s: {what}; published {self.published[-5:]}, {self.acknowledged}"
+                )
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            with sock:
+                sock.settimeout(DEADLINE)
+                self.connections += 1
+                self._serve(sock)
+
+    def _serve(self, sock: socket.socket) -> None:
+        buffer = b""
+        while not self._closed:
+            try:
+                data = sock.recv(65_536)
+            except OSError:
+                return
+            if not data:
+                return
+            buffer += data
+            while (found := packets.bounds(buffer, 0)) is not None and found[1] <= len(buffer):
+                first, body, buffer = buffer[0], buffer[found[0] : found[1]], buffer[found[1] :]
+                sock.sendall(self._reply(first, body))
+
+    def _reply(self, first: int, body: bytes) -> bytes:
+        reply = b""
+        with self._changed:
+            match first & 0xF0:
+                case 0x10:
+                    self.connect = body
+                    reply = b"\x20\x03\0\0\0"
+                case 0x80:
+                    # Packet id, no properties, and as many granted QoS 1 as there are filters.
+                    place, filters = 3, 0
+                    while place < len(body):
+                        place += 3 + struct.unpack_from("!H", body, place)[0]
+                        filters += 1
+                    reply = b"\x90" + bytes((3 + filters,)) + body[:2] + b"\0" + b"\1" * filters
+                    reply += self._script(self.connections)
+                case 0xC0:
+                    reply = b"\xd0\0"
+                case packets.PUBLISH:
+                    event = packets.read_publish(first, body, is_5=True)
+                    self.published.append(event)
+                    if event.qos and self._confirms:
+                        reply = packets.puback(event.packet_id)
+                case packets.PUBACK:
+                    event_ = packets.read_puback(body)
+                    assert isinstance(event_, Puback)
+                    self.acknowledged.append(event_.packet_id)
+            self._changed.notify_all()
+        return reply

@@ -1,0 +1,112 @@
+"""What a broker may do and Mosquitto does not, or must not do: topic aliases, and packets that are not MQTT."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from edge_agent.packets import bounds
+from tests.contract.agents import RunningAgent
+from tests.contract.scripted import ScriptedBroker
+from tests.e2e.tracks import ROCK
+
+PAYLOAD = json.dumps(ROCK).encode()
+GENRE = "music/hall/genre"
+
+
+def publish(packet_id: int, topic: str = "", properties: bytes = b"", payload: bytes = PAYLOAD) -> bytes:
+    """A PUBLISH at QoS 1, MQTT 5."""
+    body = len(topic).to_bytes(2) + topic.encode() + packet_id.to_bytes(2) + bytes((len(properties),)) + properties
+    size, length = len(body + payload), b""
+    while size >= 0x80:
+        length += bytes((size & 0x7F | 0x80,))
+        size >>= 7
+    return b"\x32" + length + bytes((size,)) + body + payload
+
+
+def alias(number: int) -> bytes:
+    return b"\x23" + number.to_bytes(2)
+
+
+def answers(broker: ScriptedBroker) -> list[str]:
+    return [event.topic for event in broker.published if event.topic.startswith("music/")]
+
+
+def test_a_number_stands_for_a_topic() -> None:
+    script = (
+        publish(1, "music/hall/features", alias(1))
+        + publish(2, "music/attic/features", alias(100))
+        + publish(3, "", alias(1))
+        + publish(4, "", alias(100))
+        + publish(5, "music/cellar/features", alias(1))
+        + publish(6, "", alias(1))
+    )
+    with ScriptedBroker(lambda _: script) as broker, RunningAgent(broker.port):
+        broker.wait(lambda: len(broker.acknowledged) == 6, "not all were acknowledged")
+        assert answers(broker) == [
+            f"music/{room}/genre" for room in ("hall", "attic", "hall", "attic", "cellar", "cellar")
+        ]
+        assert b"\x22\x00\x64" in broker.connect, "Topic Alias Maximum 100"
+
+
+def test_aliases_end_with_their_connection(caplog: pytest.LogCaptureFixture) -> None:
+    scripts = {1: publish(1, "music/hall/features", alias(1)) + b"\x00\x00", 2: publish(1, "", alias(1))}
+    with (
+        caplog.at_level(logging.WARNING),
+        ScriptedBroker(lambda number: scripts.get(number, publish(1, "music/hall/features"))) as broker,
+        RunningAgent(broker.port),
+    ):
+        broker.wait(lambda: broker.acknowledged == [1], "the third connection's message is not acknowledged")
+    assert "sent what is not MQTT 5: the topic alias 1" in caplog.text
+    assert broker.connections >= 3
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(b"\x32\xff\xff\xff\xff\x01", id="a length of five bytes"),
+        pytest.param(b"\x32\x02\x00\x09", id="a topic that is cut"),
+        pytest.param(publish(1, "music/hall/features", b"\x13\x00\x01"), id="a property of CONNECT"),
+        pytest.param(b"\x40\x01\x00", id="half a packet id"),
+        pytest.param(b"\x00\x00", id="a packet that does not exist"),
+        pytest.param(b"\xf0\xff\xff\xff\x7f" + b"x" * 5_000_000, id="a packet that is too large"),
+    ],
+)
+def test_what_is_not_mqtt_ends_the_connection_and_the_next_one_works(
+    broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    fine = publish(7, "music/hall/features")
+    with (
+        caplog.at_level(logging.WARNING),
+        ScriptedBroker(lambda number: broken if number == 1 else fine) as broker,
+        RunningAgent(broker.port),
+    ):
+        broker.wait(lambda: broker.acknowledged == [7], "the second connection's message is not acknowledged")
+        assert answers(broker) == [GENRE]
+    lines = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert len(lines) == 1
+
+
+def test_a_payload_beyond_the_limit_is_answered_and_costs_no_memory() -> None:
+    large = publish(1, "music/hall/features", payload=b" " * 50_000_000) + publish(2, "music/hall/features")
+    assert bounds(large, 0) is not None
+    with ScriptedBroker(lambda _: large) as broker, RunningAgent(broker.port, limits={"payload_bytes": 1000}):
+        broker.wait(lambda: broker.acknowledged == [1, 2], "not both were acknowledged")
+        rejection, prediction = [event for event in broker.published if event.topic.startswith("music/")]
+    assert json.loads(rejection.payload)["error"] == "payload_too_large"
+    assert json.loads(rejection.payload)["detail"][0]["msg"] == "The payload has more than 1000 bytes"
+    assert json.loads(prediction.payload)["label"] == "Rock"
+
+
+def test_a_broker_that_ignores_the_receive_maximum_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    flood = b"".join(publish(number, "music/hall/features") for number in range(1, 2000))
+    with (
+        caplog.at_level(logging.WARNING),
+        ScriptedBroker(lambda _: flood, confirms=False) as broker,
+        RunningAgent(broker.port, mqtt={"receive_maximum": 100}),
+    ):
+        broker.wait(lambda: broker.connections > 1, "it stays on the first connection")
+        assert broker.acknowledged == []
+    assert "our Receive Maximum is 100" in caplog.text
