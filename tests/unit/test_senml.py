@@ -229,6 +229,11 @@ def test_a_feature_may_be_called_time() -> None:
     assert senml.rows(pack, ["time", "id"]) == {"time": 0.5, "id": 7}
 
 
+def test_a_record_called_id_comes_back_where_there_is_no_base_name() -> None:
+    records, _ = ask([{"n": "loudness", "v": 0.9}, {"n": "tempo", "v": 0.5}, {"n": "id", "vs": "7 b"}])
+    assert {"n": "id", "vs": "7 b"} in records
+
+
 @pytest.mark.parametrize(
     ("pack", "reason"),
     [
