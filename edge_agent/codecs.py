@@ -90,6 +90,8 @@ class FeatureCodec:
         self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._names = [feature.name for feature in features]
+        #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
+        self._keys = [*self._names, *(way[0] for _, way in fields)]
         self._values = _picker(self._names)
         strict = _row_type(features, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
@@ -138,7 +140,7 @@ class FeatureCodec:
 
     def _decode_leniently(self, payload: bytes, chosen: Format) -> Features | Unusable | Batch:
         try:
-            content = chosen.decode(payload, self._names)
+            content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
         except ValueError as error:
             return _refuse(
                 ErrorCode.MALFORMED_PAYLOAD,

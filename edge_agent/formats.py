@@ -18,8 +18,10 @@ from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json
 
+from edge_agent import senml
 from edge_agent.messages import JSON_TYPE, to_json
 
+SENML_TYPE: Final = "application/senml+json"
 CBOR_TYPE: Final = "application/cbor"
 PACKED_TYPE: Final = "application/octet-stream"
 
@@ -29,8 +31,9 @@ _MAX_BITS: Final = 1024
 
 
 class Format(NamedTuple):
-    """One format. `decode` takes the payload and the model's features in order.
+    """One format. `decode` takes the payload and the names that are looked for in it.
 
+    These are the model's features in order and, where rows are `keyed`, the keys at the top that `fields` begin with.
     `answers` is the content type of what `encode` gives; `invalid` the kind of the reason when `decode` raises;
     `keyed` whether the keys of a row are the sensor's own.
     """
@@ -62,6 +65,14 @@ def _decode_json(payload: bytes, _names: Sequence[str]) -> Any:
         return from_json(payload)
     except ValueError as error:
         raise ValueError(f"Invalid JSON: {error}") from None
+
+
+def _decode_senml(payload: bytes, names: Sequence[str]) -> Any:
+    return senml.rows(_decode_json(payload, names), names)
+
+
+def _encode_senml(outcome: Any) -> bytes:
+    return to_json(senml.pack(outcome))
 
 
 def _decode_packed(payload: bytes, names: Sequence[str]) -> Any:
@@ -123,6 +134,7 @@ JSON: Final = Format(_decode_json, to_json, JSON_TYPE, "json_invalid")
 
 _FORMATS: Final = {
     JSON_TYPE: JSON,
+    SENML_TYPE: Format(_decode_senml, _encode_senml, SENML_TYPE, "senml_invalid"),
     CBOR_TYPE: Format(_decode_cbor, _encode_cbor, CBOR_TYPE, "cbor_invalid"),
     PACKED_TYPE: Format(_decode_packed, to_json, JSON_TYPE, "packed_invalid", keyed=False),
 }

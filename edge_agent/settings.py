@@ -129,7 +129,9 @@ class RouteSettings(_Section):
     #: Agents with the same name here take turns: each message goes to one of them.
     share: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] | None = None
     #: Of messages that do not say; MQTT 3.1.1 can't.
-    content_type: Literal["application/json", "application/cbor", "application/octet-stream"] = "application/json"
+    content_type: Literal[
+        "application/json", "application/senml+json", "application/cbor", "application/octet-stream"
+    ] = "application/json"
     #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
     fields: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
 

@@ -82,3 +82,16 @@ def test_another_content_type_is_refused_with_a_reason(client: Client) -> None:
     client.publish(IN, json.dumps(ROCK), ContentType="text/csv", CorrelationData=b"x")
     assert client.json(ERROR)["error"] == "unsupported_content_type"
     assert client.properties(ERROR)["CorrelationData"] == b"x"
+
+
+def test_senml_is_answered_in_senml(client: Client) -> None:
+    records = [{"bn": "urn:dev:ow:1:", "bt": 1700000000}, *({"n": name, "v": value} for name, value in ROCK.items())]
+    client.publish(IN, json.dumps(records), ContentType="application/senml+json")
+    answer = client.json(OUT)
+    assert answer[0] == {"bn": "urn:dev:ow:1:", "bt": 1700000000, "n": "label", "vs": "Rock"}
+    assert {record["n"] for record in answer} >= {"confidence", "probability/Rock", "probability/Hip-Hop", "version"}
+    assert client.properties(OUT)["ContentType"] == "application/senml+json"
+    client.publish(IN, json.dumps(records[:-1]), ContentType="application/senml+json", CorrelationData=b"x")
+    assert client.json(ERROR)[0] == {"bn": "urn:dev:ow:1:", "bt": 1700000000, "n": "error", "vs": "invalid_features"}
+    properties = client.properties(ERROR)
+    assert (properties["ContentType"], properties["CorrelationData"]) == ("application/senml+json", b"x")

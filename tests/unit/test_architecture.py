@@ -23,7 +23,7 @@ SIDE = PACKAGE.parent
 
 BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card"}
-CORE = WIRE | {"codecs", "formats", "health", "ledger", "packets", "pipeline", "routes"}
+CORE = WIRE | {"codecs", "formats", "health", "ledger", "packets", "pipeline", "routes", "senml"}
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
 ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs"}
@@ -36,7 +36,8 @@ MAP: dict[str, frozenset[str]] = {
     "topics": BASE,
     "messages": BASE | {"topics", "card"},
     "card": BASE,
-    "formats": WIRE,
+    "senml": WIRE,
+    "formats": WIRE | {"senml"},
     "codecs": WIRE | {"formats"},
     "health": WIRE,
     "ledger": BASE,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge_agent import formats
 from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
-from edge_agent.formats import CBOR_TYPE, PACKED_TYPE
+from edge_agent.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
 from edge_agent.messages import ErrorCode, Message
 from edge_agent.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
@@ -117,7 +117,7 @@ def test_no_bytes_crash_it(payload: bytes, content_type: str) -> None:
 def test_content_types_are_known_by_name() -> None:
     assert formats.find("Application/CBOR; x=1") is formats.find(CBOR_TYPE)
     assert formats.find("text/csv") is None
-    assert formats.known() == ["application/json", CBOR_TYPE, PACKED_TYPE]
+    assert formats.known() == ["application/json", SENML_TYPE, CBOR_TYPE, PACKED_TYPE]
 
 
 def test_a_route_says_what_messages_are_that_do_not_say() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge_agent import formats
 from edge_agent import settings as settings_module
 from edge_agent.errors import SettingsError
 from edge_agent.settings import Settings, load
@@ -404,3 +405,9 @@ def test_fields_and_pools(tmp_path: Path) -> None:
     (route,) = load(file).routes()
     assert route.fields == (("tempo", ("audio", "bpm")), ("valence", ("mood.v1", "0")))
     assert route.subscription == "$share/pool/music/+/features"
+
+
+@pytest.mark.parametrize("content_type", formats.known())
+def test_a_route_may_name_every_format(tmp_path: Path, content_type: str) -> None:
+    (route,) = load(write(tmp_path, f'[[route]]\ncontent_type = "{content_type}"\n')).routes()
+    assert route.content_type == (None if content_type == "application/json" else content_type)
