@@ -13,14 +13,14 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from edge_agent import formats
 from edge_agent.card import FLOAT32_MAX, Feature
 from edge_agent.formats import Format
-from edge_agent.messages import Detail, ErrorCode, cut_details
+from edge_agent.messages import MAX_DETAILS, Detail, ErrorCode, cut_details
 
 #: Keys of a message that are handed back with its answer.
 ECHOED: Final = ("id", "time")
@@ -30,6 +30,10 @@ Fields: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_ROWS: Final = 10_000
+#: Reasons that the rejections of one batch give together, besides the first of each row.
+_BATCH_DETAILS: Final = 1000
+#: Bytes of a payload that can't hold enough to be worth weighing.
+_LIGHT: Final = 1 << 14
 
 
 class Features(NamedTuple):
@@ -95,16 +99,29 @@ class FeatureCodec:
         self._values = _picker(self._names)
         strict = _row_type(features, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
-        self._strict_rows: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[strict])  # type: ignore[valid-type]
+        # Errors take memory too: one is enough to leave it to the lenient way.
+        strict_rows: Any = Annotated[list[strict], Field(max_length=max_rows), FailFast()]  # type: ignore[valid-type]
+        self._strict_rows: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(strict_rows)
         self._lenient_row: TypeAdapter[dict[str, Any]] = TypeAdapter(_row_type(features, strict=False))
 
     def decode(self, payload: bytes, content_type: str | None = None) -> Features | Unusable | Batch:
         """Return the features of an object, the rows of an array, or why it is neither. Never raises."""
+        chosen = self._choose(payload, content_type)
+        if isinstance(chosen, Unusable):
+            return chosen
+        if chosen is formats.JSON and not self._fields:
+            try:
+                found = self._decode_strictly(payload)
+            except (ValidationError, KeyError):
+                found = None  # the lenient way finds out why
+            if found is not None:
+                return found
+        return self._decode_leniently(payload, chosen)
+
+    def _choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
+        """Return the format of a payload, or why it is not even looked into."""
         if len(payload) > self._max_bytes:
-            return _refuse(
-                ErrorCode.PAYLOAD_TOO_LARGE,
-                f"The payload has more than {self._max_bytes} bytes",
-            )
+            return _refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has more than {self._max_bytes} bytes")
         chosen = formats.find(content_type)
         if chosen is None:
             return _refuse(
@@ -112,22 +129,27 @@ class FeatureCodec:
                 f"The content type has to be one of {', '.join(formats.known())}",
                 shown=content_type,
             )
-        if chosen is not formats.JSON or self._fields:
-            return self._decode_leniently(payload, chosen)
-        try:
-            if payload.lstrip()[:1] == b"[":
-                # One more parse when it fails; a batch that is too long is found below, before its rows are looked at.
-                rows = self._strict_rows.validate_json(payload)
-                if len(rows) <= self._max_rows:
-                    return self._batch(rows)
-            else:
-                return self._features(self._strict_row.validate_json(payload))
-        except ValidationError:
-            pass  # the lenient way finds out why
-        return self._decode_leniently(payload, chosen)
+        if len(payload) > _LIGHT and chosen.weigh(payload, self._keys) > formats.MAX_WEIGHT:
+            return _refuse(
+                ErrorCode.PAYLOAD_TOO_LARGE,
+                f"The payload holds too many values to look at; at most {self._max_rows} rows are taken",
+            )
+        return chosen
 
-    def check(self, row: object) -> Features | Unusable:
-        """Check one row that is already parsed and gathered, leniently."""
+    def _decode_strictly(self, payload: bytes) -> Features | Batch | None:
+        """Return what holds nothing but valid rows, None when there may be too many of them.
+
+        Raises `ValidationError` for a value that is not valid and `KeyError` for one that is missing.
+        pydantic parses JSON into values of its own first, about 1 KB an object, so their number is looked at before.
+        """
+        if payload.lstrip()[:1] != b"[":
+            return self._features(self._strict_row.validate_json(payload))
+        if len(payload) > _LIGHT and payload.count(b"{") > self._max_rows:
+            return None
+        return self._batch(self._strict_rows.validate_json(payload))
+
+    def check(self, row: object, *, reasons: int = MAX_DETAILS) -> Features | Unusable:
+        """Check one row that is already parsed and gathered, leniently; give so many `reasons` at the most."""
         try:
             return self._features(self._lenient_row.validate_python(row))
         except ValidationError as error:
@@ -136,7 +158,7 @@ class FeatureCodec:
                 {"type": one["type"], "loc": list(one["loc"]), "msg": one["msg"], "input": one["input"]}
                 for one in found
             ]
-            return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), _echo(row))
+            return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail, reasons), _echo(row))
 
     def _decode_leniently(self, payload: bytes, chosen: Format) -> Features | Unusable | Batch:
         try:
@@ -159,13 +181,20 @@ class FeatureCodec:
             return _refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are taken"
             )
-        return Batch.of([self.check(_gather(row, fields)) for row in content])
+        rows: list[Features | Unusable] = []
+        left = _BATCH_DETAILS
+        for row in content:
+            checked = self.check(_gather(row, fields), reasons=min(MAX_DETAILS, max(1, left)))
+            if isinstance(checked, Unusable):
+                left -= len(checked.detail)
+            rows.append(checked)
+        return Batch.of(rows)
 
     def _batch(self, rows: list[dict[str, Any]]) -> Batch:
         """Return checked rows as a batch; a row that is longer than its features has something to echo."""
-        width = len(self._names)
+        width, values = len(self._names), list(map(self._values, rows))
         echoes = [_echo(row) for row in rows] if any(len(row) > width for row in rows) else None
-        return Batch(list(map(self._values, rows)), echoes, {})
+        return Batch(values, echoes, {})
 
     def _features(self, row: dict[str, Any]) -> Features:
         return Features(self._values(row), _echo(row))
@@ -225,8 +254,9 @@ def _row_type(features: Sequence[Feature], *, strict: bool) -> Any:
             ge=-FLOAT32_MAX if feature.minimum is None else feature.minimum,
             le=FLOAT32_MAX if feature.maximum is None else feature.maximum,
         )
+        # A strict row may lack values, which its reader notices: an error of pydantic's would hold a copy of the row each.
         fields[feature.name] = (
-            Annotated[float, bounds] if strict else Annotated[float, bounds, BeforeValidator(_no_boolean)]
+            NotRequired[Annotated[float, bounds]] if strict else Annotated[float, bounds, BeforeValidator(_no_boolean)]
         )
     row = TypedDict("row", fields)  # type: ignore[misc]
     row.__pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[attr-defined]

@@ -202,9 +202,9 @@ def shown(value: Any) -> Any:
     return text[:MAX_SHOWN].decode(errors="ignore") + "…"
 
 
-def cut_details(details: list[Detail]) -> list[Detail]:
+def cut_details(details: list[Detail], most: int = MAX_DETAILS) -> list[Detail]:
     """Bound a list of reasons: in number, and in how much of the input each one repeats."""
-    kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:MAX_DETAILS]]
-    if len(details) > MAX_DETAILS:
-        kept.append({"type": "more", "loc": [], "msg": f"and {len(details) - MAX_DETAILS} more", "input": None})
+    kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:most]]
+    if len(details) > most:
+        kept.append({"type": "more", "loc": [], "msg": f"and {len(details) - most} more", "input": None})
     return kept
