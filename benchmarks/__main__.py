@@ -13,7 +13,7 @@ from types import FrameType
 
 from benchmarks import machine, scenarios
 from benchmarks.contenders import ROOT, SUBJECTS
-from benchmarks.processes import BenchmarkError
+from benchmarks.processes import ENDING, BenchmarkError
 from benchmarks.report import render
 from benchmarks.session import Session
 from benchmarks.targets import judge
@@ -27,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.rounds
     )
     options.out.mkdir(parents=True, exist_ok=True)
-    # The programs have process groups of their own, so what ends us does not reach them.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, _interrupt)
     try:
         described = machine.describe()
@@ -47,12 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warning = machine.busy(described)
     print(render(results, verdicts, described, warning))
     report, picture = options.out / "bench.json", options.out / "bench.png"
-    content = {"machine": described, **results.to_json(), "ratios": [one.to_json() for one in verdicts]}
+    content = {
+        "machine": described,
+        "warning": warning,
+        **results.to_json(),
+        "ratios": [one.to_json() for one in verdicts],
+    }
     report.write_text(json.dumps(content, indent=1) + "\n")
     # It takes a second to import, so only now that nothing is measured any more.
     from benchmarks.plot import draw
 
-    draw(results, described, picture)
+    draw(results, described, warning, picture)
     print(f"\nwritten: {report}, {picture}")
     return 1 if options.strict and any(one.ok is False for one in verdicts) else 0
 

@@ -10,6 +10,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,12 +48,15 @@ SUBJECTS: Final = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What the subjects share: the broker, the two forms of the model, and a directory for configuration and logs."""
+    """What the subjects share: the broker, the two forms of the model, a directory for configuration and logs, and what
+    ends them.
+    """
 
     broker: int
     model: Path
     tree: Path
     directory: Path
+    owner: ExitStack
 
 
 class Contender(ABC):
@@ -132,7 +136,12 @@ class Contender(ABC):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EDGE_AGENT_")}
         environment[VARIABLE] = str(self.setting.tree)
         self._program = Program(
-            self.name, self._command(), directory=self.setting.directory, cwd=ROOT, environment=environment
+            self.name,
+            self._command(),
+            owner=self.setting.owner,
+            directory=self.setting.directory,
+            cwd=ROOT,
+            environment=environment,
         )
         return self._program
 

@@ -50,8 +50,8 @@ class _Panel:
     tail: Figure | None = None
 
 
-def draw(results: Results, machine: dict[str, Any], out: Path) -> None:
-    """Write a PNG."""
+def draw(results: Results, machine: dict[str, Any], warning: str | None, out: Path) -> None:
+    """Write a PNG; `warning` stands in its title, so that it is not shown without."""
     panels = [panel for panel in _panels(results) if any(results.subjects(panel.mqtt))]
     rows = max(1, -(-len(panels) // 2))
     figure, grid = plt.subplots(rows, 2, figsize=(12, 0.9 + 3.1 * rows), squeeze=False)
@@ -64,7 +64,7 @@ def draw(results: Results, machine: dict[str, Any], out: Path) -> None:
     figure.suptitle(
         f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, Mosquitto {machine['mosquitto']}\n"
         f"median of {plan.rounds} alternating rounds of {plan.seconds:g} s, whiskers from the smallest to the largest; "
-        f"HTTP: {CONNECTIONS} kept-alive connections",
+        f"HTTP: {CONNECTIONS} kept-alive connections" + (f"\nWARNING: {warning}" if warning else ""),
         fontsize=10,
     )
     figure.tight_layout()

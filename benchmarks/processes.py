@@ -1,4 +1,10 @@
-"""Programs as processes: started, watched, measured through /proc, and ended whatever happens."""
+"""Programs as processes: started, watched, measured through /proc, and ended whatever happens.
+
+Rules:
+
+* a program belongs to an `ExitStack` from the moment it is there; the stack ends it, whether that was done before or not;
+* Ctrl-C comes as an exception at any place, but for the two where it would lose a program: `uninterrupted`.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +15,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 HOST: Final = "127.0.0.1"
 #: Seconds that a program may take to end when asked to, and to be ready.
 _PATIENCE: Final = 5.0
 READY_WITHIN: Final = 60.0
+#: The signals that end the benchmark; its programs, in groups of their own, would not get them.
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -34,15 +42,40 @@ class Memory:
     pss: int
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back the signals that end us; one that came raises `KeyboardInterrupt` on leaving."""
+    received: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        raise KeyboardInterrupt
+
+
 class Program:
-    """A command as a process group of its own, so that the workers it starts are measured and ended with it."""
+    """A command as a process group of its own, so that the workers it starts are measured and ended with it.
+
+    `owner` ends it. What it writes goes to a file in `directory`.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str | Path], *, directory: Path, cwd: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        owner: ExitStack,
+        directory: Path,
+        cwd: Path,
+        environment: Mapping[str, str],
     ) -> None:
         self.name = name
         self._log = directory / f"{name}.log"
-        with self._log.open("wb") as log:
+        self._ended = False
+        with uninterrupted(), self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [str(word) for word in command],
                 stdin=subprocess.DEVNULL,
@@ -52,14 +85,7 @@ class Program:
                 env=environment,
                 process_group=0,
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.end()
+            owner.callback(self.end)
 
     @property
     def running(self) -> bool:
@@ -90,12 +116,15 @@ class Program:
         return Memory(rss, pss)
 
     def end(self) -> None:
-        """Ask it to end, and kill what is left."""
+        """Ask it to end, and kill what is left; nothing happens when that was done before."""
+        if self._ended:
+            return
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE)
         self._signal(signal.SIGKILL)
         self._process.wait(_PATIENCE)
+        self._ended = True  # only now: when this is interrupted, the owner does it again
 
     def _signal(self, number: signal.Signals) -> None:
         # The group outlives its first process for as long as a worker does.
@@ -131,7 +160,7 @@ def find_mosquitto() -> str:
     return found
 
 
-def start_mosquitto(directory: Path, port: int) -> Program:
+def start_mosquitto(directory: Path, port: int, owner: ExitStack) -> Program:
     """Start a broker that sets no limit of its own to what is in flight or waits."""
     lines = (
         f"listener {port} {HOST}",
@@ -147,12 +176,8 @@ def start_mosquitto(directory: Path, port: int) -> Program:
     configuration = directory / "mosquitto.conf"
     configuration.write_text("\n".join(lines) + "\n")
     command = (find_mosquitto(), "-c", configuration)
-    broker = Program("mosquitto", command, directory=directory, cwd=directory, environment=os.environ)
-    try:
-        wait_for_port(broker, port)
-    except BaseException:  # Ctrl-C among them: nothing is left running
-        broker.end()
-        raise
+    broker = Program("mosquitto", command, owner=owner, directory=directory, cwd=directory, environment=os.environ)
+    wait_for_port(broker, port)
     return broker
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from benchmarks import contenders, payloads
 from benchmarks.contenders import ROOT, Contender, Setting, Subject
-from benchmarks.processes import BenchmarkError, Program, free_port, start_mosquitto
+from benchmarks.processes import BenchmarkError, Program, free_port, start_mosquitto, uninterrupted
 from benchmarks.results import Measurement, Results
 from benchmarks.scenarios import Plan, Scenario
 from benchmarks.targets import IMPORT
@@ -41,7 +41,8 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        with uninterrupted():
+            self._stack.close()
 
     def run(self) -> Results:
         """Do it all. Raises `BenchmarkError` when a program fails."""
@@ -56,11 +57,9 @@ class Session:
 
             learn(model, tree)
         port = free_port()
-        self._broker = self._stack.enter_context(start_mosquitto(self._directory, port))
-        setting = Setting(port, model, tree, self._directory)
+        self._broker = start_mosquitto(self._directory, port, self._stack)
+        setting = Setting(port, model, tree, self._directory, self._stack)
         field = [made for subject in self._subjects for made in contenders.make(subject, self.plan.scenarios, setting)]
-        for one in field:
-            self._stack.callback(one.end)
         self._measure_starts(field)
         for one in field:
             if not one.running:
@@ -91,7 +90,8 @@ class Session:
 
     def _import_libraries(self) -> float:
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", _LIBRARIES], check=True, cwd=ROOT, timeout=_TIMEOUT)
+        with uninterrupted():
+            subprocess.run([sys.executable, "-c", _LIBRARIES], check=True, cwd=ROOT, timeout=_TIMEOUT)
         return time.perf_counter() - began
 
     def _compare(self, one: Contender) -> None:

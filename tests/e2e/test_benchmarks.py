@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -75,17 +76,18 @@ def test_nothing_is_left_running_after_an_interruption(tmp_path: Path) -> None:
 
 def test_a_program_that_dies_is_told_with_what_it_said(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise SystemExit('no such model')"]
-    with (
-        Program("subject", command, directory=tmp_path, cwd=tmp_path, environment={}) as program,
-        pytest.raises(BenchmarkError, match=r"(?s)subject ended with status 1.*no such model"),
-    ):
-        wait_for_port(program, free_port())
+    with ExitStack() as owner:
+        program = Program("subject", command, owner=owner, directory=tmp_path, cwd=tmp_path, environment={})
+        with pytest.raises(BenchmarkError, match=r"(?s)subject ended with status 1.*no such model"):
+            wait_for_port(program, free_port())
 
 
 def test_cpu_and_memory_are_those_of_the_workers_too(tmp_path: Path) -> None:
     worker = "import time\nblock = b'x' * (64 << 20)\nwhile True: time.process_time()"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
-    with Program("parent", [sys.executable, "-c", parent], directory=tmp_path, cwd=tmp_path, environment={}) as program:
+    command = [sys.executable, "-c", parent]
+    with ExitStack() as owner:
+        program = Program("parent", command, owner=owner, directory=tmp_path, cwd=tmp_path, environment={})
         deadline = time.monotonic() + DEADLINE
         while program.cpu_seconds() < 0.2 or program.memory().rss < 64 << 20:
             program.check()
