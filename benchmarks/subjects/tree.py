@@ -1,9 +1,9 @@
 """The same tree for scikit-learn: learned from the ONNX model's own answers, so that no data set is needed.
 
 Rows are drawn from the quantiles on the model card; each enters once a label, weighted with the probability that the
-ONNX model gives it. What comes out decides alike on all but a few rows in ten thousand (the run prints how it fared on
-its own). It has about twice as many leaves as the original, which scikit-learn takes no measurable time for: its time goes
-into the call, not into the tree.
+ONNX model gives it. What comes out gives the same label on 99.9 % of rows (the run prints how it fared on its own
+ones). It has some seventy leaves where the original has 29; a call of scikit-learn takes as long with either, because
+its time goes into the call, not into the tree.
 """
 
 from __future__ import annotations
