@@ -11,7 +11,10 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
 _CHUNK = 1 << 18
@@ -48,21 +51,20 @@ def run(
     outstanding: int = 500,
     limit: int | None = None,
     deadline: float = 30.0,
+    on_answer: Callable[[bytes], None] | None = None,
 ) -> Outcome:
     """Ask on the topic `question`, wait for answers on `answer`, for `seconds` or `limit` messages.
 
-    Raises `TimeoutError` when no answer comes for `deadline` seconds.
+    `on_answer` is given the payload of each answer. Raises `TimeoutError` when no answer comes for `deadline` seconds.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=deadline) as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(sock, protocol)
-        connection.open(answer, qos)
+    with Connection(port, protocol, deadline=deadline, on_answer=on_answer) as connection:
+        connection.subscribe(answer, qos)
         heads = [connection.publish_head(question, payload, qos) for payload in payloads]
         return _ask(connection, heads, seconds=seconds, qos=qos, outstanding=outstanding, limit=limit)
 
 
 def _ask(
-    connection: _Connection,
+    connection: Connection,
     heads: list[tuple[bytes, bytes]],
     *,
     seconds: float,
@@ -91,34 +93,71 @@ def _ask(
             asked.append(now)
             sent += 1
         if parts:
-            connection.sock.sendall(b"".join(parts))
+            connection.send(b"".join(parts))
         answers = connection.receive_answers()
         now = time.perf_counter()
         latencies.extend(now - asked.popleft() for _ in range(answers))
 
 
-class _Connection:
-    def __init__(self, sock: socket.socket, protocol: str) -> None:
-        self.sock = sock
-        self._properties = b"\0" if protocol == "5" else b""
-        self._level = 5 if protocol == "5" else 4
-        self._buffer = bytearray()
+class Connection:
+    """A connection to the broker at `port`; `deadline` in seconds bounds every wait."""
 
-    def open(self, subscription: str, qos: int) -> None:
-        """Connect and subscribe."""
-        receive_maximum = b"\x03\x21" + struct.pack("!H", 65_535) if self._level == 5 else b""
-        client_id = b"load"
-        self._send(
-            _CONNECT,
-            b"\0\x04MQTT" + bytes([self._level, 0x02]) + struct.pack("!H", 0) + receive_maximum + _text(client_id),
-        )
+    def __init__(
+        self,
+        port: int,
+        protocol: str = "5",
+        *,
+        client_id: str = "load",
+        deadline: float = 30.0,
+        on_answer: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._is_5 = protocol == "5"
+        self._properties = b"\0" if self._is_5 else b""
+        self._on_answer = on_answer
+        self._buffer = bytearray()
+        self._sock = socket.create_connection(("127.0.0.1", port), timeout=deadline)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._open(client_id.encode())
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._sock.close()
+
+    def _open(self, client_id: bytes) -> None:
+        receive_maximum = b"\x03\x21" + struct.pack("!H", 65_535) if self._is_5 else b""
+        level = 5 if self._is_5 else 4
+        keepalive = struct.pack("!H", 0)
+        self._send(_CONNECT, b"\0\x04MQTT" + bytes([level, 0x02]) + keepalive + receive_maximum + _text(client_id))
         kind, body = self._packet()
         if kind != _CONNACK or body[1]:
             raise ConnectionError(f"CONNECT was refused: {kind:#x} {body!r}")
-        self._send(_SUBSCRIBE, b"\0\x01" + self._properties + _text(subscription.encode()) + bytes([qos]))
+
+    def subscribe(self, topic: str, qos: int) -> None:
+        """Subscribe, and return when the broker has confirmed it."""
+        self._send(_SUBSCRIBE, b"\0\x01" + self._properties + _text(topic.encode()) + bytes([qos]))
         kind, body = self._packet()
         if kind != _SUBACK or body[-1] > 2:
             raise ConnectionError(f"SUBSCRIBE was refused: {kind:#x} {body!r}")
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """Leave a retained message with the broker, and return when it has it."""
+        name, tail = _text(topic.encode()), self._properties + payload
+        self._send(_PUBLISH | 0x03, name + b"\0\x01" + tail)
+        kind, body = self._packet()
+        if kind != _PUBACK:
+            raise ConnectionError(f"PUBLISH was refused: {kind:#x} {body!r}")
+
+    def send(self, packets: bytes) -> None:
+        """Write whole packets."""
+        self._sock.sendall(packets)
 
     def publish_head(self, topic: str, payload: bytes, qos: int) -> tuple[bytes, bytes]:
         """Return what stands before and behind the packet id of a PUBLISH."""
@@ -127,7 +166,7 @@ class _Connection:
 
     def receive_answers(self) -> int:
         """Wait for bytes; acknowledge the answers among them and return how many there were."""
-        data = self.sock.recv(_CHUNK)
+        data = self._sock.recv(_CHUNK)
         if not data:
             raise ConnectionError("the broker closed the connection")
         self._buffer += data
@@ -143,19 +182,30 @@ class _Connection:
             kind = buffer[place] & 0xF0
             if kind == _PUBLISH:
                 answers += 1
+                topic_ends = start + 2 + (buffer[start] << 8 | buffer[start + 1])
                 if buffer[place] & 0x06:
-                    topic_ends = start + 2 + (buffer[start] << 8 | buffer[start + 1])
                     acknowledgements += (b"\x40\x02", bytes(buffer[topic_ends : topic_ends + 2]))
+                if self._on_answer is not None:
+                    self._on_answer(self._payload(topic_ends + (2 if buffer[place] & 0x06 else 0), end))
             elif kind != _PUBACK:
                 raise ConnectionError(f"an unexpected packet: {kind:#x}")
             place = end
         del buffer[:place]
         if acknowledgements:
-            self.sock.sendall(b"".join(acknowledgements))
+            self._sock.sendall(b"".join(acknowledgements))
         return answers
 
+    def _payload(self, place: int, end: int) -> bytes:
+        """Return the payload of a PUBLISH whose properties, in MQTT 5, begin at `place`."""
+        if self._is_5:
+            properties = _variable(self._buffer, place)
+            if properties is None:
+                raise ConnectionError("a PUBLISH ends within its properties")
+            place = properties[1]
+        return bytes(self._buffer[place:end])
+
     def _send(self, kind: int, body: bytes) -> None:
-        self.sock.sendall(bytes([kind]) + _length(len(body)) + body)
+        self._sock.sendall(bytes([kind]) + _length(len(body)) + body)
 
     def _packet(self) -> tuple[int, bytes]:
         while True:
@@ -164,7 +214,7 @@ class _Connection:
                 kind, body = self._buffer[0], bytes(self._buffer[after[0] : after[1]])
                 del self._buffer[: after[1]]
                 return kind, body
-            data = self.sock.recv(_CHUNK)
+            data = self._sock.recv(_CHUNK)
             if not data:
                 raise ConnectionError("the broker closed the connection")
             self._buffer += data
@@ -186,7 +236,12 @@ def _length(value: int) -> bytes:
 
 def _header(buffer: bytearray, place: int) -> tuple[int, int] | None:
     """Return where the packet at `place` has its body and its end, or None when its length is not all there."""
-    length, shift, here = 0, 0, place + 1
+    return _variable(buffer, place + 1)
+
+
+def _variable(buffer: bytearray, place: int) -> tuple[int, int] | None:
+    """Return where what the length at `place` speaks of begins and ends, or None when the length is not all there."""
+    length, shift, here = 0, 0, place
     while here < len(buffer):
         digit = buffer[here]
         length |= (digit & 0x7F) << shift

@@ -1,0 +1,1 @@
+"""What the agent is measured against: programs as one writes them from the tutorials, each a process of its own."""
