@@ -17,8 +17,6 @@ from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer, Gathered, Message, Status, validator
 from edge_agent.settings import Settings
 
-#: Seconds for the agent to answer.
-_DEADLINE: Final = 5.0
 _VERB: Final = "status"
 
 
@@ -28,9 +26,16 @@ _VERB: Final = "status"
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"Configuration file of the agent.  [default: {settings.DEFAULT_FILE}, when it is there]",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1, max=600),
+    default=5.0,
+    show_default=True,
+    help="Seconds for the agent to answer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as it came, one line of JSON.")
 @click.pass_context
-def command(ctx: click.Context, config: Path | None, *, as_json: bool) -> None:
+def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json: bool) -> None:
     """Ask the running agent how it does, and what it waits for.
 
     Logs in where the agent does, under a client id of its own, and sends the request `status`. Counters are totals
@@ -40,7 +45,7 @@ def command(ctx: click.Context, config: Path | None, *, as_json: bool) -> None:
     """
     loaded = settings.load(config)
     try:
-        answer, trouble = _ask(loaded)
+        answer, trouble = _ask(loaded, timeout)
     except BrokerError as error:
         answer, trouble = None, str(error)
     if answer is None:
@@ -58,7 +63,7 @@ def command(ctx: click.Context, config: Path | None, *, as_json: bool) -> None:
         click.echo(line)
 
 
-def _ask(loaded: Settings) -> tuple[bytes | None, str]:
+def _ask(loaded: Settings, timeout: float) -> tuple[bytes | None, str]:
     """Return the agent's answer, or None and why there is none."""
     node = loaded.node.id
     request, response = topics.request(node).render({"verb": _VERB}), topics.response(node, _VERB)
@@ -69,7 +74,7 @@ def _ask(loaded: Settings) -> tuple[bytes | None, str]:
         refused = dict(link.refused)
         if response not in refused:
             link.publish(Answer(request, b"", qos=1, content_type=None))
-            ends = time.monotonic() + _DEADLINE
+            ends = time.monotonic() + timeout
             while response not in heard and not link.refused_answers and time.monotonic() < ends:
                 heard |= _receive(link, ends)
                 if heard.get(state) == b"offline":
@@ -79,7 +84,7 @@ def _ask(loaded: Settings) -> tuple[bytes | None, str]:
     except BrokerError:
         link.abandon()
         raise
-    return heard.get(response), _why(loaded, refused, heard.get(state))
+    return heard.get(response), _why(loaded, timeout, refused, heard.get(state))
 
 
 def _receive(link: Link, ends: float) -> dict[str, bytes]:
@@ -89,7 +94,7 @@ def _receive(link: Link, ends: float) -> dict[str, bytes]:
     return {message.topic: message.payload for message in messages}
 
 
-def _why(loaded: Settings, refused: dict[str, str], state: bytes | None) -> str:
+def _why(loaded: Settings, timeout: float, refused: dict[str, str], state: bytes | None) -> str:
     """Say why there may be no answer, and what to look at."""
     node, broker = loaded.node.id, f"{loaded.mqtt.host}:{loaded.mqtt.actual_port}"
     for topic, reason in refused.items():
@@ -97,7 +102,7 @@ def _why(loaded: Settings, refused: dict[str, str], state: bytes | None) -> str:
         return f"{topic}: {reason}; allow {verb} it in the broker's rules"
     if state == b"offline":
         return f"node {node!r} is offline, says {topics.state(node)} on {broker}; is it running? See its log"
-    where = f"no answer from node {node!r} on {broker} within {_DEADLINE:.0f} s"
+    where = f"no answer from node {node!r} on {broker} within {timeout:g} s"
     if state is None:
         return (
             f"{where}, and {topics.state(node)} is empty: no agent of this name has been there; "
