@@ -7,13 +7,12 @@ the sensor that it belongs to, whose latest values make a row (`edge_agent.senso
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from edge_agent.card import Feature
 from edge_agent.codecs import MAX_PAYLOAD_BYTES, Features, Unusable, refuse
 from edge_agent.levels import Level, lay_out
-from edge_agent.messages import ErrorCode, Gathered, Message, Waiting
+from edge_agent.messages import ErrorCode, Gathered, Message
 from edge_agent.routes import FEATURE, Route
 from edge_agent.sensors import MAX_SENSORS, Sensor, Sensors
 
@@ -110,21 +109,20 @@ def inputs(route: Route, sensor: Sensor) -> str:
 
 def report(gatherings: Iterable[Gathering], now: float, *, most: int) -> Gathered:
     """Return how routes do that gather, with up to `most` sensors that wait."""
-    every = list(gatherings)
-    waiting = chain.from_iterable(((one.route, lack) for lack in one.sensors.lacking(now)) for one in every)
-    shown: list[Waiting] = [
-        {
-            "sensor": "/".join(lack.sensor),
-            "topic": inputs(route, lack.sensor),
-            "missing": lack.missing,
-            "stale": lack.stale,
-        }
-        for route, lack in islice(waiting, most)
-    ]
-    return {
-        "sensors": sum(len(one.sensors) for one in every),
-        "complete": sum(one.sensors.count_complete(now) for one in every),
-        "forgotten": sum(one.sensors.forgotten for one in every),
-        "ignored": sum(one.ignored for one in every),
-        "waiting": shown,
-    }
+    told: Gathered = {"sensors": 0, "complete": 0, "forgotten": 0, "ignored": 0, "waiting": []}
+    for one in gatherings:
+        complete, lacking = one.sensors.survey(now, most=most - len(told["waiting"]))
+        told["sensors"] += len(one.sensors)
+        told["complete"] += complete
+        told["forgotten"] += one.sensors.forgotten
+        told["ignored"] += one.ignored
+        told["waiting"] += [
+            {
+                "sensor": "/".join(lack.sensor),
+                "topic": inputs(one.route, lack.sensor),
+                "missing": lack.missing,
+                "stale": lack.stale,
+            }
+            for lack in lacking
+        ]
+    return told

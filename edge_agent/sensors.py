@@ -124,23 +124,28 @@ class Sensors:
         """Note a new connection: the last answers may be lost with the old one, so each sensor is due once more."""
         self._connection += 1
 
-    def count_complete(self, now: float) -> int:
-        """Return how many sensors have all values, none too old."""
-        return sum(self._is_complete(state, now) for state in self._known.values())
+    def survey(self, now: float, *, most: int) -> tuple[int, list[Lack]]:
+        """Return how many sensors have all values, none too old; and what up to `most` of the others lack.
 
-    def lacking(self, now: float) -> Iterator[Lack]:
-        """Yield what the sensors lack that are not complete, the least recently heard first."""
+        The least recently heard come first.
+        """
+        complete, lacking = 0, list[Lack]()
         too_old = now - self._max_age
         for sensor, state in self._known.items():
-            if self._is_complete(state, now):
-                continue
-            lack = Lack(sensor, [], [])
-            for name, value, heard in zip(self._names, state.values, state.heard, strict=True):
-                if math.isnan(value):
-                    lack.missing.append(name)
-                elif heard < too_old:
-                    lack.stale.append(name)
-            yield lack._replace(missing=lack.missing[:_NAMED], stale=lack.stale[:_NAMED])
+            if state.missing == 0 and state.oldest >= too_old:
+                complete += 1
+            elif len(lacking) < most:
+                lacking.append(self._lack(sensor, state, too_old))
+        return complete, lacking
+
+    def _lack(self, sensor: Sensor, state: _Values, too_old: float) -> Lack:
+        missing, stale = [], []
+        for name, value, heard in zip(self._names, state.values, state.heard, strict=True):
+            if math.isnan(value):
+                missing.append(name)
+            elif heard < too_old:
+                stale.append(name)
+        return Lack(sensor, missing[:_NAMED], stale[:_NAMED])
 
     def _is_complete(self, state: _Values, now: float) -> bool:
         return state.missing == 0 and state.oldest >= now - self._max_age

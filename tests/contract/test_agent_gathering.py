@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from edge_agent.assembly import make_agent
+from edge_agent.cli.main import cli
+from edge_agent.errors import SettingsError
 from edge_agent.messages import Prediction, validator
+from edge_agent.settings import load
 from tests.brokers import BrokerProcess, Mosquitto
 from tests.contract.agents import INFO, PUBACK, PUBLISH, STATE, Packet, Relay, RunningAgent, wait_until
 from tests.contract.client import Client
@@ -195,3 +201,34 @@ def test_more_sensors_than_are_kept(server: Mosquitto, connect: Connect, stack: 
     assert (gathered["sensors"], gathered["complete"], gathered["forgotten"]) == (1000, 0, 2001)
     assert [one["sensor"] for one in gathered["waiting"]] == [str(number) for number in range(2000, 2100)]
     assert json.loads(client.message(OUT).payload)["label"] == "Rock"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "says"),
+    [
+        (
+            '{ tempo = "bpm", energy = "mood.e", valence = "mood.v" }',
+            0,
+            "danceability on home/{room}/danceability; energy, valence on home/{room}/mood;",
+        ),
+        ('{ tmepo = "bpm" }', 1, "FAIL  fields         route 1: fields.tmepo: model 'genre' has no such feature"),
+        ('{ tempo = "energy.bpm" }', 1, "FAIL  fields         route 1: level 'energy': energy is all"),
+        ('{ tempo = ["a/b"] }', 1, "FAIL  fields         route 1: feature 'tempo': 'a/b' can't be one level"),
+    ],
+)
+def test_check_says_where_the_features_are_expected(
+    server: Mosquitto, tmp_path: Path, fields: str, status: int, says: str
+) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        f'[node]\nid = "check"\n[mqtt]\nhost = "{server.host}"\nport = {server.port}\n'
+        f'[[route]]\nsubscribe = "home/{{room}}/{{feature}}"\npublish = "genre/{{room}}"\nfields = {fields}\n'
+    )
+    result = CliRunner().invoke(cli, ["check", "--config", str(file)])
+    assert result.exit_code == status, result.output
+    assert says in result.output
+    assert "ok    publish        genre/edge-agent-check\n" in result.output
+    # Nor does the agent start with what the check does not pass.
+    if status:
+        with pytest.raises(SettingsError, match="route 1: "):
+            make_agent(load(file))

@@ -26,6 +26,14 @@ def put(sensors: Sensors, position: int, value: float, now: float = 0.0, **optio
     return None if reading is None else reading.values
 
 
+def lacking(sensors: Sensors, now: float = 0.0) -> list[Lack]:
+    return sensors.survey(now, most=100)[1]
+
+
+def complete(sensors: Sensors, now: float) -> int:
+    return sensors.survey(now, most=0)[0]
+
+
 def full(**options: Any) -> Sensors:
     """One sensor with both its values, answered."""
     sensors = make(**options)
@@ -67,7 +75,7 @@ def test_what_can_not_be_used_takes_the_value_before_it_away() -> None:
     sensors = full()
     sensors.drop(KITCHEN, [T])
     assert put(sensors, H, 51) is None
-    assert list(sensors.lacking(0)) == [Lack(KITCHEN, ["temperature"], [])]
+    assert lacking(sensors) == [Lack(KITCHEN, ["temperature"], [])]
     # The same value as before is news again.
     assert put(sensors, T, 20) == (20, 51)
 
@@ -87,11 +95,11 @@ def test_a_value_that_is_too_old_is_not_answered_for() -> None:
     sensors = full(max_age=60)
     assert put(sensors, T, 21, 60) == (21, 50)
     assert put(sensors, T, 22, 60.1) is None
-    assert list(sensors.lacking(60.1)) == [Lack(KITCHEN, [], ["humidity"])]
-    assert sensors.count_complete(60.1) == 0
+    assert lacking(sensors, 60.1) == [Lack(KITCHEN, [], ["humidity"])]
+    assert complete(sensors, 60.1) == 0
     # Unchanged, but it makes the row whole again, and the change of the other one is still to be answered.
     assert put(sensors, H, 50, 61) == (22, 50)
-    assert sensors.count_complete(61) == 1
+    assert complete(sensors, 61) == 1
 
 
 def test_a_row_that_was_stale_is_answered_though_nothing_changed() -> None:
@@ -129,7 +137,7 @@ def test_a_retained_value_that_is_known_does_not_get_younger() -> None:
     sensors = full(max_age=60)
     assert put(sensors, T, 20, 50, retained=True) is None
     assert put(sensors, H, 50, 50) is None
-    assert sensors.count_complete(61) == 0
+    assert complete(sensors, 61) == 0
     # What the broker kept while we were away is news.
     assert put(sensors, T, 25, 61, retained=True) == (25, 50)
     assert put(sensors, T, 25, 100, retained=True) is None
@@ -197,7 +205,7 @@ def test_the_least_recently_heard_is_forgotten_first() -> None:
     sensors.put(("b",), [(T, 1), (H, 1)], 0)
     sensors.drop(("a",), [T])
     sensors.put(("c",), [(T, 1)], 0)
-    assert [lack.sensor for lack in sensors.lacking(0)] == [("a",), ("c",)]
+    assert [lack.sensor for lack in lacking(sensors)] == [("a",), ("c",)]
     assert (len(sensors), sensors.forgotten) == (2, 1)
     # With it goes what it was to be answered.
     assert due(sensors, 10) == []
@@ -216,7 +224,7 @@ def test_memory_is_bounded_whatever_comes() -> None:
 def test_what_is_named_of_a_sensor_is_bounded() -> None:
     sensors = Sensors([str(number) for number in range(1000)])
     sensors.put(KITCHEN, [(0, 1.0)], 0)
-    (lack,) = sensors.lacking(0)
+    (lack,) = lacking(sensors)
     assert lack.missing == [str(number) for number in range(1, 33)]
 
 
@@ -257,8 +265,8 @@ class Plain:
         self.told[sensor] = reading.values
 
     def compare(self, sensors: Sensors) -> None:
-        assert sensors.count_complete(self.now) == sum(self.row(one) is not None for one in (KITCHEN, BATH))
-        for lack in sensors.lacking(self.now):
+        assert complete(sensors, self.now) == sum(self.row(one) is not None for one in (KITCHEN, BATH))
+        for lack in lacking(sensors, self.now):
             assert self.row(lack.sensor) is None
             assert lack.missing or lack.stale
 
