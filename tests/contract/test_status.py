@@ -55,11 +55,11 @@ def online(stack: ExitStack, mosquitto: MosquittoFactory, connect: Connect, **op
 def test_what_the_agent_answers(mosquitto: MosquittoFactory, connect: Connect, stack: ExitStack, ask: Ask) -> None:
     port, client = online(stack, mosquitto, connect)
     client.publish("music/hall/features", "{}")
-    text = ask(port).stdout
+    text = ask(port).output
     assert text.startswith(f"node        {NODE}: edge-agent ")
     assert "rejections  1 invalid_features\n" in text
     assert "sensors" not in text
-    (line,) = ask(port, "--json").stdout.splitlines()
+    (line,) = ask(port, "--json").output.splitlines()
     status = validator(Status).validate_json(line, strict=True)
     assert (status["node"], status["mqtt"], status["rejections"]) == (NODE, "5", {"invalid_features": 1})
 
@@ -69,7 +69,7 @@ def test_what_is_waited_for(mosquitto: MosquittoFactory, connect: Connect, stack
     client.publish("home/hall/tempo", "100")
     client.publish("home/hall/battery", "97")
     client.publish("home/\u202egniklat/tempo", "100")
-    lines = ask(port).stdout.splitlines()
+    lines = ask(port).output.splitlines()
     assert "sensors     2, 0 complete, 0 forgotten" in lines
     assert "ignored     1 message on topics without a feature" in lines
     (hall,) = [line for line in lines if line.startswith("home/hall/+")]
@@ -77,7 +77,7 @@ def test_what_is_waited_for(mosquitto: MosquittoFactory, connect: Connect, stack
     assert "tempo" not in hall
     # What comes from outside does not reach the terminal as it is.
     assert any(line.startswith("home/\N{REPLACEMENT CHARACTER}gniklat/+") for line in lines)
-    found = json.loads(ask(port, "--json").stdout)["gathering"]
+    found = json.loads(ask(port, "--json").output)["gathering"]
     assert found["waiting"][0]["sensor"] == "hall"
 
 
@@ -90,24 +90,24 @@ def test_nobody_answers(mosquitto: MosquittoFactory, connect: Connect, ask: Ask)
         client.wait_for_payload(STATE, "online")
     client.wait_for_payload(STATE, "offline")
     told = ask(broker.port, status=1)
-    assert told.stdout == ""
-    assert f"node '{NODE}' is offline, says edge/{NODE}/state on {HOST}:{broker.port}; is it running?" in told.stderr
+    assert told.output.startswith("edge-agent: ")
+    assert f"node '{NODE}' is offline, says edge/{NODE}/state on {HOST}:{broker.port}; is it running?" in told.output
     # What nobody clears: an agent whose broker lost the will.
     client.publish(STATE, "online", retain=True)
-    assert "says 'online'; may it read edge/kitchen/request/+" in ask(broker.port, "--timeout", "0.5", status=1).stderr
+    assert "says 'online'; may it read edge/kitchen/request/+" in ask(broker.port, "--timeout", "0.5", status=1).output
     assert (
-        "no agent of this name has been there" in ask(broker.port, "--timeout", "0.5", node="nobody", status=1).stderr
+        "no agent of this name has been there" in ask(broker.port, "--timeout", "0.5", node="nobody", status=1).output
     )
     broker.stop()
-    assert "check mqtt.host, mqtt.port" in ask(broker.port, status=1).stderr
+    assert "check mqtt.host, mqtt.port" in ask(broker.port, status=1).output
 
 
 def test_an_answer_of_another_version(mosquitto: MosquittoFactory, connect: Connect, ask: Ask) -> None:
     broker = mosquitto()
     client = connect(broker)
     client.publish(f"edge/{NODE}/response/status", '{"uptime": 5}', retain=True)
-    assert "an agent of another version answered '{\"uptime\": 5}'" in ask(broker.port, status=1).stderr
-    assert ask(broker.port, "--json").stdout == '{"uptime": 5}\n'
+    assert "an agent of another version answered '{\"uptime\": 5}'" in ask(broker.port, status=1).output
+    assert ask(broker.port, "--json").output == '{"uptime": 5}\n'
 
 
 def test_it_may_not_ask(mosquitto: MosquittoFactory, ask: Ask, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_it_may_not_ask(mosquitto: MosquittoFactory, ask: Ask, tmp_path: Path) -
     password.write_text("secret")
     login = f'username = "ann"\npassword_file = "{password}"'
     broker = mosquitto(users={"ann": "secret"}, acl=f"user ann\ntopic read edge/{NODE}/#\n")
-    told = ask(broker.port, login=login, status=1).stderr
+    told = ask(broker.port, login=login, status=1).output
     assert f"edge/{NODE}/request/status: Not authorized; allow writing it in the broker's rules" in told
 
 
