@@ -53,23 +53,13 @@ class Level:
         self._places = places
         self._names = [name for name, _ in places]
         self._keys = [way[0] if way else name for name, way in places]
-        self._codec = FeatureCodec([features[one] for one in self.positions])
-        self._max_bytes = max_bytes
+        self._codec = FeatureCodec([features[one] for one in self.positions], max_bytes=max_bytes)
 
     def decode(self, payload: bytes, content_type: str | None = None) -> tuple[float, ...] | Unusable:
         """Return the values at `positions`, or why there are none: a message is taken whole, or not at all."""
-        if len(payload) > self._max_bytes:
-            return refuse(
-                ErrorCode.PAYLOAD_TOO_LARGE,
-                f"The payload has more than {self._max_bytes} bytes",
-            )
-        chosen = formats.find(content_type)
-        if chosen is None:
-            return refuse(
-                ErrorCode.UNSUPPORTED_CONTENT_TYPE,
-                f"The content type has to be one of {', '.join(formats.known())}",
-                shown=content_type,
-            )
+        chosen = self._codec.choose(payload, content_type)
+        if isinstance(chosen, Unusable):
+            return chosen
         try:
             content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
         except ValueError as error:
