@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -115,12 +116,16 @@ def connect(client: paho.Client, address: Address, protocol: str) -> Any:
     return sock
 
 
-def subscribe(client: paho.Client, protocol: str, filters: list[str]) -> None:
-    """Ask for all `filters` at QoS 1, in one packet."""
+def subscribe(client: paho.Client, protocol: str, filters: list[str], retained: Collection[str] = ()) -> None:
+    """Ask for all `filters` at QoS 1, in one packet.
+
+    A retained message comes when a subscription is new; for the filters in `retained` again with every connection, as
+    MQTT 3.1.1 has it for all.
+    """
     if protocol == "5":
-        # A retained message comes when a subscription is new, not again with every reconnect.
-        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        client.subscribe([(one, options) for one in filters])
+        if_new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        always = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
+        client.subscribe([(one, always if one in retained else if_new) for one in filters])
     else:
         client.subscribe([(one, 1) for one in filters])
 

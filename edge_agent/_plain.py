@@ -92,6 +92,7 @@ class Plain:
                 getattr(properties, "ContentType", None),
                 getattr(properties, "ResponseTopic", None),
                 None if found == Carried() else found,
+                message.retain,
             )
         )
 

@@ -10,19 +10,20 @@ Once `run` has begun it survives everything but the signal to stop: a lost conne
 from __future__ import annotations
 
 import logging
+import math
 import random
 import select
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from edge_agent import topics
 from edge_agent.errors import BrokerError, ProtocolRefusedError
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, UnknownVerb, to_json
+from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, to_json
 from edge_agent.pipeline import Pipeline
-from edge_agent.process import StopSignals, rss_bytes
+from edge_agent.process import StopSignals
+from edge_agent.reports import Reporter, now
 from edge_agent.systemd import Notifier
 
 _log = logging.getLogger(__name__)
@@ -32,10 +33,11 @@ _DRAIN: Final = 2.5
 _LAST_WORD: Final = 1.0
 #: Longest wait in the loop: the watchdog and the reports are looked after at least this often.
 _TICK: Final = 1.0
-#: Seconds between two log lines that sum up the same trouble.
-_SUMMARY: Final = 60.0
-#: Longest topic, in characters, that a log line shows.
-_SHOWN: Final = 200
+#: Answers that gathering puts off wait while this many messages are in flight: waiting, they cost nothing.
+_ENOUGH_IN_FLIGHT: Final = 1000
+#: Sensors that wait for a value, as many as health and the request `status` name.
+_WAITING_IN_HEALTH: Final = 10
+_WAITING_IN_STATUS: Final = 100
 #: Seconds before the first attempt to connect again; doubled each time up to the maximum, with jitter.
 _FIRST_BACKOFF: Final = 1.0
 
@@ -116,7 +118,7 @@ class Agent:
         self._greeted = False
         self._failures = 0
         self._next_attempt = 0.0
-        self._reporter = _Reporter(self.tally, health_interval, clock)
+        self._reporter = Reporter(self.tally, health_interval, clock)
         self._next_watchdog = 0.0
 
     def run(self, signals: StopSignals) -> None:
@@ -134,23 +136,44 @@ class Agent:
         link = self._link
         assert link is not None  # noqa: S101 - for the type checker: _connect said so
         try:
-            messages = link.receive(_TICK, wakeup)
+            messages = link.receive(self._patience(link), wakeup)
             if link.ready and not self._greeted:
                 self._greet(link)
             if messages:
                 self._answer(link, messages)
+            self._answer_due(link)
             self._report(link)
         except BrokerError as error:
             self._lost(link, error)
 
     def _answer(self, link: Connection, messages: list[Message]) -> None:
         began = self._clock()
-        for message, answers in zip(messages, self._pipeline.process(messages), strict=True):
+        for message, answers in zip(messages, self._pipeline.process(messages, began), strict=True):
             verb = self._requests.match(message.topic) if message.topic.startswith(topics.ROOT) else None
-            if verb is None and not answers:
+            if verb is None and not answers and not self._pipeline.takes(message.topic):
                 self.tally.unrouted += 1
-            link.answer(message, answers if verb is None else [*answers, self._respond(verb["verb"], message)])
+            link.answer(message, answers if verb is None else [*answers, self._respond(link, verb["verb"], message)])
         self.tally.took(self._clock() - began, len(messages))
+
+    def _room(self, link: Connection) -> int:
+        """Return how many answers that were put off may go out now."""
+        return _ENOUGH_IN_FLIGHT - link.in_flight if self._greeted else 0
+
+    def _patience(self, link: Connection) -> float:
+        """Return how long to wait for messages: no longer than until the next answer that was put off."""
+        due = self._pipeline.next_due
+        if due is None or self._room(link) <= 0:
+            return _TICK
+        # A millisecond more, for the wait counts whole ones and would come back a little too early.
+        return min(_TICK, max(0.0, due - self._clock()) + 0.001)
+
+    def _answer_due(self, link: Connection, ahead: float = 0.0) -> None:
+        """Send answers that were put off until now, or until `ahead` seconds from now."""
+        if self._pipeline.next_due is None:
+            return
+        for answer in self._pipeline.due(self._clock(), most=self._room(link), ahead=ahead):
+            link.publish(answer)
+            self.tally.answered += 1
 
     # -- the connection
 
@@ -197,6 +220,7 @@ class Agent:
         for topic, reason in link.refused:
             _log.error("broker: subscription to %r refused: %s; allow it in the broker's access rules", topic, reason)
         self.tally.connections += 1
+        self._pipeline.reconnected()
         info = self._describe(link.protocol)
         link.publish(birth(self.node))
         link.publish(Answer(topics.info(self.node), to_json(info), qos=1, retain=True))
@@ -211,6 +235,7 @@ class Agent:
             return
         try:
             if self._greeted:
+                self._answer_due(self._link, ahead=math.inf)
                 if not self._link.drain(_DRAIN):
                     _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
                 self._link.publish(will(self.node))
@@ -226,20 +251,32 @@ class Agent:
 
     def _report(self, link: Connection) -> None:
         self._reporter.note_refused(link.refused_answers)
-        health = self._reporter.health(link.in_flight)
-        if health is not None and self._greeted:
-            link.publish(Answer(topics.health(self.node), to_json(health)))
+        if self._reporter.is_due():
+            health = self._health(link, _WAITING_IN_HEALTH)
+            self._reporter.begin_interval()
+            if self._greeted:
+                link.publish(Answer(topics.health(self.node), to_json(health)))
         self._reporter.log_summaries()
 
-    def _respond(self, verb: str, message: Message) -> Answer:
-        response: Info | Pong | UnknownVerb
+    def _health(self, link: Connection, waiting: int) -> Health:
+        health = self._reporter.health(link.in_flight)
+        if (gathered := self._pipeline.gathered(self._clock(), most=waiting)) is not None:
+            health["gathering"] = gathered
+        return health
+
+    def _respond(self, link: Connection, verb: str, message: Message) -> Answer:
+        response: Info | Pong | Status | UnknownVerb
         if verb == "ping":
             payload = message.payload[:1024].decode(errors="replace") or None
             response = Pong(pong=payload, node=self.node, time=now())
         elif verb == "info":
-            response = self._describe(self._link.protocol if self._link else "")
+            response = self._describe(link.protocol)
+        elif verb == "status":
+            info = self._describe(link.protocol)
+            health = self._health(link, _WAITING_IN_STATUS)
+            response = Status(node=self.node, agent=info["agent"], mqtt=info["mqtt"], **health)
         else:
-            response = UnknownVerb(error="unknown_verb", verb=verb[:64], known=["info", "ping"])
+            response = UnknownVerb(error="unknown_verb", verb=verb[:64], known=["info", "ping", "status"])
         topic = self._pipeline.respond_to(message.response_topic) or topics.response(self.node, verb)
         return Answer(topic, to_json(response), message.qos)
 
@@ -248,79 +285,6 @@ class Agent:
         if interval is not None and self._clock() >= self._next_watchdog:
             self._next_watchdog = self._clock() + interval
             self._notifier.alive()
-
-
-class _Reporter:
-    """Turns the tally into health messages and log lines, each at its own pace."""
-
-    def __init__(self, tally: Tally, interval: float, clock: Callable[[], float]) -> None:
-        self._tally = tally
-        self._interval = interval
-        self._clock = clock
-        self._started = clock()
-        self._last = self._started
-        self._last_received = 0
-        self._last_predictions = 0
-        self._next_summary = self._started
-        self._refused = 0
-        self._first_refused: Refused | None = None
-        self._next_refused = self._started
-
-    def health(self, in_flight: int) -> Health | None:
-        """Return how we do, when the interval is over, else None."""
-        now_ = self._clock()
-        elapsed = now_ - self._last
-        if elapsed < self._interval:
-            return None
-        tally, latency = self._tally, self._tally.take_latency()
-        health: Health = {
-            "time": now(),
-            "uptime": round(now_ - self._started, 1),
-            "interval": round(elapsed, 1),
-            "received": tally.received,
-            "predictions": tally.predictions,
-            "rejections": dict(tally.rejections),
-            "answered": tally.answered,
-            "refused": tally.refused,
-            "unrouted": tally.unrouted,
-            "acknowledged": tally.acknowledged,
-            "in_flight": in_flight,
-            "connections": tally.connections,
-            "messages_per_second": round((tally.received - self._last_received) / elapsed, 2),
-            "predictions_per_second": round((tally.predictions - self._last_predictions) / elapsed, 2),
-            "latency_ms": {"p50": round(latency[0] * 1e3, 3), "p99": round(latency[1] * 1e3, 3)} if latency else None,
-            "rss_bytes": rss_bytes(),
-        }
-        self._last, self._last_received, self._last_predictions = now_, tally.received, tally.predictions
-        return health
-
-    def note_refused(self, refused: list[Refused]) -> None:
-        """Take over the answers that the broker refused since the last call."""
-        if refused:
-            self._refused += len(refused)
-            self._first_refused = self._first_refused or refused[0]
-            refused.clear()
-
-    def log_summaries(self) -> None:
-        """Log what was rejected or refused: at once the first time, then summed up, never a line a message."""
-        if self._clock() >= self._next_summary and (reasons := self._tally.take_reasons()):
-            self._next_summary = self._clock() + _SUMMARY
-            _log.warning("%s", reasons)
-        if self._clock() >= self._next_refused and self._first_refused is not None:
-            self._next_refused = self._clock() + _SUMMARY
-            topic, reason = self._first_refused
-            _log.error(
-                "broker: refused %d answers (%r: %s); check the broker's rules and limits",
-                self._refused,
-                topic[:_SHOWN],
-                reason,
-            )
-            self._refused, self._first_refused = 0, None
-
-
-def now() -> str:
-    """Return the time of day in UTC, RFC 3339."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:

@@ -7,14 +7,16 @@ import platform
 from collections.abc import Callable, Sequence
 
 from edge_agent import __version__, topics
-from edge_agent.agent import Agent, Connection, now, will
+from edge_agent.agent import Agent, Connection, will
 from edge_agent.broker import Address, Link, TlsFiles
 from edge_agent.codecs import ECHOED
 from edge_agent.errors import SettingsError
 from edge_agent.health import Tally
+from edge_agent.levels import lay_out
 from edge_agent.messages import Info
 from edge_agent.pipeline import Pipeline
 from edge_agent.predictor import Predictor, locate, runtime_version
+from edge_agent.reports import now
 from edge_agent.routes import Route
 from edge_agent.settings import Settings
 from edge_agent.systemd import Notifier
@@ -29,13 +31,18 @@ def make_agent(settings: Settings) -> Agent:
     check_fields(routes, models)
     tally = Tally()
     pipeline = Pipeline(
-        routes, models, tally=tally, max_bytes=settings.limits.payload_bytes, max_rows=settings.limits.batch_rows
+        routes,
+        models,
+        tally=tally,
+        max_bytes=settings.limits.payload_bytes,
+        max_rows=settings.limits.batch_rows,
+        max_sensors=settings.limits.sensors,
     )
     node = settings.node.id
     return Agent(
         node,
         pipeline,
-        dialler(settings, subscriptions(node, routes), tally),
+        dialler(settings, routes, tally),
         describer(node, routes, models),
         protocols=protocols(settings),
         notifier=Notifier(),
@@ -60,16 +67,22 @@ def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predic
 
 
 def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
-    """Raise `SettingsError` when a route's `fields` names a feature that its model does not have."""
+    """Raise `SettingsError` when a route's `fields` do not go with the features of its model."""
     for number, route in enumerate(routes, start=1):
         if route.model not in models:
             continue
-        known = [*models[route.model].card.feature_names, *ECHOED]
+        features = models[route.model].card.feature_names
+        known = features if route.gathers else (*features, *ECHOED)
         for name, _ in route.fields:
             if name not in known:
                 raise SettingsError(
                     f"route {number}: fields.{name}: model {route.model!r} has no such feature; it has {', '.join(known)}"
                 )
+        if route.gathers:
+            try:
+                lay_out(features, route.fields)
+            except SettingsError as error:
+                raise SettingsError(f"route {number}: {error}") from None
 
 
 def address(settings: Settings, *, client_id: str | None = None, session_expiry: int | None = None) -> Address:
@@ -98,9 +111,12 @@ def protocols(settings: Settings) -> list[str]:
     return ["5", "3.1.1"] if settings.mqtt.protocol == "auto" else [settings.mqtt.protocol]
 
 
-def dialler(settings: Settings, filters: Sequence[str], tally: Tally) -> Callable[[str], Connection]:
+def dialler(settings: Settings, routes: Sequence[Route], tally: Tally) -> Callable[[str], Connection]:
     """Return what begins a connection of the protocol version it is given."""
     where, last_word = address(settings), will(settings.node.id)
+    filters = subscriptions(settings.node.id, routes)
+    # Gathered values live in memory: those that the broker keeps have to come again.
+    gathered = {route.subscription for route in routes if route.gathers}
 
     def dial(protocol: str) -> Connection:
         return Link(
@@ -108,6 +124,7 @@ def dialler(settings: Settings, filters: Sequence[str], tally: Tally) -> Callabl
             protocol=protocol,
             will=last_word,
             subscriptions=filters,
+            retained=gathered,
             tally=tally,
             max_payload=settings.limits.payload_bytes,
         )

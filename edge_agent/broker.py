@@ -17,7 +17,7 @@ import logging
 import select
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from edge_agent import _paho, packets
@@ -52,8 +52,9 @@ class Link:
     """One connection.
 
     `protocol` is "5" or "3.1.1". `will` is published by the broker when the connection dies. `subscriptions` are topic
-    filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Of a payload larger
-    than `max_payload` bytes only the beginning is kept, which is still larger.
+    filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Those that are in
+    `retained` too ask for retained messages on every connection, not only when the subscription is new. Of a payload
+    larger than `max_payload` bytes only the beginning is kept, which is still larger.
     Raises `BrokerError` when no TCP or TLS connection comes about.
     """
 
@@ -64,6 +65,7 @@ class Link:
         protocol: str = "5",
         will: Answer | None = None,
         subscriptions: Sequence[str] = (),
+        retained: Collection[str] = (),
         tally: Tally | None = None,
         max_payload: int = MAX_PAYLOAD_BYTES,
     ) -> None:
@@ -75,6 +77,7 @@ class Link:
         self.refused_answers: list[Refused] = []
         self._tally = tally or Tally()
         self._subscriptions = list(subscriptions)
+        self._retained = frozenset(retained)
         self._inbox: list[Message] = []
         self._outbox: deque[tuple[Answer, Debt | None]] = deque()
         self._ledger = Ledger()
@@ -188,7 +191,7 @@ class Link:
         if not self._subscriptions:
             self.ready = True
             return
-        _paho.subscribe(self._client, self.protocol, self._subscriptions)
+        _paho.subscribe(self._client, self.protocol, self._subscriptions, self._retained)
 
     def _on_subscribe(self, _client: object, _data: object, _packet: int, reasons: list[Any], properties: Any) -> None:
         self.refused = [
@@ -278,7 +281,7 @@ class Link:
     # -- messages
 
     def _arrived(self, event: Publish) -> None:
-        topic, payload, qos, packet_id, _, alias, content_type, response_topic, carried = event
+        topic, payload, qos, packet_id, duplicate, alias, content_type, response_topic, carried, retained = event
         if alias is not None:
             topic = self._aliased(alias, topic)
         self._tally.received += 1
@@ -288,7 +291,9 @@ class Link:
                 f"{len(self._ledger)} messages under way, our Receive Maximum is {self.address.receive_maximum}"
             )
         token = (debt, None if carried is None else (carried, time.monotonic()))
-        self._inbox.append(Message(topic, payload, qos, content_type, token, response_topic))
+        if duplicate:
+            self._tally.redelivered += 1
+        self._inbox.append(Message(topic, payload, qos, content_type, token, response_topic, duplicate, retained))
 
     def _aliased(self, alias: int, topic: str) -> str:
         """Return the topic that the broker put a number in place of; ValueError when it never said which."""

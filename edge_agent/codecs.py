@@ -9,6 +9,7 @@ booleans, NaN, infinities, missing values and values out of bounds, so the model
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
@@ -106,7 +107,7 @@ class FeatureCodec:
 
     def decode(self, payload: bytes, content_type: str | None = None) -> Features | Unusable | Batch:
         """Return the features of an object, the rows of an array, or why it is neither. Never raises."""
-        chosen = self._choose(payload, content_type)
+        chosen = self.choose(payload, content_type)
         if isinstance(chosen, Unusable):
             return chosen
         if chosen is formats.JSON and not self._fields:
@@ -118,19 +119,19 @@ class FeatureCodec:
                 return found
         return self._decode_leniently(payload, chosen)
 
-    def _choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
+    def choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
         """Return the format of a payload, or why it is not even looked into."""
         if len(payload) > self._max_bytes:
-            return _refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has more than {self._max_bytes} bytes")
+            return refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has more than {self._max_bytes} bytes")
         chosen = formats.find(content_type)
         if chosen is None:
-            return _refuse(
+            return refuse(
                 ErrorCode.UNSUPPORTED_CONTENT_TYPE,
                 f"The content type has to be one of {', '.join(formats.known())}",
                 shown=content_type,
             )
         if len(payload) > _LIGHT and chosen.weigh(payload, self._keys) > formats.MAX_WEIGHT:
-            return _refuse(
+            return refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE,
                 f"The payload holds too many values to look at; at most {self._max_rows} rows are taken",
             )
@@ -164,7 +165,7 @@ class FeatureCodec:
         try:
             content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
         except ValueError as error:
-            return _refuse(
+            return refuse(
                 ErrorCode.MALFORMED_PAYLOAD,
                 str(error),
                 kind=chosen.invalid,
@@ -174,11 +175,11 @@ class FeatureCodec:
         if isinstance(content, dict):
             return self.check(_gather(content, fields))
         if not isinstance(content, list):
-            return _refuse(
+            return refuse(
                 ErrorCode.MALFORMED_PAYLOAD, "The payload has to be an object, or an array of them", shown=content
             )
         if len(content) > self._max_rows:
-            return _refuse(
+            return refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are taken"
             )
         rows: list[Features | Unusable] = []
@@ -213,20 +214,26 @@ def _gather(row: object, fields: Fields) -> object:
     gathered = dict(row)
     for name, way in fields:
         gathered.pop(name, None)
-        found: Any = row
-        for step in way:
-            if isinstance(found, dict) and step in found:
-                found = found[step]
-            elif isinstance(found, list) and step.isdecimal() and int(step) < len(found):
-                found = found[int(step)]
-            else:
-                break
-        else:
-            gathered[name] = found
+        with suppress(LookupError):
+            gathered[name] = dig(row, way)
     return gathered
 
 
-def _refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:
+def dig(content: object, way: Sequence[str]) -> Any:
+    """Return what `way` leads to in `content`: keys of objects, places in arrays. Raises LookupError when there is nothing."""
+    found: Any = content
+    for step in way:
+        if isinstance(found, dict):
+            found = found[step]
+        elif isinstance(found, list) and step.isdecimal():
+            found = found[int(step)]
+        else:
+            raise LookupError(step)
+    return found
+
+
+def refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:
+    """Return the refusal of a whole payload, for one reason. `kind` is that of the reason when it is not the code's."""
     return Unusable(code, cut_details([{"type": kind or code.value, "loc": [], "msg": message, "input": shown}]), {})
 
 

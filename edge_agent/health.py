@@ -16,6 +16,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.received = 0
+        self.redelivered = 0
         self.predictions = 0
         self.rejections: Counter[str] = Counter()
         self.answered = 0
@@ -39,12 +40,15 @@ class Tally:
         """Note that a batch of `messages` took `seconds` from the socket to its answers."""
         self._latencies.extend([seconds] * min(messages, _SAMPLES))
 
-    def take_latency(self) -> tuple[float, float] | None:
-        """Return p50 and p99 in seconds since the last call, or None when there was no message."""
+    def forget_latency(self) -> None:
+        """Begin anew with the latencies."""
+        self._latencies.clear()
+
+    def latency(self) -> tuple[float, float] | None:
+        """Return p50 and p99 in seconds since they were forgotten last, or None when there was no message."""
         if not self._latencies:
             return None
         ordered = sorted(self._latencies)
-        self._latencies.clear()
         return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
     def take_reasons(self) -> str | None:

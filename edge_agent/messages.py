@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     MALFORMED_PAYLOAD = "malformed_payload"
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_CONTENT_TYPE = "unsupported_content_type"
+    INVALID_TOPIC = "invalid_topic"
     MODEL_UNAVAILABLE = "model_unavailable"
     INFERENCE_FAILED = "inference_failed"
 
@@ -98,17 +99,46 @@ class Info(TypedDict):
     routes: list[RouteInfo]
 
 
+class Waiting(TypedDict):
+    """A sensor that a gathering route can't answer for yet: the features it lacks, and those that are too old.
+
+    `sensor` is what the route captures, `topic` the filter of the sensor's values.
+    """
+
+    sensor: str
+    topic: str
+    missing: list[str]
+    stale: list[str]
+
+
+class Gathered(TypedDict):
+    """How the gathering routes do: sensors known now, and those with all values, none of them too old.
+
+    Totals since the start: `forgotten` sensors that made room for others, `ignored` messages on topics that no feature
+    is on. `waiting` names some of the sensors that are not complete, the least recently heard first.
+    """
+
+    sensors: int
+    complete: int
+    forgotten: int
+    ignored: int
+    waiting: list[Waiting]
+
+
 class Health(TypedDict):
     """How a node does: totals since it started, and rates over the last `interval` seconds.
 
-    `refused` counts answers that the broker did not take, `unrouted` messages that no route takes (from a subscription
-    of an earlier configuration that the broker still keeps). `latency_ms` runs from a message read off the socket to its answer handed to the connection.
+    `redelivered` counts messages that the broker sent again, `refused` answers that the broker did not take, `unrouted`
+    messages that no route takes (from a subscription of an earlier configuration that the broker still keeps).
+    `latency_ms` runs from a message read off the socket to its answer handed to the connection. `gathering` is there
+    when a route gathers.
     """
 
     time: str
     uptime: float
     interval: float
     received: int
+    redelivered: int
     predictions: int
     rejections: dict[str, int]
     answered: int
@@ -121,6 +151,15 @@ class Health(TypedDict):
     predictions_per_second: float
     latency_ms: dict[Literal["p50", "p99"], float] | None
     rss_bytes: int
+    gathering: NotRequired[Gathered]
+
+
+class Status(Health):
+    """The answer to the request `status`: health as it is now, and who says it. `agent` is its version."""
+
+    node: str
+    agent: str
+    mqtt: str
 
 
 class Pong(TypedDict):
@@ -154,7 +193,8 @@ class Message(NamedTuple):
     """A message from the broker.
 
     `response_topic` is where its sender wants the answer (MQTT 5), not checked yet. `token` is the connection's own
-    handle for acknowledging the message, and for what its answers carry over.
+    handle for acknowledging the message, and for what its answers carry over. `duplicate` says that the broker sent it
+    before, `retained` that the broker had kept it for whoever subscribes.
     """
 
     topic: str
@@ -163,6 +203,8 @@ class Message(NamedTuple):
     content_type: str | None = None
     token: Any = None
     response_topic: str | None = None
+    duplicate: bool = False
+    retained: bool = False
 
 
 class Answer(NamedTuple):

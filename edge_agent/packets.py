@@ -63,6 +63,7 @@ class Publish(NamedTuple):
     content_type: str | None = None
     response_topic: str | None = None
     carried: Carried | None = None
+    retained: bool = False
 
 
 class Puback(NamedTuple):
@@ -104,16 +105,16 @@ def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
         place += 2
         if not packet_id:
             raise ValueError("a PUBLISH without its packet id")
-    duplicate = flags & 0x08 != 0
+    duplicate, retained = flags & 0x08 != 0, flags & 0x01 != 0
     if is_5 and place < size and body[place] == 0:
         place += 1
     elif is_5:
         start, place = _block(body, place)
         if place <= size:
-            return Publish(topic, body[place:], qos, packet_id, duplicate, *_of_publish(body[start:place]))
+            return Publish(topic, body[place:], qos, packet_id, duplicate, *_of_publish(body[start:place]), retained)
     if place > size:
         raise ValueError("a PUBLISH that ends too early")
-    return Publish(topic, body[place:], qos, packet_id, duplicate)
+    return Publish(topic, body[place:], qos, packet_id, duplicate, retained=retained)
 
 
 def read_puback(body: bytes) -> Puback:

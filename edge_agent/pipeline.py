@@ -2,7 +2,8 @@
 
 Rules:
 
-* every message gives exactly one answer a route that takes it, in the order of the messages;
+* every message gives exactly one answer a route that takes it, in the order of the messages; a route that gathers
+  gives one at most, and those that it puts off come from `due`;
 * nothing raises: what goes wrong with a message becomes its rejection;
 * all rows that arrived together for one model (and one set of `fields`) go through one call of that model.
 
@@ -21,9 +22,11 @@ from edge_agent import formats, topics
 from edge_agent.card import ModelCard
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Fields, Unusable
 from edge_agent.formats import Format
+from edge_agent.gathering import Due, Gathering, Source, captured_by, report
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Detail, ErrorCode, Message, Prediction, Rejection, Row, to_json
+from edge_agent.messages import Answer, Detail, ErrorCode, Gathered, Message, Prediction, Rejection, Row, to_json
 from edge_agent.routes import Route
+from edge_agent.sensors import MAX_SENSORS
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ class Pipeline:
         tally: Tally | None = None,
         max_bytes: int = MAX_PAYLOAD_BYTES,
         max_rows: int = MAX_BATCH_ROWS,
+        max_sensors: int = MAX_SENSORS,
     ) -> None:
         self.tally = tally or Tally()
         self._routes = tuple(routes)
@@ -69,6 +73,11 @@ class Pipeline:
             for route in self._routes
             if route.model in models
         }
+        self._gatherings = {
+            route: Gathering(route, models[route.model].card.features, max_sensors=max_sensors, max_bytes=max_bytes)
+            for route in self._routes
+            if route.gathers and route.model in models
+        }
 
     def respond_to(self, topic: str | None) -> str | None:
         """Return the response topic that a sender asked for, or None when it can't be followed.
@@ -80,13 +89,21 @@ class Pipeline:
             return None
         return None if self._targets_of(topic) else topic
 
-    def process(self, messages: Sequence[Message]) -> list[list[Answer]]:
-        """Return the answers to each of `messages`: one a route that takes its topic, so an empty list for none."""
+    def takes(self, topic: str) -> bool:
+        """Tell whether any route takes what comes on `topic`."""
+        return bool(self._targets_of(topic))
+
+    def process(self, messages: Sequence[Message], now: float = 0.0) -> list[list[Answer]]:
+        """Return the answers to each of `messages`: one a route that takes its topic, so an empty list for none.
+
+        `now` is the time in seconds of any clock that never goes back; only routes that gather look at it.
+        """
         answers: list[list[Answer]] = [[] for _ in messages]
         asked: dict[tuple[str, Fields], list[tuple[int, Message, _Target]]] = {}
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
-                asked.setdefault(target.engine, []).append((position, target.typed(message), target))
+                if target.source is None:
+                    asked.setdefault(target.engine, []).append((position, target.typed(message), target))
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, [message for _, message, _ in questions])
             for (position, message, target), outcome in zip(questions, outcomes, strict=True):
@@ -99,6 +116,63 @@ class Pipeline:
                 answers[position].append(
                     Answer(topic, _encode(outcome, answering), message.qos, content_type=answering.answers)
                 )
+        if self._gatherings:
+            self._gather(messages, answers, now)
+        return answers
+
+    @property
+    def next_due(self) -> float | None:
+        """When `due` has its next answer, None when no answer is put off."""
+        waiting = [one.sensors.next_due for one in self._gatherings.values()]
+        return min((when for when in waiting if when is not None), default=None)
+
+    def due(self, now: float, *, most: int, ahead: float = 0.0) -> list[Answer]:
+        """Return up to `most` answers that were put off until `now`, or until `ahead` seconds from now."""
+        found: list[Due] = []
+        for gathering in self._gatherings.values():
+            found += gathering.due(now, most=most - len(found), ahead=ahead)
+        return self._answer_gathered(found)
+
+    def reconnected(self) -> None:
+        """Note a new connection: answers that had been handed to the old one may be lost."""
+        for gathering in self._gatherings.values():
+            gathering.sensors.reconnected()
+
+    def gathered(self, now: float, *, most: int) -> Gathered | None:
+        """Return how the routes do that gather, with up to `most` sensors that wait; None when no route gathers."""
+        return report(self._gatherings.values(), now, most=most) if self._gatherings else None
+
+    def _gather(self, messages: Sequence[Message], answers: list[list[Answer]], now: float) -> None:
+        """Hand the messages to the routes that gather, and add what they answer at once."""
+        positions: list[int] = []
+        found: list[Due] = []
+        for position, message in enumerate(messages):
+            for target in self._targets_of(message.topic):
+                source = target.source
+                if source is not None and (due := source.gathering.take(source, target.typed(message), now)):
+                    positions.append(position)
+                    found.append(due)
+        for position, answer in zip(positions, self._answer_gathered(found), strict=True):
+            answers[position].append(answer)
+
+    def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
+        """Return the answers to `found`, in order: in the format of the route, for no one message is their question."""
+        settled: dict[str, Iterator[Settled | list[Settled]]] = {}
+        for model, fields in {due.route.model: due.route.fields for due in found}.items():
+            mine = [due for due in found if due.route.model == model]
+            settled[model] = iter(
+                self._engines[model, fields].settle(
+                    [due.topic for due in mine], [due.content for due in mine], self.tally
+                )
+            )
+        answers: list[Answer] = []
+        for due in found:
+            outcome = next(settled[due.route.model])
+            rejected = isinstance(outcome, Settled) and "error" in outcome.row
+            template = due.route.errors if rejected else due.route.publish
+            chosen = formats.find(due.route.content_type) or formats.JSON
+            topic = template.render(captured_by(due.route, due.sensor))
+            answers.append(Answer(topic, _encode(outcome, chosen), due.qos, content_type=chosen.answers))
         return answers
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
@@ -110,6 +184,7 @@ class Pipeline:
                     route.publish.render(captured),
                     route.errors.render(captured),
                     route.content_type,
+                    self._gatherings[route].source(captured) if route in self._gatherings else None,
                 )
                 for route in self._routes
                 if (captured := route.subscribe.match(topic)) is not None
@@ -152,12 +227,13 @@ def _encode(outcome: Settled | list[Settled], answering: Format) -> bytes:
 
 
 class _Target(NamedTuple):
-    """A route for one topic: the model with its fields, and the topics of the answer."""
+    """A route for one topic: the model with its fields, the topics of the answer, and the source when it gathers."""
 
     engine: tuple[str, Fields]
     publish: str
     errors: str
     content_type: str | None
+    source: Source | None
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type, when it has none of its own."""
@@ -181,21 +257,27 @@ class _Engine:
     def outcomes(self, messages: Sequence[Message], tally: Tally) -> list[Settled | list[Settled]]:
         """Return what each message comes to, all their rows through one call of the model."""
         decoded = [self._codec.decode(message.payload, message.content_type) for message in messages]
+        return self.settle([message.topic for message in messages], decoded, tally)
+
+    def settle(
+        self, sources: Sequence[str], contents: Sequence[Features | Unusable | Batch], tally: Tally
+    ) -> list[Settled | list[Settled]]:
+        """Return what each of `contents` comes to, all their rows through one call; `sources` are their topics."""
         values: list[tuple[float, ...]] = []
-        for content in decoded:
+        for content in contents:
             if isinstance(content, Features):
                 values.append(content.values)
             elif isinstance(content, Batch):
                 values += content.values
         predicted = iter(self._predict(values))
         outcomes: list[Settled | list[Settled]] = []
-        for message, content in zip(messages, decoded, strict=True):
+        for topic, content in zip(sources, contents, strict=True):
             if isinstance(content, Features):
-                outcomes.append(self._predicted(next(predicted), content.echo, message.topic, tally))
+                outcomes.append(self._predicted(next(predicted), content.echo, topic, tally))
             elif isinstance(content, Unusable):
-                outcomes.append(self._rejected(content, message.topic, tally))
+                outcomes.append(self._rejected(content, topic, tally))
             else:
-                outcomes.append(self._batch(content, predicted, message.topic, tally))
+                outcomes.append(self._batch(content, predicted, topic, tally))
         return outcomes
 
     def _batch(self, batch: Batch, predicted: Iterator[Settled | None], topic: str, tally: Tally) -> list[Settled]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from edge_agent import topics
-from edge_agent.codecs import Fields
+from edge_agent.codecs import ECHOED, Fields
 from edge_agent.errors import SettingsError
 from edge_agent.topics import Template
+
+#: The capture that makes a route a gathering one: it stands for the level that names a single value.
+FEATURE: Final = "feature"
 
 
 class Route(NamedTuple):
@@ -16,6 +19,10 @@ class Route(NamedTuple):
 
     `fields` says where features sit in the sensor's own JSON; `share` names the pool of agents that take turns;
     `content_type` is that of messages that do not say (MQTT 3.1.1 can't).
+
+    A route that captures `{feature}` gathers: it takes one value per topic, and what else it captures names the sensor.
+    `max_age` is the age in seconds from which a value is not answered for any more, None for never; `debounce` the
+    seconds for which an answer waits for more changes.
     """
 
     model: str
@@ -25,11 +32,45 @@ class Route(NamedTuple):
     fields: Fields = ()
     share: str | None = None
     content_type: str | None = None
+    max_age: float | None = None
+    debounce: float = 0.0
+
+    @property
+    def gathers(self) -> bool:
+        """Whether each topic carries one value."""
+        return FEATURE in self.subscribe.captures
 
     @property
     def subscription(self) -> str:
         """What the broker is asked for (MQTT 5, 4.8.2: shared subscriptions)."""
         return f"$share/{self.share}/{self.subscribe.filter}" if self.share else self.subscribe.filter
+
+
+def refuse_mixtures(route: Route) -> None:
+    """Raise `SettingsError` when a route has what does not go with gathering, or needs it and does not gather."""
+    if not route.gathers:
+        if route.max_age is not None or route.debounce:
+            raise SettingsError(
+                f"max_age and debounce are for values that come one by one; {route.subscribe.text!r} does not capture "
+                f"{{{FEATURE}}}"
+            )
+        return
+    for template in (route.publish, route.errors):
+        if FEATURE in template.captures:
+            raise SettingsError(
+                f"topic {template.text!r}: an answer is made from all features, so {{{FEATURE}}} can't stand in it"
+            )
+    if route.share is not None:
+        raise SettingsError(
+            "share: the values of one sensor would go to different agents; leave it out where a route captures "
+            f"{{{FEATURE}}}"
+        )
+    for name, _ in route.fields:
+        if name in ECHOED:
+            raise SettingsError(
+                f"fields.{name}: an answer is made from several messages, so there is no one {name} to give back; "
+                "leave it out"
+            )
 
 
 def refuse_loops(routes: Sequence[Route], node: str) -> None:

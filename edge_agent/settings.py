@@ -21,13 +21,16 @@ from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
 from edge_agent.errors import SettingsError
 from edge_agent.messages import JSON_TYPE
-from edge_agent.routes import Route, refuse_loops, refuse_overlaps
+from edge_agent.routes import Route, refuse_loops, refuse_mixtures, refuse_overlaps
+from edge_agent.sensors import MAX_SENSORS
 from edge_agent.topics import Template
 
 DEFAULT_FILE: Final = Path("/etc/edge-agent/edge-agent.toml")
 ENVIRONMENT: Final = "EDGE_AGENT_"
 #: Largest secret read from a file: a password, not an image.
 _MAX_SECRET_BYTES: Final = 64 * 1024
+#: Longest time that a route may be told to wait, in seconds: a year.
+_LONGEST: Final = 365 * 86_400
 
 _Positive = Annotated[int, Field(ge=1)]
 
@@ -134,6 +137,9 @@ class RouteSettings(_Section):
     ] = "application/json"
     #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
     fields: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    #: Seconds; both are for routes that capture {feature}.
+    max_age: Annotated[float, Field(gt=0, le=_LONGEST)] | None = None
+    debounce: Annotated[float, Field(ge=0, le=_LONGEST)] = 0.0
 
     @field_validator("fields")
     @classmethod
@@ -161,7 +167,11 @@ class RouteSettings(_Section):
         content_type = None if self.content_type == JSON_TYPE else self.content_type
         if content_type is not None and formats.find(content_type) is None:
             raise SettingsError(f"content_type {content_type}: cbor2 is not installed: pip install 'edge-agent[cbor]'")
-        return Route(self.model, subscribe, publish, errors, fields, self.share, content_type)
+        route = Route(
+            self.model, subscribe, publish, errors, fields, self.share, content_type, self.max_age, self.debounce
+        )
+        refuse_mixtures(route)
+        return route
 
 
 def _way(way: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -175,10 +185,12 @@ class Models(_Section):
 
 
 class Limits(_Section):
-    """Bounds on what one message may ask for."""
+    """Bounds on what one message may ask for, and on what is kept."""
 
     payload_bytes: _Positive = MAX_PAYLOAD_BYTES
     batch_rows: _Positive = MAX_BATCH_ROWS
+    #: Sensors whose values are kept, for each route that captures {feature}.
+    sensors: _Positive = MAX_SENSORS
 
 
 class HealthSettings(_Section):

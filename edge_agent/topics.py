@@ -8,7 +8,7 @@ levels or wildcards (MQTT forbids `+`, `#` and NUL in the topic of a message, an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import KeysView, Mapping
 from typing import Final
 
 from edge_agent.errors import TopicError
@@ -51,9 +51,9 @@ class Template:
         return f"Template({self.text!r})"
 
     @property
-    def captures(self) -> frozenset[str]:
-        """Names of the captured levels."""
-        return frozenset(self._captures)
+    def captures(self) -> KeysView[str]:
+        """Names of the captured levels, in the order of the levels."""
+        return self._captures.keys()
 
     @property
     def filter(self) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -13,14 +12,18 @@ import click
 
 from edge_agent import assembly, settings, topics
 from edge_agent.broker import Link
-from edge_agent.errors import BrokerError, EdgeAgentError, ModelError, ProtocolRefusedError, SettingsError
+from edge_agent.cli.login import log_in
+from edge_agent.errors import BrokerError, EdgeAgentError, ModelError, SettingsError
+from edge_agent.levels import lay_out
 from edge_agent.messages import Answer
 from edge_agent.predictor import Predictor, locate
-from edge_agent.routes import Route
+from edge_agent.routes import FEATURE, Route
 from edge_agent.settings import Settings
 
 #: What stands for each captured level in the topics of the trial answers.
 _TRIAL: Final = "edge-agent-check"
+#: Topics of a gathering route that are named.
+_PLACES: Final = 10
 #: Seconds for the broker to take or refuse the trial answers.
 _DEADLINE: Final = 5.0
 
@@ -96,13 +99,28 @@ def _check_models(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Findi
         assembly.check_fields(routes, models)
     except SettingsError as error:
         yield Finding("FAIL", "fields", str(error))
+        return
+    for route in routes:
+        if route.gathers and route.model in models:
+            yield Finding("ok", "gathering", _inputs(route, models[route.model].card.feature_names))
+
+
+def _inputs(route: Route, features: Sequence[str]) -> str:
+    """Say on which topics a gathering route expects the features."""
+    same = {name: f"{{{name}}}" for name in route.subscribe.captures}
+    places = [
+        f"{', '.join(name for name, _ in on_it)} on {route.subscribe.render({**same, FEATURE: level})}"
+        for level, on_it in lay_out(features, route.fields).items()
+    ]
+    more = f"; and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return "; ".join(places[:_PLACES]) + more
 
 
 def _check_broker(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Finding]:
     try:
         # Not as one of a pool: the check would take messages from the agents in it.
         alone = [route._replace(share=None) for route in routes]
-        link = _log_in(loaded, subscriptions := assembly.subscriptions(loaded.node.id, alone))
+        link = log_in(loaded, subscriptions := assembly.subscriptions(loaded.node.id, alone), purpose="check")
     except BrokerError as error:
         yield Finding("FAIL", "broker", str(error))
         return
@@ -119,24 +137,6 @@ def _check_broker(loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Findi
     except BrokerError as error:
         yield Finding("FAIL", "broker", str(error))
         link.abandon()
-
-
-def _log_in(loaded: Settings, subscriptions: list[str]) -> Link:
-    """Connect and subscribe as `run` would, under a client id of our own and with a session that ends with us."""
-    where = assembly.address(loaded, client_id=f"edge-agent-check-{os.getpid()}", session_expiry=0)
-    protocols = assembly.protocols(loaded)
-    for protocol in protocols:
-        link = Link(where, protocol=protocol, subscriptions=subscriptions)
-        try:
-            while not link.ready:
-                link.receive(1.0)
-        except ProtocolRefusedError:
-            link.abandon()
-            if protocol == protocols[-1]:
-                raise
-        else:
-            return link
-    raise AssertionError("there is always a last protocol")
 
 
 def _check_publishing(link: Link, loaded: Settings, routes: tuple[Route, ...]) -> Iterator[Finding]:

@@ -13,12 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.agent import Agent, birth, now, will
+from edge_agent.agent import Agent, birth, will
 from edge_agent.errors import BrokerError, ProtocolRefusedError
-from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, UnknownVerb, validator
+from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, validator
 from edge_agent.process import StopSignals
+from edge_agent.reports import now
+from edge_agent.routes import Route
 from edge_agent.systemd import Notifier
-from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent
+from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_card
+from edge_agent.topics import Template
 
 GOOD = b'{"loudness": 0.9}'
 FEATURES = "music/kitchen/features"
@@ -289,7 +292,7 @@ def test_info() -> None:
 
 def test_an_unknown_verb_is_told_what_is_known() -> None:
     answer = validator(UnknownVerb).validate_json(ask("reboot").payload)
-    assert answer == {"error": "unknown_verb", "verb": "reboot", "known": ["info", "ping"]}
+    assert answer == {"error": "unknown_verb", "verb": "reboot", "known": ["info", "ping", "status"]}
 
 
 @given(verb=st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"])), payload=st.binary())
@@ -555,3 +558,182 @@ def test_a_message_that_no_route_takes_is_counted_and_answered_with_nothing() ->
     agent.step()
     assert link.answered == [(message, [])]
     assert agent.tally.unrouted == 1
+
+
+# -- routes that gather
+
+GATHERING = Route(
+    "genre",
+    Template("home/{room}/{feature}"),
+    Template("comfort/{room}"),
+    Template("comfort/{room}/error"),
+    debounce=2.0,
+    max_age=60.0,
+)
+
+
+class PatientLink(FakeLink):
+    """Keeps how long it was asked to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
+        self.waits.append(timeout)
+        return super().receive(timeout, wakeup)
+
+
+def gathering(*links: FakeLink | BrokerError, **options: Any) -> tuple[Agent, FakeClock]:
+    return ended(*links, routes=[GATHERING._replace(**options)])
+
+
+def value(payload: bytes = b"0.9", room: str = "kitchen", qos: int = 1) -> Message:
+    return Message(f"home/{room}/loudness", payload, qos)
+
+
+def test_a_value_that_is_taken_and_answered_with_nothing_is_routed_all_the_same() -> None:
+    link = FakeLink()
+    agent, _ = gathering(link)
+    link.arrive(value(), Message("home/kitchen/other", b"", 1))
+    agent.step()
+    assert [answers for _, answers in link.answered] == [[], []]
+    assert agent.tally.unrouted == 0
+
+
+def test_a_debounced_answer_goes_out_when_it_is_due_and_the_loop_wakes_for_it() -> None:
+    link = PatientLink()
+    agent, clock = gathering(link)
+    link.arrive(value(b"0.1"))
+    agent.step()
+    for later in (0.5, 0.5, 0.5):
+        clock.advance(later)
+        link.arrive(value())
+        agent.step()
+    assert topics_of(link.sent) == ["edge/node/state", "edge/node/info"]
+    assert link.waits == pytest.approx([1.0, 1.0, 1.0, 0.5], abs=0.01)
+    clock.advance(0.4)
+    agent.step()
+    assert link.waits[-1] == pytest.approx(0.1, abs=0.01)
+    assert link.sent[2:] == []
+    clock.advance(0.1)
+    agent.step()
+    (answer,) = link.sent[2:]
+    assert (answer.topic, answer.qos, json.loads(answer.payload)["label"]) == ("comfort/kitchen", 1, "Rock")
+    assert agent.tally.answered == 1
+    clock.advance(10)
+    agent.step()
+    assert (link.waits[-1], link.sent[3:]) == (1.0, [])
+
+
+def test_what_is_too_old_is_not_answered_for() -> None:
+    link = FakeLink()
+    agent, clock = gathering(link)
+    link.arrive(value())
+    agent.step()
+    clock.advance(61)
+    agent.step()
+    assert topics_of(link.sent)[2:] == ["edge/node/health"]
+
+
+def test_answers_that_were_put_off_wait_while_too_much_is_in_flight() -> None:
+    link = PatientLink()
+    agent, clock = gathering(link)
+    link.arrive(*[value(room=str(number)) for number in range(30)])
+    link.in_flight = 1000
+    agent.step()
+    clock.advance(2)
+    agent.step()
+    agent.step()
+    # Nothing is sent, and the loop does not spin.
+    assert (link.sent[2:], link.waits[-1]) == ([], 1.0)
+    link.in_flight = 990
+    agent.step()
+    assert topics_of(link.sent[2:]) == [f"comfort/{number}" for number in range(10)]
+    link.in_flight = 0
+    agent.step()
+    assert len(link.sent[2:]) == 30
+
+
+def test_a_debounced_answer_waits_for_a_connection(awake: int) -> None:
+    first, second = FakeLink(), FakeLink()
+    second.ready = False
+    agent, clock = gathering(first, second)
+    first.arrive(value())
+    agent.step(awake)
+    first.lose(BrokerError("gone"))
+    agent.step(awake)
+    clock.advance(5)
+    agent.step(awake)
+    assert second.sent == []
+    second.ready = True
+    agent.step(awake)
+    assert topics_of(second.sent) == ["edge/node/state", "edge/node/info", "comfort/kitchen"]
+
+
+def test_each_sensor_is_answered_once_more_on_a_new_connection(awake: int) -> None:
+    first, second = FakeLink(), FakeLink()
+    agent, clock = gathering(first, second, debounce=0.0)
+    first.arrive(value(), value())
+    agent.step(awake)
+    assert topics_of(first.sent)[2:] == ["comfort/kitchen"]
+    first.lose(BrokerError("gone"))
+    agent.step(awake)
+    clock.advance(1)
+    agent.step(awake)
+    second.arrive(value(), value())
+    agent.step(awake)
+    assert topics_of(second.sent)[2:] == ["comfort/kitchen"]
+
+
+def test_what_was_put_off_is_answered_before_the_last_word() -> None:
+    link = FakeLink()
+    agent, _ = gathering(link)
+    link.arrive(value())
+    run(agent, 1)
+    assert topics_of(link.sent)[2:] == ["comfort/kitchen", "edge/node/state"]
+    # Drained with the answer in it.
+    assert link.drained[0] == 3
+
+
+def test_health_and_status_tell_of_gathering() -> None:
+    link = FakeLink()
+    card = make_card(("loudness", "tempo"))
+    agent, clock = ended(link, routes=[GATHERING], model=FakeModel(card), health_interval=30)
+    link.arrive(*[value(room=str(number)) for number in range(150)])
+    agent.step()
+    link.arrive(Message("edge/node/request/status", b"", 1))
+    clock.advance(10)
+    agent.step()
+    status = validator(Status).validate_json(link.sent[-1].payload, strict=True)
+    assert (status["node"], status["mqtt"], status["uptime"], status["received"]) == ("node", "5", 10, 0)
+    assert (status["gathering"]["sensors"], len(status["gathering"]["waiting"])) == (150, 100)
+    clock.advance(20)
+    agent.step()
+    (health,) = healths(link)
+    assert [one["sensor"] for one in health["gathering"]["waiting"]] == [str(number) for number in range(10)]
+    assert health["gathering"]["waiting"][0]["missing"] == ["tempo"]
+
+
+def test_status_does_not_disturb_health() -> None:
+    told = []
+    for asks in (0, 3):
+        link = FakeLink()
+        agent, clock = ended(link, health_interval=30)
+        agent.step()
+        link.arrive(Message(FEATURES, GOOD, 1))
+        for _ in range(asks):
+            link.arrive(Message("edge/node/request/status", b"", 1))
+            agent.step()
+        clock.advance(30)
+        agent.step()
+        (health,) = healths(link)
+        assert "gathering" not in health
+        told.append((health["predictions_per_second"], health["interval"], health["latency_ms"] is not None))
+    assert told == [(0.03, 30, True)] * 2
+
+
+def test_status_in_the_first_moment() -> None:
+    """No time has passed that a rate could be of."""
+    status = validator(Status).validate_json(ask("status").payload, strict=True)
+    assert (status["uptime"], status["messages_per_second"]) == (0, 0)

@@ -23,11 +23,23 @@ SIDE = PACKAGE.parent
 
 BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card"}
-CORE = WIRE | {"codecs", "formats", "health", "ledger", "packets", "pipeline", "routes", "senml"}
+CORE = WIRE | {
+    "codecs",
+    "formats",
+    "gathering",
+    "health",
+    "ledger",
+    "levels",
+    "packets",
+    "pipeline",
+    "routes",
+    "senml",
+    "sensors",
+}
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
 ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs"}
-LOOP = CORE | PROCESS | {"agent"}
+LOOP = CORE | PROCESS | {"agent", "reports"}
 
 #: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
 MAP: dict[str, frozenset[str]] = {
@@ -43,7 +55,10 @@ MAP: dict[str, frozenset[str]] = {
     "ledger": BASE,
     "packets": WIRE,
     "routes": WIRE | {"codecs", "formats"},
-    "pipeline": WIRE | {"codecs", "formats", "health", "routes"},
+    "levels": WIRE | {"codecs", "formats"},
+    "sensors": BASE,
+    "gathering": WIRE | {"codecs", "formats", "levels", "routes", "sensors"},
+    "pipeline": WIRE | {"codecs", "formats", "gathering", "health", "levels", "routes", "sensors"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE,
     "broker": CORE | {"_paho", "_stream"},
@@ -55,7 +70,8 @@ MAP: dict[str, frozenset[str]] = {
     "systemd": BASE,
     "logs": BASE,
     # The loop, the shipped fakes, the composition root, and the commands.
-    "agent": CORE | PROCESS,
+    "reports": CORE | {"process"},
+    "agent": CORE | PROCESS | {"reports"},
     "testing": LOOP,
     "assembly": LOOP | ADAPTERS,
     "demo": LOOP | ADAPTERS | {"assembly"},

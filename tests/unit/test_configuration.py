@@ -27,6 +27,7 @@ EXAMPLES = {
     "route.errors",
     "route.share",
     "route.fields",
+    "route.max_age",
 }
 
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the clone is not here: this is the wheel's suite")

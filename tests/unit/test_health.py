@@ -10,25 +10,26 @@ from edge_agent.health import Tally
 
 def test_nothing_happened() -> None:
     tally = Tally()
-    assert tally.take_latency() is None
+    assert tally.latency() is None
     assert tally.take_reasons() is None
 
 
-def test_latencies_are_taken_once() -> None:
+def test_latencies_are_those_since_they_were_forgotten() -> None:
     tally = Tally()
     for millisecond in range(1, 101):
         tally.took(millisecond / 1000, 1)
-    assert tally.take_latency() == (0.051, 0.1)
-    assert tally.take_latency() is None
+    assert tally.latency() == tally.latency() == (0.051, 0.1)
+    tally.forget_latency()
+    assert tally.latency() is None
     tally.took(0.5, 1)
-    assert tally.take_latency() == (0.5, 0.5)
+    assert tally.latency() == (0.5, 0.5)
 
 
 def test_a_batch_counts_for_each_of_its_messages() -> None:
     tally = Tally()
     tally.took(0.001, 98)
     tally.took(0.2, 2)
-    assert tally.take_latency() == (0.001, 0.2)
+    assert tally.latency() == (0.001, 0.2)
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 5000)), max_size=5))
@@ -36,7 +37,8 @@ def test_percentiles_are_latencies_that_were(batches: list[tuple[float, int]]) -
     tally = Tally()
     for seconds, messages in batches:
         tally.took(seconds, messages)
-    taken = tally.take_latency()
+    taken = tally.latency()
+    tally.forget_latency()
     if taken is None:
         assert sum(messages for _, messages in batches) == 0
     else:

@@ -51,6 +51,7 @@ def test_what_is_written_is_read_again(answer: Answer, packet_id: int, is_5: boo
         packet_id if answer.qos else 0,
         content_type=answer.content_type if is_5 else None,
         carried=answer.carried if is_5 else None,
+        retained=answer.retain,
     )
     assert len(packet) <= packets.size_of(answer)
 

@@ -411,3 +411,41 @@ def test_fields_and_pools(tmp_path: Path) -> None:
 def test_a_route_may_name_every_format(tmp_path: Path, content_type: str) -> None:
     (route,) = load(write(tmp_path, f'[[route]]\ncontent_type = "{content_type}"\n')).routes()
     assert route.content_type == (None if content_type == "application/json" else content_type)
+
+
+GATHERING = '[[route]]\nsubscribe = "home/{room}/{feature}"\npublish = "comfort/{room}"\n'
+
+
+def test_a_route_that_gathers(tmp_path: Path) -> None:
+    settings = load(
+        write(tmp_path, f'{GATHERING}max_age = 60\ndebounce = 2\nfields = {{ a = "b.c" }}\n[limits]\nsensors = 5\n')
+    )
+    (route,) = settings.routes()
+    assert (route.gathers, route.max_age, route.debounce, route.fields) == (True, 60, 2, (("a", ("b", "c")),))
+    assert settings.limits.sensors == 5
+    (plain,) = load(write(tmp_path, "")).routes()
+    assert (plain.gathers, plain.max_age, plain.debounce) == (False, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f'{GATHERING}share = "pool"', "route 1: share: the values of one sensor would go to different agents"),
+        (f'{GATHERING}fields = {{ time = "Time" }}', "route 1: fields.time: an answer is made from several messages"),
+        (f'{GATHERING}fields = {{ id = "x.id" }}', "route 1: fields.id: an answer"),
+        (f"{GATHERING}max_age = 0", "route.1.max_age: Input should be greater than 0"),
+        (f"{GATHERING}max_age = nan", "route.1.max_age"),
+        (f"{GATHERING}debounce = -1", "route.1.debounce"),
+        (f"{GATHERING}debounce = inf", "route.1.debounce"),
+        ("[[route]]\nmax_age = 5", "route 1: max_age and debounce are for values that come one by one"),
+        ("[[route]]\ndebounce = 5", "does not capture {feature}"),
+        (routes(route("a/{s}/{feature}", "b/{feature}")), "'b/{feature}': an answer is made from all features"),
+        (routes(route("a/{s}/{feature}", "b", errors="c/{feature}")), "'c/{feature}': an answer is made from all"),
+        # What goes out would come back in, as with any route.
+        (routes(route("a/{s}/{feature}", "a/{s}/out")), "would come back in by route 1"),
+        (routes(route("a/{s}/{feature}", "b"), route("a/{s}/x", "c")), "routes 1 and 2"),
+        ("[limits]\nsensors = 0", "limits.sensors"),
+    ],
+)
+def test_routes_that_gather_and_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(tmp_path, text)

@@ -1,0 +1,103 @@
+"""What a node says of itself while it runs: health on the wire, and summaries in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from edge_agent.health import Tally
+from edge_agent.messages import Health, Refused
+from edge_agent.process import rss_bytes
+
+_log = logging.getLogger(__name__)
+
+#: Longest topic, in characters, that a log line shows.
+_SHOWN: Final = 200
+#: Seconds between two log lines that sum up the same trouble.
+_SUMMARY: Final = 60.0
+
+
+class Reporter:
+    """Turns the tally into health messages and log lines, each at its own pace."""
+
+    def __init__(self, tally: Tally, interval: float, clock: Callable[[], float]) -> None:
+        self._tally = tally
+        self._interval = interval
+        self._clock = clock
+        self._started = clock()
+        self._last = self._started
+        self._last_received = 0
+        self._last_predictions = 0
+        self._next_summary = self._started
+        self._refused = 0
+        self._first_refused: Refused | None = None
+        self._next_refused = self._started
+
+    def is_due(self) -> bool:
+        """Tell whether the interval is over."""
+        return self._clock() - self._last >= self._interval
+
+    def begin_interval(self) -> None:
+        """Begin the next interval, that rates and latencies are of."""
+        self._last = self._clock()
+        self._last_received, self._last_predictions = self._tally.received, self._tally.predictions
+        self._tally.forget_latency()
+
+    def health(self, in_flight: int) -> Health:
+        """Return how we do, at any time in the interval."""
+        now_ = self._clock()
+        elapsed = now_ - self._last
+        tally, latency = self._tally, self._tally.latency()
+        return {
+            "time": now(),
+            "uptime": round(now_ - self._started, 1),
+            "interval": round(elapsed, 1),
+            "received": tally.received,
+            "redelivered": tally.redelivered,
+            "predictions": tally.predictions,
+            "rejections": dict(tally.rejections),
+            "answered": tally.answered,
+            "refused": tally.refused,
+            "unrouted": tally.unrouted,
+            "acknowledged": tally.acknowledged,
+            "in_flight": in_flight,
+            "connections": tally.connections,
+            "messages_per_second": _rate(tally.received - self._last_received, elapsed),
+            "predictions_per_second": _rate(tally.predictions - self._last_predictions, elapsed),
+            "latency_ms": {"p50": round(latency[0] * 1e3, 3), "p99": round(latency[1] * 1e3, 3)} if latency else None,
+            "rss_bytes": rss_bytes(),
+        }
+
+    def note_refused(self, refused: list[Refused]) -> None:
+        """Take over the answers that the broker refused since the last call."""
+        if refused:
+            self._refused += len(refused)
+            self._first_refused = self._first_refused or refused[0]
+            refused.clear()
+
+    def log_summaries(self) -> None:
+        """Log what was rejected or refused: at once the first time, then summed up, never a line a message."""
+        if self._clock() >= self._next_summary and (reasons := self._tally.take_reasons()):
+            self._next_summary = self._clock() + _SUMMARY
+            _log.warning("%s", reasons)
+        if self._clock() >= self._next_refused and self._first_refused is not None:
+            self._next_refused = self._clock() + _SUMMARY
+            topic, reason = self._first_refused
+            _log.error(
+                "broker: refused %d answers (%r: %s); check the broker's rules and limits",
+                self._refused,
+                topic[:_SHOWN],
+                reason,
+            )
+            self._refused, self._first_refused = 0, None
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 2) if seconds > 0 else 0.0
+
+
+def now() -> str:
+    """Return the time of day in UTC, RFC 3339."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

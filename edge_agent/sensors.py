@@ -1,0 +1,209 @@
+"""The latest values of many sensors, and when a row of them is due.
+
+Rules:
+
+* a row is made of the latest values, all there and none older than `max_age`; a value that could not be used takes the
+  one before it away, so that a stale value never poses as current;
+* a row is due when a value changed, when a value that was too old came again, and when the answer to the last one may
+  be lost: the value is a redelivery, or the first of its sensor on a new connection. What else comes unchanged only
+  refreshes its age;
+* with `debounce` it is due that long after the first such value, whatever comes meanwhile;
+* nothing grows without bound: no more than `most` sensors are known, the least recently heard goes first.
+
+Time is handed in: seconds of any clock that never goes back.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+MAX_SENSORS: Final = 10_000
+#: Features that are named of one sensor that waits.
+_NAMED: Final = 32
+
+#: What names a sensor: the levels of its topics that a route captures, in order.
+Sensor: TypeAlias = tuple[str, ...]
+
+
+class Reading(NamedTuple):
+    """A row that is due: values in the order of the features, and the highest QoS that one of them came with."""
+
+    values: tuple[float, ...]
+    qos: int
+
+
+class Lack(NamedTuple):
+    """What a sensor lacks: features that were never heard or could not be used, and those that are too old."""
+
+    sensor: Sensor
+    missing: list[str]
+    stale: list[str]
+
+
+class Sensors:
+    """The sensors of one route, each with a value for every feature in `names`. `max_age` and `debounce` in seconds."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        max_age: float | None = None,
+        debounce: float = 0.0,
+        most: int = MAX_SENSORS,
+    ) -> None:
+        self.forgotten = 0
+        self._names = tuple(names)
+        self._max_age = math.inf if max_age is None else max_age
+        self._debounce = debounce
+        self._most = most
+        self._connection = 0
+        #: The least recently heard first.
+        self._known: OrderedDict[Sensor, _Values] = OrderedDict()
+        #: When the rows are due that wait for more changes, the earliest first.
+        self._due: OrderedDict[Sensor, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next row is due that waits, None when none does."""
+        return next(iter(self._due.values()), None)
+
+    def put(
+        self,
+        sensor: Sensor,
+        values: Sequence[tuple[int, float]],
+        now: float,
+        *,
+        qos: int = 0,
+        duplicate: bool = False,
+        retained: bool = False,
+    ) -> Reading | None:
+        """Take values, each with the position of its feature; return the row when it is due at once.
+
+        `duplicate` says that the broker sends them again, `retained` that it had kept them for whoever subscribes.
+        """
+        state = self._heard(sensor)
+        if duplicate or state.connection != self._connection:
+            state.unanswered = True
+            state.connection = self._connection
+        state.qos = max(state.qos, qos)
+        for position, value in values:
+            state.put(position, value, now, too_old=now - self._max_age, retained=retained)
+        if not state.unanswered or not self._is_complete(state, now):
+            return None
+        if self._debounce:
+            self._due.setdefault(sensor, now + self._debounce)
+            return None
+        return state.answer()
+
+    def drop(self, sensor: Sensor, positions: Sequence[int]) -> None:
+        """Forget values, for what came in their place can't be used. A sensor that is not known stays so."""
+        if sensor in self._known:
+            state = self._heard(sensor)
+            for position in positions:
+                state.drop(position)
+            self._due.pop(sensor, None)
+
+    def due(self, now: float, *, most: int, ahead: float = 0.0) -> Iterator[tuple[Sensor, Reading]]:
+        """Yield up to `most` rows that have waited long enough, or will have `ahead` seconds from now."""
+        while most > 0 and (when := self.next_due) is not None and when <= now + ahead:
+            sensor, _ = self._due.popitem(last=False)
+            state = self._known[sensor]
+            # A value may have grown too old meanwhile; the next one that comes makes the row due again.
+            if self._is_complete(state, now):
+                most -= 1
+                yield sensor, state.answer()
+
+    def reconnected(self) -> None:
+        """Note a new connection: the last answers may be lost with the old one, so each sensor is due once more."""
+        self._connection += 1
+
+    def survey(self, now: float, *, most: int) -> tuple[int, list[Lack]]:
+        """Return how many sensors have all values, none too old; and what up to `most` of the others lack.
+
+        The least recently heard come first.
+        """
+        complete, lacking = 0, list[Lack]()
+        too_old = now - self._max_age
+        for sensor, state in self._known.items():
+            if state.missing == 0 and state.oldest >= too_old:
+                complete += 1
+            elif len(lacking) < most:
+                lacking.append(self._lack(sensor, state, too_old))
+        return complete, lacking
+
+    def _lack(self, sensor: Sensor, state: _Values, too_old: float) -> Lack:
+        missing, stale = [], []
+        for name, value, heard in zip(self._names, state.values, state.heard, strict=True):
+            if math.isnan(value):
+                missing.append(name)
+            elif heard < too_old:
+                stale.append(name)
+        return Lack(sensor, missing[:_NAMED], stale[:_NAMED])
+
+    def _is_complete(self, state: _Values, now: float) -> bool:
+        return state.missing == 0 and state.oldest >= now - self._max_age
+
+    def _heard(self, sensor: Sensor) -> _Values:
+        """Return the values of a sensor, which is now the most recently heard; room is made for one that is new."""
+        state = self._known.get(sensor)
+        if state is not None:
+            self._known.move_to_end(sensor)
+            return state
+        if len(self._known) >= self._most:
+            forgotten, _ = self._known.popitem(last=False)
+            self._due.pop(forgotten, None)
+            self.forgotten += 1
+        state = self._known[sensor] = _Values(len(self._names))
+        return state
+
+
+class _Values:
+    """The latest values of one sensor, and when each was heard; NaN, which no feature may be, where there is none."""
+
+    __slots__ = ("connection", "heard", "missing", "oldest", "qos", "unanswered", "values")
+
+    def __init__(self, width: int) -> None:
+        self.values = array("d", [math.nan]) * width
+        self.heard = array("d", [0.0]) * width
+        self.missing = width
+        #: When the oldest value was heard; right while none is missing.
+        self.oldest = 0.0
+        #: Whether something came that the last answer does not tell, and the highest QoS of what came since.
+        self.unanswered = False
+        self.qos = 0
+        #: The number of the connection that it was last heard on.
+        self.connection = -1
+
+    def put(self, position: int, value: float, now: float, *, too_old: float, retained: bool) -> None:
+        """Take a value. A retained one that we have already says nothing new, not even that the sensor is alive."""
+        before = self.values[position]
+        changed = before != value
+        if math.isnan(before):
+            self.missing -= 1
+        if changed or self.heard[position] < too_old:
+            self.unanswered = True
+        if changed or not retained:
+            self.values[position] = value
+            self.heard[position] = now
+        if not self.missing:
+            self.oldest = min(self.heard)
+
+    def drop(self, position: int) -> None:
+        """Forget a value."""
+        if not math.isnan(self.values[position]):
+            self.values[position] = math.nan
+            self.missing += 1
+
+    def answer(self) -> Reading:
+        """Return the row as it is now, which is thereby answered."""
+        reading = Reading(tuple(self.values), self.qos)
+        self.unanswered = False
+        self.qos = 0
+        return reading
