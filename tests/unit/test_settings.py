@@ -86,7 +86,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
     )
     assert settings.node.id == "kitchen"
     assert settings.mqtt.model_dump(exclude={"tls"}) == {
-        "host": "broker", "port": 1884, "protocol": "3.1.1", "client_id": "me", "username": "ann",
+        "host": "broker", "port": 1884, "transport": "tcp", "path": "/mqtt", "socket": None, "protocol": "3.1.1", "client_id": "me", "username": "ann",
         "password_file": Path("/secret"), "keepalive": 60, "session_expiry": 0, "receive_maximum": 10,
         "connect_timeout": 1.5, "max_backoff": 5.0,
     }  # fmt: skip
