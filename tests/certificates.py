@@ -1,8 +1,8 @@
 """Certificates for tests: real ones, made when they are needed and gone with the test's directory.
 
-    authority = Authority(directory)
-    pair = authority.issue("broker")                         # for 127.0.0.1 and localhost, valid for a day
-    authority.issue("old", starts=-2 * DAY, ends=-DAY)       # expired yesterday
+authority = Authority(directory)
+pair = authority.issue("broker")                         # for 127.0.0.1 and localhost, valid for a day
+authority.issue("old", starts=-2 * DAY, ends=-DAY)       # expired yesterday
 """
 
 from __future__ import annotations

@@ -105,7 +105,10 @@ def test_a_client_certificate_is_the_log_in(
     secured: Callable[..., Secured], authority: Authority, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secure = secured(
-        authority.issue("broker"), f"cafile {authority.file}", "require_certificate true", "use_identity_as_username true"
+        authority.issue("broker"),
+        f"cafile {authority.file}",
+        "require_certificate true",
+        "use_identity_as_username true",
     )
     mqtt = secure.mqtt(**files(authority.issue("agent"), authority))
     client = connect(secure.broker)
@@ -132,10 +135,10 @@ def told(
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda ours, other: other.issue("b"), "signed by nobody we trust"),
-        (lambda ours, other: ours.issue("b", starts=-2 * DAY, ends=-DAY), "its certificate has expired; renew it, or"),
-        (lambda ours, other: ours.issue("b", starts=DAY, ends=2 * DAY), "is not valid yet; renew it, or set the clock"),
-        (lambda ours, other: ours.issue("b", hosts=["elsewhere.example"]), "its certificate is for another host"),
+        (lambda _, other: other.issue("b"), "signed by nobody we trust"),
+        (lambda ours, _: ours.issue("b", starts=-2 * DAY, ends=-DAY), "its certificate has expired; renew it, or"),
+        (lambda ours, _: ours.issue("b", starts=DAY, ends=2 * DAY), "is not valid yet; renew it, or set the clock"),
+        (lambda ours, _: ours.issue("b", hosts=["elsewhere.example"]), "its certificate is for another host"),
     ],
     ids=["authority", "expired", "future", "host"],
 )
@@ -289,8 +292,16 @@ def listen() -> Iterator[Callable[..., Listener]]:
         listener.__exit__()
 
 
-@pytest.mark.parametrize("transport", ["tcp", "websockets"])
-@pytest.mark.parametrize("answer", [b"", b"\x20\x02\x00\x00", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x15\x03\x01\x00\x02\x02\x28"])
+@pytest.mark.parametrize(
+    ("transport", "answer"),
+    [
+        ("tcp", b""),
+        ("tcp", b"\x20\x02\x00\x00"),
+        ("tcp", b"\x15\x03\x01\x00\x02\x02\x28"),
+        ("websockets", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    ],
+    ids=["closes", "CONNACK", "alert", "HTTP"],
+)
 def test_nothing_is_ever_sent_in_plain_text(
     listen: Callable[..., Listener], caplog: pytest.LogCaptureFixture, tmp_path: Path, transport: str, answer: bytes
 ) -> None:

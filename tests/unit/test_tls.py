@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-def refusal(**files: Path) -> str:
+def refusal(**files: Any) -> str:
     with pytest.raises(SettingsError) as raised:
         make_context(TlsOptions(**files))
     message = str(raised.value)
@@ -88,11 +89,11 @@ def test_the_certificate_of_the_broker_itself_will_do_as_ca(authority: Authority
 @pytest.mark.parametrize(
     ("make", "host", "expected"),
     [
-        (lambda ours, other: other.issue("b"), "localhost", "signed by nobody we trust"),
-        (lambda ours, other: ours.issue("b", ends=-DAY, starts=-2 * DAY), "localhost", "has expired; renew it, or set"),
-        (lambda ours, other: ours.issue("b", starts=DAY, ends=2 * DAY), "localhost", "is not valid yet; renew it, or"),
-        (lambda ours, other: ours.issue("b"), "broker.lan", "for another host (Hostname mismatch"),
-        (lambda ours, other: ours.issue("b"), "192.0.2.1", "for another host (IP address mismatch"),
+        (lambda _, other: other.issue("b"), "localhost", "signed by nobody we trust"),
+        (lambda ours, _: ours.issue("b", ends=-DAY, starts=-2 * DAY), "localhost", "has expired; renew it, or set"),
+        (lambda ours, _: ours.issue("b", starts=DAY, ends=2 * DAY), "localhost", "is not valid yet; renew it, or"),
+        (lambda ours, _: ours.issue("b"), "broker.lan", "for another host (Hostname mismatch"),
+        (lambda ours, _: ours.issue("b"), "192.0.2.1", "for another host (IP address mismatch"),
     ],
 )
 def test_a_certificate_of_the_broker_that_is_not_right(
@@ -151,7 +152,9 @@ def test_files_that_are_not_there_or_not_right(tmp_path: Path, authority: Author
     assert refusal(ca=text) == f"mqtt.tls.ca: {text}: holds no certificate in PEM format"
     assert refusal(ca=broken).startswith(f"mqtt.tls.ca: {broken}: can't be used: ")
     assert f"mqtt.tls.key: {missing}: No such file" in refusal(certificate=pair.certificate, key=missing)
-    assert refusal(certificate=pair.certificate, key=text) == f"mqtt.tls.key: {text}: holds no private key in PEM format"
+    assert (
+        refusal(certificate=pair.certificate, key=text) == f"mqtt.tls.key: {text}: holds no private key in PEM format"
+    )
     assert "holds no certificate" in refusal(certificate=pair.key, key=pair.certificate)
     mismatch = refusal(certificate=pair.certificate, key=other.key)
     assert mismatch == f"mqtt.tls.key: {other.key}: is not the key of the certificate {pair.certificate}"

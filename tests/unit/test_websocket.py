@@ -213,7 +213,10 @@ def test_an_upgrade_and_what_comes_right_behind_it(size: int) -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ("HTTP/1.1 404 Not Found\r\n\r\n", "the server answered 'HTTP/1.1 404 Not Found'; check mqtt.port and mqtt.path"),
+        (
+            "HTTP/1.1 404 Not Found\r\n\r\n",
+            "the server answered 'HTTP/1.1 404 Not Found'; check mqtt.port and mqtt.path",
+        ),
         ("\x1b[2J\r\n\r\n", r"the server answered '\x1b[2J'"),
         ("HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\n\r\n", "does not know WebSockets"),
         ("HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: eA==\r\n\r\n", "does not know WebSockets"),
