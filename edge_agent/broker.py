@@ -276,12 +276,7 @@ class Link:
         try:
             while True:
                 for event in self._wire.receive():
-                    if not self._accepted:
-                        raise ValueError(f"{type(event).__name__} before CONNACK")
-                    if isinstance(event, Publish):
-                        self._arrived(event)
-                    else:
-                        self._confirmed(event)
+                    self._take(event)
                 if self._client.socket() is None:
                     self._fail(f"broker {self.address}: the connection ended")
                 if self._end is not None or len(self._inbox) >= _BATCH or not self._wire.pending():
@@ -290,6 +285,14 @@ class Link:
             self._broken(f"it sent what is not MQTT {self.protocol}: {error}")
 
     # -- messages
+
+    def _take(self, event: Publish | Puback) -> None:
+        if not self._accepted:
+            raise ValueError(f"{type(event).__name__} before CONNACK")
+        if isinstance(event, Publish):
+            self._arrived(event)
+        else:
+            self._confirmed(event)
 
     def _arrived(self, event: Publish) -> None:
         topic, payload, qos, packet_id, _, alias, content_type, response_topic, carried = event

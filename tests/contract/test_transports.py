@@ -114,7 +114,7 @@ def test_the_will_says_offline(listening: Callable[[str], Set], connect: Connect
         link = agent.agent._link
         assert link is not None
         # The cable is pulled: the connection ends below whatever lies over TCP.
-        with socket.socket(fileno=socket.dup(link._opened.fileno())) as cable:  # type: ignore[attr-defined]
+        with socket.socket(fileno=socket.dup(link._socket.fileno())) as cable:  # type: ignore[attr-defined]
             cable.shutdown(socket.SHUT_RDWR)
         client.wait_for_payload(STATE, "offline")
         client.wait_for_payload(STATE, "online")
