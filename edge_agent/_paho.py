@@ -5,11 +5,7 @@ A private part of `edge_agent.broker`, which runs the connection.
 
 from __future__ import annotations
 
-import socket
-import ssl
 from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import paho.mqtt.client as paho
@@ -18,42 +14,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent import _transport
+from edge_agent._transport import Address
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer
 
 #: Topics that the broker may put a number in place of (MQTT 5, 3.3.2.3.4).
 MAX_ALIASES: Final = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsFiles:
-    """Files of the TLS connection; None for `ca` takes the system's own."""
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """Where the broker is and how to log in. Times in seconds."""
-
-    host: str = "localhost"
-    port: int = 1883
-    client_id: str
-    username: str | None = None
-    password: str | None = None
-    tls: TlsFiles | None = None
-    keepalive: int = 30
-    session_expiry: int = 0
-    receive_maximum: int = 500
-    connect_timeout: float = 3.0
-
-    def __repr__(self) -> str:  # a dataclass would show the password
-        return f"Address({self.client_id}@{self})"
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Client:
@@ -74,15 +41,13 @@ def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Cl
     client.on_socket_register_write = _leave_writing_to_us
     if address.username is not None:
         client.username_pw_set(address.username, address.password)
-    if address.tls is not None:
-        client.tls_set_context(_tls_context(address.tls))
     if will is not None:
         client.will_set(will.topic, will.payload, will.qos, will.retain)
     return client
 
 
 def connect(client: paho.Client, address: Address, protocol: str) -> Any:
-    """Connect TCP (and TLS), send CONNECT, and return the socket. Raises `BrokerError`."""
+    """Open the socket, queue CONNECT, and return the socket. Raises `BrokerError`."""
     options: dict[str, Any] = {}
     if protocol == "5":
         options["clean_start"] = address.session_expiry == 0
@@ -90,29 +55,18 @@ def connect(client: paho.Client, address: Address, protocol: str) -> Any:
         properties.SessionExpiryInterval = address.session_expiry
         properties.ReceiveMaximum = address.receive_maximum
         properties.TopicAliasMaximum = MAX_ALIASES
+    sock = _transport.connect(address)
+    # paho would bound neither the time of all steps nor the bytes of the WebSocket's, and leaves sockets open.
+    client._create_socket = lambda: sock  # type: ignore[method-assign] # noqa: SLF001 - there is no public way
     try:
         client.connect(address.host, address.port, address.keepalive, **options)
-    except ssl.SSLCertVerificationError as error:
-        raise BrokerError(
-            f"broker {address}: its certificate is not accepted: {error.verify_message}; "
-            "check tls.ca, the host name and the clock"
-        ) from error
-    except ssl.SSLError as error:
-        raise BrokerError(f"broker {address}: no TLS connection: {error.reason or error}") from error
-    except socket.gaierror as error:
-        raise BrokerError(f"broker {address}: the host name is not known: {error.strerror}") from error
-    except OSError as error:
-        raise BrokerError(
-            f"broker {address}: no connection: {error.strerror or error}; check mqtt.host, mqtt.port and "
-            "that the broker runs"
-        ) from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
+        sock.close()
         raise BrokerError(f"broker {address}: {error}") from error
-    sock: Any = client.socket()
-    if sock is None:
-        raise BrokerError(f"broker {address}: closed the connection at once")
-    # Without it, Nagle's algorithm and delayed acknowledgements stall each exchange by 40 ms.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if client.socket() is not sock:
+        # Nothing was sent yet: CONNECT waits for `Link`. What paho opened of its own accord is not encrypted.
+        sock.close()
+        raise BrokerError("this version of paho-mqtt opens its own sockets; install paho-mqtt 2.1 or 2.2")
     return sock
 
 
@@ -142,14 +96,3 @@ def _leave_writing_to_us(_client: object, _data: object, _socket: object) -> Non
 
 def _properties(packet: int) -> Any:
     return Properties(packet)  # type: ignore[no-untyped-call]  # paho left this one out
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=files.ca)
-        if files.certificate is not None:
-            context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        named = ", ".join(str(file) for file in (files.ca, files.certificate, files.key) if file is not None)
-        raise BrokerError(f"TLS files can't be used ({named}): {error}") from error
-    return context

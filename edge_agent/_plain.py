@@ -16,6 +16,16 @@ from edge_agent.messages import Answer, Carried
 from edge_agent.packets import Puback, Publish
 
 
+def let_paho_read(client: paho.Client) -> None:
+    """Let paho read from its socket. Raises `ValueError` when what it finds there is not MQTT."""
+    try:
+        client.loop_read()
+    except ValueError:
+        raise
+    except Exception as error:  # KeyError, IndexError, AssertionError: whatever the bytes lead it to
+        raise ValueError(f"{type(error).__name__} in paho: {error}") from error
+
+
 class Plain:
     """A connection as paho has it, with the face of `edge_agent._stream.Stream`."""
 
@@ -32,7 +42,7 @@ class Plain:
 
     def receive(self) -> list[Publish | Puback]:
         """Read one packet."""
-        self._client.loop_read()
+        let_paho_read(self._client)
         events, self._events = self._events, []
         return events
 

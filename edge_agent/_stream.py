@@ -21,7 +21,7 @@ from typing import Any, Final
 import paho.mqtt.client as paho
 
 from edge_agent import packets
-from edge_agent._plain import Plain
+from edge_agent._plain import Plain, let_paho_read
 from edge_agent.messages import Answer
 from edge_agent.packets import MAX_PACKET_ID, PUBACK, PUBLISH, Puback, Publish
 
@@ -166,7 +166,7 @@ class Stream:
                 events.append(packets.read_puback(data[start:end]))
             else:
                 self._for_paho = data[place:end]
-                self._client.loop_read()
+                let_paho_read(self._client)
             place = end
         return events
 

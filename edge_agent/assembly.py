@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edge_agent import __version__, topics
 from edge_agent.agent import Agent, Connection, will
-from edge_agent.broker import Address, Link, TlsFiles
+from edge_agent.broker import Address, Link, TlsOptions, make_context
 from edge_agent.codecs import ECHOED
 from edge_agent.errors import SettingsError
 from edge_agent.health import Tally
@@ -86,19 +86,26 @@ def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
 
 
 def address(settings: Settings, *, client_id: str | None = None, session_expiry: int | None = None) -> Address:
-    """Return where the broker is and how to log in; raises `SettingsError` when the password can't be read.
+    """Return where the broker is and how to log in; raises `SettingsError` when a file for it can't be used.
 
     `client_id` and `session_expiry` (seconds) stand in for those of the settings.
     """
     mqtt = settings.mqtt
-    tls = TlsFiles(ca=mqtt.tls.ca, certificate=mqtt.tls.certificate, key=mqtt.tls.key) if mqtt.tls else None
+    tls = None
+    if mqtt.tls is not None and mqtt.uses_tls:
+        files = {name: mqtt.tls.file(name) for name in ("ca", "certificate", "key")}
+        tls = TlsOptions(**files, alpn=mqtt.tls.alpn)
+        make_context(tls)  # a start with a file that can't be used ends here; each connection reads them anew
     return Address(
         host=mqtt.host,
         port=mqtt.actual_port,
+        transport=mqtt.transport,
+        path=mqtt.path,
+        socket=mqtt.socket,
         client_id=client_id or mqtt.client_id or f"edge-agent-{settings.node.id}",
         username=mqtt.username,
         password=mqtt.password(),
-        tls=tls if mqtt.uses_tls else None,
+        tls=tls,
         keepalive=mqtt.keepalive,
         session_expiry=mqtt.session_expiry if session_expiry is None else session_expiry,
         receive_maximum=mqtt.receive_maximum,

@@ -20,10 +20,11 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
-from edge_agent import _paho, packets
-from edge_agent._paho import Address as Address  # noqa: PLC0414 - where users of this file look for it
-from edge_agent._paho import TlsFiles as TlsFiles  # noqa: PLC0414
+from edge_agent import _paho, _transport, packets
 from edge_agent._stream import install
+from edge_agent._tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
+from edge_agent._tls import make_context as make_context  # noqa: PLC0414
+from edge_agent._transport import Address as Address  # noqa: PLC0414
 from edge_agent.codecs import MAX_PAYLOAD_BYTES
 from edge_agent.errors import BrokerError, ProtocolRefusedError
 from edge_agent.health import Tally
@@ -91,7 +92,7 @@ class Link:
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
         self._listen()
-        _paho.connect(self._client, address, protocol)
+        self._socket = _paho.connect(self._client, address, protocol)
         self._wire = install(self._client, is_5=protocol == "5", max_payload=max_payload)
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
@@ -204,10 +205,15 @@ class Link:
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
         if self._end is None:
             told = flags.is_disconnect_packet_from_server
+            if not told and _transport.failure(self._socket) is not None:
+                self._broken("")
+                return
             words = _paho.words(reason, properties) if told else "without a reason from the broker"
             if self._accepted and (not told or "taken over" in words):
                 # Two clients with one id throw each other out for ever, and not every broker says so.
                 words = f"{words}; if it happens again and again, another client has our client id, {self.address.client_id!r}"
+            if not self._accepted and not told:
+                words = f"{words}; {_transport.suspicion(self.address)}"
             if not self._accepted and self.protocol == "5":
                 # An old broker that does not know MQTT 5 may just hang up.
                 self._end = ProtocolRefusedError(f"broker {self.address}: ended the connection: {words} (MQTT 5)")
@@ -220,6 +226,12 @@ class Link:
             # Some brokers that do not know MQTT 5 wait for the rest of a CONNECT they misread.
             self._end = ProtocolRefusedError(f"broker {self.address}: no answer to CONNECT (MQTT 5)")
         self._fail(f"broker {self.address}: no answer to CONNECT or SUBSCRIBE in time; is it an MQTT broker?")
+
+    def _broken(self, words: str) -> None:
+        """End, with what the socket knows about it, or else `words`."""
+        known = _transport.failure(self._socket)
+        guess = "" if self._accepted else f"; {_transport.suspicion(self.address)}"
+        self._fail(f"broker {self.address}: the connection ended: {known or words + guess}")
 
     def _fail(self, message: str) -> None:
         if self._end is None:
@@ -257,7 +269,7 @@ class Link:
         try:
             self._wire.flush()
         except OSError as error:
-            self._fail(f"broker {self.address}: the connection ended: {error.strerror or error}")
+            self._broken(error.strerror or str(error))
 
     def _wants_write(self) -> bool:
         return self._client.want_write() or self._wire.backlog > 0
@@ -267,18 +279,23 @@ class Link:
         try:
             while True:
                 for event in self._wire.receive():
-                    if isinstance(event, Publish):
-                        self._arrived(event)
-                    else:
-                        self._confirmed(event)
+                    self._take(event)
                 if self._client.socket() is None:
                     self._fail(f"broker {self.address}: the connection ended")
                 if self._end is not None or len(self._inbox) >= _BATCH or not self._wire.pending():
                     return
         except ValueError as error:
-            self._fail(f"broker {self.address}: sent what is not MQTT {self.protocol}: {error}")
+            self._broken(f"it sent what is not MQTT {self.protocol}: {error}")
 
     # -- messages
+
+    def _take(self, event: Publish | Puback) -> None:
+        if not self._accepted:
+            raise ValueError(f"{type(event).__name__} before CONNACK")
+        if isinstance(event, Publish):
+            self._arrived(event)
+        else:
+            self._confirmed(event)
 
     def _arrived(self, event: Publish) -> None:
         topic, payload, qos, packet_id, duplicate, alias, content_type, response_topic, carried, retained = event

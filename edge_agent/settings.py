@@ -31,6 +31,10 @@ ENVIRONMENT: Final = "EDGE_AGENT_"
 _MAX_SECRET_BYTES: Final = 64 * 1024
 #: Longest time that a route may be told to wait, in seconds: a year.
 _LONGEST: Final = 365 * 86_400
+#: Longest path of a unix socket: unix(7), `sun_path` less its closing zero.
+_MAX_SOCKET_BYTES: Final = 107
+#: Ports by (WebSockets, TLS).
+_PORTS: Final = {(False, False): 1883, (False, True): 8883, (True, False): 80, (True, True): 443}
 
 _Positive = Annotated[int, Field(ge=1)]
 
@@ -51,17 +55,32 @@ class Node(_Section):
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(default_factory=_host_name)
 
 
+def _credential(name: str) -> Path | None:
+    """Return the file of a systemd credential (systemd.exec(5), LoadCredential=), None when there is none."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory or "/", name)
+    return path if directory and path.is_file() else None
+
+
 class Tls(_Section):
     """TLS to the broker; any key here, or `enabled`, turns it on."""
 
     enabled: bool = True
+    #: Each of the three: when it is not set, the systemd credential mqtt-ca, mqtt-certificate or mqtt-key.
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    #: Protocols to offer (RFC 7301), best first; some brokers share port 443 with others and ask for one.
+    alpn: tuple[Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")], ...] = ()
+
+    def file(self, name: Literal["ca", "certificate", "key"]) -> Path | None:
+        """Return the file set, or that of the systemd credential."""
+        found: Path | None = getattr(self, name)
+        return found or _credential(f"mqtt-{name}")
 
     @model_validator(mode="after")
     def _pair(self) -> Tls:
-        if (self.certificate is None) != (self.key is None):
+        if (self.file("certificate") is None) != (self.file("key") is None):
             raise ValueError("certificate and key go together")
         return self
 
@@ -69,8 +88,13 @@ class Tls(_Section):
 class Mqtt(_Section):
     """The connection to the broker. Times in seconds."""
 
-    host: Annotated[str, StringConstraints(min_length=1)] = "localhost"
+    host: Annotated[str, StringConstraints(min_length=1, max_length=255)] = "localhost"
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    transport: Literal["tcp", "websockets", "unix"] = "tcp"
+    #: Of the URL, with WebSockets.
+    path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$", max_length=1024)] = "/mqtt"
+    #: With "unix", in place of host and port.
+    socket: Path | None = None
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     client_id: Annotated[str, StringConstraints(pattern=r"^[^\x00+#/]{1,128}$")] | None = None
     username: str | None = None
@@ -87,13 +111,21 @@ class Mqtt(_Section):
 
     @property
     def actual_port(self) -> int:
-        """The port set, or the one that MQTT has with and without TLS."""
-        return self.port or (8883 if self.uses_tls else 1883)
+        """The port set, or the one that MQTT, or HTTP, has with and without TLS."""
+        return self.port or _PORTS[self.transport == "websockets", self.uses_tls]
 
     @property
     def uses_tls(self) -> bool:
         """Whether the connection is encrypted."""
         return self.tls is not None and self.tls.enabled
+
+    @field_validator("host")
+    @classmethod
+    def _host_alone(cls, host: str) -> str:
+        if re.search(r"[\s/@\x00-\x1f]", host):
+            # Not shown: people put mqtt://user:password@host there.
+            raise ValueError("write the host name alone, without mqtt://, user or path; port and username are keys")
+        return host
 
     @model_validator(mode="after")
     def _login(self) -> Mqtt:
@@ -101,12 +133,19 @@ class Mqtt(_Section):
             raise ValueError("password_file needs a username")
         return self
 
+    @model_validator(mode="after")
+    def _fits_the_transport(self) -> Mqtt:
+        if (self.transport == "unix") != (self.socket is not None):
+            raise ValueError('socket and transport = "unix" go together')
+        if self.transport == "unix" and self.uses_tls:
+            raise ValueError('transport = "unix" never leaves this machine and has no TLS; take [mqtt.tls] away')
+        if len(os.fsencode(self.socket or "")) > _MAX_SOCKET_BYTES:
+            raise ValueError(f"socket: the path is longer than the {_MAX_SOCKET_BYTES} bytes that Linux takes")
+        return self
+
     def password(self) -> str | None:
         """Read the password, from `password_file` or the systemd credential `mqtt-password`; None without either."""
-        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-        path = self.password_file
-        if path is None and credentials and (Path(credentials) / "mqtt-password").is_file():
-            path = Path(credentials) / "mqtt-password"
+        path = self.password_file or _credential("mqtt-password")
         if path is None or self.username is None:
             return None
         try:
@@ -284,7 +323,7 @@ def load(path: Path | None = None) -> Settings:
 
 #: Settings that name files, by the table they stand in.
 _PATHS: Final = {
-    ("mqtt",): ("password_file",),
+    ("mqtt",): ("password_file", "socket"),
     ("mqtt", "tls"): ("ca", "certificate", "key"),
     ("models",): ("directory",),
 }

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+import pytest
+
 from edge_agent.agent import Agent
 from edge_agent.assembly import make_agent
 from edge_agent.process import StopSignals
@@ -87,6 +89,17 @@ def wait_until(ready: Callable[[], bool], what: str, deadline: float = DEADLINE)
         if time.monotonic() > ends:
             raise TimeoutError(f"after {deadline:g} s: {what}")
         time.sleep(0.005)
+
+
+def wait_for_line(caplog: pytest.LogCaptureFixture, *parts: str, count: int = 1) -> str:
+    """The first line with all of `parts`, when there are `count` of them."""
+
+    def found() -> list[str]:
+        messages = [record.getMessage() for record in list(caplog.records)]
+        return [message for message in messages if all(part in message for part in parts)]
+
+    wait_until(lambda: len(found()) >= count, f"{count} lines with {parts}, in {caplog.text}")
+    return found()[0]
 
 
 #: MQTT 5, 2.1.2: control packet types.

@@ -16,7 +16,7 @@ import pytest
 
 from edge_agent.systemd import Notifier
 from tests.brokers import HOST, free_port
-from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_until
+from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_for_line, wait_until
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
 from tests.requirements import lacking
@@ -37,17 +37,6 @@ def stack() -> Iterator[ExitStack]:
 
 def run(stack: ExitStack, port: int, **options: Any) -> RunningAgent:
     return stack.enter_context(RunningAgent(port, **options))
-
-
-def wait_for_line(caplog: pytest.LogCaptureFixture, *parts: str, count: int = 1) -> str:
-    """The first line with all of `parts`, when there are `count` of them."""
-
-    def found() -> list[str]:
-        messages = [record.getMessage() for record in list(caplog.records)]
-        return [message for message in messages if all(part in message for part in parts)]
-
-    wait_until(lambda: len(found()) >= count, f"{count} lines with {parts}, in {caplog.text}")
-    return found()[0]
 
 
 def test_nobody_is_there_and_then_somebody_is(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import HOST, Mosquitto
+from tests.brokers import HOST, BrokerProcess, Mosquitto, find_program
 from tests.documents import ROOT, Block, blocks, documents
 from tests.e2e.conftest import DEADLINE, END_WITHIN
 
@@ -50,9 +50,9 @@ class Reader:
         self.broker = broker
         self.running: list[tuple[Block, subprocess.Popen[bytes], Path]] = []
 
-    def run(self, block: Block) -> None:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.text],
+    def call(self, text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
             cwd=self.directory,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -61,6 +61,9 @@ class Reader:
             check=False,
             timeout=300,
         )
+
+    def run(self, block: Block) -> None:
+        done = self.call(block.text)
         said = done.stdout + done.stderr
         assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{block.text}\n--- said:\n{said}"
         for text in block.prints:
@@ -144,6 +147,46 @@ def test_a_page_does_what_it_says(page: Path, reader: Reader) -> None:
         else:
             reader.run(block)
     reader.finish()
+
+
+class Documented(BrokerProcess):
+    """The Mosquitto of docs/security.md, on a port of its own."""
+
+    name = "the broker of docs/security.md"
+
+    def command(self) -> list[str]:
+        text = (self.directory / "secure" / "mosquitto.conf").read_text()
+        assert "listener 8883\n" in text
+        # Started as root it would become the user mosquitto, who can't read the directories of tests.
+        text = text.replace("listener 8883\n", f"user root\nlistener {self.port} {HOST}\n")
+        file = self.directory / "mosquitto.conf"
+        file.write_text(text)
+        return [find_program("mosquitto") or "mosquitto", "-c", str(file)]
+
+
+def test_the_secured_broker_lets_the_agent_in_and_nobody_else(reader: Reader) -> None:
+    for block in blocks(ROOT / "docs" / "security.md"):
+        if block.not_run is None:
+            reader.run(block)
+    broker = Documented(reader.directory)
+    broker.start()
+    reader.environment |= {
+        "EDGE_AGENT_NODE__ID": "kitchen",
+        "EDGE_AGENT_MQTT__PORT": str(broker.port),
+        "EDGE_AGENT_MQTT__USERNAME": "kitchen",
+        "EDGE_AGENT_MQTT__PASSWORD_FILE": "secure/mqtt-password",
+        "EDGE_AGENT_MQTT__TLS__CA": "secure/ca.crt",
+    }
+    try:
+        done = reader.call("edge-agent check")
+        assert done.returncode == 0, done.stdout
+        assert "logged in over MQTT 5" in done.stdout
+        reader.environment["EDGE_AGENT_NODE__ID"] = "cellar"
+        assert "FAIL  publish        edge/cellar/health: Not authorized" in reader.call("edge-agent check").stdout
+        del reader.environment["EDGE_AGENT_MQTT__USERNAME"], reader.environment["EDGE_AGENT_MQTT__PASSWORD_FILE"]
+        assert "FAIL  broker" in reader.call("edge-agent check").stdout
+    finally:
+        broker.stop()
 
 
 def test_the_convention_itself(reader: Reader, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ EXAMPLES = {
     "mqtt.tls.ca",
     "mqtt.tls.certificate",
     "mqtt.tls.key",
+    "mqtt.tls.alpn",
+    "mqtt.socket",
     "mqtt.port",
     "route.errors",
     "route.share",

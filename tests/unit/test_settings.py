@@ -66,6 +66,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
             ca = "/ca"
             certificate = "/certificate"
             key = "/key"
+            alpn = ["mqtt"]
             [models]
             directory = "/models"
             [limits]
@@ -86,12 +87,13 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
     )
     assert settings.node.id == "kitchen"
     assert settings.mqtt.model_dump(exclude={"tls"}) == {
-        "host": "broker", "port": 1884, "protocol": "3.1.1", "client_id": "me", "username": "ann",
-        "password_file": Path("/secret"), "keepalive": 60, "session_expiry": 0, "receive_maximum": 10,
+        "host": "broker", "port": 1884, "transport": "tcp", "path": "/mqtt", "socket": None, "protocol": "3.1.1",
+        "client_id": "me", "username": "ann", "password_file": Path("/secret"), "keepalive": 60, "session_expiry": 0, "receive_maximum": 10,
         "connect_timeout": 1.5, "max_backoff": 5.0,
     }  # fmt: skip
     assert settings.mqtt.tls is not None
     assert settings.mqtt.tls.ca == Path("/ca")
+    assert settings.mqtt.tls.alpn == ("mqtt",)
     assert settings.models.directory == Path("/models")
     assert (settings.limits.payload_bytes, settings.limits.batch_rows) == (1000, 5)
     assert (settings.health.interval, settings.log.level) == (5.0, "debug")
@@ -169,6 +171,38 @@ def test_what_is_wrong_in_the_file(tmp_path: Path, text: str, says: str) -> None
     message = refusal(tmp_path, text)
     assert says in message
     assert message.startswith(str(tmp_path / "edge-agent.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('transport = "unix"', 'mqtt: socket and transport = "unix" go together'),
+        ('socket = "/run/mqtt.sock"', 'mqtt: socket and transport = "unix" go together'),
+        ('transport = "unix"\nsocket = "s"\n[mqtt.tls]', 'mqtt: transport = "unix" never leaves this machine and has'),
+        (f'transport = "unix"\nsocket = "/{"s" * 107}"', "mqtt: socket: the path is longer than the 107 bytes"),
+        ('path = "mqtt"', "mqtt.path: String should match"),
+        ('path = "/mqtt HTTP/1.1\\r\\nX: y"', "mqtt.path: String should match"),
+        (f'host = "mqtt://ann:{SECRET}@broker"', "mqtt.host: write the host name alone, without mqtt://, user or path"),
+        (f'host = "ann:{SECRET}@broker"', "mqtt.host: write the host name alone"),
+        ('host = "broker\\r\\nX: y"', "mqtt.host: write the host name alone"),
+        ('tls = { alpn = [""] }', "mqtt.tls.alpn.1: String should match"),
+    ],
+)
+def test_transports_that_can_not_be(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(tmp_path, f"[mqtt]\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    "host", ["broker", "broker.lan", "192.0.2.1", "::1", "fe80::1%eth0", "_x.local", "bücher.example"]
+)
+def test_hosts(tmp_path: Path, host: str) -> None:
+    assert load(write(tmp_path, f'[mqtt]\nhost = "{host}"\n')).mqtt.host == host
+
+
+@pytest.mark.parametrize(("tls", "port"), [("", 80), ("[mqtt.tls]", 443)])
+def test_websockets_have_the_ports_of_http(tmp_path: Path, tls: str, port: int) -> None:
+    settings = load(write(tmp_path, f'[mqtt]\ntransport = "websockets"\n{tls}\n'))
+    assert (settings.mqtt.actual_port, settings.mqtt.path) == (port, "/mqtt")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +323,10 @@ def test_relative_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> 
             [mqtt]
             username = "ann"
             password_file = "password"
+            transport = "unix"
+            socket = "mqtt.sock"
             [mqtt.tls]
+            enabled = false
             ca = "ca.pem"
             certificate = "/abs/certificate.pem"
             key = "key.pem"
@@ -309,6 +346,7 @@ def test_relative_paths_in_the_file_are_relative_to_the_file(tmp_path: Path) -> 
         )
     )
     assert settings.mqtt.password() == SECRET
+    assert settings.mqtt.socket == directory / "mqtt.sock"
     assert settings.mqtt.tls is not None
     assert settings.mqtt.tls.ca == directory / "ca.pem"
     assert settings.mqtt.tls.certificate == Path("/abs/certificate.pem")
@@ -355,6 +393,19 @@ def test_the_systemd_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert settings_module.Mqtt().password() is None
     (tmp_path / "own").write_text("own")
     assert mqtt(password_file=tmp_path / "own").password() == "own"
+
+
+def test_the_systemd_credentials_of_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert settings_module.Tls().file("ca") is None
+    (tmp_path / "mqtt-certificate").touch()
+    with pytest.raises(ValueError, match="certificate and key go together"):
+        settings_module.Tls()
+    (tmp_path / "mqtt-key").touch()
+    tls = settings_module.Tls(certificate=Path("/own"))
+    assert (tls.file("ca"), tls.file("certificate"), tls.file("key")) == (None, Path("/own"), tmp_path / "mqtt-key")
+    # They turn nothing on by themselves.
+    assert not settings_module.Mqtt().uses_tls
 
 
 def test_passwords_that_can_not_be_read(tmp_path: Path) -> None:
