@@ -8,7 +8,9 @@ Rules:
   raised, as `BrokerError`.
 * An input is acknowledged after the broker has confirmed its answers (`edge_agent.ledger`).
 * Nothing grows without bound: reading stops while too much is unsent, and no more answers are unconfirmed than the
-  broker's Receive Maximum allows.
+  broker's Receive Maximum allows. A broker may not keep to ours (Mosquitto 2.0.11 lets out as many again with every
+  acknowledgement as long as it has a queue; MQTT 3.1.1 can't be told): past `_PATIENCE` times that, inputs are left,
+  and `SurplusError` ends the connection once all the others are settled, so that the broker sends them again.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from edge_agent._paho import Address as Address  # noqa: PLC0414 - where users o
 from edge_agent._paho import TlsFiles as TlsFiles  # noqa: PLC0414
 from edge_agent._stream import install
 from edge_agent.codecs import MAX_PAYLOAD_BYTES
-from edge_agent.errors import BrokerError, ProtocolRefusedError
+from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.ledger import Debt, Ledger
 from edge_agent.messages import Answer, Carried, Message, Refused
@@ -42,8 +44,8 @@ _MAX_UNWRITTEN: Final = 1 << 20
 _HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
-#: How many times our Receive Maximum a broker may have under way before we end the connection: memory stays bounded.
-_PATIENCE: Final = 2
+#: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
+_PATIENCE: Final = 10
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 
@@ -85,6 +87,7 @@ class Link:
         self._aliases: dict[int, str] = {}
         self._send_limit = _DEFAULT_RECEIVE_MAXIMUM
         self._size_limit: int | None = None  # of a packet, when the broker has one
+        self._left = False  # inputs were left with the broker
         self._accepted = False  # CONNACK said yes
         self._end: BrokerError | None = None
         self._handshake_ends = time.monotonic() + address.connect_timeout * _HANDSHAKE
@@ -127,6 +130,12 @@ class Link:
         if self._end is not None:
             raise self._end
         self._pump()
+        if self._left and not (self._inbox or self.in_flight or self._wants_write() or self._readable()):
+            # Not with bytes unread: the socket would be reset, and the broker publish the will.
+            raise SurplusError(
+                f"broker {self.address}: it sent more than {_PATIENCE} times mqtt.receive_maximum "
+                f"({self.address.receive_maximum}) at once; connecting again for the rest"
+            )
         messages, self._inbox = self._inbox, []
         return messages
 
@@ -278,18 +287,24 @@ class Link:
         except ValueError as error:
             self._fail(f"broker {self.address}: sent what is not MQTT {self.protocol}: {error}")
 
+    def _readable(self) -> bool:
+        return bool(self._wire.pending()) or any(
+            descriptor == self._wire.fileno() and events & select.POLLIN for descriptor, events in self._poll.poll(0)
+        )
+
     # -- messages
 
     def _arrived(self, event: Publish) -> None:
         topic, payload, qos, packet_id, duplicate, alias, content_type, response_topic, carried, retained = event
         if alias is not None:
             topic = self._aliased(alias, topic)
+        if qos and (self._left or len(self._ledger) >= _PATIENCE * self.address.receive_maximum):
+            # Not to read on would be worse: the confirmations that make room come behind. What follows is left as well,
+            # so that the order holds.
+            self._left = True
+            return
         self._tally.received += 1
         debt = self._ledger.receive(packet_id) if qos else None
-        if self.protocol == "5" and len(self._ledger) > _PATIENCE * self.address.receive_maximum:
-            raise ValueError(
-                f"{len(self._ledger)} messages under way, our Receive Maximum is {self.address.receive_maximum}"
-            )
         token = (debt, None if carried is None else (carried, time.monotonic()))
         if duplicate:
             self._tally.redelivered += 1
