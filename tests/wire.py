@@ -12,7 +12,6 @@ SUBSCRIBE: Final = 8
 SUBACK: Final = 9
 PINGREQ: Final = 12
 PINGRESP: Final = 13
-DISCONNECT: Final = 14
 #: What an end has taken off the wire at once, at the most.
 CHUNK: Final = 1 << 16
 

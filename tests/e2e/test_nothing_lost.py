@@ -160,7 +160,7 @@ def test_the_line_stalls_within_a_packet(agent: Agent, client: Client, ways: tup
         assert line.connections > blows
 
 
-@times(5, 60)
+@times(3, 60)
 def test_the_broker_is_slow(agent: Agent, client: Client, blows: int) -> None:
     """`blows` is how many seconds: far fewer bytes pass in them than are asked for."""
     with Line(agent.broker.port) as line:
@@ -195,7 +195,7 @@ def test_the_broker_is_away_at_start(agent: Agent, client: Client, blows: int) -
         traffic.finish(f"agent started {blows} times before its broker", at_least=200 * blows)
 
 
-@times(3, 10)
+@times(2, 10)
 def test_another_client_has_the_same_id(agent: Agent, client: Client, blows: int) -> None:
     """It takes the session over, and the messages in it, acknowledges none, and goes away without a word."""
     moments = random.Random(blows)
