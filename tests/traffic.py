@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import select
 import socket
 import threading
@@ -39,12 +40,15 @@ class Traffic:
     """`with Traffic(port, rate) as traffic:` asks inside the block; `finish` waits for the last answer and judges.
 
     `doubt` is how many confirmed questions are published again after a broken connection: of a broker that confirms
-    before it has written to disk, the last ones may be gone with it.
+    before it has written to disk, the last ones may be gone with it. `ahead` is how many may be without an answer.
     """
 
-    def __init__(self, port: int, rate: float, *, doubt: int = 0, in_vain: Callable[[], str | None]) -> None:
+    def __init__(
+        self, port: int, rate: float, *, doubt: int = 0, ahead: float = math.inf, in_vain: Callable[[], str | None]
+    ) -> None:
         self._port = port
         self._rate = rate
+        self._ahead = ahead
         self._in_vain = in_vain
         self._changed = threading.Condition()
         self._asking = True
@@ -144,9 +148,9 @@ class Traffic:
         due = time.monotonic()
         while not self._closed.is_set():
             now = time.monotonic()
-            if not ready:
+            if not ready or self.sent - len(self.times) >= self._ahead or len(self._unconfirmed) >= _MAX_UNCONFIRMED:
                 due = now
-            elif due <= now and self._asking and len(self._unconfirmed) < _MAX_UNCONFIRMED:
+            elif due <= now and self._asking:
                 count = int((now - due) * self._rate) + 1
                 due += count / self._rate
                 self._ask(sock, count)

@@ -113,7 +113,9 @@ def test_the_broker_is_killed(agent: Agent, client: Client, blows: int) -> None:
     """
     moments = random.Random(blows)
     start(agent, client)
-    with Traffic(agent.broker.port, EASY, doubt=10 * SAVED_CHANGES, in_vain=agent.in_vain) as traffic:
+    # Not far ahead: the broker writes all that is queued, again and again.
+    traffic = Traffic(agent.broker.port, EASY, doubt=10 * SAVED_CHANGES, ahead=1000, in_vain=agent.in_vain)
+    with traffic:
         for _ in range(blows):
             pause(moments)
             agent.broker.kill()
@@ -212,4 +214,3 @@ def test_another_client_has_the_same_id(agent: Agent, client: Client, blows: int
                     taken += sock.recv(wire.CHUNK)
             traffic.wait_for_news()
         traffic.finish(f"session taken over {blows} times", at_least=int(blows * EASY * WINDOW[0] / 2))
-    assert agent.log().count("another client has our client id") == blows
