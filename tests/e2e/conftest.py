@@ -29,7 +29,7 @@ END_WITHIN = 5.0
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             # The first test waits for the wheel to be built and installed, by pip on a Raspberry Pi at worst.
             item.add_marker(pytest.mark.timeout(600), append=False)
 
