@@ -15,8 +15,11 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
@@ -44,8 +47,11 @@ _MAX_UNWRITTEN: Final = 1 << 20
 _HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
+#: From DISCONNECT to closing the socket: so long without a byte, and at the most.
+_SILENCE: Final = 0.5
+_LAST_READ: Final = 3.0
 #: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
-_PATIENCE: Final = 10
+_PATIENCE: Final = 5
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 
@@ -130,8 +136,7 @@ class Link:
         if self._end is not None:
             raise self._end
         self._pump()
-        if self._left and not (self._inbox or self.in_flight or self._wants_write() or self._readable()):
-            # Not with bytes unread: the socket would be reset, and the broker publish the will.
+        if self._left and not (self._inbox or self.in_flight or self._wants_write()):
             raise SurplusError(
                 f"broker {self.address}: it sent more than {_PATIENCE} times mqtt.receive_maximum "
                 f"({self.address.receive_maximum}) at once; connecting again for the rest"
@@ -164,12 +169,16 @@ class Link:
         return True
 
     def close(self) -> None:
-        """Say DISCONNECT (the will is not published) and close the socket."""
+        """Say DISCONNECT (the will is not published) and close the socket once the broker has."""
         self._client.on_disconnect = None
-        self._client.disconnect()
-        ends = time.monotonic() + _TICK
-        while self._wants_write() and self._end is None and time.monotonic() < ends:
-            self._wait(_TICK, None)
+        if self._client.socket() is not None:
+            # paho closes its own right behind the DISCONNECT.
+            with socket.socket(fileno=os.dup(self._wire.fileno())) as spare:
+                self._client.disconnect()
+                ends = time.monotonic() + _TICK
+                while self._wants_write() and self._end is None and time.monotonic() < ends:
+                    self._wait(_TICK, None)
+                _read_to_the_end(spare)
         self.abandon()
 
     def abandon(self) -> None:
@@ -287,11 +296,6 @@ class Link:
         except ValueError as error:
             self._fail(f"broker {self.address}: sent what is not MQTT {self.protocol}: {error}")
 
-    def _readable(self) -> bool:
-        return bool(self._wire.pending()) or any(
-            descriptor == self._wire.fileno() and events & select.POLLIN for descriptor, events in self._poll.poll(0)
-        )
-
     # -- messages
 
     def _arrived(self, event: Publish) -> None:
@@ -355,6 +359,17 @@ class Link:
         for packet_id in packet_ids:
             self._wire.acknowledge(packet_id)
             self._tally.acknowledged += 1
+
+
+def _read_to_the_end(sock: socket.socket) -> None:
+    """Read until the broker closes, or is silent: a socket closed with bytes unread is reset, and what the broker has
+    not read of ours, acknowledgements and DISCONNECT, is lost with it.
+    """
+    sock.settimeout(_SILENCE)
+    ends = time.monotonic() + _LAST_READ
+    with contextlib.suppress(OSError):
+        while time.monotonic() < ends and sock.recv(1 << 16):
+            pass
 
 
 def _carry(answer: Answer, taken_over: tuple[Carried, float]) -> Answer:

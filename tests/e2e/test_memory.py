@@ -132,7 +132,7 @@ def under_way(packets: list[Packet]) -> int:
     "messages",
     [
         pytest.param(10_000, id="short"),
-        pytest.param(100_000, marks=LONG, id="full"),
+        pytest.param(50_000, marks=LONG, id="full"),
     ],
 )
 def test_a_backlog(agent: Agent, client: Client, messages: int) -> None:
