@@ -187,6 +187,11 @@ class Link:
         self._client.on_log = None
         if (sock := self._client.socket()) is not None:
             sock.close()
+        # A link and its client refer to each other: without this, what they hold stays until the next full collection.
+        self._inbox.clear()
+        self._outbox.clear()
+        self._unconfirmed.clear()
+        self._ledger = Ledger()
 
     # -- connecting
 

@@ -103,7 +103,7 @@ def test_a_broker_that_confirms_nothing(agent: Agent, client: Client, seconds: f
             EDGE_AGENT_HEALTH__INTERVAL="1",
         )
         client.wait_for_payload(STATE, "online")
-        with Traffic(agent.broker.port, 200, in_vain=agent.in_vain) as traffic:
+        with Traffic(agent.broker.port, 100, in_vain=agent.in_vain) as traffic:
             traffic.wait_until(lambda: len(traffic.times) >= RECEIVE_MAXIMUM, "not warm")
             relay.hold(lambda packet: not packet.up and packet.kind == PUBACK)
             relay.wait(lambda: under_way(relay.log()) == RECEIVE_MAXIMUM, "Receive Maximum reached")
@@ -114,11 +114,11 @@ def test_a_broker_that_confirms_nothing(agent: Agent, client: Client, seconds: f
             assert under_way(relay.log()) == RECEIVE_MAXIMUM
             client.forget()
             assert client.json("edge/node/health")["in_flight"] >= RECEIVE_MAXIMUM
+            assert len({packet.connection for packet in relay.log()}) == 1
             relay.release()
+            traffic.finish(f"{seconds:g} s without a confirmation, grew by {growth >> 10} KiB", at_least=1000)
             client.publish("edge/node/request/ping", "there?")
             assert client.json("edge/node/response/ping")["pong"] == "there?"
-            traffic.finish(f"{seconds:g} s without a confirmation, grew by {growth >> 10} KiB", at_least=1000)
-        assert len({packet.connection for packet in relay.log()}) == 1
     assert growth < MAX_GROWTH
 
 
