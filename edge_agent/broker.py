@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 1000
 #: Bytes that may wait for the socket before reading stops.
 _MAX_UNWRITTEN: Final = 1 << 20
-#: From the TCP connection to the granted subscriptions, in connect timeouts.
+#: From the TCP connection, or the last message from the session, to the granted subscriptions, in connect timeouts.
 _HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
@@ -96,7 +96,7 @@ class Link:
         self._left = False  # inputs were left with the broker
         self._accepted = False  # CONNACK said yes
         self._end: BrokerError | None = None
-        self._handshake_ends = time.monotonic() + address.connect_timeout * _HANDSHAKE
+        self._handshake_ends = self._handshake_from_now()
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
         self._listen()
@@ -237,6 +237,9 @@ class Link:
             else:
                 self._fail(f"broker {self.address}: the connection ended: {words}")
 
+    def _handshake_from_now(self) -> float:
+        return time.monotonic() + self.address.connect_timeout * _HANDSHAKE
+
     def _give_up(self) -> None:
         """End a handshake that takes too long."""
         if self._end is None and not self._accepted and self.protocol == "5":
@@ -289,7 +292,11 @@ class Link:
         """Read packets until the socket has no more, or a batch is full."""
         try:
             while True:
-                for event in self._wire.receive():
+                events = self._wire.receive()
+                if events and not self.ready:
+                    # The grant of the subscriptions comes behind what waited in the session, which may be a lot.
+                    self._handshake_ends = self._handshake_from_now()
+                for event in events:
                     if isinstance(event, Publish):
                         self._arrived(event)
                     else:

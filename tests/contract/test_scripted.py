@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from edge_agent.packets import bounds
-from tests.contract.agents import RunningAgent
+from tests.contract.agents import STATE, RunningAgent
 from tests.contract.scripted import ScriptedBroker
 from tests.e2e.tracks import ROCK
 
@@ -125,3 +125,15 @@ def test_what_is_held_is_bounded_when_a_broker_confirms_nothing() -> None:
         broker.wait(lambda: len(broker.published) >= 500, "not as many answers as may be held")
         assert agent.agent.tally.received == 500
         assert broker.acknowledged == []
+
+
+def test_a_long_queue_may_come_before_the_subscriptions_are_granted() -> None:
+    """It takes longer than a handshake may, 0.6 s here, and there is something all the time."""
+    queue = [publish(number, "music/hall/features") for number in range(1, 21)]
+    with (
+        ScriptedBroker(lambda _: b"", queue=queue) as broker,
+        RunningAgent(broker.port, mqtt={"connect_timeout": 0.2}),
+    ):
+        broker.wait(lambda: any(event.topic == STATE for event in broker.published), "it does not say that it is there")
+    assert broker.connections == 1
+    assert broker.acknowledged[:20] == list(range(1, 21))

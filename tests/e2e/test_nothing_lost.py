@@ -75,7 +75,8 @@ def start(agent: Agent, client: Client, line: Line | None = None) -> None:
 def test_the_agent_is_killed(agent: Agent, client: Client, blows: int) -> None:
     moments = random.Random(blows)
     start(agent, client)
-    with Traffic(agent.broker.port, RATE, in_vain=agent.in_vain) as traffic:
+    # Where starting takes long, the queue must not grow from one kill to the next.
+    with Traffic(agent.broker.port, RATE, ahead=4 * RATE, in_vain=agent.in_vain) as traffic:
         for _ in range(blows):
             pause(moments)
             client.forget()
