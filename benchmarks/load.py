@@ -7,14 +7,16 @@ receives the answers, and notes for each how long its answer took. It speaks jus
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
 _CHUNK = 1 << 18
@@ -39,6 +41,14 @@ class Outcome:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
+class Question(NamedTuple):
+    """One message to ask. A content type needs MQTT 5."""
+
+    topic: str
+    payload: bytes
+    content_type: str | None = None
+
+
 def run(
     port: int,
     *,
@@ -59,13 +69,33 @@ def run(
     """
     with Connection(port, protocol, deadline=deadline, on_answer=on_answer) as connection:
         connection.subscribe(answer, qos)
-        heads = [connection.publish_head(question, payload, qos) for payload in payloads]
+        heads = cycle([connection.publish_head(Question(question, payload), qos) for payload in payloads])
         return _ask(connection, heads, seconds=seconds, qos=qos, outstanding=outstanding, limit=limit)
+
+
+def ask(
+    port: int,
+    questions: Iterable[Question],
+    *,
+    answers: str,
+    qos: int = 1,
+    protocol: str = "5",
+    outstanding: int = 500,
+    deadline: float = 30.0,
+) -> Outcome:
+    """Ask each of `questions`, and wait for as many answers on the topic filter `answers`.
+
+    Raises `TimeoutError` when no answer comes for `deadline` seconds.
+    """
+    with Connection(port, protocol, deadline=deadline) as connection:
+        connection.subscribe(answers, qos)
+        heads = (connection.publish_head(question, qos) for question in questions)
+        return _ask(connection, heads, seconds=math.inf, qos=qos, outstanding=outstanding, limit=None)
 
 
 def _ask(
     connection: Connection,
-    heads: list[tuple[bytes, bytes]],
+    heads: Iterator[tuple[bytes, bytes]],
     *,
     seconds: float,
     qos: int,
@@ -74,17 +104,21 @@ def _ask(
 ) -> Outcome:
     asked: deque[float] = deque()
     latencies: list[float] = []
-    sent, packet_id = 0, 0
+    sent, packet_id, more = 0, 0, True
     began = time.perf_counter()
     ends = began + seconds
     while True:
         now = time.perf_counter()
-        going = now < ends and (limit is None or sent < limit)
+        going = more and now < ends and (limit is None or sent < limit)
         if not going and not asked:
             return Outcome(len(latencies), now - began, latencies)
         parts: list[bytes] = []
         while going and len(asked) < outstanding and (limit is None or sent < limit):
-            head, tail = heads[sent % len(heads)]
+            question = next(heads, None)
+            if question is None:
+                more = going = False
+                break
+            head, tail = question
             if qos:
                 packet_id = packet_id % 65_535 + 1
                 parts += (head, packet_id.to_bytes(2, "big"), tail)
@@ -159,9 +193,13 @@ class Connection:
         """Write whole packets."""
         self._sock.sendall(packets)
 
-    def publish_head(self, topic: str, payload: bytes, qos: int) -> tuple[bytes, bytes]:
+    def publish_head(self, question: Question, qos: int) -> tuple[bytes, bytes]:
         """Return what stands before and behind the packet id of a PUBLISH."""
-        name, tail = _text(topic.encode()), self._properties + payload
+        properties = self._properties
+        if question.content_type is not None:
+            content_type = b"\x03" + _text(question.content_type.encode())
+            properties = _length(len(content_type)) + content_type
+        name, tail = _text(question.topic.encode()), properties + question.payload
         return bytes([_PUBLISH | qos << 1]) + _length(len(name) + 2 * qos + len(tail)) + name, tail
 
     def receive_answers(self) -> int:

@@ -127,6 +127,7 @@ class Stream:
         """Write what is kept, if the socket takes it, and close the socket: paho closes right behind its DISCONNECT."""
         with contextlib.suppress(OSError):
             self.flush()
+        self._unsent.clear()
         self._sock.close()
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of sockets

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from edge_agent import topics
-from edge_agent.errors import BrokerError, ProtocolRefusedError
+from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, to_json
 from edge_agent.pipeline import Pipeline
@@ -116,6 +116,7 @@ class Agent:
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
         self._greeted = False
+        self._surplus_told = False
         self._failures = 0
         self._next_attempt = 0.0
         self._reporter = Reporter(self.tally, health_interval, clock)
@@ -143,6 +144,8 @@ class Agent:
                 self._answer(link, messages)
             self._answer_due(link)
             self._report(link)
+        except SurplusError as error:
+            self._begin_again(link, error)
         except BrokerError as error:
             self._lost(link, error)
 
@@ -193,6 +196,13 @@ class Agent:
             return False
         self._greeted = False
         return True
+
+    def _begin_again(self, link: Connection, error: SurplusError) -> None:
+        """Connect again at once, with no will: there is a queue to be worked off, and nothing is wrong with us."""
+        _log.log(logging.DEBUG if self._surplus_told else logging.WARNING, "%s", error)
+        self._surplus_told = True
+        link.close()
+        self._link = None
 
     def _lost(self, link: Connection, error: BrokerError) -> None:
         link.abandon()

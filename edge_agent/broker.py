@@ -8,13 +8,18 @@ Rules:
   raised, as `BrokerError`.
 * An input is acknowledged after the broker has confirmed its answers (`edge_agent.ledger`).
 * Nothing grows without bound: reading stops while too much is unsent, and no more answers are unconfirmed than the
-  broker's Receive Maximum allows.
+  broker's Receive Maximum allows. A broker may not keep to ours (Mosquitto 2.0.11 lets out as many again with every
+  acknowledgement as long as it has a queue; MQTT 3.1.1 can't be told): past `_PATIENCE` times that, inputs are left,
+  and `SurplusError` ends the connection once all the others are settled, so that the broker sends them again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
@@ -26,7 +31,7 @@ from edge_agent._tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where us
 from edge_agent._tls import make_context as make_context  # noqa: PLC0414
 from edge_agent._transport import Address as Address  # noqa: PLC0414
 from edge_agent.codecs import MAX_PAYLOAD_BYTES
-from edge_agent.errors import BrokerError, ProtocolRefusedError
+from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.ledger import Debt, Ledger
 from edge_agent.messages import Answer, Carried, Message, Refused
@@ -39,12 +44,15 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 1000
 #: Bytes that may wait for the socket before reading stops.
 _MAX_UNWRITTEN: Final = 1 << 20
-#: From the TCP connection to the granted subscriptions, in connect timeouts.
+#: From the TCP connection, or the last message from the session, to the granted subscriptions, in connect timeouts.
 _HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
-#: How many times our Receive Maximum a broker may have under way before we end the connection: memory stays bounded.
-_PATIENCE: Final = 2
+#: From DISCONNECT to closing the socket: so long without a byte, and at the most.
+_SILENCE: Final = 0.5
+_LAST_READ: Final = 3.0
+#: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
+_PATIENCE: Final = 5
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 _DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 
@@ -86,9 +94,10 @@ class Link:
         self._aliases: dict[int, str] = {}
         self._send_limit = _DEFAULT_RECEIVE_MAXIMUM
         self._size_limit: int | None = None  # of a packet, when the broker has one
+        self._left = False  # inputs were left with the broker
         self._accepted = False  # CONNACK said yes
         self._end: BrokerError | None = None
-        self._handshake_ends = time.monotonic() + address.connect_timeout * _HANDSHAKE
+        self._handshake_ends = self._handshake_from_now()
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
         self._listen()
@@ -128,6 +137,11 @@ class Link:
         if self._end is not None:
             raise self._end
         self._pump()
+        if self._left and not (self._inbox or self.in_flight or self._wants_write()):
+            raise SurplusError(
+                f"broker {self.address}: it sent more than {_PATIENCE} times mqtt.receive_maximum "
+                f"({self.address.receive_maximum}) at once; connecting again for the rest"
+            )
         messages, self._inbox = self._inbox, []
         return messages
 
@@ -156,12 +170,16 @@ class Link:
         return True
 
     def close(self) -> None:
-        """Say DISCONNECT (the will is not published) and close the socket."""
+        """Say DISCONNECT (the will is not published) and close the socket once the broker has."""
         self._client.on_disconnect = None
-        self._client.disconnect()
-        ends = time.monotonic() + _TICK
-        while self._wants_write() and self._end is None and time.monotonic() < ends:
-            self._wait(_TICK, None)
+        if self._client.socket() is not None:
+            # paho closes its own right behind the DISCONNECT.
+            with socket.socket(fileno=os.dup(self._wire.fileno())) as spare:
+                self._client.disconnect()
+                ends = time.monotonic() + _TICK
+                while self._wants_write() and self._end is None and time.monotonic() < ends:
+                    self._wait(_TICK, None)
+                _read_to_the_end(spare)
         self.abandon()
 
     def abandon(self) -> None:
@@ -170,6 +188,11 @@ class Link:
         self._client.on_log = None
         if (sock := self._client.socket()) is not None:
             sock.close()
+        # A link and its client refer to each other: without this, what they hold stays until the next full collection.
+        self._inbox.clear()
+        self._outbox.clear()
+        self._unconfirmed.clear()
+        self._ledger = Ledger()
 
     # -- connecting
 
@@ -219,6 +242,9 @@ class Link:
                 self._end = ProtocolRefusedError(f"broker {self.address}: ended the connection: {words} (MQTT 5)")
             else:
                 self._fail(f"broker {self.address}: the connection ended: {words}")
+
+    def _handshake_from_now(self) -> float:
+        return time.monotonic() + self.address.connect_timeout * _HANDSHAKE
 
     def _give_up(self) -> None:
         """End a handshake that takes too long."""
@@ -278,7 +304,11 @@ class Link:
         """Read packets until the socket has no more, or a batch is full."""
         try:
             while True:
-                for event in self._wire.receive():
+                events = self._wire.receive()
+                if events and not self.ready:
+                    # The grant of the subscriptions comes behind what waited in the session, which may be a lot.
+                    self._handshake_ends = self._handshake_from_now()
+                for event in events:
                     self._take(event)
                 if self._client.socket() is None:
                     self._fail(f"broker {self.address}: the connection ended")
@@ -301,12 +331,13 @@ class Link:
         topic, payload, qos, packet_id, duplicate, alias, content_type, response_topic, carried, retained = event
         if alias is not None:
             topic = self._aliased(alias, topic)
+        if qos and (self._left or len(self._ledger) >= _PATIENCE * self.address.receive_maximum):
+            # Not to read on would be worse: the confirmations that make room come behind. What follows is left as well,
+            # so that the order holds.
+            self._left = True
+            return
         self._tally.received += 1
         debt = self._ledger.receive(packet_id) if qos else None
-        if self.protocol == "5" and len(self._ledger) > _PATIENCE * self.address.receive_maximum:
-            raise ValueError(
-                f"{len(self._ledger)} messages under way, our Receive Maximum is {self.address.receive_maximum}"
-            )
         token = (debt, None if carried is None else (carried, time.monotonic()))
         if duplicate:
             self._tally.redelivered += 1
@@ -357,6 +388,17 @@ class Link:
         for packet_id in packet_ids:
             self._wire.acknowledge(packet_id)
             self._tally.acknowledged += 1
+
+
+def _read_to_the_end(sock: socket.socket) -> None:
+    """Read until the broker closes, or is silent: a socket closed with bytes unread is reset, and what the broker has
+    not read of ours, acknowledgements and DISCONNECT, is lost with it.
+    """
+    sock.settimeout(_SILENCE)
+    ends = time.monotonic() + _LAST_READ
+    with contextlib.suppress(OSError):
+        while time.monotonic() < ends and sock.recv(1 << 16):
+            pass
 
 
 def _carry(answer: Answer, taken_over: tuple[Carried, float]) -> Answer:

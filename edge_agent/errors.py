@@ -47,3 +47,7 @@ class BrokerError(EdgeAgentError):
 
 class ProtocolRefusedError(BrokerError):
     """The broker does not speak the protocol version that was tried."""
+
+
+class SurplusError(BrokerError):
+    """The broker sent more than can be held; what was taken is settled, the rest comes on the next connection."""

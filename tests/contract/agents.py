@@ -16,7 +16,9 @@ from edge_agent.agent import Agent
 from edge_agent.assembly import make_agent
 from edge_agent.process import StopSignals
 from edge_agent.settings import Settings
+from tests import wire
 from tests.brokers import HOST, BrokerProcess
+from tests.wire import PUBACK, PUBLISH
 
 DEADLINE: Final = 20.0
 #: Without a will of its own each test has its node; nothing else stands on the topics of a broker of its own.
@@ -100,10 +102,6 @@ def wait_for_line(caplog: pytest.LogCaptureFixture, *parts: str, count: int = 1)
 
     wait_until(lambda: len(found()) >= count, f"{count} lines with {parts}, in {caplog.text}")
     return found()[0]
-
-
-#: MQTT 5, 2.1.2: control packet types.
-PUBLISH, PUBACK = 3, 4
 
 
 class Packet(NamedTuple):
@@ -238,7 +236,7 @@ class Relay:
             if not data:
                 break
             buffer += data
-            while (size := _length(buffer)) is not None:
+            while (size := wire.size_of(buffer)) is not None and size <= len(buffer):
                 raw, buffer = buffer[:size], buffer[size:]
                 packet = _read(raw, up, connection)
                 with self._changed:
@@ -261,17 +259,6 @@ class Relay:
             target.sendall(data)
         except OSError:
             return
-
-
-def _length(buffer: bytes) -> int | None:
-    """The length of the first packet, when it is all there (MQTT 5, 2.1.4: seven bits a byte)."""
-    size = 0
-    for position in range(1, min(len(buffer), 5)):
-        size |= (buffer[position] & 0x7F) << 7 * (position - 1)
-        if not buffer[position] & 0x80:
-            whole = position + 1 + size
-            return whole if len(buffer) >= whole else None
-    return None
 
 
 def _read(raw: bytes, up: bool, connection: int) -> Packet:

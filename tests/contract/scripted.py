@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,10 +18,14 @@ from tests.contract.agents import DEADLINE
 
 class ScriptedBroker:
     """Takes connections one after the other, MQTT 5; grants what is asked for, confirms what is published, and sends
-    `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing."""
+    `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing. `queue` is
+    what it sends before it grants, `PACE` seconds apart, as a broker does that has a session to work off."""
 
-    def __init__(self, script: Callable[[int], bytes], *, confirms: bool = True) -> None:
+    PACE = 0.05
+
+    def __init__(self, script: Callable[[int], bytes], *, confirms: bool = True, queue: Sequence[bytes] = ()) -> None:
         self._confirms = confirms
+        self._queue = queue
         self._script = script
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -75,6 +80,10 @@ class ScriptedBroker:
             buffer += data
             while (found := packets.bounds(buffer, 0)) is not None and found[1] <= len(buffer):
                 first, body, buffer = buffer[0], buffer[found[0] : found[1]], buffer[found[1] :]
+                if first & 0xF0 == 0x80:
+                    for message in self._queue:
+                        sock.sendall(message)
+                        time.sleep(self.PACE)
                 sock.sendall(self._reply(first, body))
 
     def _reply(self, first: int, body: bytes) -> bytes:

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 import pytest
 
 from tests.brokers import Mosquitto
-from tests.contract.agents import INFO, NODE, PUBACK, PUBLISH, STATE, Packet, Relay, RunningAgent, wait_until
+from tests.contract.agents import INFO, NODE, STATE, Packet, Relay, RunningAgent, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
+from tests.wire import PUBACK, PUBLISH
 
 IN, OUT = "music/hall/features", "music/hall/genre"
 PROTOCOLS = pytest.mark.parametrize("protocol", ["5", "3.1.1"])

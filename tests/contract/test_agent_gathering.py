@@ -18,10 +18,11 @@ from edge_agent.errors import SettingsError
 from edge_agent.messages import Prediction, validator
 from edge_agent.settings import load
 from tests.brokers import BrokerProcess, Mosquitto
-from tests.contract.agents import INFO, PUBACK, PUBLISH, STATE, Packet, Relay, RunningAgent, wait_until
+from tests.contract.agents import INFO, STATE, Packet, Relay, RunningAgent, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import HIP_HOP, ROCK
+from tests.wire import PUBACK, PUBLISH
 
 OUT, ERROR = "genre/hall", "genre/hall/error"
 ROUTE = {"subscribe": "home/{room}/{feature}", "publish": "genre/{room}"}

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from edge_agent.packets import bounds
-from tests.contract.agents import RunningAgent
+from tests.contract.agents import STATE, RunningAgent
 from tests.contract.scripted import ScriptedBroker
 from tests.e2e.tracks import ROCK
 
@@ -100,13 +100,40 @@ def test_a_payload_beyond_the_limit_is_answered_and_costs_no_memory() -> None:
     assert json.loads(prediction.payload)["label"] == "Rock"
 
 
-def test_a_broker_that_ignores_the_receive_maximum_is_left(caplog: pytest.LogCaptureFixture) -> None:
-    flood = b"".join(publish(number, "music/hall/features") for number in range(1, 2000))
+def test_what_a_broker_sends_past_the_receive_maximum_is_left_for_the_next_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    flood = b"".join(publish(number, "music/hall/features") for number in range(1, 1001))
+    rest = b"".join(publish(number, "music/hall/features") for number in range(501, 1001))
     with (
         caplog.at_level(logging.WARNING),
-        ScriptedBroker(lambda _: flood, confirms=False) as broker,
+        ScriptedBroker(lambda number: flood if number == 1 else rest) as broker,
         RunningAgent(broker.port, mqtt={"receive_maximum": 100}),
     ):
-        broker.wait(lambda: broker.connections > 1, "it stays on the first connection")
+        broker.wait(lambda: len(broker.acknowledged) == 1000, "not all were acknowledged")
+    assert broker.acknowledged == list(range(1, 1001))
+    assert broker.connections == 2
+    assert "more than 5 times mqtt.receive_maximum (100) at once" in caplog.text
+
+
+def test_what_is_held_is_bounded_when_a_broker_confirms_nothing() -> None:
+    flood = b"".join(publish(number, "music/hall/features") for number in range(1, 1001))
+    with (
+        ScriptedBroker(lambda _: flood, confirms=False) as broker,
+        RunningAgent(broker.port, mqtt={"receive_maximum": 100}) as agent,
+    ):
+        broker.wait(lambda: len(broker.published) >= 500, "not as many answers as may be held")
+        assert agent.agent.tally.received == 500
         assert broker.acknowledged == []
-    assert "our Receive Maximum is 100" in caplog.text
+
+
+def test_a_long_queue_may_come_before_the_subscriptions_are_granted() -> None:
+    """It takes longer than a handshake may, 0.6 s here, and there is something all the time."""
+    queue = [publish(number, "music/hall/features") for number in range(1, 21)]
+    with (
+        ScriptedBroker(lambda _: b"", queue=queue) as broker,
+        RunningAgent(broker.port, mqtt={"connect_timeout": 0.2}),
+    ):
+        broker.wait(lambda: any(event.topic == STATE for event in broker.published), "it does not say that it is there")
+    assert broker.connections == 1
+    assert broker.acknowledged[:20] == list(range(1, 21))

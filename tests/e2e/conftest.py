@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -29,7 +29,7 @@ END_WITHIN = 5.0
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
             # The first test waits for the wheel to be built and installed, by pip on a Raspberry Pi at worst.
             item.add_marker(pytest.mark.timeout(600), append=False)
 
@@ -120,6 +120,17 @@ def client(broker: Mosquitto) -> Iterator[Client]:
         yield client
 
 
+class Memory(NamedTuple):
+    """Resident bytes of a process (proc(5): VmRSS and VmHWM, in KiB there)."""
+
+    now: int
+    peak: int
+
+    def growth(self, before: Memory) -> int:
+        """By how many bytes it has grown, or has been above all that it had been."""
+        return max(self.now - before.now, self.peak - before.peak)
+
+
 class Agent:
     """`edge-agent run` as a process."""
 
@@ -150,7 +161,7 @@ class Agent:
         """End it as asked and return its exit status; fails when it takes longer than it may."""
         assert self.process is not None
         self._asked = True
-        self.process.send_signal(how)
+        self.send(how)
         return self.process.wait(END_WITHIN)
 
     def in_vain(self) -> str | None:
@@ -164,6 +175,17 @@ class Agent:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait(DEADLINE)
+
+    def send(self, what: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(what)
+
+    def memory(self) -> Memory:
+        """How much it has in memory now, and had at the most."""
+        assert self.process is not None
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        values = dict(line.split(":", 1) for line in lines)
+        return Memory(*(int(values[name].split()[0]) << 10 for name in ("VmRSS", "VmHWM")))
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""

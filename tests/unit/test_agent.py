@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.agent import Agent, birth, will
-from edge_agent.errors import BrokerError, ProtocolRefusedError
+from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, validator
 from edge_agent.process import StopSignals
 from edge_agent.reports import now
@@ -198,6 +198,21 @@ def test_a_day_without_a_broker(awake: int) -> None:
     for _ in range(3000):
         agent.step(awake)
         clock.advance(30)
+
+
+def test_what_a_broker_sent_too_much_of_is_fetched_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    links = FakeLink(), FakeLink(), FakeLink()
+    agent, _ = ended(*links)
+    for link in links[:2]:
+        agent.step()
+        link.lose(SurplusError("too much at once"))
+        agent.step()
+    agent.step()
+    # In good order, so with no will, and with no pause; told once.
+    assert [(link.closed, link.abandoned) for link in links] == [(True, False), (True, False), (False, False)]
+    assert agent.tally.connections == 3
+    assert caplog.text.count("too much at once") == 1
 
 
 # -- protocol versions
