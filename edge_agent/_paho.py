@@ -15,6 +15,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent import _transport
+from edge_agent._plain import Plain
+from edge_agent._stream import Stream
 from edge_agent._transport import Address
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer
@@ -30,6 +32,7 @@ def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Cl
         CallbackAPIVersion.VERSION2,
         client_id=address.client_id,
         protocol=paho.MQTTv5 if is_5 else paho.MQTTv311,
+        transport=address.transport,
         clean_session=None if is_5 else address.session_expiry == 0,
         reconnect_on_failure=False,
         manual_ack=True,
@@ -46,8 +49,8 @@ def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Cl
     return client
 
 
-def connect(client: paho.Client, address: Address, protocol: str) -> Any:
-    """Open the socket, queue CONNECT, and return the socket. Raises `BrokerError`."""
+def connect(client: paho.Client, address: Address, protocol: str, wire: Stream | Plain) -> None:
+    """Queue CONNECT on what `wire` has opened; a `Plain` lets paho open it. Raises `BrokerError`."""
     options: dict[str, Any] = {}
     if protocol == "5":
         options["clean_start"] = address.session_expiry == 0
@@ -55,19 +58,17 @@ def connect(client: paho.Client, address: Address, protocol: str) -> Any:
         properties.SessionExpiryInterval = address.session_expiry
         properties.ReceiveMaximum = address.receive_maximum
         properties.TopicAliasMaximum = MAX_ALIASES
-    sock = _transport.connect(address)
-    # paho would bound neither the time of all steps nor the bytes of the WebSocket's, and leaves sockets open.
-    client._create_socket = lambda: sock  # type: ignore[method-assign] # noqa: SLF001 - there is no public way
+    host = address.host if address.socket is None else str(address.socket)
     try:
-        client.connect(address.host, address.port, address.keepalive, **options)
-    except (OSError, ValueError) as error:
-        sock.close()
+        client.connect(host, address.port, address.keepalive, **options)
+    except OSError as error:
+        raise BrokerError(f"broker {address}: no connection: {_transport.explained(error, address)}") from error
+    except ValueError as error:
         raise BrokerError(f"broker {address}: {error}") from error
-    if client.socket() is not sock:
+    if isinstance(wire, Stream) and client.socket() is not wire:
         # Nothing was sent yet: CONNECT waits for `Link`. What paho opened of its own accord is not encrypted.
-        sock.close()
-        raise BrokerError("this version of paho-mqtt opens its own sockets; install paho-mqtt 2.1 or 2.2")
-    return sock
+        wire.close()
+        raise BrokerError("this version of paho-mqtt is not known: install paho-mqtt 2.1 or 2.2")
 
 
 def subscribe(client: paho.Client, protocol: str, filters: list[str], retained: Collection[str] = ()) -> None:

@@ -11,6 +11,8 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge_agent import _transport
+from edge_agent._transport import Address
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer, Carried
 from edge_agent.packets import Puback, Publish
@@ -29,7 +31,7 @@ def let_paho_read(client: paho.Client) -> None:
 class Plain:
     """A connection as paho has it, with the face of `edge_agent._stream.Stream`."""
 
-    def __init__(self, client: paho.Client, *, is_5: bool) -> None:
+    def __init__(self, client: paho.Client, address: Address, *, is_5: bool) -> None:
         self._client = client
         self._is_5 = is_5
         self._events: list[Publish | Puback] = []
@@ -39,6 +41,15 @@ class Plain:
         self._poll = select.poll()
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        if address.tls is not None:
+            client.tls_set_context(_transport.make_context_for(address))
+        if address.transport == "websockets":
+            client.ws_set_options(path=address.path)
+
+    @property
+    def socket(self) -> Any:
+        """The socket that paho has opened."""
+        return self._client.socket()
 
     def receive(self) -> list[Publish | Puback]:
         """Read one packet."""

@@ -1,10 +1,10 @@
 """The fast lane: PUBLISH and PUBACK go past paho, which keeps the rest of the connection.
 
-The only file that touches a private part of paho: its `_sock`, in whose place a `Stream` stands once paho is connected.
-A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK out of what comes in, and hands everything else to
+The only file that touches a private part of paho: its `_create_socket`, which is made to return a `Stream` over a socket
+of our own (`edge_agent._transport`). A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK out of what comes in, and hands everything else to
 paho, one packet at a time. paho calls `recv`, `send`, `close`, `fileno`, `pending` and `setblocking` of its socket and
-nothing else, which `tests/contract` holds for the oldest and the newest paho. Where the attribute is not there,
-`install` says so once in the log and leaves everything to paho (`edge_agent._plain`): slower.
+nothing else, which `tests/contract` holds for the oldest and the newest paho. Where that method is not there, `prepare`
+says so in the log and leaves everything to paho (`edge_agent._plain`): slower.
 
 paho sees no messages, so it takes a busy connection for a silent one and pings the broker once a keep-alive. That is
 what notices a broker that no longer reads or answers.
@@ -20,8 +20,9 @@ from typing import Any, Final
 
 import paho.mqtt.client as paho
 
-from edge_agent import packets
+from edge_agent import _transport, packets
 from edge_agent._plain import Plain, let_paho_read
+from edge_agent._transport import Address
 from edge_agent.messages import Answer
 from edge_agent.packets import MAX_PACKET_ID, PUBACK, PUBLISH, Puback, Publish
 
@@ -89,6 +90,11 @@ class Stream:
                 del self._unsent[: self._sock.send(self._unsent)]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
+
+    @property
+    def socket(self) -> Any:
+        """The socket below, or what stands in for one."""
+        return self._sock
 
     @property
     def backlog(self) -> int:
@@ -182,12 +188,14 @@ class Stream:
             return packets.read_publish(first, body, is_5=False)
 
 
-def install(client: paho.Client, *, is_5: bool, max_payload: int) -> Stream | Plain:
-    """Return what carries the messages of a connected client: a `Stream` where this paho lets it, else a `Plain`."""
-    plain = client.socket()
-    if plain is None or getattr(client, "_sock", None) is not plain:
-        _log.warning("this version of paho keeps its socket elsewhere: messages go through paho itself, slower")
-        return Plain(client, is_5=is_5)
-    stream = Stream(client, plain, is_5=is_5, max_payload=max_payload)
-    client._sock = stream  # noqa: SLF001 - see the top of this file
+def prepare(client: paho.Client, address: Address, *, is_5: bool, max_payload: int) -> Stream | Plain:
+    """Return what will carry the messages of a client that is about to connect: a `Stream` that is connected already,
+    where this paho takes one, else a `Plain`. Raises `BrokerError` when no connection comes about.
+    """
+    if not callable(getattr(client, "_create_socket", None)):
+        _log.warning("this version of paho opens its sockets elsewhere: messages go through paho itself, slower")
+        return Plain(client, address, is_5=is_5)
+    # paho would bound neither the time of all steps nor the bytes of the WebSocket's, and leaves sockets open.
+    stream = Stream(client, _transport.connect(address), is_5=is_5, max_payload=max_payload)
+    client._create_socket = lambda: stream  # type: ignore[method-assign] # noqa: SLF001 - see the top of this file
     return stream

@@ -10,13 +10,18 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from edge_agent._tls import TlsOptions, explain, make_context
 from edge_agent._websocket import upgrade
 from edge_agent.errors import BrokerError, SettingsError
+
+#: From DISCONNECT to closing the socket, in seconds: so long without a byte, and at the most.
+_SILENCE: Final = 0.5
+_LAST_READ: Final = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +62,7 @@ class Address:
 
 def connect(address: Address) -> Any:
     """Return a connected socket, or what stands in for one. Raises `BrokerError`."""
-    context = None
-    if address.tls is not None:
-        try:
-            context = make_context(address.tls)
-        except SettingsError as error:
-            raise BrokerError(f"broker {address}: {error}") from error
+    context = None if address.tls is None else make_context_for(address)
     opened = _connect_unix(address) if address.transport == "unix" else _connect_tcp(address)
     try:
         if context is not None:
@@ -77,6 +77,15 @@ def connect(address: Address) -> Any:
         opened.close()
         raise
     return opened
+
+
+def make_context_for(address: Address) -> ssl.SSLContext:
+    """Return the TLS context of an address that has TLS. Raises `BrokerError`."""
+    assert address.tls is not None  # noqa: S101 - for the type checker: the caller has looked
+    try:
+        return make_context(address.tls)
+    except SettingsError as error:
+        raise BrokerError(f"broker {address}: {error}") from error
 
 
 def _connect_tcp(address: Address) -> socket.socket:
@@ -121,12 +130,29 @@ def _secure(sock: socket.socket, address: Address, context: ssl.SSLContext) -> s
         secured.do_handshake()
     except OSError as error:
         secured.close()
-        has_certificate = address.tls is not None and address.tls.certificate is not None
-        raise BrokerError(f"broker {address}: {explain(error, has_certificate=has_certificate)}") from error
+        raise BrokerError(f"broker {address}: {explained(error, address)}") from error
     except ValueError as error:  # a host name that can't stand in a certificate
         secured.close()
         raise BrokerError(f"broker {address}: {error}; check mqtt.host") from error
     return secured
+
+
+def explained(error: OSError, address: Address) -> str:
+    """Return what is wrong with a connection that did not come about."""
+    if address.tls is None:
+        return error.strerror or str(error)
+    return explain(error, has_certificate=address.tls.certificate is not None)
+
+
+def read_to_the_end(sock: socket.socket) -> None:
+    """Read until the broker closes, or is silent: a socket closed with bytes unread is reset, and what the broker has
+    not read of ours, acknowledgements and DISCONNECT, is lost with it.
+    """
+    sock.settimeout(_SILENCE)
+    ends = time.monotonic() + _LAST_READ
+    with contextlib.suppress(OSError):
+        while time.monotonic() < ends and sock.recv(1 << 16):
+            pass
 
 
 def failure(sock: Any) -> str | None:

@@ -15,7 +15,6 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
@@ -26,7 +25,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from edge_agent import _paho, _transport, packets
-from edge_agent._stream import install
+from edge_agent._stream import prepare
 from edge_agent._tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
 from edge_agent._tls import make_context as make_context  # noqa: PLC0414
 from edge_agent._transport import Address as Address  # noqa: PLC0414
@@ -48,9 +47,6 @@ _MAX_UNWRITTEN: Final = 1 << 20
 _HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
-#: From DISCONNECT to closing the socket: so long without a byte, and at the most.
-_SILENCE: Final = 0.5
-_LAST_READ: Final = 3.0
 #: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
 _PATIENCE: Final = 5
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
@@ -101,8 +97,8 @@ class Link:
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
         self._listen()
-        self._socket = _paho.connect(self._client, address, protocol)
-        self._wire = install(self._client, is_5=protocol == "5", max_payload=max_payload)
+        self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload)
+        _paho.connect(self._client, address, protocol, self._wire)
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
 
@@ -179,7 +175,7 @@ class Link:
                 ends = time.monotonic() + _TICK
                 while self._wants_write() and self._end is None and time.monotonic() < ends:
                     self._wait(_TICK, None)
-                _read_to_the_end(spare)
+                _transport.read_to_the_end(spare)
         self.abandon()
 
     def abandon(self) -> None:
@@ -228,7 +224,7 @@ class Link:
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
         if self._end is None:
             told = flags.is_disconnect_packet_from_server
-            if not told and _transport.failure(self._socket) is not None:
+            if not told and _transport.failure(self._wire.socket) is not None:
                 self._broken("")
                 return
             words = _paho.words(reason, properties) if told else "without a reason from the broker"
@@ -255,7 +251,7 @@ class Link:
 
     def _broken(self, words: str) -> None:
         """End, with what the socket knows about it, or else `words`."""
-        known = _transport.failure(self._socket)
+        known = _transport.failure(self._wire.socket)
         guess = "" if self._accepted else f"; {_transport.suspicion(self.address)}"
         self._fail(f"broker {self.address}: the connection ended: {known or words + guess}")
 
@@ -388,17 +384,6 @@ class Link:
         for packet_id in packet_ids:
             self._wire.acknowledge(packet_id)
             self._tally.acknowledged += 1
-
-
-def _read_to_the_end(sock: socket.socket) -> None:
-    """Read until the broker closes, or is silent: a socket closed with bytes unread is reset, and what the broker has
-    not read of ours, acknowledgements and DISCONNECT, is lost with it.
-    """
-    sock.settimeout(_SILENCE)
-    ends = time.monotonic() + _LAST_READ
-    with contextlib.suppress(OSError):
-        while time.monotonic() < ends and sock.recv(1 << 16):
-            pass
 
 
 def _carry(answer: Answer, taken_over: tuple[Carried, float]) -> Answer:

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+import paho.mqtt.client as paho
 import pytest
 
+from edge_agent._plain import Plain
 from edge_agent.agent import Agent
 from edge_agent.assembly import make_agent
+from edge_agent.broker import Address
 from edge_agent.process import StopSignals
 from edge_agent.settings import Settings
 from tests import wire
@@ -102,6 +105,11 @@ def wait_for_line(caplog: pytest.LogCaptureFixture, *parts: str, count: int = 1)
 
     wait_until(lambda: len(found()) >= count, f"{count} lines with {parts}, in {caplog.text}")
     return found()[0]
+
+
+def plainly(client: paho.Client, address: Address, *, is_5: bool, max_payload: int) -> Plain:
+    """In place of `prepare`: as with a paho that it does not know."""
+    return Plain(client, address, is_5=is_5)
 
 
 class Packet(NamedTuple):

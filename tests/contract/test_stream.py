@@ -18,11 +18,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent import packets
 from edge_agent._plain import Plain
-from edge_agent._stream import Stream, install
+from edge_agent._stream import Stream, prepare
+from edge_agent.broker import Address
 from edge_agent.messages import Answer, Carried
 from edge_agent.packets import Puback, Publish
 from tests.brokers import BrokerProcess
-from tests.contract.agents import STATE, RunningAgent, wait_until
+from tests.contract.agents import STATE, RunningAgent, plainly, wait_until
 from tests.contract.conftest import Connect
 from tests.e2e.tracks import ROCK
 
@@ -64,16 +65,18 @@ def a_publish(payload: bytes, packet_id: int = 7, **more: object) -> bytes:
 
 def test_this_paho_takes_it(broker: BrokerProcess) -> None:
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=broker.protocols[0])
+    address = Address(client_id="one", host=broker.host, port=broker.port)
+    stream = prepare(client, address, is_5=True, max_payload=LIMIT)
     client.connect(broker.host, broker.port)
-    assert isinstance(install(client, is_5=True, max_payload=LIMIT), Stream)
-    assert isinstance(client.socket(), Stream)
+    assert isinstance(stream, Stream)
+    assert client.socket() is stream
     client.disconnect()
 
 
-def test_a_paho_that_keeps_its_socket_elsewhere_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    other = SimpleNamespace(socket=object)
+def test_a_paho_that_opens_its_sockets_elsewhere_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    other = cast("paho.Client", SimpleNamespace(socket=object))
     with caplog.at_level(logging.WARNING):
-        assert isinstance(install(cast("paho.Client", other), is_5=True, max_payload=LIMIT), Plain)
+        assert isinstance(prepare(other, Address(client_id="one"), is_5=True, max_payload=LIMIT), Plain)
     assert "slower" in caplog.text
 
 
@@ -81,7 +84,7 @@ def test_a_paho_that_keeps_its_socket_elsewhere_is_left_alone(caplog: pytest.Log
 def test_the_agent_works_without_it(
     broker: BrokerProcess, connect: Connect, monkeypatch: pytest.MonkeyPatch, qos: int
 ) -> None:
-    monkeypatch.setattr("edge_agent.broker.install", lambda client, *, is_5, max_payload: Plain(client, is_5=is_5))  # noqa: ARG005
+    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
     client = connect(broker)
     protocol = "3.1.1" if broker.name == "amqtt" else "5"
     with RunningAgent(broker.port, mqtt={"protocol": protocol}) as running:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.brokers import HOST, Mosquitto, free_port
 from tests.certificates import Authority
-from tests.contract.agents import STATE, RunningAgent, wait_for_line, wait_until
+from tests.contract.agents import STATE, RunningAgent, plainly, wait_for_line, wait_until
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
 from tests.requirements import lacking
@@ -57,7 +57,7 @@ def listening(mosquitto: MosquittoFactory, tmp_path: Path) -> Callable[[str], Se
             pair = authority.issue("broker")
             lines += [f"certfile {pair.certificate}", f"keyfile {pair.key}"]
             mqtt["tls"] = {"ca": str(authority.file)}
-        broker = mosquitto(lines=[*lines, "max_queued_messages 0", "max_inflight_messages 0"], start=False)
+        broker = mosquitto(lines=[*lines, "max_queued_messages 0"], start=False)
         start(broker)
         return Set(broker, port, mqtt)
 
@@ -83,6 +83,21 @@ def test_thousands_of_messages_and_large_ones(
         assert agent.agent.tally.connections == 1
     assert [b'"id":%d}' % number in answer.payload for number, answer in enumerate(answers)] == [True] * 2000
     assert all(len(answer.payload) > 500_000 for answer in large)
+    client.wait_for_payload(STATE, "offline")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_paho_that_opens_its_sockets_elsewhere(
+    listening: Callable[[str], Set], connect: Connect, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
+    made = listening(transport)
+    client = connect(made.broker)
+    client.subscribe(STATE, "music/+/genre")
+    with RunningAgent(made.port, mqtt=made.mqtt):
+        client.wait_for_payload(STATE, "online")
+        client.publish("music/hall/features", ROCK, qos=1)
+        assert client.json("music/hall/genre")["label"] == "Rock"
     client.wait_for_payload(STATE, "offline")
 
 
@@ -114,7 +129,7 @@ def test_the_will_says_offline(listening: Callable[[str], Set], connect: Connect
         link = agent.agent._link
         assert link is not None
         # The cable is pulled: the connection ends below whatever lies over TCP.
-        with socket.socket(fileno=socket.dup(link._socket.fileno())) as cable:  # type: ignore[attr-defined]
+        with socket.socket(fileno=socket.dup(link._wire.fileno())) as cable:  # type: ignore[attr-defined]
             cable.shutdown(socket.SHUT_RDWR)
         client.wait_for_payload(STATE, "offline")
         client.wait_for_payload(STATE, "online")

@@ -62,9 +62,9 @@ MAP: dict[str, frozenset[str]] = {
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE,
     "broker": CORE | {"_paho", "_stream", "_tls", "_transport"},
-    "_paho": WIRE | {"_transport"},
-    "_stream": WIRE | {"packets", "_plain"},
-    "_plain": WIRE | {"packets"},
+    "_paho": WIRE | {"_transport", "_stream", "_plain"},
+    "_stream": WIRE | {"packets", "_plain", "_transport"},
+    "_plain": WIRE | {"packets", "_transport"},
     "_tls": BASE,
     "_transport": BASE | {"_tls", "_websocket"},
     "_websocket": frozenset(),
