@@ -88,6 +88,11 @@ class Program:
             owner.callback(self.end)
 
     @property
+    def pid(self) -> int:
+        """The first process."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the first process is still there."""
         return self._process.poll() is None
