@@ -65,7 +65,7 @@ def listening(mosquitto: MosquittoFactory, tmp_path: Path) -> Callable[[str], Se
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_thousands_of_messages_and_large_ones(
+def test_thousands_of_messages_and_large_answers(
     listening: Callable[[str], Set], connect: Connect, transport: str
 ) -> None:
     made = listening(transport)
@@ -76,13 +76,15 @@ def test_thousands_of_messages_and_large_ones(
         for number in range(2000):
             client.publish("music/hall/features", {**ROCK, "id": number}, wait=False)
             if number % 1000 == 0:
-                client.publish("music/room/features", [{**ROCK, "id": number}] * 5000, wait=False)
+                # Short questions with long answers: Mosquitto 2.0.11 itself sends long messages over WebSockets at
+                # 4 kB in 100 ms, and with TLS it may stop in the midst of one, whoever listens.
+                client.publish("music/room/features", [ROCK, *[{}] * 3000], wait=False)
         answers = client.messages(2000, "music/hall/genre")
         large = client.messages(2, "music/room/genre")
         wait_until(lambda: agent.agent.tally.acknowledged == 2002, "everything acknowledged")
         assert agent.agent.tally.connections == 1
     assert [b'"id":%d}' % number in answer.payload for number, answer in enumerate(answers)] == [True] * 2000
-    assert all(len(answer.payload) > 500_000 for answer in large)
+    assert min(len(answer.payload) for answer in large) > 500_000
     client.wait_for_payload(STATE, "offline")
 
 
