@@ -22,7 +22,7 @@ from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, to_json
 from edge_agent.pipeline import Pipeline
-from edge_agent.process import StopSignals
+from edge_agent.process import Signals
 from edge_agent.reports import Reporter, now
 from edge_agent.systemd import Notifier
 
@@ -122,12 +122,18 @@ class Agent:
         self._reporter = Reporter(self.tally, health_interval, clock)
         self._next_watchdog = 0.0
 
-    def run(self, signals: StopSignals) -> None:
-        """Serve until a signal says stop; then finish what is in flight, say `offline`, and return."""
+    def run(self, signals: Signals) -> bool:
+        """Serve until a signal comes. Return True for a reload, with the connection as it is, so that `run` may be called
+        again; to stop, finish what is in flight, say `offline`, and return False.
+        """
         while not signals.received:
+            if signals.take_reload():
+                return True
             self.step(signals.wakeup)
         self._notifier.stopping()
-        self._stop()
+        self.leave()
+        _log.info("stopped; %d messages answered", self.tally.answered)
+        return False
 
     def step(self, wakeup: int | None = None) -> None:
         """Go once round the loop."""
@@ -240,7 +246,10 @@ class Agent:
         self._notifier.ready(status)
         self._greeted = True
 
-    def _stop(self) -> None:
+    def leave(self, *, successor: bool = False) -> None:
+        """Finish what is in flight and end the connection in good order; a `successor` on the same node goes on in the
+        same session, so there is no last word then.
+        """
         if self._link is None:
             return
         try:
@@ -248,14 +257,14 @@ class Agent:
                 self._answer_due(self._link, ahead=math.inf)
                 if not self._link.drain(_DRAIN):
                     _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
-                self._link.publish(will(self.node))
-                self._link.drain(_LAST_WORD)
+                if not successor:
+                    self._link.publish(will(self.node))
+                    self._link.drain(_LAST_WORD)
             self._link.close()
         except BrokerError as error:
             _log.warning("while stopping: %s", error)
             self._link.abandon()
         self._link = None
-        _log.info("stopped; %d messages answered", self.tally.answered)
 
     # -- reports and requests
 

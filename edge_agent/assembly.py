@@ -10,7 +10,7 @@ from edge_agent import __version__, topics
 from edge_agent.agent import Agent, Connection, will
 from edge_agent.broker import Address, Link, TlsOptions, make_context
 from edge_agent.codecs import ECHOED
-from edge_agent.errors import SettingsError
+from edge_agent.errors import EdgeAgentError, SettingsError
 from edge_agent.health import Tally
 from edge_agent.levels import lay_out
 from edge_agent.messages import Info
@@ -49,6 +49,26 @@ def make_agent(settings: Settings) -> Agent:
         health_interval=settings.health.interval,
         max_backoff=settings.mqtt.max_backoff,
     )
+
+
+def reload(agent: Agent, load: Callable[[], Settings]) -> Agent:
+    """Return the agent of the settings as they are now, ready to take over; the same one when they can't be used.
+
+    Everything is loaded and checked before the old one lets go. The new one connects in the same session, which keeps
+    what arrives in between.
+    """
+    notifier = Notifier()
+    notifier.reloading()
+    try:
+        settings = load()
+        successor = make_agent(settings)
+    except EdgeAgentError as error:
+        _log.error("reload refused, everything stays as it was: %s", error)
+        notifier.ready(f"reload refused: {error}")
+        return agent
+    agent.leave(successor=successor.node == agent.node)
+    _log.info("reloaded")
+    return successor
 
 
 def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predictor]:

@@ -1,7 +1,8 @@
-"""The running process, as the operating system sees it: the signals that end it, and its memory."""
+"""The running process, as the operating system sees it: the signals it takes, and its memory."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -9,17 +10,20 @@ from types import FrameType, TracebackType
 from typing import Self
 
 
-class StopSignals:
-    """While entered, SIGTERM and SIGINT set `received`, and make `wakeup` readable so that a waiting poll returns."""
+class Signals:
+    """While entered, SIGTERM and SIGINT set `received`, SIGHUP asks to reload; each makes `wakeup` readable, so that a
+    waiting poll returns.
+    """
 
     def __init__(self) -> None:
         self.received = False
+        self._reload = False
         self.wakeup, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -32,8 +36,23 @@ class StopSignals:
         os.close(self.wakeup)
         os.close(self._write)
 
-    def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        self.received = True
+    def take_reload(self) -> bool:
+        """Tell whether a reload was asked for since the last call; several requests are one."""
+        if not self._reload:
+            return False
+        # First: a request that comes from here on is a new one.
+        self._reload = False
+        if not self.received:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(self.wakeup, 1024):
+                    pass
+        return True
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self.received = True
 
 
 def rss_bytes() -> int:

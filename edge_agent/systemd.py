@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ class Notifier:
     def alive(self) -> None:
         """Say that the loop makes progress."""
         self._send("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        """Say that a reload has begun; it ends with `ready` (Type=notify-reload)."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         """Say that the service is ending."""

@@ -9,7 +9,7 @@ import click
 
 from edge_agent.errors import InputError
 from edge_agent.predictor import Predictor, locate
-from edge_agent.process import StopSignals
+from edge_agent.process import Signals
 from edge_agent.settings import Models
 
 
@@ -39,7 +39,7 @@ def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
     card = Predictor.load(path).card
     title = f"{card.name} {card.version}: {', '.join(card.labels)}"
     scene = Scene(card, str(path), seed=seed)
-    with StopSignals() as signals:
+    with Signals() as signals:
         scene.play(
             seconds,
             TableView(title) if sys.stdout.isatty() else PlainView(),

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from edge_agent import logs, settings
-from edge_agent.assembly import make_agent
-from edge_agent.process import StopSignals
+from edge_agent.assembly import make_agent, reload
+from edge_agent.process import Signals
 
 
 @click.command(name="run")
@@ -22,12 +22,18 @@ def command(config: Path | None) -> None:
     """Serve: answer messages from the broker until told to stop.
 
     With no configuration at all: the bundled model `genre`, the broker on localhost:1883, features on
-    music/{sensor}/features. SIGTERM or Ctrl-C finishes what is in flight, says `offline`, and ends with 0.
+    music/{sensor}/features. SIGTERM or Ctrl-C finishes what is in flight, says `offline`, and ends with 0. SIGHUP takes
+    new settings and models up; when they can't be used, everything stays as it was.
     """
-    with StopSignals() as signals:
+
+    def load() -> settings.Settings:
         loaded = settings.load(config)
         logs.set_up(loaded.log.level)
-        agent = make_agent(loaded)
-        # All of this stays to the end: the garbage collector need not look at it again and again.
+        return loaded
+
+    with Signals() as signals:
+        agent = make_agent(load())
+        # All of this stays: the garbage collector need not look at it again and again.
         gc.freeze()
-        agent.run(signals)
+        while agent.run(signals):
+            agent = reload(agent, load)

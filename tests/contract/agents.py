@@ -17,7 +17,7 @@ from edge_agent._plain import Plain
 from edge_agent.agent import Agent
 from edge_agent.assembly import make_agent
 from edge_agent.broker import Address
-from edge_agent.process import StopSignals
+from edge_agent.process import Signals
 from edge_agent.settings import Settings
 from tests import wire
 from tests.brokers import HOST, BrokerProcess
@@ -29,7 +29,7 @@ NODE: Final = "kitchen"
 STATE, INFO = f"edge/{NODE}/state", f"edge/{NODE}/info"
 
 
-class Stop(StopSignals):
+class Stop(Signals):
     """Says stop when told to, from any thread, as a signal would."""
 
     def now(self) -> None:

@@ -6,6 +6,7 @@ import configparser
 import json
 import re
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -110,6 +111,60 @@ def test_a_watchdog_for_another_process_is_not_fed(agent: Agent, notified: Notif
     assert agent.stop() == 0
     notified.wait_for("STOPPING=1")
     assert not [text for _, text in notified.lines if text.startswith("WATCHDOG=1")]
+
+
+def write(file: Path, publish: str) -> None:
+    file.write_text(f'[[route]]\nsubscribe = "music/{{sensor}}/features"\npublish = "{publish}"\n')
+
+
+def test_a_reload_takes_new_settings_and_loses_nothing(
+    agent: Agent, client: Client, notified: Notified, tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.toml"
+    write(file, "old/{sensor}")
+    client.subscribe("old/+", "new/+", "edge/node/state")
+    agent.start("--config", str(file), NOTIFY_SOCKET=notified.address)
+    notified.wait_for("READY=1")
+    write(file, "new/{sensor}")
+    for number in range(200):
+        client.publish("music/a/features", {**ROCK, "id": number}, qos=1)
+        if number == 50:
+            agent.send(signal.SIGHUP)
+    notified.wait_for("READY=1", 2)
+    client.publish("music/b/features", {**ROCK, "id": 200}, qos=1)
+    assert json.loads(client.message("new/b").payload)["label"] == "Rock"
+    answered = {json.loads(message.payload)["id"] for message in client.seen("+/a")}
+    assert answered == set(range(200))
+    # RELOADING with the time it was said at, and READY after it: what Type=notify-reload waits for.
+    kinds = [text.partition("=")[0] for _, text in notified.lines if not text.startswith("STATUS")]
+    assert kinds == ["READY", "RELOADING", "MONOTONIC_USEC", "READY"]
+    states = [message.payload for message in client.seen("edge/node/state")]
+    assert b"offline" not in states
+    assert agent.stop() == 0
+
+
+@pytest.mark.parametrize("broken", ["[mqtt\n", '[[route]]\nmodel = "nowhere"\n'])
+def test_a_reload_that_can_t_be_is_refused(
+    agent: Agent, client: Client, notified: Notified, tmp_path: Path, broken: str
+) -> None:
+    file = tmp_path / "agent.toml"
+    write(file, "old/{sensor}")
+    client.subscribe("old/+")
+    agent.start("--config", str(file), NOTIFY_SOCKET=notified.address)
+    notified.wait_for("READY=1")
+    file.write_text(broken)
+    agent.send(signal.SIGHUP)
+    notified.wait_for("STATUS=reload refused: ")
+    client.publish("music/a/features", ROCK, qos=1)
+    assert json.loads(client.message("old/a").payload)["label"] == "Rock"
+    write(file, "old/again/{sensor}")
+    client.subscribe("old/again/+")
+    agent.send(signal.SIGHUP)
+    notified.wait_for("READY=1", 3)
+    client.publish("music/a/features", ROCK, qos=1)
+    assert json.loads(client.message("old/again/a").payload)["label"] == "Rock"
+    assert agent.stop() == 0
+    assert agent.log().count("reload refused") == 1
 
 
 def test_no_systemd_no_notify(agent: Agent, client: Client) -> None:

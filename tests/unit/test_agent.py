@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edge_agent.agent import Agent, birth, will
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, validator
-from edge_agent.process import StopSignals
+from edge_agent.process import Signals
 from edge_agent.reports import now
 from edge_agent.routes import Route
 from edge_agent.systemd import Notifier
@@ -442,7 +442,7 @@ def test_lines_are_short_whatever_came(caplog: pytest.LogCaptureFixture) -> None
 # -- the end
 
 
-class Stop(StopSignals):
+class Stop(Signals):
     """Says stop after so many looks at it; a look is a round of the loop."""
 
     def __init__(self, rounds: int) -> None:
@@ -508,7 +508,7 @@ def test_stopping_without_a_connection() -> None:
 
 def test_a_signal_before_the_first_round_ends_it() -> None:
     link = FakeLink()
-    with StopSignals() as signals:
+    with Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         while not signals.received:
             pass
