@@ -75,8 +75,8 @@ class Device:
         """Return the name of the board ("Raspberry Pi 4 Model B Rev 1.4") or, where there is none, of the processor."""
         if board := self._text("proc/device-tree/model"):
             return board.rstrip("\0\n")
-        names = ("Model", "model name", "Hardware")
-        return next((value for key, value in self._pairs("proc/cpuinfo") if key in names), None)
+        pairs = dict(self._pairs("proc/cpuinfo"))
+        return pairs.get("Model") or pairs.get("model name") or pairs.get("Hardware")
 
     def cores(self) -> int:
         """Return how many processors are online; 0 when unknown."""
@@ -202,5 +202,12 @@ class Device:
             where = self._at(Path(fields[4].encode().decode("unicode_escape")))
             # Of two mounts on one directory the later one is on top.
             if real.is_relative_to(where) and len(where.parts) >= best:
-                best, device = len(where.parts), source[1]
+                best, device = len(where.parts), self._device_name(fields[2]) or source[1]
         return device.removeprefix("/dev/")
+
+    def _device_name(self, number: str) -> str | None:
+        """Return the kernel's name of a device "major:minor": mountinfo may just say "/dev/root"."""
+        try:
+            return (self._root / "sys/dev/block" / number).readlink().name
+        except OSError:
+            return None

@@ -78,7 +78,7 @@ def _report(found: list[Finding]) -> dict[str, object]:
 
 def _show(finding: Finding) -> None:
     verdict = finding.verdict if finding.verdict != "fail" else "FAIL"
-    message = plain(finding.message)
+    message = plain(" ".join(finding.message.split()))
     if sys.stdout.isatty():
         # What goes to a file or a pipe stays one line each; on a terminal a long one keeps to its column.
         room = max(40, shutil.get_terminal_size().columns - len(_INDENT) - 1)

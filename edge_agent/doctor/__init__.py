@@ -34,7 +34,7 @@ _ANSWERS_WITHIN: Final = 3.0
 def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[Finding]:
     """Look at everything, the machine first. `config` is the file that the settings come from."""
     name = unit_name(config)
-    unit = device.unit(name)
+    unit = None if name is None else device.unit(name)
     service = unit or {}
     yield host.check_python(
         sys.version_info[:3], is_64_bit=sys.maxsize > 2**32, machine=platform.machine() or "unknown architecture"
@@ -48,12 +48,16 @@ def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[F
         yield failed("onnxruntime", error)
     models: dict[str, Predictor] = {}
     yield from check_models(loaded, loaded.routes(), models)
-    trained = {name: model.card.training.date for name, model in models.items()}
+    trained = {used: model.card.training.date for used, model in models.items()}
     yield host.check_clock(datetime.now(UTC), trained, synchronised=device.clock_is_synchronised())
-    yield from check_broker(loaded, loaded.routes())
-    yield check_service(name, unit)
-    yield from check_writing(device, service)
-    yield from _check_agent(loaded)
+    protocol = yield from check_broker(loaded, loaded.routes())
+    if name is not None:
+        yield check_service(name, unit)
+        yield from check_writing(device, service)
+    if protocol is not None:
+        # Finding the protocol out may have taken a while: an old broker may just not answer to a newer one.
+        found = loaded.mqtt.model_copy(update={"protocol": protocol})
+        yield from _check_agent(loaded.model_copy(update={"mqtt": found}))
 
 
 def examine_quickly(loaded: Settings) -> Iterator[Finding]:
@@ -90,8 +94,8 @@ def _check_agent(loaded: Settings) -> Iterator[Finding]:
         status: Status = validator(Status).validate_json(answer)
     except NoAnswerError as error:
         yield failed("agent", error)._replace(verdict="note")
-    except BrokerError:
-        return  # `check_broker` has said it
+    except BrokerError as error:
+        yield failed("broker", error)
     except ValidationError:
         yield note("agent", "one of another version answers", "start it again: sudo systemctl restart edge-agent")
     else:

@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -38,15 +38,15 @@ _SOON: Final = 30
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def check_broker(loaded: Settings, routes: Sequence[Route]) -> Iterator[Finding]:
-    """Log in, subscribe and publish as the agent would."""
+def check_broker(loaded: Settings, routes: Sequence[Route]) -> Generator[Finding, None, str | None]:
+    """Log in, subscribe and publish as the agent would; return the protocol version, None when we did not get in."""
     # Not as one of a pool: the check would take messages from the agents in it.
     alone = [route._replace(share=None) for route in routes]
     try:
         link = log_in(loaded, assembly.subscriptions(loaded.node.id, alone), purpose="check")
     except BrokerError as error:
         yield failed("broker", error)
-        return
+        return None
     try:
         who = f"as {loaded.mqtt.username!r}" if loaded.mqtt.username is not None else "anonymously"
         yield ok("broker", f"{link.address}: logged in {who} over MQTT {link.protocol}")
@@ -56,13 +56,14 @@ def check_broker(loaded: Settings, routes: Sequence[Route]) -> Iterator[Finding]
     except BrokerError as error:
         yield failed("broker", error)
         link.abandon()
+    return link.protocol
 
 
 def _check_encryption(link: Link, loaded: Settings, now: datetime) -> Iterator[Finding]:
     if loaded.mqtt.uses_tls:
         if (ends := link.certificate_ends) is not None:
             yield check_certificate(datetime.fromtimestamp(ends, UTC), now)
-    elif loaded.mqtt.username is not None and loaded.mqtt.host not in _HERE:
+    elif loaded.mqtt.username is not None and loaded.mqtt.transport != "unix" and loaded.mqtt.host not in _HERE:
         yield note(
             "TLS", "none: the password goes over the network as plain text", "set [mqtt.tls] (and see mqtt.port)"
         )

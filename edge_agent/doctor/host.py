@@ -12,7 +12,7 @@ from edge_agent.doctor.findings import Finding, fail, note, ok
 from edge_agent.wording import count, mebibytes
 
 _OLDEST_PYTHON: Final = (3, 11)
-#: What the agent needs: about 75 MiB resident with a small model (docs/performance.md), part of it shared.
+#: What the agent needs: about 80 MiB resident with a small model.
 _TOO_LITTLE_MEMORY: Final = 64 << 20
 _LITTLE_MEMORY: Final = 128 << 20
 #: Of a limit on all that runs in a container, or in the service.
@@ -66,7 +66,7 @@ def check_memory(device: Device, service: Mapping[str, str]) -> Iterator[Finding
     runs = service.get("ActiveState") == "active"
     available = device.available_memory()
     if available is not None:
-        said = f"{mebibytes(available)} available; the agent needs about 75 MiB"
+        said = f"{mebibytes(available)} available; the agent needs about 80 MiB"
         mend = "end what is not needed (see: ps aux --sort=-rss | head)"
         if available < _TOO_LITTLE_MEMORY and not runs:
             yield fail("memory", said, mend)

@@ -19,11 +19,14 @@ _SECONDS_A_DAY: Final = 86_400
 _COMES_BACK: Final = frozenset({"enabled", "enabled-runtime", "static", "generated"})
 
 
-def unit_name(config: Path | None) -> str:
-    """Return the unit that runs a configuration: /etc/edge-agent/NAME.toml is that of the instance edge-agent@NAME."""
-    if config is None or config.parent != _DIRECTORY or config.stem == _NAME:
+def unit_name(config: Path | None) -> str | None:
+    """Return the unit that runs a configuration: /etc/edge-agent/NAME.toml is that of the instance edge-agent@NAME.
+
+    None for a file elsewhere, which no service runs.
+    """
+    if config is None or config == _DIRECTORY / f"{_NAME}.toml":
         return _NAME
-    return f"{_NAME}@{config.stem}"
+    return f"{_NAME}@{config.stem}" if config.parent == _DIRECTORY else None
 
 
 def check_service(name: str, unit: Mapping[str, str] | None) -> Finding:
