@@ -49,7 +49,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route]) -> Generator[Finding
         return None
     try:
         who = f"as {loaded.mqtt.username!r}" if loaded.mqtt.username is not None else "anonymously"
-        yield ok("broker", f"{link.address}: logged in {who} over MQTT {link.protocol}")
+        yield ok("broker", f"{link.address}: logged in over MQTT {link.protocol} {who}")
         yield from _check_encryption(link, loaded, datetime.now(UTC))
         yield from _Trial(link, loaded, alone).findings()
         link.close()
