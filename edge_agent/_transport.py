@@ -155,6 +155,13 @@ def read_to_the_end(sock: socket.socket) -> None:
             pass
 
 
+def certificate_ends(sock: Any) -> float | None:
+    """Return when the broker's certificate expires, in seconds since 1970; None where there is none to be seen."""
+    sock = getattr(sock, "below", sock)
+    shown = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
+
+
 def failure(sock: Any) -> str | None:
     """Say why a connection that has ended did, when its socket knows."""
     # What a broker sent before it hung up (the alert that it wants a certificate) may not have been read yet.

@@ -50,6 +50,11 @@ class WebSocket:
         self._decode(early)
 
     @property
+    def below(self) -> Any:
+        """The socket that carries it."""
+        return self._sock
+
+    @property
     def failure(self) -> str | None:
         """Why reading ended, when anything is known about it."""
         below: str | None = getattr(self._sock, "failure", None)

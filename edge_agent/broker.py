@@ -99,6 +99,8 @@ class Link:
         self._listen()
         self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload)
         _paho.connect(self._client, address, protocol, self._wire)
+        #: When the broker's certificate expires, in seconds since 1970; None without TLS.
+        self.certificate_ends = _transport.certificate_ends(self._wire.socket)
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
 

@@ -51,3 +51,7 @@ class ProtocolRefusedError(BrokerError):
 
 class SurplusError(BrokerError):
     """The broker sent more than can be held; what was taken is settled, the rest comes on the next connection."""
+
+
+class NoAnswerError(BrokerError):
+    """The broker is there, but the agent that was asked does not answer."""

@@ -15,7 +15,7 @@ from edge_agent.errors import EdgeAgentError
 _COMMANDS: Final = {
     "run": ("edge_agent.cli.run", "Serve: answer messages from the broker until told to stop."),
     "try": ("edge_agent.cli.try_", "Ask a model on the spot, without a broker."),
-    "check": ("edge_agent.cli.check", "Check configuration, models, broker and permissions, one line each."),
+    "check": ("edge_agent.cli.check", "Check machine, models, broker, permissions and service, and say what to do."),
     "status": ("edge_agent.cli.status", "Ask the running agent how it does, and what it waits for."),
     "demo": ("edge_agent.cli.demo", "Show it all: a broker, the agent and sensors, for fifteen seconds."),
 }

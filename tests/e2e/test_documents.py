@@ -180,7 +180,7 @@ def test_the_secured_broker_lets_the_agent_in_and_nobody_else(reader: Reader) ->
     try:
         done = reader.call("edge-agent check")
         assert done.returncode == 0, done.stdout
-        assert "logged in over MQTT 5" in done.stdout
+        assert "logged in over MQTT 5 as 'kitchen'" in done.stdout
         reader.environment["EDGE_AGENT_NODE__ID"] = "cellar"
         assert "FAIL  publish        edge/cellar/health: Not authorized" in reader.call("edge-agent check").stdout
         del reader.environment["EDGE_AGENT_MQTT__USERNAME"], reader.environment["EDGE_AGENT_MQTT__PASSWORD_FILE"]

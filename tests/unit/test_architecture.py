@@ -1,6 +1,6 @@
 """The map of the house, and the walls between its rooms.
 
-    cli, demo -> assembly -> agent -> adapters -> core -> (topics, messages, card) -> errors
+    cli, demo, doctor -> assembly -> agent -> adapters -> core -> (topics, messages, card) -> errors
 
 `MAP` places every module of `edge_agent`: what it may import, beside itself. `VENDORS` names who may import a library that we keep
 behind an interface. A new module fails here until it has its place.
@@ -38,7 +38,7 @@ CORE = WIRE | {
 }
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
-ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs"}
+ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs", "device"}
 LOOP = CORE | PROCESS | {"agent", "reports"}
 
 #: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
@@ -72,13 +72,18 @@ MAP: dict[str, frozenset[str]] = {
     "process": BASE,
     "systemd": BASE,
     "logs": BASE,
+    "device": BASE,
     # The loop, the shipped fakes, the composition root, and the commands.
     "reports": CORE | {"process"},
     "agent": CORE | PROCESS | {"reports"},
     "testing": LOOP,
     "assembly": LOOP | ADAPTERS,
     "demo": LOOP | ADAPTERS | {"assembly"},
-    "cli": LOOP | ADAPTERS | {"assembly", "demo"},
+    # Beside a running agent: what asks it, and what examines it and its machine.
+    "wording": BASE,
+    "visit": LOOP | ADAPTERS | {"assembly"},
+    "doctor": LOOP | ADAPTERS | {"assembly", "visit", "wording"},
+    "cli": LOOP | ADAPTERS | {"assembly", "demo", "doctor", "visit", "wording"},
     "__main__": frozenset({"cli"}),
 }
 

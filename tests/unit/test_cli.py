@@ -176,6 +176,15 @@ def test_run_refuses_a_wrong_configuration(tmp_path: Path, capsys: pytest.Captur
 def test_check_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text('[[route]]\nsubscribe = "a/#"\n')
+    for arguments in ((), ("--quick",)):
+        text = call("check", "--config", str(file), *arguments, status=2).output
+        assert text.startswith("FAIL  configuration  route 1: topic 'a/#'")
+        assert text.count("\n") == 1
+    file.write_text("[mqqt]\n")
     text = call("check", "--config", str(file), status=2).output
-    assert text.startswith("FAIL  configuration")
-    assert text.count("\n") == 1
+    assert text.endswith(f"mqqt is not a setting\n{' ' * 21}-> did you mean 'mqtt'?\n")
+    (found,) = read(call("check", "--config", str(file), "--json", status=2))
+    assert found["status"] == "fail"
+    assert [(one["what"], one["verdict"], one["mend"]) for one in found["findings"]] == [
+        ("configuration", "fail", "did you mean 'mqtt'?")
+    ]

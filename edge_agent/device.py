@@ -1,0 +1,213 @@
+"""The machine, as /proc, /sys and systemd tell of it. It only looks: it changes nothing, and needs no root for most.
+
+What a machine does not have (another kernel, a container, no systemd) is None, never an error. Sizes are in bytes, times
+in seconds. `root` and `run` are there so that tests can show it a machine of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+#: The largest file that is looked at: what the kernel says of itself is shorter, but for the mounts of a busy host.
+_MAX_BYTES: Final = 1 << 18
+_TIMEOUT: Final = 5.0
+#: A cgroup without a limit says so by a number larger than any memory (version 1), or by "max" (version 2).
+_UNLIMITED: Final = 1 << 60
+
+#: Runs a command; returns what it wrote to stdout, or None when it is not there, fails or takes too long.
+Run = Callable[[tuple[str, ...]], str | None]
+
+
+class Disk(NamedTuple):
+    """What a directory lies on: the kernel's name of the device ("mmcblk0p2"), room for users, and whether it is read-only."""
+
+    device: str
+    free: int
+    read_only: bool
+
+    @property
+    def is_card(self) -> bool:
+        """Whether it is an SD card or eMMC, which writing wears out."""
+        return is_card(self.device)
+
+
+class Written(NamedTuple):
+    """What a process has caused to be written to disks, and since when."""
+
+    bytes: int
+    seconds: float
+
+
+def is_card(device: str) -> bool:
+    """Whether a device, by its name, is an SD card or eMMC."""
+    return device.rpartition("/")[2].startswith("mmcblk")
+
+
+def _run(command: tuple[str, ...]) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed commands, no shell
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout[:_MAX_BYTES].decode(errors="replace")
+
+
+class Device:
+    """One machine."""
+
+    def __init__(self, root: Path = Path("/"), run: Run = _run) -> None:
+        self._root = root
+        self._run = run
+
+    # -- processor
+
+    def board(self) -> str | None:
+        """Return the name of the board ("Raspberry Pi 4 Model B Rev 1.4") or, where there is none, of the processor."""
+        if board := self._text("proc/device-tree/model"):
+            return board.rstrip("\0\n")
+        pairs = dict(self._pairs("proc/cpuinfo"))
+        return pairs.get("Model") or pairs.get("model name") or pairs.get("Hardware")
+
+    def cores(self) -> int:
+        """Return how many processors are online; 0 when unknown."""
+        return sum(key == "processor" for key, _ in self._pairs("proc/cpuinfo"))
+
+    def throttled(self) -> int | None:
+        """Return the bits of the Raspberry Pi firmware's `get_throttled`; None on other machines."""
+        text = self._text("sys/devices/platform/soc/soc:firmware/get_throttled")
+        try:
+            return None if text is None else int(text, 16)
+        except ValueError:
+            return None
+
+    # -- memory
+
+    def available_memory(self) -> int | None:
+        """Return how much memory a new process can have without swapping."""
+        for key, value in self._pairs("proc/meminfo"):
+            if key == "MemAvailable" and value.endswith(" kB"):
+                return int(value[:-3]) * 1024
+        return None
+
+    def memory_limit(self) -> int | None:
+        """Return the smallest limit that the cgroups of this process have (a container's); None without one."""
+        limits = []
+        for line in (self._text("proc/self/cgroup") or "").splitlines():
+            _, controllers, path = [*line.split(":", 2), "", ""][:3]
+            if controllers in ("", "memory"):  # version 2, version 1
+                base, name = ("sys/fs/cgroup", "memory.max")
+                if controllers:
+                    base, name = ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+                groups = [path.strip("/"), *map(str, Path(path.strip("/")).parents)]
+                limits += [self._text(f"{base}/{group}/{name}") for group in groups]
+        sizes = [int(limit) for limit in limits if limit is not None and limit.isdecimal()]
+        return min((size for size in sizes if size < _UNLIMITED), default=None)
+
+    def swaps(self) -> list[str]:
+        """Return the devices that memory is swapped to; a file counts as the device it lies on."""
+        rows = [line.split() for line in (self._text("proc/swaps") or "").splitlines()[1:]]
+        return [self._device_of(Path(row[0])) if row[1] == "file" else row[0] for row in rows if len(row) > 1]
+
+    # -- disks
+
+    def disk(self, directory: Path) -> Disk:
+        """Return what `directory` (or its nearest parent that is there) lies on. Raises `OSError`."""
+        while not self._at(directory).exists() and directory != directory.parent:
+            directory = directory.parent
+        found = os.statvfs(self._at(directory))
+        return Disk(self._device_of(directory), found.f_bavail * found.f_frsize, bool(found.f_flag & os.ST_RDONLY))
+
+    def journal(self) -> str | None:
+        """Return the device that journald keeps the log on; None when it keeps it in memory, or is not there."""
+        if any(self._at(Path("/run/log/journal")).glob("*/system.journal")):
+            return None
+        kept = Path("/var/log/journal")
+        return self._device_of(kept) if any(self._at(kept).glob("*/system.journal")) else None
+
+    def written(self, pid: int) -> Written | None:
+        """Return what a process has written since it began; None when we may not know (it is another user's)."""
+        fields = dict(self._pairs(f"proc/{pid}/io"))
+        stat, uptime = self._text(f"proc/{pid}/stat"), self._text("proc/uptime")
+        try:
+            # proc(5): the 22nd field is when it began, in ticks since boot; the second, in brackets, may hold anything.
+            began = int((stat or "").rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+            return Written(int(fields["write_bytes"]), float((uptime or "").split()[0]) - began)
+        except (KeyError, IndexError, ValueError):
+            return None
+
+    # -- systemd
+
+    def has_systemd(self) -> bool:
+        """Tell whether systemd runs this machine (sd_booted(3))."""
+        return self._at(Path("/run/systemd/system")).is_dir()
+
+    def unit(self, name: str) -> Mapping[str, str] | None:
+        """Return what systemd knows about a service: LoadState, ActiveState, ...; nothing when it does not tell.
+
+        None where there is no systemd.
+        """
+        if not self.has_systemd():
+            return None
+        names = "LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,MemoryMax,Result"
+        told = self._run(("systemctl", "show", "--property", names, f"{name}.service"))
+        return {key: value for key, _, value in (line.partition("=") for line in (told or "").splitlines())}
+
+    def clock_is_synchronised(self) -> bool | None:
+        """Tell whether the clock follows the network's; None when nobody here knows."""
+        if self._at(Path("/run/systemd/timesync/synchronized")).exists():
+            return True
+        if not self.has_systemd():
+            return None
+        # Also of chrony and ntpd, which tell the kernel.
+        told = self._run(("timedatectl", "show", "--property", "NTPSynchronized", "--value"))
+        return None if told is None else told.strip() == "yes"
+
+    # -- reading
+
+    def _at(self, path: Path) -> Path:
+        return self._root / str(path).lstrip("/")
+
+    def _text(self, path: str) -> str | None:
+        try:
+            with (self._root / path).open("rb") as file:
+                return file.read(_MAX_BYTES).decode(errors="replace").strip()
+        except OSError:
+            return None
+
+    def _pairs(self, path: str) -> Iterator[tuple[str, str]]:
+        for line in (self._text(path) or "").splitlines():
+            key, _, value = line.partition(":")
+            yield key.strip(), value.strip()
+
+    def _device_of(self, path: Path) -> str:
+        """Return the device that a path lies on, from mountinfo (proc(5)): the mount with the longest common part."""
+        best, device = -1, ""
+        real = Path(os.path.realpath(self._at(path)))
+        for line in (self._text("proc/self/mountinfo") or "").splitlines():
+            left, _, right = line.partition(" - ")
+            fields, source = left.split(), right.split()
+            if len(fields) < 5 or len(source) < 2:
+                continue
+            # Blanks in names are written as \040 and the like.
+            where = self._at(Path(fields[4].encode().decode("unicode_escape")))
+            # Of two mounts on one directory the later one is on top.
+            if real.is_relative_to(where) and len(where.parts) >= best:
+                best, device = len(where.parts), self._device_name(fields[2]) or source[1]
+        return device.removeprefix("/dev/")
+
+    def _device_name(self, number: str) -> str | None:
+        """Return the kernel's name of a device "major:minor": mountinfo may just say "/dev/root"."""
+        try:
+            return (self._root / "sys/dev/block" / number).readlink().name
+        except OSError:
+            return None

@@ -1,0 +1,54 @@
+"""The models of the routes: file, card, self-test, and whether the routes go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from edge_agent import assembly
+from edge_agent.doctor.findings import Finding, failed, note, ok
+from edge_agent.errors import ModelError, SettingsError
+from edge_agent.levels import lay_out
+from edge_agent.predictor import Predictor, locate
+from edge_agent.routes import FEATURE, Route
+from edge_agent.settings import Settings
+
+#: Topics of a gathering route that are named.
+_PLACES: Final = 10
+
+
+def check_models(loaded: Settings, routes: Sequence[Route], models: dict[str, Predictor]) -> Iterator[Finding]:
+    """Load every model that a route names, as `run` does, and put those that can be served into `models`."""
+    for name in dict.fromkeys(route.model for route in routes):
+        try:
+            model = models[name] = Predictor.load(locate(name, loaded.models.directory))
+        except ModelError as error:
+            yield failed("model", error)
+            continue
+        card = model.card
+        yield ok("model", f"{card.name} {card.version}, sha256 {model.sha256[:12]}…, {model.where}")
+        yield note("signature", f"{card.name}: not checked; no trust policy asks for one")
+        yield ok(
+            "self-test",
+            f"{card.name}: {len(card.self_test.rows)} rows as scikit-learn gave them, "
+            f"largest difference {model.self_test_difference:.1e}",
+        )
+    try:
+        assembly.check_fields(routes, models)
+    except SettingsError as error:
+        yield failed("fields", error)
+        return
+    for route in routes:
+        if route.gathers and route.model in models:
+            yield ok("gathering", _inputs(route, models[route.model].card.feature_names))
+
+
+def _inputs(route: Route, features: Sequence[str]) -> str:
+    """Say on which topics a gathering route expects the features."""
+    same = {name: f"{{{name}}}" for name in route.subscribe.captures}
+    places = [
+        f"{', '.join(name for name, _ in on_it)} on {route.subscribe.render({**same, FEATURE: level})}"
+        for level, on_it in lay_out(features, route.fields).items()
+    ]
+    more = f"; and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+    return "; ".join(places[:_PLACES]) + more

@@ -1,0 +1,164 @@
+"""`edge-agent check` against real brokers, their access rules and a running agent."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from edge_agent.cli.main import cli
+from tests.brokers import HOST, BrokerProcess, free_port
+from tests.certificates import DAY, Authority
+from tests.contract.agents import NODE, STATE, RunningAgent, wait_until
+from tests.contract.client import Client
+from tests.contract.conftest import Connect, MosquittoFactory
+from tests.contract.test_transports import start
+
+Found = dict[str, list[dict[str, Any]]]
+Check = Callable[..., Found]
+OPEN = f"topic readwrite edge/{NODE}/#\n"
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    """Call the command, and return its findings by what they are about."""
+
+    def call(port: int, *arguments: str, more: str = "", status: int = 0) -> Found:
+        file = tmp_path / "agent.toml"
+        file.write_text(f'[node]\nid = "{NODE}"\n[mqtt]\nhost = "{HOST}"\nport = {port}\n{more}\n')
+        result = CliRunner().invoke(cli, ["check", "--config", str(file), "--json", *arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == status, result.output
+        found: Found = {}
+        for one in json.loads(result.output)["findings"]:
+            found.setdefault(one["what"], []).append(one)
+        return found
+
+    return call
+
+
+def takes_connections(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((HOST, port)) == 0
+
+
+def offline(client: Client) -> None:
+    """Say that no agent runs, so that the check need not wait for its answer."""
+    client.publish(STATE, "offline", retain=True)
+
+
+def said(findings: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(one["verdict"], one["message"]) for one in findings]
+
+
+def test_all_is_well(broker: BrokerProcess, connect: Connect, check: Check) -> None:
+    offline(connect(broker))
+    # amqtt waits for the rest of what it takes for a broken CONNECT when it is asked for MQTT 5.
+    found = check(broker.port, more="connect_timeout = 1.0")
+    assert said(found["subscribe"]) == [
+        ("ok", f"edge/{NODE}/request/+: granted"),
+        ("ok", "music/+/features: a trial message came through"),
+    ]
+    verdict = "ok" if len(broker.protocols) == 2 else "note"
+    assert [one["verdict"] for one in found["publish"]] == [verdict] * 3
+    assert {one["verdict"] for what in ("model", "self-test", "broker", "clock", "disk") for one in found[what]} == {
+        "ok"
+    }
+    # None runs, which is not wrong by itself.
+    assert [one["verdict"] for one in found["agent"]] == ["note"]
+
+
+def test_reading_that_is_not_allowed(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    """Mosquitto grants the subscription all the same, and delivers nothing."""
+    broker = mosquitto(acl=f"{OPEN}topic write music/#\n")
+    offline(connect(broker))
+    found = check(broker.port, status=1)
+    (_, features) = found["subscribe"]
+    assert (features["verdict"], features["message"]) == (
+        "fail",
+        "music/+/features: granted, but no trial message came through",
+    )
+    assert "topic read music/+/features" in features["mend"]
+    assert [one["verdict"] for one in found["publish"]] == ["ok"] * 3
+    # MQTT 3.1.1 does not tell whether it was the reading or the writing.
+    found = check(broker.port, more='protocol = "3.1.1"')
+    assert [one["verdict"] for one in found["subscribe"]] == ["ok", "note"]
+
+
+def test_writing_that_is_not_allowed(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto(acl=f"{OPEN}topic read music/+/features\ntopic write music/+/genre\n")
+    offline(connect(broker))
+    found = check(broker.port, status=1)
+    (_, features) = found["subscribe"]
+    assert (features["verdict"], "can't be tried" in features["message"]) == ("note", True)
+    assert [one["verdict"] for one in found["publish"]] == ["ok", "fail", "ok"]
+    assert "topic write music/+/genre/error" in found["publish"][1]["mend"]
+
+
+def test_inputs_of_one_sensor_are_left_alone(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    """A trial message never goes where a real sensor's messages go."""
+    broker = mosquitto()
+    client = connect(broker)
+    client.subscribe("#")
+    offline(client)
+    found = check(broker.port, more='[[route]]\nsubscribe = "shop/features"\npublish = "shop/genre"')
+    assert ("ok", "shop/features: granted") in said(found["subscribe"])
+    client.barrier()
+    assert client.seen("shop/genre")
+    assert not client.seen("shop/features")
+
+
+def test_a_running_agent(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto()
+    client = connect(broker)
+    client.subscribe(STATE)
+    with RunningAgent(broker.port):
+        client.wait_for_payload(STATE, "online")
+        (agent,) = check(broker.port)["agent"]
+        assert agent["message"].startswith("answers: up ")
+        found = check(broker.port, "--quick")
+        assert said(found.pop("agent")) == [("ok", f"node {NODE} answers")]
+        assert list(found) == ["configuration"]
+    client.wait_for_payload(STATE, "offline")
+    (agent,) = check(broker.port, "--quick", status=1)["agent"]
+    assert "is offline" in agent["message"]
+    broker.stop()
+    assert check(broker.port, "--quick", status=1)["broker"][0]["mend"].startswith("check mqtt.host")
+
+
+def test_an_old_answer_is_no_answer(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    """What the broker had kept is not taken for the answer to a health check, whatever it holds."""
+    broker = mosquitto()
+    client = connect(broker)
+    for payload in ("{}", "[1]", "[" * 100_000, '{"pong": "1", "node": "kitchen"}'):
+        client.publish(f"edge/{NODE}/response/ping", payload, retain=True)
+        offline(client)
+        assert check(broker.port, "--quick", status=1)["agent"][0]["verdict"] == "fail"
+
+
+def test_an_agent_of_another_version(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto()
+    connect(broker).publish(f"edge/{NODE}/response/status", '{"uptime": 5}', retain=True)
+    assert said(check(broker.port)["agent"]) == [("note", "one of another version answers")]
+
+
+@pytest.mark.parametrize("transport", ["tcp", "websockets"])
+def test_the_end_of_the_brokers_certificate(
+    mosquitto: MosquittoFactory, check: Check, tmp_path: Path, transport: str
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("broker", ends=9 * DAY)
+    port = free_port()
+    listener = [f"listener {port} {HOST}", f"protocol {transport.replace('tcp', 'mqtt')}"]
+    start(mosquitto(lines=[*listener, f"certfile {pair.certificate}", f"keyfile {pair.key}"], start=False))
+    wait_until(lambda: takes_connections(port), "the second listener is not there")
+    found = check(port, more=f'transport = "{transport}"\n[mqtt.tls]\nca = "{authority.file}"')
+    (tls,) = found["TLS"]
+    assert (tls["verdict"], tls["mend"]) == ("note", "renew it on the broker")
+    assert tls["message"].endswith(", 8 more days")
