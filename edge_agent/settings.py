@@ -45,13 +45,17 @@ class _Section(BaseModel):
 
 def _host_name() -> str:
     """Return the host name without its domain, as one topic level."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().partition(".")[0]) or "edge"
+    return _plain(socket.gethostname().partition(".")[0]) or "edge"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 class Node(_Section):
     """Who this device is."""
 
-    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word.
+    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word. Default: see `_with_node_id`.
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(default_factory=_host_name)
 
 
@@ -296,7 +300,8 @@ def _in_place(where: str, route: RouteSettings) -> Route:
 def load(path: Path | None = None) -> Settings:
     """Read the settings from `path` (None: `DEFAULT_FILE` when it is there) and the environment.
 
-    Relative paths of models and secrets in the file are relative to the file. Raises `SettingsError`.
+    Relative paths of models and secrets in the file are relative to the file. The name of a file that is not called
+    edge-agent.toml becomes part of the default node id. Raises `SettingsError`.
     """
     explicit = path is not None
     path = path or DEFAULT_FILE
@@ -312,13 +317,25 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
     _refuse_unknown_environment()
     try:
-        settings = Settings(**_anchored(content, path.parent))
+        settings = Settings(**_with_node_id(_anchored(content, path.parent), path))
     except ValidationError as error:
         raise SettingsError(_explain(error, path if content else None)) from None
     except ValueError as error:  # pydantic-settings: an environment variable that is not the JSON it has to be
         raise SettingsError(f"environment: {error}") from None
     settings.routes()
     return settings
+
+
+def _with_node_id(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Add the default node id: the host name, and the name of the file where that is not edge-agent.toml.
+
+    So that several agents on one machine, each with a file of its own, have topics and client ids of their own.
+    """
+    node = content.get("node", {})
+    if path.name == DEFAULT_FILE.name or not isinstance(node, dict) or "id" in node:
+        return content
+    stem = _plain(path.stem)[:31]
+    return {**content, "node": {**node, "id": f"{_host_name()[:32]}-{stem}"}}
 
 
 #: Settings that name files, by the table they stand in.
