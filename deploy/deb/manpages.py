@@ -7,7 +7,7 @@ writes edge-agent.1 and edge-agent.toml.5. What frames them stands in deploy/deb
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import re
 import subprocess
@@ -88,7 +88,7 @@ def _flush(said: list[str]) -> Iterator[str]:
 
 def pages(ask: Ask, configuration: str, epoch: int) -> dict[str, str]:
     """Return the pages by file name."""
-    date = datetime.datetime.fromtimestamp(epoch, datetime.UTC).date().isoformat()
+    date = dt.datetime.fromtimestamp(epoch, dt.UTC).date().isoformat()
     version = ask("--version").split()[-1]
     generated = {"COMMANDS": commands(ask), "SETTINGS": settings(configuration.splitlines())}
     values = {name: "\n".join(parts) for name, parts in generated.items()} | {"DATE": date, "VERSION": version}
