@@ -44,8 +44,8 @@ PLACES = (
     "usr/share/man/man5/edge-agent.toml.5.gz",
     "usr/share/zsh/vendor-completions/_edge-agent",
 )
-#: What changes with any package: caches, logs, dpkg's and apt's own books.
-BOOKS = re.compile(r"^/(root|tmp|var/(cache|log|lib/(apt|dpkg|systemd/deb-systemd-helper-\w+$)))(/|$)")
+#: What changes with any package: caches, logs, dpkg's and apt's own books; /run, which ends with the boot.
+BOOKS = re.compile(r"^/(root|run|tmp|var/(cache|log|lib/(apt|dpkg|systemd/deb-systemd-helper-\w+$)))(/|$)")
 #: Ends with the shell, together with what it has mounted; no network, so that nobody's broker is found.
 ENTER = """
 mount -t proc proc "$1/proc"
