@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,9 @@ MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 #: Probabilities on the wire are rounded to this many decimals: as fine as the self-test is exact.
 DECIMALS: Final = 6
 
+#: Whether onnxruntime has opened a model. With the first, Debian's 1.21 writes hundreds of harmless lines about its
+#: operators to stderr.
+_opened: Final = threading.Event()
 _BUNDLED: Final = Path(__file__).parent / "models"
 
 
@@ -141,9 +145,13 @@ def _open(content: bytes, where: str) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised; nothing of it is news on top
     try:
-        return runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
+        # Only the first: later ones are opened beside a running service, whose log must not be held back.
+        with contextlib.nullcontext() if _opened.is_set() else _stderr_kept():
+            session = runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
         raise ModelError(f"{where}: onnxruntime can't open this as a model: {_first_line(error)}") from error
+    _opened.set()
+    return session
 
 
 def _first_line(error: Exception) -> str:
@@ -151,7 +159,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _onnxruntime() -> ModuleType:
-    """Import onnxruntime: no telemetry (on by default since 1.29), and without what Debian's 1.21 writes to stderr."""
+    """Import onnxruntime: no telemetry (on by default since 1.29), and without what native code writes to stderr."""
     if "onnxruntime" not in sys.modules:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         with _stderr_kept() as kept:

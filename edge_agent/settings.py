@@ -6,7 +6,6 @@ defaults run the bundled model against a broker on this machine. Unknown keys ar
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import socket
@@ -19,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
+from edge_agent.complaints import explain, nearest
 from edge_agent.errors import SettingsError
 from edge_agent.messages import JSON_TYPE
 from edge_agent.routes import Route, refuse_loops, refuse_mixtures, refuse_overlaps
@@ -45,13 +45,17 @@ class _Section(BaseModel):
 
 def _host_name() -> str:
     """Return the host name without its domain, as one topic level."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname().partition(".")[0]) or "edge"
+    return _plain(socket.gethostname().partition(".")[0]) or "edge"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 class Node(_Section):
     """Who this device is."""
 
-    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word.
+    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word. Default: see `_with_node_id`.
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(default_factory=_host_name)
 
 
@@ -296,7 +300,8 @@ def _in_place(where: str, route: RouteSettings) -> Route:
 def load(path: Path | None = None) -> Settings:
     """Read the settings from `path` (None: `DEFAULT_FILE` when it is there) and the environment.
 
-    Relative paths of models and secrets in the file are relative to the file. Raises `SettingsError`.
+    Relative paths of models and secrets in the file are relative to the file. The name of a file that is not called
+    edge-agent.toml becomes part of the default node id. Raises `SettingsError`.
     """
     explicit = path is not None
     path = path or DEFAULT_FILE
@@ -312,13 +317,26 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
     _refuse_unknown_environment()
     try:
-        settings = Settings(**_anchored(content, path.parent))
+        settings = Settings(**_with_node_id(_anchored(content, path.parent), path))
     except ValidationError as error:
-        raise SettingsError(_explain(error, path if content else None)) from None
+        where = f"{path} or environment" if content else "environment"
+        raise SettingsError(explain(error, where, Settings, _SECTIONS)) from None
     except ValueError as error:  # pydantic-settings: an environment variable that is not the JSON it has to be
         raise SettingsError(f"environment: {error}") from None
     settings.routes()
     return settings
+
+
+def _with_node_id(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Add the default node id: the host name, and the name of the file where that is not edge-agent.toml.
+
+    So that several agents on one machine, each with a file of its own, have topics and client ids of their own.
+    """
+    node = content.get("node", {})
+    if path.name == DEFAULT_FILE.name or not isinstance(node, dict) or "id" in node:
+        return content
+    stem = _plain(path.stem)[:31]
+    return {**content, "node": {**node, "id": f"{_host_name()[:32]}-{stem}"}}
 
 
 #: Settings that name files, by the table they stand in.
@@ -354,23 +372,7 @@ def _refuse_unknown_environment() -> None:
     for name in sorted(os.environ):
         section = name.removeprefix(ENVIRONMENT).partition("__")[0].lower()
         if name.startswith(ENVIRONMENT) and section not in Settings.model_fields:
-            raise SettingsError(f"environment: {name} is not a setting{_nearest(section, Settings)}")
-
-
-def _explain(error: ValidationError, path: Path | None) -> str:
-    """Return the first thing that is wrong, and where, in one line."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
-    where = f"{path} or environment" if path else "environment"
-    if first["type"] == "extra_forbidden":
-        section: type[BaseModel] | None = Settings
-        for part in first["loc"][:-1]:
-            section = _section(section, part) if section else None
-        return f"{where}: {place} is not a setting{_nearest(str(first['loc'][-1]), section) if section else ''}"
-    message = first["msg"].removeprefix("Value error, ")
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    # The value itself is left out: it may be a secret in the wrong place.
-    return f"{where}: {place}: {message}{more}"
+            raise SettingsError(f"environment: {name} is not a setting{nearest(section, Settings)}")
 
 
 _SECTIONS: Final[dict[str, type[BaseModel]]] = {
@@ -383,13 +385,3 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "health": HealthSettings,
     "log": Log,
 }
-
-
-def _section(current: type[BaseModel], part: str | int) -> type[BaseModel] | None:
-    return current if isinstance(part, int) else _SECTIONS.get(part)
-
-
-def _nearest(name: str, section: type[BaseModel]) -> str:
-    known = list(section.model_fields)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"

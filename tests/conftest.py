@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A machine under test may be a Raspberry Pi, or busy: time is for pytest-timeout to judge, not for hypothesis.
@@ -19,3 +21,12 @@ settings.register_profile(
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") in {"1", "true"} else "default")
 )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a root file system of Debian, unless it is asked for by name: `-m pi`."""
+    if "pi" in re.findall(r"\w+", str(config.getoption("markexpr"))):
+        return
+    for item in items:
+        if item.get_closest_marker("pi"):
+            item.add_marker(pytest.mark.skip(reason="needs root and a Debian 13 to install: scripts/test --pi"))

@@ -500,3 +500,36 @@ def test_a_route_that_gathers(tmp_path: Path) -> None:
 )
 def test_routes_that_gather_and_are_refused(tmp_path: Path, text: str, says: str) -> None:
     assert says in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("edge-agent.toml", "{host}"),
+        ("kitchen.toml", "{host}-kitchen"),
+        ("first floor.toml", "{host}-first-floor"),
+        (f"{'x' * 80}.toml", f"{{host}}-{'x' * 31}"),
+    ],
+)
+def test_agents_on_one_machine_have_ids_of_their_own(tmp_path: Path, file: str, expected: str) -> None:
+    host = load(write(tmp_path, "")).node.id
+    path = tmp_path / file
+    path.write_text("")
+    assert load(path).node.id == expected.format(host=host[:32])
+
+
+def test_a_node_id_that_is_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kitchen.toml"
+    path.write_text('[node]\nid = "set"\n')
+    assert load(path).node.id == "set"
+    path.write_text("")
+    monkeypatch.setenv("EDGE_AGENT_NODE__ID", "from-environment")
+    assert load(path).node.id == "from-environment"
+
+
+@pytest.mark.parametrize("text", ["node = 3\n", "[node]\nname = 'x'\n"])
+def test_a_broken_node_table_is_explained_under_any_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kitchen.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match="node"):
+        load(path)

@@ -1,0 +1,140 @@
+"""The Debian package says what the project says: dependencies, version, units, manual pages. tests/e2e/test_deb.py builds it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import edge_agent
+from edge_agent.cli.main import cli
+
+manpages = pytest.importorskip("deploy.deb.manpages", reason="the clone is not here: this is the wheel's suite")
+
+ROOT = Path(__file__).parents[2]
+DEBIAN = ROOT / "deploy" / "deb" / "debian"
+#: Debian's numpy has an epoch.
+EPOCHS = {"python3-numpy": "1:"}
+
+
+@pytest.fixture(scope="module")
+def project() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def relations(field: str) -> set[str]:
+    """The relations in a field of debian/control, such as "python3-click (>= 8.1)"."""
+    (value,) = re.findall(rf"^{field}:((?:.*\n)(?:^ .*\n)*)", (DEBIAN / "control").read_text(), flags=re.MULTILINE)
+    return {relation.strip() for relation in str(value).split(",")}
+
+
+def as_debian(requirement: str) -> set[str]:
+    """The bounds of one of pyproject's requirements; a single excluded version was never in Debian 13."""
+    name, *_ = re.split(r"[<>=!]", requirement)
+    package = f"python3-{name}"
+    bounds = re.findall(r"(>=|<)([\d.]+)", requirement)
+    return {f"{package} ({'<<' if sign == '<' else sign} {EPOCHS.get(package, '')}{to})" for sign, to in bounds}
+
+
+def test_the_bounds_are_those_of_the_project(project: Any) -> None:
+    wanted = set().union(*(as_debian(requirement) for requirement in project["dependencies"]))
+    assert len(wanted) >= len(project["dependencies"])
+    libraries = {relation for relation in relations("Depends") if relation.startswith("python3-")}
+    assert libraries == wanted
+    # The program is run once while the package is built.
+    assert {relation for relation in wanted if ">=" in relation} <= relations("Build-Depends")
+    assert relations("Recommends") == as_debian(project["optional-dependencies"]["cbor"][0])
+
+
+def test_the_version_has_its_place_in_the_changelog() -> None:
+    versions = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert versions[0] == edge_agent.__version__
+
+
+def test_the_units_differ_where_they_have_to() -> None:
+    one = (ROOT / "systemd" / "edge-agent.service").read_text()
+    each = (ROOT / "systemd" / "edge-agent@.service").read_text()
+    own = [line for line in each.splitlines() if line not in one.splitlines()]
+    settings = [line for line in own if not line.startswith("#")]
+    assert settings == [
+        "Description=Edge agent %i: features in over MQTT, labels out",
+        "ExecStart=/usr/bin/edge-agent run --config /etc/edge-agent/%i.toml",
+        "ImportCredential=edge-agent.%i.mqtt-*:mqtt-",
+    ]
+    missing = [line for line in one.splitlines() if line not in each.splitlines()]
+    assert [line.partition("=")[0] for line in missing] == ["Description", "ExecStart"]
+
+
+def test_a_credential_is_set_with_the_same_command_everywhere() -> None:
+    """Without a name inside: systemd 257 would compare it with the name after ImportCredential= has changed it."""
+    pages = [*(ROOT / "systemd").glob("*.service"), ROOT / "docs" / "security.md", *manpages.TEMPLATES.glob("*.5.in")]
+    for page in pages:
+        text = " ".join(re.sub(r"\\(-)|\\e?\n|^#", r"\1", page.read_text(), flags=re.MULTILINE).split())
+        assert "systemd-ask-password -n | sudo systemd-creds encrypt --name= - /etc/cred" in text, page
+        assert "/etc/credstore.encrypted/edge-agent.mqtt-password" in text, page
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    def ask(*words: str) -> str:
+        return CliRunner().invoke(cli, words, prog_name="edge-agent").output
+
+    found: dict[str, str] = manpages.pages(ask, manpages.CONFIGURATION.read_text(), epoch=86_400)
+    return {name: page.replace("\\-", "-") for name, page in found.items()}
+
+
+def test_every_command_and_option_is_in_the_manual(pages: dict[str, str]) -> None:
+    page = pages["edge-agent.1"]
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        section = page.partition(f"\n.SS edge-agent {name} ")[2].partition("\n.S")[0]
+        for parameter in command.params:
+            shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            assert shown in section, (name, shown)
+        assert command.help
+        assert command.help.split("\n")[0] in section
+
+
+def test_every_setting_is_in_the_manual(pages: dict[str, str]) -> None:
+    configuration = re.sub(r"^# (?=[a-z_]+ = |\[)", "", manpages.CONFIGURATION.read_text(), flags=re.MULTILINE)
+
+    def keys(table: dict[str, Any]) -> set[str]:
+        found = set()
+        for key, value in table.items():
+            inner = value[0] if isinstance(value, list) and isinstance(value[0], dict) else value
+            found |= keys(inner) if isinstance(inner, dict) and key != "fields" else {key}
+        return found
+
+    shown = set(re.findall(r'^\.BR (\w+) " = ', pages["edge-agent.toml.5"], flags=re.MULTILINE))
+    assert shown == keys(tomllib.loads(configuration))
+    assert {"host", "subscribe", "fields", "level"} <= shown
+
+
+def test_nothing_of_the_templates_is_left(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        assert f'1970-01-02 "edge-agent {edge_agent.__version__}"' in page
+        assert not re.search(r"@[A-Z]+@", page)
+
+
+def test_text_is_not_taken_for_requests() -> None:
+    assert manpages.escape(".so x\n'y\\z -n") == "\\&.so x\n\\&'y\\ez \\-n"
+    assert manpages.rejoin("  the file /etc/edge-\n     agent.toml, when it\n   is there") == (
+        "the file /etc/edge-agent.toml, when it is there"
+    )
+    lines = ["# One.", "# [a]", '# b = "x-y"', "", "# Two", "# lines.", "#   c = 1", "# Three.", "# d = 2", "# e = 3"]
+    assert list(manpages.settings(lines)) == [
+        ".SS [a]",
+        ".PP\nOne.",
+        '.TP\n.BR b " = ""x\\-y"""',
+        ".PP\nTwo lines.",
+        ".EX\n  c = 1\n.EE",
+        '.TP\n.BR d " = 2"\nThree.',
+        '.TP\n.BR e " = 3"',
+    ]
