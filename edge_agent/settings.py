@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
@@ -248,12 +247,8 @@ class Log(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Settings(BaseSettings):
+class Settings(_Section):
     """All of it. Load with `load`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENVIRONMENT, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
-    )
 
     node: Node = Field(default_factory=Node)
     mqtt: Mqtt = Field(default_factory=Mqtt)
@@ -269,18 +264,6 @@ class Settings(BaseSettings):
         if isinstance(value, dict):
             raise ValueError("write [[route]] with two brackets: there may be several")  # noqa: TRY004 - pydantic's way
         return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file, whose content `load` hands in."""
-        return env_settings, init_settings
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes; raises `SettingsError` when they could feed the agent its own output."""
@@ -317,7 +300,7 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
     _refuse_unknown_environment()
     try:
-        settings = Settings(**_with_node_id(_anchored(content, path.parent), path))
+        settings = Settings(**_merged(_with_node_id(_anchored(content, path.parent), path), _environment()))
     except ValidationError as error:
         where = f"{path} or environment" if content else "environment"
         raise SettingsError(explain(error, where, Settings, _SECTIONS)) from None
@@ -325,6 +308,27 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError(f"environment: {error}") from None
     settings.routes()
     return settings
+
+
+def _environment() -> dict[str, Any]:
+    """Return what stands in the environment, as the file would have it."""
+    if not any(name.upper().startswith(ENVIRONMENT) for name in os.environ):
+        return {}
+    # Only here: it brings asyncio along, which together costs 13 MiB and a tenth of a second.
+    from pydantic_settings import EnvSettingsSource
+
+    # Of the model it looks at the fields only, so that need not be a `BaseSettings`.
+    source = EnvSettingsSource(Settings, env_prefix=ENVIRONMENT, env_nested_delimiter="__")  # type: ignore[arg-type]
+    return source()
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return both, table by table; where they have the same key, `above` wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both_tables else value
+    return merged
 
 
 def _with_node_id(content: dict[str, Any], path: Path) -> dict[str, Any]:
