@@ -314,7 +314,7 @@ def _environment() -> dict[str, Any]:
     """Return what stands in the environment, as the file would have it."""
     if not any(name.upper().startswith(ENVIRONMENT) for name in os.environ):
         return {}
-    # Only here: it brings asyncio along, which together costs 13 MiB and a tenth of a second.
+    # Only here: it brings asyncio along, which costs memory and time at every start.
     from pydantic_settings import EnvSettingsSource
 
     # Of the model it looks at the fields only, so that need not be a `BaseSettings`.
