@@ -6,7 +6,7 @@ import logging
 import platform
 from collections.abc import Callable, Sequence
 
-from edge_agent import __version__, topics
+from edge_agent import __version__, logs, topics
 from edge_agent.agent import Agent, Connection, will
 from edge_agent.broker import Address, Link, TlsOptions, make_context
 from edge_agent.codecs import ECHOED
@@ -66,6 +66,7 @@ def reload(agent: Agent, load: Callable[[], Settings]) -> Agent:
         _log.error("reload refused, everything stays as it was: %s", error)
         notifier.ready(f"reload refused: {error}")
         return agent
+    logs.set_up(settings.log.level)
     agent.leave(successor=successor.node == agent.node)
     _log.info("reloaded")
     return successor

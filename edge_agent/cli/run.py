@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,15 +26,11 @@ def command(config: Path | None) -> None:
     music/{sensor}/features. SIGTERM or Ctrl-C finishes what is in flight, says `offline`, and ends with 0. SIGHUP takes
     new settings and models up; when they can't be used, everything stays as it was.
     """
-
-    def load() -> settings.Settings:
+    with Signals() as signals:
         loaded = settings.load(config)
         logs.set_up(loaded.log.level)
-        return loaded
-
-    with Signals() as signals:
-        agent = make_agent(load())
+        agent = make_agent(loaded)
         # All of this stays: the garbage collector need not look at it again and again.
         gc.freeze()
         while agent.run(signals):
-            agent = reload(agent, load)
+            agent = reload(agent, partial(settings.load, config))
