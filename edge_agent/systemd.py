@@ -1,6 +1,6 @@
-"""The systemd notify protocol (sd_notify(3)): says when the service is ready, what it does, and that it is alive.
+"""systemd: says when the service is ready, what it does, and that it is alive; finds the service's credentials.
 
-Source: the manual page's own description of the protocol: datagrams of `KEY=VALUE` lines to `$NOTIFY_SOCKET`.
+Source: sd_notify(3) describes the notify protocol, datagrams of `KEY=VALUE` lines to `$NOTIFY_SOCKET`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,40 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Final
 
 _log = logging.getLogger(__name__)
 
 #: Seconds that an attempt to connect may take, a slow look-up of the name included.
 _SPARE = 90.0
+_CONFIGURATION: Final = Path("/etc/edge-agent")
+_NAME: Final = "edge-agent"
+#: Where systemd keeps the credentials of the services that run (systemd.exec(5)), readable for root.
+_CREDENTIALS: Final = Path("/run/credentials")
+
+
+def unit_name(config: Path | None) -> str | None:
+    """Return the unit that runs a configuration: /etc/edge-agent/NAME.toml is that of the instance edge-agent@NAME.
+
+    None for a file elsewhere, which no service runs.
+    """
+    if config is None or config == _CONFIGURATION / f"{_NAME}.toml":
+        return _NAME
+    return f"{_NAME}@{config.stem}" if config.parent == _CONFIGURATION else None
+
+
+def borrow_credentials(
+    config: Path | None, environment: MutableMapping[str, str] = os.environ, services: Path = _CREDENTIALS
+) -> None:
+    """Let a command that root gives by hand log in as the service does, while that runs; nobody else may read them."""
+    name = unit_name(config)
+    if name is None or "CREDENTIALS_DIRECTORY" in environment:
+        return
+    directory = services / f"{name}.service"
+    if os.access(directory, os.R_OK | os.X_OK):
+        environment["CREDENTIALS_DIRECTORY"] = str(directory)
 
 
 class Notifier:

@@ -14,6 +14,7 @@ import select
 import socket
 import threading
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable
 from types import TracebackType
@@ -46,6 +47,8 @@ class Traffic:
     def __init__(
         self, port: int, rate: float, *, doubt: int = 0, ahead: float = math.inf, in_vain: Callable[[], str | None]
     ) -> None:
+        # Another one's session may still have answers waiting.
+        self._client_id = f"traffic-{uuid.uuid4().hex[:8]}"
         self._port = port
         self._rate = rate
         self._ahead = ahead
@@ -139,7 +142,7 @@ class Traffic:
         """One connection, until it breaks (OSError) or the traffic is closed."""
         buffer = bytearray()
         sock.sendall(
-            wire.connect("traffic", level=_LEVEL, clean=False)
+            wire.connect(self._client_id, level=_LEVEL, clean=False)
             + wire.pack(wire.SUBSCRIBE, b"\0\1" + wire.text("music/+/genre/#") + b"\1", 0b0010)
         )
         ready = False

@@ -17,6 +17,7 @@ from edge_agent import assembly, doctor, settings
 from edge_agent.device import Device
 from edge_agent.doctor.findings import Finding, failed, ok
 from edge_agent.errors import EdgeAgentError
+from edge_agent.systemd import borrow_credentials
 from edge_agent.wording import plain
 
 _COLOURS: Final = {"ok": "green", "note": "yellow", "fail": "red"}
@@ -38,10 +39,11 @@ def command(ctx: click.Context, config: Path | None, *, quick: bool, as_json: bo
 
     Logs in under a client id of its own, so a running agent is not disturbed. To see what the broker's rules allow,
     an empty message goes to each input and output topic, with "edge-agent-check" in place of {sensor}; a running agent
-    answers it with a rejection. As root it also sees what the service writes to disk.
+    answers it with a rejection. As root it has the running service's credentials, and sees what it writes to disk.
 
     Exit status: 0 all is well, 1 something has to be done, 2 configuration, 3 model unusable.
     """
+    borrow_credentials(config)
     found: list[Finding] = []
     for finding in _examine(config, quick=quick):
         found.append(finding)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from edge_agent import settings
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Gathered, Status, validator
+from edge_agent.systemd import borrow_credentials
 from edge_agent.visit import ask, cut
 from edge_agent.wording import count, duration, plain
 
@@ -33,11 +34,13 @@ from edge_agent.wording import count, duration, plain
 def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json: bool) -> None:
     """Ask the running agent how it does, and what it waits for.
 
-    Logs in where the agent does, under a client id of its own, and sends the request `status`. Counters are totals
-    since the agent started; rates and latency are those since its last health report.
+    Logs in where the agent does, under a client id of its own, and sends the request `status`. As root it has the
+    running service's credentials. Counters are totals since the agent started; rates and latency are those since its
+    last health report.
 
     Exit status: 0 it answered, 1 it did not, 2 configuration.
     """
+    borrow_credentials(config)
     loaded = settings.load(config)
     try:
         answer = ask(loaded, "status", timeout=timeout)

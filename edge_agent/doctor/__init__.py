@@ -19,11 +19,12 @@ from edge_agent.doctor import host
 from edge_agent.doctor.broker import check_broker
 from edge_agent.doctor.findings import Finding, failed, note, ok
 from edge_agent.doctor.models import check_models
-from edge_agent.doctor.service import check_service, check_writing, unit_name
+from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import BrokerError, ModelError, NoAnswerError
 from edge_agent.messages import Status, validator
 from edge_agent.predictor import Predictor, runtime_version
 from edge_agent.settings import Settings
+from edge_agent.systemd import unit_name
 from edge_agent.visit import ask
 from edge_agent.wording import duration, mebibytes
 

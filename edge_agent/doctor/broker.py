@@ -46,6 +46,12 @@ def check_broker(loaded: Settings, routes: Sequence[Route]) -> Generator[Finding
         link = log_in(loaded, assembly.subscriptions(loaded.node.id, alone), purpose="check")
     except BrokerError as error:
         yield failed("broker", error)
+        if loaded.mqtt.username is not None and loaded.mqtt.password() is None:
+            yield note(
+                "password",
+                "none: neither mqtt.password_file nor the credential mqtt-password is set",
+                "if it is a credential of the service: start that, then sudo edge-agent check",
+            )
         return None
     try:
         who = f"as {loaded.mqtt.username!r}" if loaded.mqtt.username is not None else "anonymously"

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from edge_agent.device import Device, Written, is_card
 from edge_agent.doctor.findings import Finding, fail, note, ok
 from edge_agent.wording import count, duration, mebibytes
 
-_DIRECTORY: Final = Path("/etc/edge-agent")
-_NAME: Final = "edge-agent"
 #: A model that is replaced now and then is no steady state; a megabyte a day wears out no card.
 _A_DAY: Final = 1 << 20
 _SECONDS_A_DAY: Final = 86_400
 #: States of a unit file with which the service starts with the machine.
 _COMES_BACK: Final = frozenset({"enabled", "enabled-runtime", "static", "generated"})
-
-
-def unit_name(config: Path | None) -> str | None:
-    """Return the unit that runs a configuration: /etc/edge-agent/NAME.toml is that of the instance edge-agent@NAME.
-
-    None for a file elsewhere, which no service runs.
-    """
-    if config is None or config == _DIRECTORY / f"{_NAME}.toml":
-        return _NAME
-    return f"{_NAME}@{config.stem}" if config.parent == _DIRECTORY else None
 
 
 def check_service(name: str, unit: Mapping[str, str] | None) -> Finding:

@@ -20,7 +20,7 @@ from edge_agent.doctor.host import (
     check_python,
     check_runtime,
 )
-from edge_agent.doctor.service import check_service, check_writing, unit_name
+from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError, SettingsError
 
 NOW = RELEASED + timedelta(days=60)
@@ -166,19 +166,6 @@ def test_onnxruntime(version: str, disabled: str | None, verdict: str) -> None:
 @pytest.mark.parametrize(("days", "verdict"), [(29, "note"), (31, "ok")])
 def test_a_certificate(days: int, verdict: str) -> None:
     assert check_certificate(NOW + timedelta(days=days, hours=1), NOW).verdict == verdict
-
-
-@pytest.mark.parametrize(
-    ("config", "name"),
-    [
-        (None, "edge-agent"),
-        ("/etc/edge-agent/edge-agent.toml", "edge-agent"),
-        ("/etc/edge-agent/kitchen.toml", "edge-agent@kitchen"),
-        ("kitchen.toml", None),
-    ],
-)
-def test_the_unit_of_a_configuration(config: str | None, name: str | None) -> None:
-    assert unit_name(None if config is None else Path(config)) == name
 
 
 @pytest.mark.parametrize(

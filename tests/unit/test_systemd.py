@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from edge_agent.systemd import Notifier
+from edge_agent.systemd import Notifier, borrow_credentials, unit_name
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,37 @@ def test_without_systemd_nothing_is_sent() -> None:
     notifier.waiting("not connected", 1.0)
     notifier.alive()
     notifier.stopping()
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (None, "edge-agent"),
+        ("/etc/edge-agent/edge-agent.toml", "edge-agent"),
+        ("/etc/edge-agent/kitchen.toml", "edge-agent@kitchen"),
+        ("kitchen.toml", None),
+    ],
+)
+def test_the_unit_of_a_configuration(config: str | None, name: str | None) -> None:
+    assert unit_name(None if config is None else Path(config)) == name
+
+
+@pytest.mark.parametrize(
+    ("config", "environment", "borrowed"),
+    [
+        (None, {}, "edge-agent.service"),
+        ("/etc/edge-agent/kitchen.toml", {}, "edge-agent@kitchen.service"),
+        # It does not run, or is none of ours.
+        ("/etc/edge-agent/attic.toml", {}, None),
+        ("kitchen.toml", {}, None),
+        # We are a service ourselves.
+        (None, {"CREDENTIALS_DIRECTORY": "/run/credentials/other.service"}, "/run/credentials/other.service"),
+    ],
+)
+def test_a_command_by_hand_borrows_the_credentials_of_the_service(
+    config: str | None, environment: dict[str, str], borrowed: str | None, tmp_path: Path
+) -> None:
+    for name in ("edge-agent.service", "edge-agent@kitchen.service"):
+        (tmp_path / name).mkdir()
+    borrow_credentials(None if config is None else Path(config), environment, tmp_path)
+    assert environment.get("CREDENTIALS_DIRECTORY") == (None if borrowed is None else str(tmp_path / borrowed))

@@ -1,0 +1,67 @@
+"""The package on a machine that boots. Run by `scripts/test --pi`, which builds it and installs what is needed.
+
+`TESTED_DEB` names the package; without it these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pi.machine import Machine, make_root
+from tests.requirements import lacking
+
+#: What Debian 13 has that the package stands on, put in while the root file system is made: the machine has no network.
+STANDS_ON = (
+    "python3-click",
+    "python3-numpy",
+    "python3-onnxruntime",
+    "python3-paho-mqtt",
+    "python3-pydantic",
+    "python3-pydantic-settings",
+    "python3-typing-extensions",
+)
+BROKER = ("mosquitto", "mosquitto-clients")
+BOOTS = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates")
+
+
+@pytest.fixture(scope="session")
+def deb() -> Path:
+    named = os.environ.get("TESTED_DEB")
+    if not named:
+        pytest.skip("TESTED_DEB names the package; scripts/test --pi builds it")
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def newer_deb(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same package with a higher version, as the next release would have."""
+    tree = tmp_path_factory.mktemp("newer") / "tree"
+    subprocess.run(["dpkg-deb", "--raw-extract", deb, tree], check=True)
+    control = tree / "DEBIAN/control"
+    lines = control.read_text().splitlines()
+    control.write_text("\n".join(f"{line}+next" if line.startswith("Version:") else line for line in lines) + "\n")
+    made = tree.with_name("edge-agent_next_all.deb")
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", tree, made], check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def machine(deb: Path) -> Iterator[Machine]:
+    """A machine with a broker, and without the package, as there is one to install."""
+    if os.geteuid() != 0 or shutil.which("systemd-nspawn") is None:
+        lacking("booting a container needs root and systemd-nspawn (apt install systemd-container)")
+    # Not below /tmp, which may be memory.
+    with tempfile.TemporaryDirectory(prefix="edge-agent-pi-", dir="/var/tmp") as directory:
+        root = Path(directory, "root")
+        if reason := make_root(root, "amd64", *BOOTS, *BROKER, *STANDS_ON):
+            lacking(reason)
+        with Machine(root) as machine:
+            yield machine
+            print(machine.console()[-3000:])  # noqa: T201 - shown when a test fails

@@ -1,0 +1,205 @@
+"""A Debian 13 that really boots, systemd and all, in a container of its own: where the package has to prove itself.
+
+`with Machine(directory) as machine:` boots the root file system in `directory` with systemd-nspawn, with a network of
+its own that has nothing but a loopback interface, and shuts it down at the end. `run` runs a command in it; inside
+`with machine.network():` the sockets of the test's own thread, and of threads that it starts, are the machine's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+BOOT: Final = 120.0
+DEADLINE: Final = 60.0
+_CLONE_NEWNET: Final = 0x40000000
+ROOT: Final = Path(__file__).parents[2]
+
+
+def make_root(directory: Path, architecture: str, *packages: str) -> str | None:
+    """Lay out a root file system; return why this machine can't, if it can't."""
+    made = subprocess.run(
+        [ROOT / "scripts" / "rootfs", directory, architecture, *packages], capture_output=True, text=True, check=False
+    )
+    if made.returncode == 3:
+        return made.stderr.strip().splitlines()[-1]
+    if made.returncode:
+        raise RuntimeError(made.stderr[-2000:])
+    return None
+
+
+def wait_until(ready: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
+    """Look again and again: what happens in the machine tells nobody outside."""
+    ends = time.monotonic() + deadline
+    while not ready():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"after {deadline:g} s: {what}")
+        time.sleep(0.1)
+
+
+class Machine:
+    """One container. `name` is its host name, too."""
+
+    def __init__(self, directory: Path, *, name: str = "pi") -> None:
+        self.directory = directory
+        self.name = name
+        self.leader = 0
+        self._console = directory.with_name(f"{directory.name}.console")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        (self.directory / "etc/hostname").write_text(f"{self.name}\n")
+        (self.directory / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
+        (self.directory / "etc/machine-id").unlink(missing_ok=True)
+        # There is no network to wait for but the loopback interface; systemd-networkd would wait for two minutes.
+        for unit in ("systemd-networkd.service", "systemd-networkd-wait-online.service"):
+            (self.directory / "etc/systemd/system" / unit).symlink_to("/dev/null")
+        self.boot()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is None:
+            return
+        if self.leader:
+            # SIGRTMIN+4 asks systemd to power off (systemd(1)).
+            os.kill(self.leader, 38)
+        try:
+            self._process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process, self.leader = None, 0
+
+    def boot(self) -> None:
+        """Start it, and wait until systemd says that all is running."""
+        with self._console.open("ab") as console:
+            self._process = subprocess.Popen(
+                [
+                    *("systemd-nspawn", "--quiet", "--boot", "--directory", self.directory, "--machine", self.name),
+                    # Neither needs a service manager on this side.
+                    *("--register=no", "--keep-unit", "--private-network", "--console=pipe", "--resolv-conf=off"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+            )
+        process = self._process
+        # The first process in the machine, as this side numbers it.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+        def led() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"systemd-nspawn ended with {process.returncode}: {self.console()[-2000:]}")
+            self.leader = int((children.read_text().split() or ["0"])[0])
+            return self.leader > 0
+
+        def up() -> bool:
+            state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
+            return state in {"running", "degraded"}
+
+        wait_until(led, "systemd-nspawn has not started anything")
+        wait_until(up, "the machine has not booted", BOOT)
+        self.run("ip", "link", "set", "lo", "up")
+
+    def run(
+        self,
+        *command: str | Path,
+        check: bool = True,
+        stdin: str | None = None,
+        timeout: float = 300.0,
+        groups: Sequence[Path] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as root in the machine, and in these control groups of the host."""
+        join = "".join(f"echo $$ > {group}/cgroup.procs; " for group in groups)
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root", "TERM": "dumb"}
+        ran = subprocess.run(
+            ["sh", "-ec", f'{join}exec "$@"', "sh", "nsenter", "--target", str(self.leader), "--all", "--", *command],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**environment, "DEBIAN_FRONTEND": "noninteractive"},
+            check=False,
+        )
+        if check and ran.returncode:
+            raise RuntimeError(
+                f"{' '.join(map(str, command))} ended with {ran.returncode}:\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}"
+            )
+        return ran
+
+    def shell(self, script: str, *, check: bool = True, timeout: float = 300.0) -> str:
+        """Run a piece of shell in the machine; return what it printed."""
+        return self.run("sh", "-euc", script, check=check, timeout=timeout).stdout
+
+    def copy_in(self, source: Path, target: str) -> None:
+        """Copy a file into the machine, readable for everybody, as a download of a user's is."""
+        place = self.directory / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, place)
+        place.chmod(0o644)
+
+    def write(self, target: str, text: str, *, mode: int = 0o644) -> None:
+        """Write a file in the machine."""
+        place = self.directory / target.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+        place.chmod(mode)
+
+    def show(self, unit: str, name: str) -> str:
+        """Return one property of a unit."""
+        return self.run("systemctl", "show", "--property", name, "--value", unit).stdout.strip()
+
+    def journal(self, unit: str) -> str:
+        """Return what a unit has logged."""
+        return self.run("journalctl", "--unit", unit, "--no-pager", "--output=cat").stdout
+
+    def host_pid(self, pid: int) -> int:
+        """Return the process id, as this side has it, of a process in the machine (proc(5): NSpid)."""
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                lines = dict(line.partition(":")[::2] for line in status.read_text().splitlines())
+            except OSError:
+                continue
+            ids = lines.get("NSpid", "").split()
+            if len(ids) == 2 and int(ids[1]) == pid and self._is_ours(int(ids[0])):
+                return int(ids[0])
+        raise LookupError(f"no process {pid} in {self.name}")
+
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/ns/pid").samefile(f"/proc/{self.leader}/ns/pid")
+        except OSError:
+            return False
+
+    @contextmanager
+    def network(self) -> Iterator[None]:
+        """Let this thread's sockets be the machine's (setns(2)); threads started meanwhile stay there."""
+        with (
+            Path("/proc/thread-self/ns/net").open("rb") as before,
+            Path(f"/proc/{self.leader}/ns/net").open("rb") as its,
+        ):
+            _enter(its.fileno())
+            try:
+                yield
+            finally:
+                _enter(before.fileno())
+
+    def console(self) -> str:
+        """Return what the machine said while it booted."""
+        return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+
+def _enter(namespace: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, _CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")

@@ -1,0 +1,58 @@
+"""The service on a machine of the tests: install it, wait for it, ask it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.contract.client import Client
+from tests.e2e.tracks import ROCK
+from tests.pi.machine import Machine, wait_until
+from tests.traffic import Traffic
+
+UNIT: Final = "edge-agent.service"
+CONFIGURATION: Final = "/etc/edge-agent/edge-agent.toml"
+
+
+class Login(NamedTuple):
+    """Who asks."""
+
+    username: str | None = None
+    password: str | None = None
+
+
+NOBODY: Final = Login()
+
+
+def install(machine: Machine, deb: Path) -> str:
+    """Install a package as a user does who has downloaded it; return what apt said."""
+    machine.copy_in(deb, f"/root/{deb.name}")
+    return machine.run("apt-get", "install", "--yes", "--no-install-recommends", f"/root/{deb.name}").stdout
+
+
+def wait_online(machine: Machine, login: Login = NOBODY) -> None:
+    """Wait until the agent is ready, and the broker has its `online`."""
+    with machine.network(), Client(1883, username=login.username, password=login.password) as client:
+        client.subscribe(f"edge/{machine.name}/state")
+        client.wait_for(lambda message: message.payload == b"online", 60)
+    wait_until(lambda: machine.show(UNIT, "ActiveState") == "active", "the service is not active")
+
+
+def ask(machine: Machine, login: Login = NOBODY) -> dict[str, object]:
+    """Ask one question, and return its answer."""
+    with machine.network(), Client(1883, username=login.username, password=login.password) as client:
+        client.subscribe("music/hall/genre")
+        client.publish("music/hall/features", json.dumps(ROCK), qos=1)
+        answer: dict[str, object] = client.json("music/hall/genre", 30)
+        return answer
+
+
+@contextmanager
+def traffic(machine: Machine, rate: float) -> Iterator[Traffic]:
+    """Numbered questions at a steady rate; nobody but the machine's own systemd starts the agent again."""
+    with machine.network(), Traffic(1883, rate, in_vain=lambda: None) as asking:
+        asking.wait_for_news()
+        yield asking
