@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,20 @@ from typing import Final, Self
 BOOT: Final = 120.0
 DEADLINE: Final = 60.0
 _CLONE_NEWNET: Final = 0x40000000
+#: systemd's own control groups, where there is no systemd to make them.
+_HIERARCHIES: Final = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
+#: Two machines at the same time would share theirs otherwise.
+_IN_ITS_OWN_GROUP: Final = """
+while [ "$1" != -- ]; do
+    if [ -d "${1%/*}" ]; then
+        mkdir "$1"
+        echo $$ >"$1/cgroup.procs"
+    fi
+    shift
+done
+shift
+exec "$@"
+"""
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -52,6 +67,7 @@ class Machine:
         self.directory = directory
         self.name = name
         self.leader = 0
+        self._group = directory.parent.name
         self._console = directory.with_name(f"{directory.name}.console")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,45 +87,59 @@ class Machine:
         if self._process is None:
             return
         if self.leader:
-            # SIGRTMIN+4 asks systemd to power off (systemd(1)).
-            os.kill(self.leader, 38)
+            # systemd(1): this asks it to power off.
+            os.kill(self.leader, signal.SIGRTMIN + 4)
         try:
             self._process.wait(DEADLINE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            # All others in the machine end with its first process.
+            os.kill(self.leader or self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process, self.leader = None, 0
+        for hierarchy in _HIERARCHIES:
+            # From the leaves: a control group can go when it has none below it.
+            for group, _, _ in os.walk(hierarchy / self._group, topdown=False):
+                Path(group).rmdir()
 
     def boot(self) -> None:
         """Start it, and wait until systemd says that all is running."""
+        command: list[str | Path] = ["systemd-nspawn", "--quiet", "--boot", "--private-network", "--console=pipe"]
+        command += ["--directory", self.directory, "--machine", self.name, "--resolv-conf=off"]
+        if not Path("/run/systemd/system").exists():
+            # Without a systemd on this side there is nobody to register with, and nobody to make control groups.
+            command += ["--register=no", "--keep-unit"]
+            command = [
+                "sh",
+                "-ec",
+                _IN_ITS_OWN_GROUP,
+                "sh",
+                *(hierarchy / self._group for hierarchy in _HIERARCHIES),
+                "--",
+                *command,
+            ]
         with self._console.open("ab") as console:
-            self._process = subprocess.Popen(
-                [
-                    *("systemd-nspawn", "--quiet", "--boot", "--directory", self.directory, "--machine", self.name),
-                    # Neither needs a service manager on this side.
-                    *("--register=no", "--keep-unit", "--private-network", "--console=pipe", "--resolv-conf=off"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-            )
-        process = self._process
-        # The first process in the machine, as this side numbers it.
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        try:
+            wait_until(self._find_leader, "systemd-nspawn has not started anything")
+            wait_until(self._is_up, "the machine has not booted", BOOT)
+            self.run("ip", "link", "set", "lo", "up")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
 
-        def led() -> bool:
-            if process.poll() is not None:
-                raise RuntimeError(f"systemd-nspawn ended with {process.returncode}: {self.console()[-2000:]}")
-            self.leader = int((children.read_text().split() or ["0"])[0])
-            return self.leader > 0
+    def _find_leader(self) -> bool:
+        """Look for the first process in the machine, as this side numbers it."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"systemd-nspawn ended with {self._process.returncode}: {self.console()[-2000:]}")
+        for child in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():
+            # There is another one for a moment, which prepares it.
+            if _ids(int(child))[1:] == [1]:
+                self.leader = int(child)
+        return self.leader > 0
 
-        def up() -> bool:
-            state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
-            return state in {"running", "degraded"}
-
-        wait_until(led, "systemd-nspawn has not started anything")
-        wait_until(up, "the machine has not booted", BOOT)
-        self.run("ip", "link", "set", "lo", "up")
+    def _is_up(self) -> bool:
+        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
 
     def run(
         self,
@@ -165,14 +195,9 @@ class Machine:
 
     def host_pid(self, pid: int) -> int:
         """Return the process id, as this side has it, of a process in the machine (proc(5): NSpid)."""
-        for status in Path("/proc").glob("[0-9]*/status"):
-            try:
-                lines = dict(line.partition(":")[::2] for line in status.read_text().splitlines())
-            except OSError:
-                continue
-            ids = lines.get("NSpid", "").split()
-            if len(ids) == 2 and int(ids[1]) == pid and self._is_ours(int(ids[0])):
-                return int(ids[0])
+        for process in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+            if _ids(process)[1:] == [pid] and self._is_ours(process):
+                return process
         raise LookupError(f"no process {pid} in {self.name}")
 
     def _is_ours(self, pid: int) -> bool:
@@ -197,6 +222,17 @@ class Machine:
     def console(self) -> str:
         """Return what the machine said while it booted."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+
+def _ids(process: int) -> list[int]:
+    """Return the ids of a process, that of the outermost namespace first (proc(5), NSpid); none when it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return []
+    return next(
+        ([int(one) for one in line.split()[1:]] for line in status.splitlines() if line.startswith("NSpid:")), []
+    )
 
 
 def _enter(namespace: int) -> None:
