@@ -7,6 +7,8 @@ comment on the line above a block says more:
     <!-- prints: Rock -->           and this text appears in what it prints; may be repeated
     <!-- not run: it needs root -->  only for a reason
 
+The pages of DEVICE_PAGES are for a device of their own: tests/pi follows those, on a machine that boots.
+
 Blocks of another kind (```console, ```text, ```toml, ...) are for reading.
 """
 
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+DEVICE_PAGES = (ROOT / "docs" / "raspberry-pi.md",)
 
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*([\w-]*)")
 _COMMENT = re.compile(r"^\s*<!--\s*(.*?)\s*-->\s*$")

@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import HOST, BrokerProcess, Mosquitto, find_program
-from tests.documents import ROOT, Block, blocks, documents
+from tests.documents import DEVICE_PAGES, ROOT, Block, blocks, documents
 from tests.e2e.conftest import DEADLINE, END_WITHIN
 
-PAGES = [path for path in documents() if any(block.not_run is None for block in blocks(path))]
+PAGES = [
+    path for path in documents() if path not in DEVICE_PAGES and any(block.not_run is None for block in blocks(path))
+]
 
 
 class Reader:

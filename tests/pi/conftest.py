@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.pi.machine import Machine, make_root
-from tests.requirements import lacking
+from tests.pi.machine import Machine, booted
 
 #: What Debian 13 has that the package stands on, put in while the root file system is made: the machine has no network.
 STANDS_ON = (
@@ -28,7 +25,6 @@ STANDS_ON = (
     "python3-typing-extensions",
 )
 BROKER = ("mosquitto", "mosquitto-clients")
-BOOTS = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates")
 
 
 @pytest.fixture(scope="session")
@@ -55,13 +51,5 @@ def newer_deb(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def machine(deb: Path) -> Iterator[Machine]:
     """A machine with a broker, and without the package, as there is one to install."""
-    if os.geteuid() != 0 or shutil.which("systemd-nspawn") is None:
-        lacking("booting a container needs root and systemd-nspawn (apt install systemd-container)")
-    # Not below /tmp, which may be memory.
-    with tempfile.TemporaryDirectory(prefix="edge-agent-pi-", dir="/var/tmp") as directory:
-        root = Path(directory, "root")
-        if reason := make_root(root, "amd64", *BOOTS, *BROKER, *STANDS_ON):
-            lacking(reason)
-        with Machine(root) as machine:
-            yield machine
-            print(machine.console()[-3000:])  # noqa: T201 - shown when a test fails
+    with booted(*BROKER, *STANDS_ON) as machine:
+        yield machine

@@ -1,7 +1,7 @@
 """A Debian 13 that really boots, systemd and all, in a container of its own: where the package has to prove itself.
 
-`with Machine(directory) as machine:` boots the root file system in `directory` with systemd-nspawn, with a network of
-its own that has nothing but a loopback interface, and shuts it down at the end. `run` runs a command in it; inside
+`with booted("mosquitto") as machine:` boots a root file system with systemd-nspawn, with a network of its own that has
+nothing but a loopback interface, and shuts it down at the end. `run` runs a command in it; inside
 `with machine.network():` the sockets of the test's own thread, and of threads that it starts, are the machine's.
 """
 
@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
+
+from tests.pi.door import Door
+from tests.requirements import lacking
 
 BOOT: Final = 120.0
 DEADLINE: Final = 60.0
@@ -36,6 +42,14 @@ done
 shift
 exec "$@"
 """
+BOOTS: Final = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates")
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/root",
+    "TERM": "dumb",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -49,6 +63,21 @@ def make_root(directory: Path, architecture: str, *packages: str) -> str | None:
     if made.returncode:
         raise RuntimeError(made.stderr[-2000:])
     return None
+
+
+@contextmanager
+def booted(*packages: str) -> Iterator[Machine]:
+    """Boot a Debian 13 with these packages, or skip the test, with the reason."""
+    if os.geteuid() != 0 or shutil.which("systemd-nspawn") is None:
+        lacking("booting a container needs root and systemd-nspawn (apt install systemd-container)")
+    # Not below /tmp, which may be memory.
+    with tempfile.TemporaryDirectory(prefix="edge-agent-pi-", dir="/var/tmp") as directory:
+        root = Path(directory, "root")
+        if reason := make_root(root, "amd64", *BOOTS, *packages):
+            lacking(reason)
+        with Machine(root) as machine:
+            yield machine
+            print(machine.console()[-3000:])  # noqa: T201 - shown when a test fails
 
 
 def wait_until(ready: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
@@ -145,20 +174,18 @@ class Machine:
         self,
         *command: str | Path,
         check: bool = True,
-        stdin: str | None = None,
         timeout: float = 300.0,
         groups: Sequence[Path] = (),
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as root in the machine, and in these control groups of the host."""
         join = "".join(f"echo $$ > {group}/cgroup.procs; " for group in groups)
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root", "TERM": "dumb"}
         ran = subprocess.run(
-            ["sh", "-ec", f'{join}exec "$@"', "sh", "nsenter", "--target", str(self.leader), "--all", "--", *command],
-            input=stdin,
+            ["sh", "-ec", f'{join}exec "$@"', "sh", *self._inside(*command)],
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={**environment, "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
             check=False,
         )
         if check and ran.returncode:
@@ -166,6 +193,15 @@ class Machine:
                 f"{' '.join(map(str, command))} ended with {ran.returncode}:\n{ran.stdout[-3000:]}{ran.stderr[-3000:]}"
             )
         return ran
+
+    def start(self, *command: str | Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a command as root in the machine, which ends with it at the latest."""
+        return subprocess.Popen(
+            self._inside(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_ENVIRONMENT
+        )
+
+    def _inside(self, *command: str | Path) -> list[str | Path]:
+        return ["nsenter", "--target", str(self.leader), "--all", "--", *command]
 
     def shell(self, script: str, *, check: bool = True, timeout: float = 300.0) -> str:
         """Run a piece of shell in the machine; return what it printed."""
@@ -205,6 +241,21 @@ class Machine:
             return Path(f"/proc/{pid}/ns/pid").samefile(f"/proc/{self.leader}/ns/pid")
         except OSError:
             return False
+
+    @contextmanager
+    def mirror(self) -> Iterator[None]:
+        """Let apt in the machine reach the mirror that its packages came from, and nothing else (sources.list: http)."""
+        source = (self.directory / "etc/apt/sources.list").read_text()
+        host, port = re.findall(r"http://([^/:\s]+)(?::(\d+))?/", source)[0]
+        with self.network():
+            # A socket stays in the network in which it was made.
+            listener = socket.create_server(("127.0.0.1", 0))
+        # An origin server takes the requests that are meant for a proxy (RFC 9112, 3.2.2): bytes are all there is to it.
+        self.write(
+            "/etc/apt/apt.conf.d/mirror", f'Acquire::http::Proxy "http://127.0.0.1:{listener.getsockname()[1]}";\n'
+        )
+        with Door(listener, (host, int(port or 80))):
+            yield
 
     @contextmanager
     def network(self) -> Iterator[None]:
