@@ -111,10 +111,10 @@ class Session:
         )
         rows = [json.loads(payload) for payload in self._singles]
         names = self._predictor.card.feature_names
-        expected, _ = self._predictor.predict([[row[name] for name in names] for row in rows])
+        expected = map(self._predictor.read, self._predictor.predict([[row[name] for name in names] for row in rows]))
         if [answer["id"] for answer in answers] != [row["id"] for row in rows]:
             raise BenchmarkError(f"{one.name} did not answer every question in its turn")
-        same = sum(answer["label"] == label for answer, label in zip(answers, expected, strict=True))
+        same = sum(answer["label"] == label for answer, (label, _) in zip(answers, expected, strict=True))
         self.results.agreement[one.name] = same / len(rows)
 
     def _round(self, number: int, stage: Sequence[Scenario], field: list[Contender]) -> None:

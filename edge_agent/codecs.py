@@ -8,7 +8,8 @@ booleans, NaN, infinities, missing values and values out of bounds, so the model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import repeat
 from operator import itemgetter
@@ -33,8 +34,11 @@ MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_ROWS: Final = 10_000
 #: Reasons that the rejections of one batch give together, besides the first of each row.
 _BATCH_DETAILS: Final = 1000
-#: Bytes of a payload that can't hold enough to be worth weighing.
+#: Bytes of a payload that can't hold enough objects to be worth counting them.
 _LIGHT: Final = 1 << 14
+#: Larger whole numbers take their time to write, and there is no end to them.
+_LARGE: Final = 1 << 63
+_ID: Final = itemgetter("id")
 
 
 class Features(NamedTuple):
@@ -56,24 +60,33 @@ class Batch(NamedTuple):
     """The rows of an array, by column: a batch of 10,000 rows is lists, not 10,000 objects.
 
     `values` are those of the usable rows, in order; `echoes`, as many, what each has to have echoed (None: nothing, for
-    all of them); `unusable` says by position which rows are not among them, and why.
+    all of them). Where that is a whole number as `id` and nothing else, it stands in `ids` instead. `unusable` says by
+    position which rows are not among them, and why.
     """
 
     values: list[tuple[float, ...]]
-    echoes: list[dict[str, Any]] | None
-    unusable: dict[int, Unusable]
+    echoes: Sequence[Mapping[str, Any]] | None = None
+    ids: list[int] | None = None
+    unusable: Mapping[int, Unusable] = {}
 
     @classmethod
     def of(cls, rows: Sequence[Features | Unusable]) -> Batch:
         """Return the batch of these rows."""
         usable = [row for row in rows if isinstance(row, Features)]
         unusable = {position: row for position, row in enumerate(rows) if isinstance(row, Unusable)}
-        return cls([row.values for row in usable], [row.echo for row in usable], unusable)
+        return cls([row.values for row in usable], [row.echo for row in usable], unusable=unusable)
+
+    @property
+    def echoed(self) -> Iterator[Mapping[str, Any]]:
+        """What each usable row has to have echoed."""
+        if self.ids is not None:
+            return ({"id": number} for number in self.ids)
+        return iter(self.echoes) if self.echoes is not None else repeat({}, len(self.values))
 
     @property
     def rows(self) -> list[Features | Unusable]:
         """The rows one by one."""
-        usable = iter(zip(self.values, self.echoes or repeat({}), strict=False))
+        usable = zip(self.values, map(dict, self.echoed), strict=True)
         return [
             self.unusable.get(position) or Features(*next(usable))
             for position in range(len(self.values) + len(self.unusable))
@@ -97,6 +110,7 @@ class FeatureCodec:
         self._names = [feature.name for feature in features]
         #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
         self._keys = [*self._names, *(way[0] for _, way in fields)]
+        self._bounds = [_bounds(feature) for feature in features]
         self._values = _picker(self._names)
         strict = _row_type(features, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
@@ -110,14 +124,15 @@ class FeatureCodec:
         chosen = self.choose(payload, content_type)
         if isinstance(chosen, Unusable):
             return chosen
+        found: Features | Batch | None = None
+        # What is not found in these ways goes the lenient one, which finds out why.
         if chosen is formats.JSON and not self._fields:
-            try:
+            with suppress(ValidationError, KeyError):
                 found = self._decode_strictly(payload)
-            except (ValidationError, KeyError):
-                found = None  # the lenient way finds out why
-            if found is not None:
-                return found
-        return self._decode_leniently(payload, chosen)
+        elif chosen is formats.PACKED:
+            with suppress(ValueError):
+                found = self._decode_packed(payload)
+        return self._decode_leniently(payload, chosen) if found is None else found
 
     def choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
         """Return the format of a payload, or why it is not even looked into."""
@@ -130,7 +145,7 @@ class FeatureCodec:
                 f"The content type has to be one of {', '.join(formats.known())}",
                 shown=content_type,
             )
-        if len(payload) > _LIGHT and chosen.weigh(payload, self._keys) > formats.MAX_WEIGHT:
+        if len(payload) > formats.LIGHT and chosen.weigh(payload, self._keys) > formats.MAX_WEIGHT:
             return refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE,
                 f"The payload holds too many values to look at; at most {self._max_rows} rows are taken",
@@ -148,6 +163,17 @@ class FeatureCodec:
         if len(payload) > _LIGHT and payload.count(b"{") > self._max_rows:
             return None
         return self._batch(self._strict_rows.validate_json(payload))
+
+    def _decode_packed(self, payload: bytes) -> Features | Batch | None:
+        """Return what holds nothing but valid rows, checked by column; else None. Raises `ValueError` as `unpack` does."""
+        rows = formats.unpack(payload, len(self._names))
+        if len(rows) > self._max_rows:
+            return None
+        for column, (low, high) in zip(zip(*rows, strict=True), self._bounds, strict=True):
+            # NaN gets past `min` and `max`, but not past a sum.
+            if not (low <= min(column) and max(column) <= high and math.isfinite(sum(column))):
+                return None
+        return Features(rows[0], {}) if len(rows) == 1 else Batch(rows)
 
     def check(self, row: object, *, reasons: int = MAX_DETAILS) -> Features | Unusable:
         """Check one row that is already parsed and gathered, leniently; give so many `reasons` at the most."""
@@ -193,9 +219,13 @@ class FeatureCodec:
 
     def _batch(self, rows: list[dict[str, Any]]) -> Batch:
         """Return checked rows as a batch; a row that is longer than its features has something to echo."""
-        width, values = len(self._names), list(map(self._values, rows))
-        echoes = [_echo(row) for row in rows] if any(len(row) > width for row in rows) else None
-        return Batch(values, echoes, {})
+        values, width = list(map(self._values, rows)), len(self._names)
+        lengths = set(map(len, rows))
+        if lengths <= {width}:
+            return Batch(values)
+        if lengths == {width + 1} and (ids := _whole_numbers(rows)) is not None:
+            return Batch(values, ids=ids)
+        return Batch(values, [_echo(row) for row in rows])
 
     def _features(self, row: dict[str, Any]) -> Features:
         return Features(self._values(row), _echo(row))
@@ -205,6 +235,16 @@ def _echo(row: object) -> dict[str, Any]:
     if isinstance(row, dict):
         return {key: row[key] for key in ECHOED if key in row}
     return {}
+
+
+def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:
+    """Return the ids of `rows` when all are whole numbers, of a size that is quick to write; else None."""
+    try:
+        ids = list(map(_ID, rows))
+    except KeyError:
+        return None
+    whole = set(map(type, ids)) == {int} and -_LARGE < min(ids) <= max(ids) < _LARGE
+    return ids if whole else None
 
 
 def _gather(row: object, fields: Fields) -> object:
@@ -251,16 +291,20 @@ def _no_boolean(value: object) -> object:
     return value
 
 
+def _bounds(feature: Feature) -> tuple[float, float]:
+    """Return the least and the largest value that is taken: none beyond float32, which the model computes in."""
+    return (
+        -FLOAT32_MAX if feature.minimum is None else feature.minimum,
+        FLOAT32_MAX if feature.maximum is None else feature.maximum,
+    )
+
+
 def _row_type(features: Sequence[Feature], *, strict: bool) -> Any:
-    """Return the typed dictionary of one row. Values beyond float32, which the model computes in, are out of bounds."""
+    """Return the typed dictionary of one row."""
     fields: dict[str, Any] = dict.fromkeys(ECHOED, NotRequired[Any])
     for feature in features:
-        bounds = Field(
-            strict=strict,
-            allow_inf_nan=False,
-            ge=-FLOAT32_MAX if feature.minimum is None else feature.minimum,
-            le=FLOAT32_MAX if feature.maximum is None else feature.maximum,
-        )
+        low, high = _bounds(feature)
+        bounds = Field(strict=strict, allow_inf_nan=False, ge=low, le=high)
         # A strict row may lack values, which its reader notices: an error of pydantic's would hold a copy of the row each.
         fields[feature.name] = (
             NotRequired[Annotated[float, bounds]] if strict else Annotated[float, bounds, BeforeValidator(_no_boolean)]

@@ -32,6 +32,8 @@ MAX_WEIGHT: Final = 40 << 20
 _OBJECT: Final = 240
 _ARRAY: Final = 80
 _VALUE: Final = 40
+#: Bytes of a payload that can't weigh too much, whatever is in it: no format has more than two objects a byte.
+LIGHT: Final = MAX_WEIGHT // (2 * _OBJECT)
 #: Larger whole numbers are refused: writing them out would take time without bound, and none fits a float.
 _MAX_BITS: Final = 1024
 
@@ -87,14 +89,18 @@ def _encode_senml(outcome: Any) -> bytes:
     return to_json(senml.pack(outcome))
 
 
-def _decode_packed(payload: bytes, names: Sequence[str]) -> Any:
-    """Read little-endian float32 values in the order of the features; one row is an object, several are an array."""
-    width = 4 * len(names)
-    if not payload or len(payload) % width:
+def unpack(payload: bytes, width: int) -> list[tuple[float, ...]]:
+    """Return the rows of little-endian float32 values, `width` in each; raises `ValueError` when it is not one or more."""
+    if not payload or len(payload) % (4 * width):
         raise ValueError(
-            f"{len(payload)} bytes: packed float32 has 4 bytes a feature, so {width} bytes or a multiple of it"
+            f"{len(payload)} bytes: packed float32 has 4 bytes a feature, so {4 * width} bytes or a multiple of it"
         )
-    rows = [dict(zip(names, row, strict=True)) for row in struct.iter_unpack(f"<{len(names)}f", payload)]
+    return list(struct.iter_unpack(f"<{width}f", payload))
+
+
+def _decode_packed(payload: bytes, names: Sequence[str]) -> Any:
+    """Read values in the order of the features; one row is an object, several are an array."""
+    rows = [dict(zip(names, row, strict=True)) for row in unpack(payload, len(names))]
     return rows[0] if len(rows) == 1 else rows
 
 
@@ -165,9 +171,11 @@ def _plain_scalar(value: Any) -> str | float | None:
 
 JSON: Final = Format(_decode_json, _weigh_json, to_json, JSON_TYPE, "json_invalid")
 
+PACKED: Final = Format(_decode_packed, _weigh_packed, to_json, JSON_TYPE, "packed_invalid", keyed=False)
+
 _FORMATS: Final = {
     JSON_TYPE: JSON,
     SENML_TYPE: Format(_decode_senml, _weigh_json, _encode_senml, SENML_TYPE, "senml_invalid"),
     CBOR_TYPE: Format(_decode_cbor, _weigh_cbor, _encode_cbor, CBOR_TYPE, "cbor_invalid"),
-    PACKED_TYPE: Format(_decode_packed, _weigh_packed, to_json, JSON_TYPE, "packed_invalid", keyed=False),
+    PACKED_TYPE: PACKED,
 }

@@ -13,18 +13,16 @@ Rules:
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, repeat
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple
 
 from edge_agent import formats, topics
-from edge_agent.card import ModelCard
-from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, Batch, FeatureCodec, Features, Fields, Unusable
+from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, FeatureCodec, Fields, Unusable
+from edge_agent.engine import Engine, Model, Outcome, rejection, settled
 from edge_agent.formats import Format
 from edge_agent.gathering import Due, Gathering, Source, captured_by, report
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Detail, ErrorCode, Gathered, Message, Prediction, Rejection, Row, to_json
+from edge_agent.messages import Answer, Detail, ErrorCode, Gathered, Message, to_json
 from edge_agent.routes import Route
 from edge_agent.sensors import MAX_SENSORS
 
@@ -34,17 +32,6 @@ _log = logging.getLogger(__name__)
 #: and so is the length of a topic.
 _REMEMBERED: Final = 10_000
 _LONGEST_REMEMBERED: Final = 256
-
-
-class Model(Protocol):
-    """What the pipeline needs of a model (`edge_agent.predictor.Predictor` is one)."""
-
-    @property
-    def card(self) -> ModelCard:
-        """What the model says of itself."""
-
-    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
-        """Return the label (n,) and the probabilities (n, labels) of `rows` (n, features)."""
 
 
 class Pipeline:
@@ -64,7 +51,7 @@ class Pipeline:
         self._routes = tuple(routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         self._engines = {
-            (route.model, route.fields): _Engine(
+            (route.model, route.fields): Engine(
                 models[route.model],
                 FeatureCodec(
                     models[route.model].card.features, fields=route.fields, max_bytes=max_bytes, max_rows=max_rows
@@ -109,8 +96,7 @@ class Pipeline:
             for (position, message, target), outcome in zip(questions, outcomes, strict=True):
                 topic = self.respond_to(message.response_topic)
                 if topic is None:
-                    rejected = isinstance(outcome, Settled) and "error" in outcome.row
-                    topic = target.errors if rejected else target.publish
+                    topic = target.errors if outcome.rejected else target.publish
                 # What can't be read is answered in JSON.
                 answering = formats.find(message.content_type) or formats.JSON
                 answers[position].append(
@@ -157,7 +143,7 @@ class Pipeline:
 
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
         """Return the answers to `found`, in order: in the format of the route, for no one message is their question."""
-        settled: dict[str, Iterator[Settled | list[Settled]]] = {}
+        settled: dict[str, Iterator[Outcome]] = {}
         for model, fields in {due.route.model: due.route.fields for due in found}.items():
             mine = [due for due in found if due.route.model == model]
             settled[model] = iter(
@@ -168,8 +154,7 @@ class Pipeline:
         answers: list[Answer] = []
         for due in found:
             outcome = next(settled[due.route.model])
-            rejected = isinstance(outcome, Settled) and "error" in outcome.row
-            template = due.route.errors if rejected else due.route.publish
+            template = due.route.errors if outcome.rejected else due.route.publish
             chosen = formats.find(due.route.content_type) or formats.JSON
             topic = template.render(captured_by(due.route, due.sensor))
             answers.append(Answer(topic, _encode(outcome, chosen), due.qos, content_type=chosen.answers))
@@ -195,7 +180,7 @@ class Pipeline:
                 self._targets[topic] = targets
         return targets
 
-    def _outcomes(self, key: tuple[str, Fields], messages: Sequence[Message]) -> list[Settled | list[Settled]]:
+    def _outcomes(self, key: tuple[str, Fields], messages: Sequence[Message]) -> list[Outcome]:
         engine, (name, _) = self._engines.get(key), key
         if engine is not None:
             return engine.outcomes(messages, self.tally)
@@ -203,27 +188,12 @@ class Pipeline:
         unusable = Unusable(ErrorCode.MODEL_UNAVAILABLE, [reason], {})
         for _ in messages:
             self.tally.rejected(unusable.code, unusable.code)
-        return [_settled(rejection(unusable, message.topic, name, None)) for message in messages]
+        return [settled(rejection(unusable, message.topic, name, None)) for message in messages]
 
 
-class Settled(NamedTuple):
-    """What a row came to: its prediction or rejection, and that as JSON, which nearly every answer is."""
-
-    row: Row
-    json: bytes
-
-
-def _settled(row: Row) -> Settled:
-    return Settled(row, to_json(row))
-
-
-def _encode(outcome: Settled | list[Settled], answering: Format) -> bytes:
-    """Return the payload of an answer: that of a row, or of an array of them."""
-    if isinstance(outcome, Settled):
-        return outcome.json if answering.encode is to_json else answering.encode(outcome.row)
-    if answering.encode is to_json:
-        return b"[" + b",".join([settled.json for settled in outcome]) + b"]"
-    return answering.encode([settled.row for settled in outcome])
+def _encode(outcome: Outcome, answering: Format) -> bytes:
+    """Return the payload of an answer."""
+    return outcome.json if answering.encode is to_json else answering.encode(outcome.content)
 
 
 class _Target(NamedTuple):
@@ -240,134 +210,3 @@ class _Target(NamedTuple):
         if self.content_type is None or message.content_type is not None:
             return message
         return message._replace(content_type=self.content_type)
-
-
-class _Engine:
-    """One served model with its codec: payloads in, predictions and rejections out."""
-
-    def __init__(self, model: Model, codec: FeatureCodec) -> None:
-        self._name = model.card.name
-        self._model = model
-        self._codec = codec
-        self._labels = model.card.labels
-        self._column = {label: position for position, label in enumerate(model.card.labels)}
-        #: Predictions by label and probabilities: a tree has as many as leaves, so most are made once.
-        self._made: dict[tuple[str | float, ...], Settled] = {}
-
-    def outcomes(self, messages: Sequence[Message], tally: Tally) -> list[Settled | list[Settled]]:
-        """Return what each message comes to, all their rows through one call of the model."""
-        decoded = [self._codec.decode(message.payload, message.content_type) for message in messages]
-        return self.settle([message.topic for message in messages], decoded, tally)
-
-    def settle(
-        self, sources: Sequence[str], contents: Sequence[Features | Unusable | Batch], tally: Tally
-    ) -> list[Settled | list[Settled]]:
-        """Return what each of `contents` comes to, all their rows through one call; `sources` are their topics."""
-        values: list[tuple[float, ...]] = []
-        for content in contents:
-            if isinstance(content, Features):
-                values.append(content.values)
-            elif isinstance(content, Batch):
-                values += content.values
-        predicted = iter(self._predict(values))
-        outcomes: list[Settled | list[Settled]] = []
-        for topic, content in zip(sources, contents, strict=True):
-            if isinstance(content, Features):
-                outcomes.append(self._predicted(next(predicted), content.echo, topic, tally))
-            elif isinstance(content, Unusable):
-                outcomes.append(self._rejected(content, topic, tally))
-            else:
-                outcomes.append(self._batch(content, predicted, topic, tally))
-        return outcomes
-
-    def _batch(self, batch: Batch, predicted: Iterator[Settled | None], topic: str, tally: Tally) -> list[Settled]:
-        found = list(islice(predicted, len(batch.values)))
-        if batch.echoes is None and not batch.unusable and None not in found:
-            tally.predictions += len(found)
-            return cast("list[Settled]", found)
-        rows = zip(found, batch.echoes or repeat({}), strict=False)
-        return [
-            self._rejected(batch.unusable[position], topic, tally)
-            if position in batch.unusable
-            else self._predicted(*next(rows), topic, tally)
-            for position in range(len(batch.values) + len(batch.unusable))
-        ]
-
-    def _predicted(self, settled: Settled | None, echo: dict[str, Any], topic: str, tally: Tally) -> Settled:
-        """Return the prediction with what has to be echoed, or, where the model failed, the rejection."""
-        if settled is None:
-            reason: Detail = {"type": "inference_failed", "loc": [], "msg": "The model failed on this", "input": None}
-            return self._rejected(Unusable(ErrorCode.INFERENCE_FAILED, [reason], echo), topic, tally)
-        tally.predictions += 1
-        if not echo:
-            return settled
-        row = cast("Row", {**settled.row, **echo})
-        return Settled(row, settled.json[:-1] + b"," + to_json(echo)[1:])
-
-    def _rejected(self, unusable: Unusable, topic: str, tally: Tally) -> Settled:
-        tally.rejected(unusable.code, _reason(unusable))
-        return _settled(rejection(unusable, topic, self._name, self._model.card.version))
-
-    def _predict(self, rows: list[tuple[float, ...]]) -> list[Settled | None]:
-        """Return the predictions of `rows` (n, features), None where the model failed."""
-        if not rows:
-            return []
-        try:
-            return self._ask(rows)
-        except Exception:  # noqa: BLE001 - whatever a model does, its messages get their answer and the agent goes on
-            _log.exception("model %s: inference failed on %d rows", self._name, len(rows))
-        if len(rows) == 1:
-            return [None]
-        # One row must not take the others with it.
-        alone: list[Settled | None] = []
-        for row in rows:
-            try:
-                alone += self._ask([row])
-            except Exception:  # noqa: BLE001 - as above, and logged there
-                alone.append(None)
-        return alone
-
-    def _ask(self, rows: list[tuple[float, ...]]) -> list[Settled | None]:
-        made = self._made
-        settled: list[Settled | None] = []
-        for label, probabilities in zip(*self._model.predict(rows), strict=True):
-            found = made.get((label, *probabilities))
-            settled.append(found if found is not None else self._make(label, probabilities))
-        if len(settled) != len(rows):
-            raise ValueError(f"{len(settled)} labels for {len(rows)} rows")
-        return settled
-
-    def _make(self, label: str, probabilities: list[float]) -> Settled:
-        if not math.isfinite(sum(probabilities)):
-            raise ValueError(f"the probabilities {probabilities} are not all numbers")
-        prediction: Prediction = {
-            "label": label,
-            "confidence": probabilities[self._column[label]],
-            "probabilities": dict(zip(self._labels, probabilities, strict=True)),
-            "model": self._name,
-            "version": self._model.card.version,
-        }
-        if len(self._made) >= _REMEMBERED:
-            self._made.clear()
-        settled = self._made[label, *probabilities] = _settled(prediction)
-        return settled
-
-
-def rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Rejection:
-    """Return the message that says why there is no label."""
-    message: Rejection = {
-        "error": unusable.code,
-        "detail": unusable.detail,
-        "topic": topic,
-        "model": model,
-        "version": version,
-    }
-    message.update(unusable.echo)  # type: ignore[typeddict-item]  # only the keys in codecs.ECHOED
-    return message
-
-
-def _reason(unusable: Unusable) -> str:
-    """Return the first reason in a few words, for the log: which feature and what is wrong with it."""
-    first = unusable.detail[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{unusable.code} ({place}: {first['type']})" if place else str(unusable.code)

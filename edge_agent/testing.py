@@ -12,14 +12,15 @@ second of waiting.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from edge_agent.agent import Agent
 from edge_agent.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
+from edge_agent.engine import Model
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer, Info, Message, Refused
-from edge_agent.pipeline import Model, Pipeline
+from edge_agent.pipeline import Pipeline
 from edge_agent.routes import Route
 from edge_agent.topics import Template
 
@@ -65,13 +66,16 @@ class FakeModel:
         self.broken: Exception | None = None
         self.calls: list[int] = []
 
-    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
-        """Return the labels and probabilities of `rows`; notes how many there were."""
+    def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
+        """Return the labels of `rows`; notes how many there were."""
         self.calls.append(len(rows))
         if self.broken is not None:
             raise self.broken
-        rock = [row[0] > 0.5 for row in rows]
-        return ["Rock" if one else "Hip-Hop" for one in rock], [[0.0, 1.0] if one else [1.0, 0.0] for one in rock]
+        return ["Rock" if row[0] > 0.5 else "Hip-Hop" for row in rows]
+
+    def read(self, output: Any) -> tuple[str, list[float]]:
+        """Return the label and its probabilities."""
+        return output, [0.0, 1.0] if output == "Rock" else [1.0, 0.0]
 
 
 class FakeClock:

@@ -32,7 +32,7 @@ def learn(model: Path, out: Path) -> None:
         np.interp(random.random(ROWS), QUANTILE_LEVELS, feature.quantiles) for feature in predictor.card.features
     ]
     rows = np.column_stack(columns).astype(np.float32)
-    _, probabilities = predictor.predict(rows.tolist())
+    probabilities = [predictor.read(output)[1] for output in predictor.predict(rows.tolist())]
     labels = predictor.card.labels
     tree = DecisionTreeClassifier(min_impurity_decrease=1e-9, random_state=0)
     tree.fit(np.repeat(rows, len(labels), axis=0), np.tile(labels, ROWS), sample_weight=np.ravel(probabilities))

@@ -25,6 +25,7 @@ BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card"}
 CORE = WIRE | {
     "codecs",
+    "engine",
     "formats",
     "gathering",
     "health",
@@ -58,7 +59,8 @@ MAP: dict[str, frozenset[str]] = {
     "levels": WIRE | {"codecs", "formats"},
     "sensors": BASE,
     "gathering": WIRE | {"codecs", "formats", "levels", "routes", "sensors"},
-    "pipeline": WIRE | {"codecs", "formats", "gathering", "health", "levels", "routes", "sensors"},
+    "engine": WIRE | {"codecs", "health"},
+    "pipeline": WIRE | {"codecs", "engine", "formats", "gathering", "health", "levels", "routes", "sensors"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE,
     "broker": CORE | {"_paho", "_stream", "_tls", "_transport"},

@@ -167,8 +167,8 @@ def test_a_batch_keeps_its_order_and_refuses_in_place() -> None:
 
 
 def test_an_empty_batch_is_a_batch() -> None:
-    assert decode([]) == Batch([], None, {})
-    assert decode(b" \n[ ] ") == Batch([], None, {})
+    assert decode([]) == Batch([])
+    assert decode(b" \n[ ] ") == Batch([])
 
 
 @pytest.mark.parametrize("sent", [5, "text", None, True, 1.5, float("nan")])

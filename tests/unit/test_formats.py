@@ -66,6 +66,13 @@ def test_packed_values_are_checked_like_others(value: float) -> None:
     assert decoded.detail[0]["loc"] == ["tempo"]
 
 
+@given(st.lists(st.tuples(*[st.one_of(st.floats(0, 1, width=32), st.floats(width=32))] * 2), min_size=1, max_size=9))
+def test_packed_rows_are_checked_one_like_the_other(rows: list[tuple[float, float]]) -> None:
+    decoded = CODEC.decode(b"".join(struct.pack("<2f", *row) for row in rows), PACKED_TYPE)
+    alone = [CODEC.check(dict(zip(NAMES, row, strict=True))) for row in rows]
+    assert (decoded.rows if isinstance(decoded, Batch) else [decoded]) == alone
+
+
 def test_fields_are_not_for_packed_rows() -> None:
     codec = FeatureCodec(make_card(NAMES).features, fields=(("tempo", ("a", "b")),))
     assert codec.decode(struct.pack("<2f", 0.5, 0.25), PACKED_TYPE) == Features((0.5, 0.25), {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import cbor2
@@ -309,7 +309,7 @@ class Witness(FakeModel):
         super().__init__(make_card(TWO, minimum=-50, maximum=100))
         self.rows: list[tuple[float, ...]] = []
 
-    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:
+    def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
         self.rows += [tuple(row) for row in rows]
         return super().predict(rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pytest
@@ -214,28 +214,32 @@ def test_a_model_that_raises_fails_its_messages_and_no_others(caplog: pytest.Log
 class Liar(FakeModel):
     """A model whose answers have the wrong shape."""
 
-    def __init__(self, labels: list[str], probabilities: list[list[float]]) -> None:
+    def __init__(self, *outputs: tuple[str, tuple[float, ...]]) -> None:
         super().__init__()
-        self.answer = labels, probabilities
+        self.outputs = outputs
 
-    def predict(self, rows: Sequence[Sequence[float]]) -> tuple[list[str], list[list[float]]]:  # noqa: ARG002
-        return self.answer
+    def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:  # noqa: ARG002
+        return self.outputs
+
+    def read(self, output: Any) -> tuple[str, list[float]]:
+        label, probabilities = output
+        return label, list(probabilities)
 
 
 @pytest.mark.parametrize(
-    ("labels", "probabilities"),
+    "outputs",
     [
-        ([], []),
-        (["Rock"], []),
-        (["Rock", "Rock"], [[0.0, 1.0], [0.0, 1.0]]),
-        (["Jazz"], [[0.0, 1.0]]),
-        (["Rock"], [[1.0]]),
-        (["Rock"], [[0.0, 0.5, 0.5]]),
-        (["Rock"], [[0.0, float("nan")]]),
+        (),
+        (("Rock", ()),),
+        (("Rock", (0.0, 1.0)), ("Rock", (0.0, 1.0))),
+        (("Jazz", (0.0, 1.0)),),
+        (("Rock", (1.0,)),),
+        (("Rock", (0.0, 0.5, 0.5)),),
+        (("Rock", (0.0, float("nan"))),),
     ],
 )
-def test_a_model_that_answers_nonsense_fails_the_message(labels: list[str], probabilities: list[list[float]]) -> None:
-    pipeline = make(Liar(labels, probabilities))
+def test_a_model_that_answers_nonsense_fails_the_message(outputs: tuple[tuple[str, tuple[float, ...]], ...]) -> None:
+    pipeline = make(Liar(*outputs))
     content = read(ask(pipeline, {"loudness": 0.9, "id": 1}))
     assert (content["error"], content["id"]) == ("inference_failed", 1)
     assert pipeline.tally.predictions == 0

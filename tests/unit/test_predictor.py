@@ -44,20 +44,18 @@ def genre() -> Predictor:
 
 
 def test_the_article_s_tracks(genre: Predictor) -> None:
-    labels, probabilities = genre.predict([HIP_HOP, ROCK])
-    assert labels == ["Hip-Hop", "Rock"]
-    assert genre.card.labels == ("Hip-Hop", "Rock")
-    for row in probabilities:
+    (first, hip_hop), (second, rock) = map(genre.read, genre.predict([HIP_HOP, ROCK]))
+    assert (first, second) == ("Hip-Hop", "Rock") == genre.card.labels
+    for row in (hip_hop, rock):
         assert sum(row) == pytest.approx(1, abs=2 * 10**-DECIMALS)
         assert all(value == round(value, DECIMALS) for value in row)
-    assert probabilities[0][0] > 0.5 < probabilities[1][1]
+    assert hip_hop[0] > 0.5 < rock[1]
 
 
 def test_one_row_at_a_time_is_the_same_as_all_together(genre: Predictor) -> None:
     rows = [HIP_HOP, ROCK] * 50
-    labels, probabilities = genre.predict(rows)
-    for row, label, chances in zip(rows, labels, probabilities, strict=True):
-        assert genre.predict([row]) == ([label], [chances])
+    for row, output in zip(rows, genre.predict(rows), strict=True):
+        assert genre.predict([row]) == [output]
 
 
 def test_the_extremes_that_the_card_allows(genre: Predictor) -> None:
