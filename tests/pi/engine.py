@@ -81,21 +81,24 @@ def bare_root(directory: Path, *packages: str) -> Path:
 
 
 def build(stages: Sequence[Stage], context: Path, directory: Path) -> Image:
-    """Build all stages, each on a bare Debian 13, in `directory`; the last one is the image."""
+    """Build all stages, each on a bare Debian 13, in `directory`; the last one is the image. Raises `ValueError`."""
     done: dict[str, Path] = {}
     for number, stage in enumerate(stages):
+        if stage.base in done:
+            raise ValueError(f"FROM {stage.base}: an earlier stage as a base is not known here")
         root = bare_root(directory / f"stage{number}")
-        environment: dict[str, str] = {}
         where = Path("/")
-        for one in stage.steps:
-            environment = config(stage.steps[: stage.steps.index(one)]).environment
+        for position, one in enumerate(stage.steps):
+            before = config(stage.steps[:position])
+            if one.name in {"RUN", "COPY"} and before.user != config([]).user:
+                raise one.error("after USER is not known here")
             match one.name:
                 case "RUN":
-                    _run(one, root, where, environment)
+                    _run(one, root, where, before.environment)
                 case "COPY":
                     _copy(one, done[one.flags["from"]] if "from" in one.flags else context, root, where)
                 case "WORKDIR":
-                    where /= one.expand(one.rest, environment)
+                    where /= one.expand(one.rest, before.environment)
                     (root / where.relative_to("/")).mkdir(parents=True, exist_ok=True)
         if stage.name is not None:
             done[stage.name] = root
