@@ -71,22 +71,22 @@ class Image(NamedTuple):
     config: Config
 
 
-def bare_root(directory: Path, *packages: str) -> Path:
+def bare_root(directory: Path, *packages: str, architecture: str = "amd64") -> Path:
     """Debian 13; a machine that can't make it skips the test."""
-    made = call(ROOT / "scripts" / "rootfs", directory, "amd64", *packages, timeout=_BUILD)
+    made = call(ROOT / "scripts" / "rootfs", directory, architecture, *packages, timeout=_BUILD)
     if made.returncode == 3:
         lacking(made.stderr.strip().splitlines()[-1])
     assert made.returncode == 0, made.stdout + made.stderr
     return directory
 
 
-def build(stages: Sequence[Stage], context: Path, directory: Path) -> Image:
+def build(stages: Sequence[Stage], context: Path, directory: Path, *, architecture: str = "amd64") -> Image:
     """Build all stages, each on a bare Debian 13, in `directory`; the last one is the image. Raises `ValueError`."""
     done: dict[str, Path] = {}
     for number, stage in enumerate(stages):
         if stage.base in done:
             raise ValueError(f"FROM {stage.base}: an earlier stage as a base is not known here")
-        root = bare_root(directory / f"stage{number}")
+        root = bare_root(directory / f"stage{number}", architecture=architecture)
         where = Path("/")
         for position, one in enumerate(stage.steps):
             before = config(stage.steps[:position])

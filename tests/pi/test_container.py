@@ -45,6 +45,8 @@ NODE = "kitchen"
 STATE = f"edge/{NODE}/state"
 #: A container is told to stop with SIGTERM, and killed ten seconds later.
 STOPS_WITHIN = 10.0
+#: An emulated processor takes ten to twenty times as long.
+QEMU = 600.0
 
 
 class Built(NamedTuple):
@@ -143,6 +145,17 @@ def test_it_answers_without_a_broker(image: Image, user: str | None, tmp_path: P
     assert "Hip-Hop" in container.log()
     # Debian's onnxruntime writes hundreds of lines to stderr, which is in the same log here.
     assert container.log().count("\n") < 30
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_it_is_there_for_32_bit_arm(workplace: Path, tmp_path: Path) -> None:
+    """Under qemu, which takes minutes to install the packages."""
+    work = workplace / "armhf"
+    image = build(stages(CONTAINERFILE.read_text()), make_context(work / "context"), work, architecture="armhf")
+    with Container(image, tmp_path, "try") as container:
+        assert container.wait(QEMU) == 0, container.log()
+    assert "Hip-Hop" in container.log()
 
 
 def test_it_serves_without_any_right(agent: Container, client: Client) -> None:
