@@ -36,7 +36,7 @@ _PLACES: Final = (
     ("connection: packets and acknowledgements", re.compile(r"edge_agent/(_stream|_plain|packets|broker|ledger)\.py")),
     ("payload to features (pydantic)", re.compile(r"edge_agent/(codecs|formats)\.py|pydantic")),
     ("the model (onnxruntime, numpy)", re.compile(r"edge_agent/predictor\.py|onnxruntime|numpy")),
-    ("pipeline: routes and answers", re.compile(r"edge_agent/(pipeline|messages|topics|routes)\.py")),
+    ("pipeline: routes and answers", re.compile(r"edge_agent/(pipeline|engine|messages|topics|routes)\.py")),
     ("the loop and its counters", re.compile(r"edge_agent/(agent|health|reports)\.py")),
 )
 _COMMANDS: Final = {"through paho": ["-m", "benchmarks.subjects.plain"], "as it is": ["-m", "edge_agent"]}
