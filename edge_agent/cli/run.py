@@ -33,4 +33,8 @@ def command(config: Path | None) -> None:
         # All of this stays: the garbage collector need not look at it again and again.
         gc.freeze()
         while agent.run(signals):
-            agent = reload(agent, partial(settings.load, config))
+            # Until now, that is: what it leaves in cycles, models among it, would stay for good.
+            gc.unfreeze()
+            reload(agent, partial(settings.load, config))
+            gc.collect()
+            gc.freeze()

@@ -15,8 +15,9 @@ import pytest
 
 from edge_agent._plain import Plain
 from edge_agent.agent import Agent
-from edge_agent.assembly import make_agent
+from edge_agent.assembly import make_agent, make_line, make_plan
 from edge_agent.broker import Address
+from edge_agent.plan import Line, Plan
 from edge_agent.process import Signals
 from edge_agent.settings import Settings
 from tests import wire
@@ -36,29 +37,35 @@ class Stop(Signals):
         self.received = True
         os.write(self._write, b"x")
 
+    def reload_now(self) -> None:
+        self._reload = True
+        os.write(self._write, b"x")
+
     def close(self) -> None:
         os.close(self.wakeup)
         os.close(self._write)
+
+
+def settings(port: int, mqtt: dict[str, Any] | None, sections: dict[str, Any]) -> Settings:
+    mqtt = {"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})}
+    return Settings(mqtt=mqtt, **{"node": {"id": NODE}, **sections})
 
 
 class RunningAgent:
     """`with RunningAgent(port) as agent:` runs inside the block; it is asked to stop at its end."""
 
     def __init__(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
-        sections.setdefault("node", {"id": NODE})
-        self.agent: Agent = make_agent(
-            Settings(
-                mqtt={"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})},
-                **sections,
-            )
-        )
+        self.agent: Agent = make_agent(settings(port, mqtt, sections))
+        self._next: tuple[Line, Plan] | None = None
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="agent")
         self._error: BaseException | None = None
 
     def _run(self) -> None:
         try:
-            self.agent.run(self._stop)
+            while self.agent.run(self._stop):
+                assert self._next is not None
+                self.agent.take_over(*self._next)
         except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
             self._error = error
 
@@ -70,6 +77,12 @@ class RunningAgent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def reload(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
+        """Go on with new settings, as after SIGHUP, as soon as the agent takes it up."""
+        loaded = settings(port, mqtt, sections)
+        self._next = make_line(loaded), make_plan(loaded)
+        self._stop.reload_now()
 
     def stop(self) -> float:
         """Stop it, as SIGTERM would; return how many seconds it took."""
