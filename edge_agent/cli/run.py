@@ -24,7 +24,8 @@ def command(config: Path | None) -> None:
 
     With no configuration at all: the bundled model `genre`, the broker on localhost:1883, features on
     music/{sensor}/features. SIGTERM or Ctrl-C finishes what is in flight, says `offline`, and ends with 0. SIGHUP takes
-    new settings and models up; when they can't be used, everything stays as it was.
+    new settings and models up, on the same connection unless its own settings changed; when they can't be used,
+    everything stays as it was.
     """
     with Signals() as signals:
         loaded = settings.load(config)

@@ -22,7 +22,7 @@ from edge_agent.process import Signals
 from edge_agent.settings import Settings
 from tests import wire
 from tests.brokers import HOST, BrokerProcess
-from tests.wire import PUBACK, PUBLISH
+from tests.wire import PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
 
 DEADLINE: Final = 20.0
 #: Without a will of its own each test has its node; nothing else stands on the topics of a broker of its own.
@@ -126,7 +126,7 @@ def plainly(client: paho.Client, address: Address, *, is_5: bool, max_payload: i
 
 
 class Packet(NamedTuple):
-    """One packet that went through the relay. `up` is from the client to the broker; the id is that of QoS 1."""
+    """One packet that went through the relay. `up` is from the client to the broker; the id is None where the kind has none."""
 
     connection: int
     up: bool
@@ -139,7 +139,8 @@ class Packet(NamedTuple):
 class Relay:
     """A TCP relay that knows where packets begin and end: it keeps a list of them, and holds back what `hold` names.
 
-    What is held back is neither passed on nor listed until `release`, which lets it through in the order it came;
+    What is held back is neither passed on nor listed until `release`, which lets it through in the order it came, and
+    may hold back something else from then on;
     `cut` ends all connections without a goodbye, with what is held back.
     """
 
@@ -178,9 +179,9 @@ class Relay:
         with self._changed:
             self._hold = what
 
-    def release(self) -> None:
+    def release(self, then_hold: Callable[[Packet], bool] | None = None) -> None:
         with self._changed:
-            self._hold = None
+            self._hold = then_hold
             held, self._held = self._held, []
             for target, data, packet in held:
                 self._pass(target, data, packet)
@@ -295,6 +296,6 @@ def _read(raw: bytes, up: bool, connection: int) -> Packet:
         topic = body[2 : 2 + size].decode()
         if flags & 0b0110:
             packet_id = int.from_bytes(body[2 + size : 4 + size])
-    elif kind == PUBACK:
+    elif kind in {PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK}:
         packet_id = int.from_bytes(body[:2])
     return Packet(connection, up, kind, packet_id, topic, kind == PUBLISH and bool(flags & 0b1000))
