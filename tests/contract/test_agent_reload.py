@@ -199,6 +199,26 @@ def test_a_packet_id_is_that_of_one_packet_at_a_time(
     assert _clashes(relay.log()) == []
 
 
+@PROTOCOLS
+def test_nor_while_the_first_subscription_is_asked_for(
+    relay: Relay, server: Mosquitto, connect: Connect, stack: ExitStack, protocol: str
+) -> None:
+    client = connect(server)
+    with ExitStack() as first:
+        begin(first, relay.port, client, protocol)
+    client.wait_for_payload(STATE, "offline")
+    for number in range(5):
+        client.publish(IN, {**ROCK, "id": number})
+    relay.hold(lambda packet: not packet.up and packet.kind == SUBACK)
+    stack.enter_context(RunningAgent(relay.port, mqtt={"protocol": protocol}))
+    # What waited in the session is answered before the subscription is granted.
+    client.messages(5, OUT)
+    relay.wait(lambda: len(relay.held) == 1, "the grant held back")
+    relay.release()
+    client.messages(2, INFO)
+    assert _clashes([packet for packet in relay.log() if packet.connection == 2]) == []
+
+
 def _clashes(log: list[Packet]) -> list[Packet]:
     """Packets of the client's that have a number which another one of its packets still has."""
     used: dict[int | None, int] = {}
@@ -344,6 +364,24 @@ def test_stopping_before_the_new_subscriptions_are_granted(
     client.message(OUT)
     assert agent.stop() < 5
     client.wait_for_payload(STATE, "offline")
+
+
+def test_the_time_for_the_grant_begins_with_the_reload(
+    relay: Relay, server: Mosquitto, connect: Connect, stack: ExitStack
+) -> None:
+    """Three connect timeouts, 2.4 s here; health tells the time."""
+    client = connect(server)
+    client.subscribe("edge/+/health", INFO)
+    options: dict[str, Any] = {"mqtt": {"connect_timeout": 0.8}, "health": {"interval": 1}}
+    agent = stack.enter_context(RunningAgent(relay.port, **options))
+    client.messages(3, "edge/+/health")
+    relay.hold(lambda packet: not packet.up and packet.kind == SUBACK)
+    agent.reload(relay.port, **options, route=[MUSIC, OTHER])
+    relay.wait(lambda: len(relay.held) == 1, "asked for")
+    client.messages(4, "edge/+/health")
+    relay.release()
+    client.messages(2, INFO)
+    assert count(relay, CONNECT) == 1
 
 
 def test_a_grant_that_does_not_come_ends_the_connection(
