@@ -215,13 +215,13 @@ class Agent:
     # -- the end of a connection, or of a plan
 
     def take_over(self, line: Line, plan: Plan) -> None:
-        """Go on with new settings: on the connection there is when `line` is as it was, else on a new one, in the same
-        session where node and broker stay.
+        """Go on with new settings: on the connection there is when `line` is as it was, else on a new one, without a
+        last word when it is in the same session.
         """
         stays = line == self._line
         link = self._link if stays and self._greeted else None
         if link is None:
-            self.leave(successor=line.node == self.node)
+            self.leave(successor=(line.node, line.session) == (self._line.node, self._line.session))
             self._attempt = self._failures = 0
             self._next_attempt = 0.0
         else:

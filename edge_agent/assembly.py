@@ -69,7 +69,8 @@ def make_line(settings: Settings) -> Line:
     where = address(settings)
     files = () if where.tls is None else digests(where.tls)
     dial = _Dial(where, will(settings.node.id), settings.limits.payload_bytes, files)
-    return Line(settings.node.id, dial, tuple(protocols(settings)), settings.mqtt.max_backoff)
+    session = f"{where.client_id} at {where}"
+    return Line(settings.node.id, dial, session, tuple(protocols(settings)), settings.mqtt.max_backoff)
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ class FakeLink:
 def make_line(*links: FakeLink | BrokerError, node: str = "node", **options: Any) -> Line:
     """Return a line that gives `links` one after the other as an agent connects; an error is raised instead.
 
-    `options` are those of `Line`: `protocols` and `max_backoff`. No two lines are equal.
+    `options` are those of `Line`: `session`, `protocols` and `max_backoff`. No two lines are equal.
     """
     waiting = list(links)
 

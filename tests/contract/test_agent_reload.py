@@ -257,7 +257,7 @@ def test_nothing_is_lost_in_ten_reloads_under_load(
 
 
 @pytest.mark.parametrize("changed", ["port", "keepalive"])
-def test_other_connection_settings_make_a_new_connection_in_the_same_session(
+def test_other_connection_settings_make_a_new_connection_and_lose_nothing(
     relay: Relay, server: Mosquitto, connect: Connect, stack: ExitStack, changed: str
 ) -> None:
     client = connect(server)
@@ -275,8 +275,9 @@ def test_other_connection_settings_make_a_new_connection_in_the_same_session(
     client.barrier()
     assert set(ids(client)) == set(range(300))
     assert (count(relay, CONNECT), count(other, CONNECT)) == ((1, 1) if changed == "port" else (2, 0))
-    # Nobody was told that it was away, for it was not.
-    assert set(states(client)) == {b"online"}
+    # Elsewhere it may be another broker, where nobody else would say that it has left. In the same session it has not.
+    before = [b"online", b"offline"] if changed == "port" else [b"online"]
+    assert states(client) == [*before, b"online"]
     assert agent.agent.tally.connections == 2
 
 

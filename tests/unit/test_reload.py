@@ -189,6 +189,14 @@ def test_another_node_says_goodbye_for_the_one_before() -> None:
     assert second.sent[-1].topic == "edge/other/response/ping"
 
 
+def test_another_broker_leaves_no_node_behind_that_seems_to_be_there() -> None:
+    first, second = FakeLink(), FakeLink()
+    running = Running(first)
+    running.reload(fake_line(second, session="elsewhere"))
+    assert first.sent[-1] == will("node")
+    assert second.sent[0] == birth("node")
+
+
 def test_a_connection_that_was_not_granted_yet_is_made_anew() -> None:
     first, second = FakeLink(), FakeLink()
     first.ready = False
@@ -321,6 +329,14 @@ def test_a_line_is_the_same_while_its_settings_are() -> None:
 )
 def test_a_line_is_another_one_when_they_are_not(sections: dict[str, Any]) -> None:
     assert line() != line(**sections)
+
+
+def test_a_session_is_that_of_a_client_at_a_broker() -> None:
+    assert (
+        line().session == line(mqtt={"keepalive": 31, "username": "me"}).session == "edge-agent-node at localhost:1883"
+    )
+    others = {line(mqtt=mqtt).session for mqtt in ({"host": "elsewhere"}, {"port": 1884}, {"client_id": "me"})}
+    assert len(others | {line().session}) == 4
 
 
 def test_a_line_is_another_one_when_a_secret_was_renewed_in_place(tmp_path: Path) -> None:
