@@ -5,7 +5,7 @@ A private part of `edge_agent.broker`, which runs the connection.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import paho.mqtt.client as paho
@@ -71,18 +71,25 @@ def connect(client: paho.Client, address: Address, protocol: str, wire: Stream |
         raise BrokerError("this version of paho-mqtt is not known: install paho-mqtt 2.1 or 2.2")
 
 
-def subscribe(client: paho.Client, protocol: str, filters: list[str], retained: Collection[str] = ()) -> None:
-    """Ask for all `filters` at QoS 1, in one packet.
+def subscribe(client: paho.Client, protocol: str, filters: Mapping[str, bool]) -> int:
+    """Ask for all `filters` at QoS 1, in one packet; return its id, 0 when there is no connection any more.
 
-    A retained message comes when a subscription is new; for the filters in `retained` again with every connection, as
-    MQTT 3.1.1 has it for all.
+    A retained message comes when a subscription is new; for the filters that are true also when it is not, as MQTT
+    3.1.1 has it for all.
     """
     if protocol == "5":
         if_new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         always = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
-        client.subscribe([(one, always if one in retained else if_new) for one in filters])
+        _, packet_id = client.subscribe([(one, always if retained else if_new) for one, retained in filters.items()])
     else:
-        client.subscribe([(one, 1) for one in filters])
+        _, packet_id = client.subscribe([(one, 1) for one in filters])
+    return packet_id or 0
+
+
+def unsubscribe(client: paho.Client, filters: Collection[str]) -> int:
+    """Give back all `filters`, in one packet; return its id, 0 when there is no connection any more."""
+    _, packet_id = client.unsubscribe(list(filters))
+    return packet_id or 0
 
 
 def words(reason: Any, properties: Any) -> str:

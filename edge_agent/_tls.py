@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,6 +109,12 @@ def make_context(options: TlsOptions) -> ssl.SSLContext:
     if options.certificate is not None and options.key is not None:
         _load_own(context, options.certificate, options.key)
     return context
+
+
+def digests(options: TlsOptions) -> tuple[bytes, ...]:
+    """Return a hash of each file: what changes when one is renewed in place. Raises `SettingsError`."""
+    files = {"ca": options.ca, "certificate": options.certificate, "key": options.key}
+    return tuple(sha256(_read(name, path)).digest() for name, path in files.items() if path is not None)
 
 
 def _load_authorities(context: ssl.SSLContext, ca: Path) -> None:

@@ -164,6 +164,8 @@ def certificate_ends(sock: Any) -> float | None:
 
 def failure(sock: Any) -> str | None:
     """Say why a connection that has ended did, when its socket knows."""
+    if sock is None:  # paho has closed its own already
+        return None
     # What a broker sent before it hung up (the alert that it wants a certificate) may not have been read yet.
     with contextlib.suppress(OSError, ValueError):
         sock.recv(1)

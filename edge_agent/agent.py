@@ -1,8 +1,8 @@
 """The loop: receive -> pipeline -> answer -> acknowledge -> report, in one thread.
 
-`Agent` knows the broker only as a `Connection` that a function of its caller's makes, so it runs the same against a
-real broker (`edge_agent.broker.Link`) and in memory (`edge_agent.testing.FakeLink`). `edge_agent.assembly` puts the
-real parts together.
+`Agent` knows the broker only as a `Connection` that its `Line` makes, so it runs the same against a real broker
+(`edge_agent.broker.Link`) and in memory (`edge_agent.testing.FakeLink`). `edge_agent.assembly` puts the real parts
+together.
 
 Once `run` has begun it survives everything but the signal to stop: a lost connection is made again, for ever.
 """
@@ -14,14 +14,13 @@ import math
 import random
 import select
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from edge_agent import topics
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
-from edge_agent.health import Tally
-from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, to_json
-from edge_agent.pipeline import Pipeline
+from edge_agent.messages import Answer, Health, Info, Message, Pong, Status, UnknownVerb, to_json
+from edge_agent.plan import Connection, Line, Plan
 from edge_agent.process import Signals
 from edge_agent.reports import Reporter, now
 from edge_agent.systemd import Notifier
@@ -42,37 +41,6 @@ _WAITING_IN_STATUS: Final = 100
 _FIRST_BACKOFF: Final = 1.0
 
 
-class Connection(Protocol):
-    """What the loop needs of a connection; `edge_agent.broker.Link` says what each part does."""
-
-    protocol: str
-    ready: bool
-    refused: list[Refused]
-    refused_answers: list[Refused]
-
-    @property
-    def in_flight(self) -> int:
-        """Messages not yet acknowledged, confirmed or sent."""
-
-    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
-        """Return the messages that arrived."""
-
-    def answer(self, message: Message, answers: Iterable[Answer]) -> None:
-        """Send the answers of a message."""
-
-    def publish(self, answer: Answer) -> None:
-        """Send a message that answers nothing."""
-
-    def drain(self, seconds: float) -> bool:
-        """Wait until nothing is in flight."""
-
-    def close(self) -> None:
-        """End the connection in good order."""
-
-    def abandon(self) -> None:
-        """Drop the connection."""
-
-
 def birth(node: str) -> Answer:
     """Return the message that says a node is there; its counterpart is `will`."""
     return Answer(topics.state(node), b"online", qos=1, retain=True, content_type=None)
@@ -84,53 +52,47 @@ def will(node: str) -> Answer:
 
 
 class Agent:
-    """One node: its pipeline on one broker.
-
-    `dial` begins a connection of one protocol version or raises `BrokerError`; `protocols` are the versions to try, best
-    first; `describe` returns the node's info for a connection's protocol.
-    """
+    """One node on one broker: what `plan` says, on a connection that `line` makes, until `take_over` brings others."""
 
     def __init__(
         self,
-        node: str,
-        pipeline: Pipeline,
-        dial: Callable[[str], Connection],
-        describe: Callable[[str], Info],
+        line: Line,
+        plan: Plan,
         *,
-        protocols: Sequence[str] = ("5", "3.1.1"),
         notifier: Notifier | None = None,
-        health_interval: float = 30.0,
-        max_backoff: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.node = node
-        self.tally: Tally = pipeline.tally
-        self._pipeline = pipeline
-        self._dial = dial
-        self._describe = describe
-        self._notifier = notifier or Notifier({})
+        self.tally = plan.pipeline.tally
+        self.notifier = notifier or Notifier({})
+        self._line = line
+        self._plan = plan
         self._clock = clock
-        self._requests = topics.request(node)
-        self._max_backoff = max_backoff
-        self._protocols = tuple(protocols)
+        self._requests = topics.request(line.node)
+        self._started = now()
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
-        self._greeted = False
+        self._greeted = False  # the connection has heard that we are there
+        self._announced = False  # the service manager has heard that the plan is served
         self._surplus_told = False
         self._failures = 0
         self._next_attempt = 0.0
-        self._reporter = Reporter(self.tally, health_interval, clock)
+        self._reporter = Reporter(self.tally, plan.health_interval, clock)
         self._next_watchdog = 0.0
 
+    @property
+    def node(self) -> str:
+        """The node id."""
+        return self._line.node
+
     def run(self, signals: Signals) -> bool:
-        """Serve until a signal comes. Return True for a reload, with the connection as it is, so that `run` may be called
-        again; to stop, finish what is in flight, say `offline`, and return False.
+        """Serve until a signal comes. Return True for a reload, with the connection as it is: `take_over` or `stay`, and
+        run again. To stop, finish what is in flight, say `offline`, and return False.
         """
         while not signals.received:
             if signals.take_reload():
                 return True
             self.step(signals.wakeup)
-        self._notifier.stopping()
+        self.notifier.stopping()
         self.leave()
         _log.info("stopped; %d messages answered", self.tally.answered)
         return False
@@ -144,8 +106,8 @@ class Agent:
         assert link is not None  # noqa: S101 - for the type checker: _connect said so
         try:
             messages = link.receive(self._patience(link), wakeup)
-            if link.ready and not self._greeted:
-                self._greet(link)
+            if link.ready and not (self._greeted and self._announced):
+                self._announce(link)
             if messages:
                 self._answer(link, messages)
             self._answer_due(link)
@@ -157,9 +119,9 @@ class Agent:
 
     def _answer(self, link: Connection, messages: list[Message]) -> None:
         began = self._clock()
-        for message, answers in zip(messages, self._pipeline.process(messages, began), strict=True):
+        for message, answers in zip(messages, self._plan.pipeline.process(messages, began), strict=True):
             verb = self._requests.match(message.topic) if message.topic.startswith(topics.ROOT) else None
-            if verb is None and not answers and not self._pipeline.takes(message.topic):
+            if verb is None and not answers and not self._plan.pipeline.takes(message.topic):
                 self.tally.unrouted += 1
             link.answer(message, answers if verb is None else [*answers, self._respond(link, verb["verb"], message)])
         self.tally.took(self._clock() - began, len(messages))
@@ -170,7 +132,7 @@ class Agent:
 
     def _patience(self, link: Connection) -> float:
         """Return how long to wait for messages: no longer than until the next answer that was put off."""
-        due = self._pipeline.next_due
+        due = self._plan.pipeline.next_due
         if due is None or self._room(link) <= 0:
             return _TICK
         # A millisecond more, for the wait counts whole ones and would come back a little too early.
@@ -178,9 +140,9 @@ class Agent:
 
     def _answer_due(self, link: Connection, ahead: float = 0.0) -> None:
         """Send answers that were put off until now, or until `ahead` seconds from now."""
-        if self._pipeline.next_due is None:
+        if self._plan.pipeline.next_due is None:
             return
-        for answer in self._pipeline.due(self._clock(), most=self._room(link), ahead=ahead):
+        for answer in self._plan.pipeline.due(self._clock(), most=self._room(link), ahead=ahead):
             link.publish(answer)
             self.tally.answered += 1
 
@@ -196,7 +158,7 @@ class Agent:
         self._next_watchdog = 0.0
         self._feed_watchdog()
         try:
-            self._link = self._dial(self._protocols[self._attempt])
+            self._link = self._line.dial(self._line.protocols[self._attempt], self._plan.subscriptions, self.tally)
         except BrokerError as error:
             self._schedule(error)
             return False
@@ -215,36 +177,71 @@ class Agent:
         self._link = None
         if self._greeted:
             self._failures = 0
-        if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._protocols):
+        if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._line.protocols):
             self._attempt += 1
-            _log.info("%s; trying MQTT %s", error, self._protocols[self._attempt])
+            _log.info("%s; trying MQTT %s", error, self._line.protocols[self._attempt])
             return
         self._attempt = 0
         self._schedule(error)
 
     def _schedule(self, error: BrokerError) -> None:
         """Set the time of the next attempt: doubling, with jitter so that a fleet does not come back as one."""
-        ceiling = min(self._max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
+        ceiling = min(self._line.max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
         pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         self._failures += 1
         self._next_attempt = self._clock() + pause
         _log.warning("%s; trying again in %.1f s", error, pause)
-        self._notifier.waiting(f"not connected: {error}", pause)
+        self.notifier.waiting(f"not connected: {error}", pause)
 
-    def _greet(self, link: Connection) -> None:
-        """Say on a new connection that we are there, and what we run."""
+    def _announce(self, link: Connection) -> None:
+        """Say what we run; on a new connection first that we are there."""
         for topic, reason in link.refused:
             _log.error("broker: subscription to %r refused: %s; allow it in the broker's access rules", topic, reason)
-        self.tally.connections += 1
-        self._pipeline.reconnected()
-        info = self._describe(link.protocol)
-        link.publish(birth(self.node))
+        if not self._greeted:
+            self.tally.connections += 1
+            self._plan.pipeline.reconnected()
+            link.publish(birth(self.node))
+        info = self._describe(link)
         link.publish(Answer(topics.info(self.node), to_json(info), qos=1, retain=True))
         served = ", ".join(f"{model['name']} {model['version']}" for model in info["models"])
         status = f"serving {served} over MQTT {link.protocol}"
-        _log.info("connected as node %s; %s", self.node, status)
-        self._notifier.ready(status)
-        self._greeted = True
+        _log.info("%s as node %s; %s", "still connected" if self._greeted else "connected", self.node, status)
+        self.notifier.ready(status)
+        self._greeted = self._announced = True
+
+    def _describe(self, link: Connection) -> Info:
+        return self._plan.describe(link.protocol, self._started)
+
+    # -- the end of a connection, or of a plan
+
+    def take_over(self, line: Line, plan: Plan) -> None:
+        """Go on with new settings: on the connection there is when `line` is as it was, else on a new one, without a
+        last word when it is in the same session.
+        """
+        stays = line == self._line
+        link = self._link if stays and self._greeted else None
+        if link is None:
+            self.leave(successor=(line.node, line.session) == (self._line.node, self._line.session))
+            self._attempt = self._failures = 0
+            self._next_attempt = 0.0
+        else:
+            try:
+                self._answer_due(link, ahead=math.inf)
+            except BrokerError as error:
+                self._lost(link, error)
+        plan.pipeline.tally = self.tally
+        anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
+        if link is not None:
+            link.subscribe(plan.subscriptions, anew)
+        self._line, self._plan = line, plan
+        self._requests = topics.request(line.node)
+        self._reporter.interval = plan.health_interval
+        self._announced = False
+
+    def stay(self, why: str) -> None:
+        """Tell the service manager that a reload has ended and changed nothing; READY, unless that is yet to come."""
+        if self._announced:
+            self.notifier.ready(why)
 
     def leave(self, *, successor: bool = False) -> None:
         """Finish what is in flight and end the connection in good order; a `successor` on the same node goes on in the
@@ -279,7 +276,7 @@ class Agent:
 
     def _health(self, link: Connection, waiting: int) -> Health:
         health = self._reporter.health(link.in_flight)
-        if (gathered := self._pipeline.gathered(self._clock(), most=waiting)) is not None:
+        if (gathered := self._plan.pipeline.gathered(self._clock(), most=waiting)) is not None:
             health["gathering"] = gathered
         return health
 
@@ -289,21 +286,21 @@ class Agent:
             payload = message.payload[:1024].decode(errors="replace") or None
             response = Pong(pong=payload, node=self.node, time=now())
         elif verb == "info":
-            response = self._describe(link.protocol)
+            response = self._describe(link)
         elif verb == "status":
-            info = self._describe(link.protocol)
+            info = self._describe(link)
             health = self._health(link, _WAITING_IN_STATUS)
             response = Status(node=self.node, agent=info["agent"], mqtt=info["mqtt"], **health)
         else:
             response = UnknownVerb(error="unknown_verb", verb=verb[:64], known=["info", "ping", "status"])
-        topic = self._pipeline.respond_to(message.response_topic) or topics.response(self.node, verb)
+        topic = self._plan.pipeline.respond_to(message.response_topic) or topics.response(self.node, verb)
         return Answer(topic, to_json(response), message.qos)
 
     def _feed_watchdog(self) -> None:
-        interval = self._notifier.watchdog_interval
+        interval = self.notifier.watchdog_interval
         if interval is not None and self._clock() >= self._next_watchdog:
             self._next_watchdog = self._clock() + interval
-            self._notifier.alive()
+            self.notifier.alive()
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:

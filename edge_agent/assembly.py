@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from edge_agent import __version__, logs, topics
-from edge_agent.agent import Agent, Connection, will
-from edge_agent.broker import Address, Link, TlsOptions, make_context
+from edge_agent import __version__, logs
+from edge_agent.agent import Agent, will
+from edge_agent.broker import Address, Link, TlsOptions, digests, make_context
 from edge_agent.codecs import ECHOED
 from edge_agent.errors import EdgeAgentError, SettingsError
 from edge_agent.health import Tally
 from edge_agent.levels import lay_out
-from edge_agent.messages import Info
+from edge_agent.messages import Answer, Info
 from edge_agent.pipeline import Pipeline
+from edge_agent.plan import Connection, Line, Plan
 from edge_agent.predictor import Predictor, locate, runtime_version
-from edge_agent.reports import now
-from edge_agent.routes import Route
+from edge_agent.routes import Route, subscriptions
 from edge_agent.settings import Settings
 from edge_agent.systemd import Notifier
 
@@ -26,50 +27,70 @@ _log = logging.getLogger(__name__)
 
 def make_agent(settings: Settings) -> Agent:
     """Load the models and put the agent together. Raises `ModelError` or `SettingsError`; opens no connection."""
+    return Agent(make_line(settings), make_plan(settings), notifier=Notifier())
+
+
+def reload(agent: Agent, load: Callable[[], Settings]) -> None:
+    """Let the agent go on with the settings and models as they are now; with those it has when they can't be used.
+
+    Everything is loaded and checked before the old is let go of.
+    """
+    agent.notifier.reloading()
+    try:
+        settings = load()
+        line, plan = make_line(settings), make_plan(settings)
+    except EdgeAgentError as error:
+        _log.error("reload refused, everything stays as it was: %s", error)
+        agent.stay(f"reload refused: {error}")
+        return
+    logs.set_up(settings.log.level)
+    agent.take_over(line, plan)
+    _log.info("reloaded")
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Load the models, and return what to do with them. Raises `ModelError` or `SettingsError`."""
     routes = settings.routes()
     models = load_models(routes, settings)
     check_fields(routes, models)
-    tally = Tally()
     pipeline = Pipeline(
         routes,
         models,
-        tally=tally,
         max_bytes=settings.limits.payload_bytes,
         max_rows=settings.limits.batch_rows,
         max_sensors=settings.limits.sensors,
     )
     node = settings.node.id
-    return Agent(
-        node,
-        pipeline,
-        dialler(settings, routes, tally),
-        describer(node, routes, models),
-        protocols=protocols(settings),
-        notifier=Notifier(),
-        health_interval=settings.health.interval,
-        max_backoff=settings.mqtt.max_backoff,
-    )
+    return Plan(pipeline, subscriptions(node, routes), describer(node, routes, models), settings.health.interval)
 
 
-def reload(agent: Agent, load: Callable[[], Settings]) -> Agent:
-    """Return the agent of the settings as they are now, ready to take over; the same one when they can't be used.
+def make_line(settings: Settings) -> Line:
+    """Return the way to the broker. Raises `SettingsError` when a file for it can't be used."""
+    where = address(settings)
+    files = () if where.tls is None else digests(where.tls)
+    dial = _Dial(where, will(settings.node.id), settings.limits.payload_bytes, files)
+    session = f"{where.client_id} at {where}"
+    return Line(settings.node.id, dial, session, tuple(protocols(settings)), settings.mqtt.max_backoff)
 
-    Everything is loaded and checked before the old one lets go. The new one connects in the same session, which keeps
-    what arrives in between.
-    """
-    notifier = Notifier()
-    notifier.reloading()
-    try:
-        settings = load()
-        successor = make_agent(settings)
-    except EdgeAgentError as error:
-        _log.error("reload refused, everything stays as it was: %s", error)
-        notifier.ready(f"reload refused: {error}")
-        return agent
-    logs.set_up(settings.log.level)
-    agent.leave(successor=successor.node == agent.node)
-    _log.info("reloaded")
-    return successor
+
+@dataclass(frozen=True)
+class _Dial:
+    """Begins connections. Equal to another one that would begin the same, with the same content of the TLS files."""
+
+    where: Address
+    last_word: Answer
+    max_payload: int
+    tls_files: tuple[bytes, ...]
+
+    def __call__(self, protocol: str, wanted: Mapping[str, bool], tally: Tally) -> Connection:
+        return Link(
+            self.where,
+            protocol=protocol,
+            will=self.last_word,
+            subscriptions=wanted,
+            tally=tally,
+            max_payload=self.max_payload,
+        )
 
 
 def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predictor]:
@@ -139,32 +160,10 @@ def protocols(settings: Settings) -> list[str]:
     return ["5", "3.1.1"] if settings.mqtt.protocol == "auto" else [settings.mqtt.protocol]
 
 
-def dialler(settings: Settings, routes: Sequence[Route], tally: Tally) -> Callable[[str], Connection]:
-    """Return what begins a connection of the protocol version it is given."""
-    where, last_word = address(settings), will(settings.node.id)
-    filters = subscriptions(settings.node.id, routes)
-    # Gathered values live in memory: those that the broker keeps have to come again.
-    gathered = {route.subscription for route in routes if route.gathers}
-
-    def dial(protocol: str) -> Connection:
-        return Link(
-            where,
-            protocol=protocol,
-            will=last_word,
-            subscriptions=filters,
-            retained=gathered,
-            tally=tally,
-            max_payload=settings.limits.payload_bytes,
-        )
-
-    return dial
-
-
-def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) -> Callable[[str], Info]:
+def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) -> Callable[[str, str], Info]:
     """Return what describes the node."""
-    started = now()
 
-    def describe(protocol: str) -> Info:
+    def describe(protocol: str, started: str) -> Info:
         return {
             "node": node,
             "agent": __version__,
@@ -194,8 +193,3 @@ def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) 
         }
 
     return describe
-
-
-def subscriptions(node: str, routes: Sequence[Route]) -> list[str]:
-    """Return the topic filters of a node: its management requests, and what its routes take."""
-    return [topics.request(node).filter, *dict.fromkeys(route.subscription for route in routes)]

@@ -21,19 +21,22 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from edge_agent import _paho, _transport, packets
 from edge_agent._stream import prepare
+from edge_agent._subscriptions import Subscriptions
 from edge_agent._tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
+from edge_agent._tls import digests as digests  # noqa: PLC0414
 from edge_agent._tls import make_context as make_context  # noqa: PLC0414
 from edge_agent._transport import Address as Address  # noqa: PLC0414
 from edge_agent.codecs import MAX_PAYLOAD_BYTES
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.ledger import Debt, Ledger
-from edge_agent.messages import Answer, Carried, Message, Refused
+from edge_agent.messages import Answer, Message, Refused
 from edge_agent.packets import Puback, Publish
 from edge_agent.topics import MAX_TOPIC_BYTES
 
@@ -57,9 +60,9 @@ class Link:
     """One connection.
 
     `protocol` is "5" or "3.1.1". `will` is published by the broker when the connection dies. `subscriptions` are topic
-    filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Those that are in
-    `retained` too ask for retained messages on every connection, not only when the subscription is new. Of a payload
-    larger than `max_payload` bytes only the beginning is kept, which is still larger.
+    filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Those that are true
+    ask for retained messages on every connection, not only when the subscription is new. Of a payload larger than
+    `max_payload` bytes only the beginning is kept, which is still larger.
     Raises `BrokerError` when no TCP or TLS connection comes about.
     """
 
@@ -69,20 +72,15 @@ class Link:
         *,
         protocol: str = "5",
         will: Answer | None = None,
-        subscriptions: Sequence[str] = (),
-        retained: Collection[str] = (),
+        subscriptions: Mapping[str, bool] = MappingProxyType({}),
         tally: Tally | None = None,
         max_payload: int = MAX_PAYLOAD_BYTES,
     ) -> None:
         self.address = address
         self.protocol = protocol
-        self.ready = False
-        self.refused: list[Refused] = []
         #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
         self.refused_answers: list[Refused] = []
         self._tally = tally or Tally()
-        self._subscriptions = list(subscriptions)
-        self._retained = frozenset(retained)
         self._inbox: list[Message] = []
         self._outbox: deque[tuple[Answer, Debt | None]] = deque()
         self._ledger = Ledger()
@@ -96,7 +94,9 @@ class Link:
         self._handshake_ends = self._handshake_from_now()
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
-        self._listen()
+        self._subscriptions = Subscriptions(self._client, protocol, subscriptions)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
         self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload)
         _paho.connect(self._client, address, protocol, self._wire)
         #: When the broker's certificate expires, in seconds since 1970; None without TLS.
@@ -105,6 +105,16 @@ class Link:
         self._wakeup: int | None = None  # registered with the poll
 
     # -- what its owner does with it
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker has let us in, and granted or refused each subscription."""
+        return self._accepted and self._subscriptions.settled
+
+    @property
+    def refused(self) -> list[Refused]:
+        """Subscriptions that the broker refused."""
+        return self._subscriptions.refused
 
     @property
     def in_flight(self) -> int:
@@ -146,7 +156,11 @@ class Link:
     def answer(self, message: Message, answers: Iterable[Answer]) -> None:
         """Send the answers of `message`; it is acknowledged once the broker has them all."""
         debt, taken_over = message.token if message.token is not None else (None, None)
-        kept = list(answers) if taken_over is None else [_carry(answer, taken_over) for answer in answers]
+        kept = list(answers)
+        if taken_over is not None:
+            found, arrived = taken_over
+            carried = found.after(time.monotonic() - arrived)
+            kept = [answer._replace(carried=carried) for answer in kept]
         if debt is not None:
             self._acknowledge(self._ledger.answer(debt, sum([answer.qos > 0 for answer in kept])))
         for answer in kept:
@@ -156,6 +170,14 @@ class Link:
     def publish(self, answer: Answer) -> None:
         """Send a message that answers nothing: state, info, health."""
         self._send(answer, None)
+
+    def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
+        """Change what is subscribed to: only the difference goes to the broker, and those in `anew` once more.
+
+        `ready` is false until it has answered.
+        """
+        self._subscriptions.want(wanted, anew)
+        self._handshake_ends = self._handshake_from_now()
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at."""
@@ -194,11 +216,6 @@ class Link:
 
     # -- connecting
 
-    def _listen(self) -> None:
-        self._client.on_connect = self._on_connect
-        self._client.on_subscribe = self._on_subscribe
-        self._client.on_disconnect = self._on_disconnect
-
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             message = f"broker {self.address}: refused the connection: {_paho.words(reason, properties)}"
@@ -210,18 +227,6 @@ class Link:
         self._accepted = True
         self._send_limit = getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
         self._size_limit = getattr(properties, "MaximumPacketSize", None)
-        if not self._subscriptions:
-            self.ready = True
-            return
-        _paho.subscribe(self._client, self.protocol, self._subscriptions, self._retained)
-
-    def _on_subscribe(self, _client: object, _data: object, _packet: int, reasons: list[Any], properties: Any) -> None:
-        self.refused = [
-            Refused(subscription, _paho.words(reason, properties))
-            for subscription, reason in zip(self._subscriptions, reasons, strict=False)
-            if reason.is_failure
-        ]
-        self.ready = True
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
         if self._end is None:
@@ -362,9 +367,13 @@ class Link:
 
     def _pump(self) -> None:
         """Publish what the broker's Receive Maximum allows, then write what is queued as far as the socket takes it."""
-        while self._outbox and len(self._unconfirmed) < self._send_limit:
+        subscriptions = self._subscriptions
+        if subscriptions.waiting and self._accepted and not self._unconfirmed:
+            subscriptions.ask()
+        taken = self._unconfirmed.keys() | subscriptions.asked.keys() if subscriptions.asked else self._unconfirmed
+        while self._outbox and not subscriptions.waiting and len(self._unconfirmed) < self._send_limit:
             answer, debt = self._outbox.popleft()
-            self._unconfirmed[self._wire.publish(answer, self._unconfirmed)] = answer.topic, debt
+            self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt
         self._write()
 
     def _confirmed(self, event: Puback) -> None:
@@ -386,11 +395,3 @@ class Link:
         for packet_id in packet_ids:
             self._wire.acknowledge(packet_id)
             self._tally.acknowledged += 1
-
-
-def _carry(answer: Answer, taken_over: tuple[Carried, float]) -> Answer:
-    """Return the answer with what it takes over from its question, the time spent subtracted from the expiry."""
-    found, arrived = taken_over
-    if found.expiry is not None:
-        found = found._replace(expiry=max(1, found.expiry - int(time.monotonic() - arrived)))
-    return answer._replace(carried=found)

@@ -53,10 +53,22 @@ class Gathering:
         self.ignored = 0
         names = [feature.name for feature in features]
         self.sensors = Sensors(names, max_age=route.max_age, debounce=route.debounce, most=max_sensors)
+        #: What the values depend on besides the route.
+        self._kind = [(feature.name, feature.minimum, feature.maximum) for feature in features], max_sensors
         self._levels = {
             level: Level(features, places, max_bytes=max_bytes)
             for level, places in lay_out(names, route.fields).items()
         }
+
+    def take_over(self, former: Gathering) -> bool:
+        """Go on with the values of the same route before a reload; return whether they are of use, which they are with
+        the same features in the same bounds. Each sensor is answered once more, for it may be by another model.
+        """
+        if former._kind != self._kind:
+            return False
+        self.sensors, self.ignored = former.sensors, former.ignored
+        self.sensors.reconnected()
+        return True
 
     def source(self, captured: Mapping[str, str]) -> Source:
         """Return what the topic is that the route captured this from."""

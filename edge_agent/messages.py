@@ -188,6 +188,10 @@ class Carried(NamedTuple):
     user_properties: tuple[tuple[str, str], ...] = ()
     expiry: int | None = None
 
+    def after(self, seconds: float) -> Carried:
+        """Return what is left of it after so long; an expiry never ends below one second."""
+        return self if self.expiry is None else self._replace(expiry=max(1, self.expiry - int(seconds)))
+
 
 class Message(NamedTuple):
     """A message from the broker.

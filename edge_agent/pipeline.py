@@ -124,6 +124,16 @@ class Pipeline:
         for gathering in self._gatherings.values():
             gathering.sensors.reconnected()
 
+    def take_over(self, former: Pipeline) -> set[str]:
+        """Go on with the values gathered before a reload, by routes that did not change; return the subscriptions of the
+        routes that begin anew.
+        """
+        return {
+            route.subscription
+            for route, gathering in self._gatherings.items()
+            if (known := former._gatherings.get(route)) is None or not gathering.take_over(known)
+        }
+
     def gathered(self, now: float, *, most: int) -> Gathered | None:
         """Return how the routes do that gather, with up to `most` sensors that wait; None when no route gathers."""
         return report(self._gatherings.values(), now, most=most) if self._gatherings else None

@@ -20,11 +20,11 @@ _SUMMARY: Final = 60.0
 
 
 class Reporter:
-    """Turns the tally into health messages and log lines, each at its own pace."""
+    """Turns the tally into health messages, one every `interval` seconds, and log lines, each at its own pace."""
 
     def __init__(self, tally: Tally, interval: float, clock: Callable[[], float]) -> None:
         self._tally = tally
-        self._interval = interval
+        self.interval = interval
         self._clock = clock
         self._started = clock()
         self._last = self._started
@@ -37,7 +37,7 @@ class Reporter:
 
     def is_due(self) -> bool:
         """Tell whether the interval is over."""
-        return self._clock() - self._last >= self._interval
+        return self._clock() - self._last >= self.interval
 
     def begin_interval(self) -> None:
         """Begin the next interval, that rates and latencies are of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from edge_agent import topics
@@ -44,6 +44,16 @@ class Route(NamedTuple):
     def subscription(self) -> str:
         """What the broker is asked for (MQTT 5, 4.8.2: shared subscriptions)."""
         return f"$share/{self.share}/{self.subscribe.filter}" if self.share else self.subscribe.filter
+
+
+def subscriptions(node: str, routes: Iterable[Route]) -> dict[str, bool]:
+    """Return the topic filters of a node, its management requests and what its routes take, each with whether what the
+    broker has retained is wanted on every connection: gathered values live in memory, so those have to come again.
+    """
+    wanted = {topics.request(node).filter: False}
+    for route in routes:
+        wanted[route.subscription] = wanted.get(route.subscription, False) or route.gathers
+    return wanted
 
 
 def refuse_mixtures(route: Route) -> None:

@@ -12,16 +12,19 @@ second of waiting.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from edge_agent.agent import Agent
 from edge_agent.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
 from edge_agent.engine import Model
 from edge_agent.errors import BrokerError
+from edge_agent.health import Tally
 from edge_agent.messages import Answer, Info, Message, Refused
 from edge_agent.pipeline import Pipeline
-from edge_agent.routes import Route
+from edge_agent.plan import Line, Plan
+from edge_agent.routes import Route, subscriptions
+from edge_agent.systemd import Notifier
 from edge_agent.topics import Template
 
 ROUTE: Final = Route(
@@ -109,6 +112,8 @@ class FakeLink:
         self.in_flight = 0
         #: How many messages had been sent each time that `drain` was called.
         self.drained: list[int] = []
+        #: Each change of subscriptions: what was wanted then, and what of it anew.
+        self.subscribed: list[tuple[dict[str, bool], set[str]]] = []
         self.closed = False
         self.abandoned = False
         self._inbox: list[Message] = []
@@ -139,6 +144,10 @@ class FakeLink:
         """Note a message that answers nothing."""
         self.sent.append(answer)
 
+    def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
+        """Note what is wanted; whether it is granted at once is what `ready` says."""
+        self.subscribed.append((dict(wanted), set(anew)))
+
     def drain(self, seconds: float) -> bool:  # noqa: ARG002 - the interface
         """Return at once whether nothing is in flight."""
         if self._lost is not None:
@@ -155,37 +164,61 @@ class FakeLink:
         self.abandoned = True
 
 
-def make_agent(
-    *links: FakeLink | BrokerError,
-    model: Model | None = None,
-    routes: Sequence[Route] = (ROUTE,),
-    clock: FakeClock | None = None,
-    **options: Any,
-) -> Agent:
-    """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead.
+def make_line(*links: FakeLink | BrokerError, node: str = "node", **options: Any) -> Line:
+    """Return a line that gives `links` one after the other as an agent connects; an error is raised instead.
 
-    `options` are those of `Agent`: `protocols`, `notifier`, `health_interval`, `max_backoff`.
+    `options` are those of `Line`: `session`, `protocols` and `max_backoff`. No two lines are equal.
     """
     waiting = list(links)
 
-    def dial(protocol: str) -> FakeLink:
+    def dial(protocol: str, wanted: Mapping[str, bool], tally: Tally) -> FakeLink:  # noqa: ARG001 - the interface
         link = waiting.pop(0) if waiting else BrokerError("no more connections")
         if isinstance(link, BrokerError):
             raise link
         link.protocol = protocol
+        link.subscribe(wanted)
         return link
 
-    def describe(protocol: str) -> Info:
+    return Line(node, dial, **options)
+
+
+def make_plan(
+    *, model: Model | None = None, routes: Sequence[Route] = (ROUTE,), node: str = "node", health_interval: float = 30.0
+) -> Plan:
+    """Return a plan of `routes` that all lead to `model`."""
+
+    def describe(protocol: str, started: str) -> Info:
         return {
-            "node": "node",
+            "node": node,
             "agent": "0",
             "python": "3",
             "onnxruntime": "0",
             "mqtt": protocol,
-            "started": "2026-01-01T00:00:00.000Z",
+            "started": started,
             "models": [],
             "routes": [],
         }
 
     pipeline = Pipeline(routes, {"genre": model or FakeModel()})
-    return Agent("node", pipeline, dial, describe, clock=clock or FakeClock(), **options)
+    return Plan(pipeline, subscriptions(node, routes), describe, health_interval)
+
+
+def make_agent(
+    *links: FakeLink | BrokerError,
+    model: Model | None = None,
+    routes: Sequence[Route] = (ROUTE,),
+    clock: FakeClock | None = None,
+    notifier: Notifier | None = None,
+    health_interval: float = 30.0,
+    **options: Any,
+) -> Agent:
+    """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead.
+
+    `options` are those of `Line`: `protocols` and `max_backoff`.
+    """
+    return Agent(
+        make_line(*links, **options),
+        make_plan(model=model, routes=routes, health_interval=health_interval),
+        notifier=notifier,
+        clock=clock or FakeClock(),
+    )

@@ -50,6 +50,12 @@ class Template:
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Template) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     @property
     def captures(self) -> KeysView[str]:
         """Names of the captured levels, in the order of the levels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from edge_agent import assembly, topics
@@ -17,7 +17,7 @@ from edge_agent.settings import Settings
 _SHOWN: Final = 60
 
 
-def log_in(loaded: Settings, subscriptions: Sequence[str], *, purpose: str) -> Link:
+def log_in(loaded: Settings, subscriptions: Iterable[str], *, purpose: str) -> Link:
     """Connect and subscribe as `run` would, under a client id of our own and with a session that ends with us.
 
     Raises `BrokerError`; subscriptions that the broker refused stand in the link's `refused`.
@@ -27,7 +27,7 @@ def log_in(loaded: Settings, subscriptions: Sequence[str], *, purpose: str) -> L
     where = assembly.address(loaded, client_id=client_id, session_expiry=0)
     protocols = assembly.protocols(loaded)
     for protocol in protocols:
-        link = Link(where, protocol=protocol, subscriptions=subscriptions)
+        link = Link(where, protocol=protocol, subscriptions=dict.fromkeys(subscriptions, False))
         try:
             while not link.ready:
                 link.receive(1.0)

@@ -24,7 +24,8 @@ def command(config: Path | None) -> None:
 
     With no configuration at all: the bundled model `genre`, the broker on localhost:1883, features on
     music/{sensor}/features. SIGTERM or Ctrl-C finishes what is in flight, says `offline`, and ends with 0. SIGHUP takes
-    new settings and models up; when they can't be used, everything stays as it was.
+    new settings and models up, on the same connection unless its own settings changed; when they can't be used,
+    everything stays as it was.
     """
     with Signals() as signals:
         loaded = settings.load(config)
@@ -33,4 +34,8 @@ def command(config: Path | None) -> None:
         # All of this stays: the garbage collector need not look at it again and again.
         gc.freeze()
         while agent.run(signals):
-            agent = reload(agent, partial(settings.load, config))
+            # Until now, that is: what it leaves in cycles, models among it, would stay for good.
+            gc.unfreeze()
+            reload(agent, partial(settings.load, config))
+            gc.collect()
+            gc.freeze()

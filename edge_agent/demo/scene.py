@@ -95,7 +95,7 @@ class Scene:
         link = Link(
             Address(host="127.0.0.1", port=port, client_id="demo-sensors"),
             protocol="3.1.1",
-            subscriptions=[self._answers.filter, self._errors.filter, state],
+            subscriptions=dict.fromkeys((self._answers.filter, self._errors.filter, state), False),
         )
         ends = time.monotonic() + _DEADLINE
         while time.monotonic() < ends:

@@ -17,12 +17,12 @@ from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from edge_agent import assembly, topics
+from edge_agent import topics
 from edge_agent.broker import Link
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer
-from edge_agent.routes import FEATURE, Route
+from edge_agent.routes import FEATURE, Route, subscriptions
 from edge_agent.settings import Settings
 from edge_agent.topics import Template
 from edge_agent.visit import log_in, receive
@@ -43,7 +43,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route]) -> Generator[Finding
     # Not as one of a pool: the check would take messages from the agents in it.
     alone = [route._replace(share=None) for route in routes]
     try:
-        link = log_in(loaded, assembly.subscriptions(loaded.node.id, alone), purpose="check")
+        link = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check")
     except BrokerError as error:
         yield failed("broker", error)
         if loaded.mqtt.username is not None and loaded.mqtt.password() is None:

@@ -15,13 +15,14 @@ import pytest
 
 from edge_agent._plain import Plain
 from edge_agent.agent import Agent
-from edge_agent.assembly import make_agent
+from edge_agent.assembly import make_agent, make_line, make_plan
 from edge_agent.broker import Address
+from edge_agent.plan import Line, Plan
 from edge_agent.process import Signals
 from edge_agent.settings import Settings
 from tests import wire
 from tests.brokers import HOST, BrokerProcess
-from tests.wire import PUBACK, PUBLISH
+from tests.wire import PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
 
 DEADLINE: Final = 20.0
 #: Without a will of its own each test has its node; nothing else stands on the topics of a broker of its own.
@@ -36,29 +37,35 @@ class Stop(Signals):
         self.received = True
         os.write(self._write, b"x")
 
+    def reload_now(self) -> None:
+        self._reload = True
+        os.write(self._write, b"x")
+
     def close(self) -> None:
         os.close(self.wakeup)
         os.close(self._write)
+
+
+def settings(port: int, mqtt: dict[str, Any] | None, sections: dict[str, Any]) -> Settings:
+    mqtt = {"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})}
+    return Settings(mqtt=mqtt, **{"node": {"id": NODE}, **sections})
 
 
 class RunningAgent:
     """`with RunningAgent(port) as agent:` runs inside the block; it is asked to stop at its end."""
 
     def __init__(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
-        sections.setdefault("node", {"id": NODE})
-        self.agent: Agent = make_agent(
-            Settings(
-                mqtt={"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})},
-                **sections,
-            )
-        )
+        self.agent: Agent = make_agent(settings(port, mqtt, sections))
+        self._next: tuple[Line, Plan] | None = None
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="agent")
         self._error: BaseException | None = None
 
     def _run(self) -> None:
         try:
-            self.agent.run(self._stop)
+            while self.agent.run(self._stop):
+                assert self._next is not None
+                self.agent.take_over(*self._next)
         except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
             self._error = error
 
@@ -70,6 +77,12 @@ class RunningAgent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def reload(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
+        """Go on with new settings, as after SIGHUP, as soon as the agent takes it up."""
+        loaded = settings(port, mqtt, sections)
+        self._next = make_line(loaded), make_plan(loaded)
+        self._stop.reload_now()
 
     def stop(self) -> float:
         """Stop it, as SIGTERM would; return how many seconds it took."""
@@ -113,7 +126,7 @@ def plainly(client: paho.Client, address: Address, *, is_5: bool, max_payload: i
 
 
 class Packet(NamedTuple):
-    """One packet that went through the relay. `up` is from the client to the broker; the id is that of QoS 1."""
+    """One packet that went through the relay. `up` is from the client to the broker; the id is None where the kind has none."""
 
     connection: int
     up: bool
@@ -126,7 +139,8 @@ class Packet(NamedTuple):
 class Relay:
     """A TCP relay that knows where packets begin and end: it keeps a list of them, and holds back what `hold` names.
 
-    What is held back is neither passed on nor listed until `release`, which lets it through in the order it came;
+    What is held back is neither passed on nor listed until `release`, which lets it through in the order it came, and
+    may hold back something else from then on;
     `cut` ends all connections without a goodbye, with what is held back.
     """
 
@@ -165,9 +179,9 @@ class Relay:
         with self._changed:
             self._hold = what
 
-    def release(self) -> None:
+    def release(self, then_hold: Callable[[Packet], bool] | None = None) -> None:
         with self._changed:
-            self._hold = None
+            self._hold = then_hold
             held, self._held = self._held, []
             for target, data, packet in held:
                 self._pass(target, data, packet)
@@ -282,6 +296,6 @@ def _read(raw: bytes, up: bool, connection: int) -> Packet:
         topic = body[2 : 2 + size].decode()
         if flags & 0b0110:
             packet_id = int.from_bytes(body[2 + size : 4 + size])
-    elif kind == PUBACK:
+    elif kind in {PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK}:
         packet_id = int.from_bytes(body[:2])
     return Packet(connection, up, kind, packet_id, topic, kind == PUBLISH and bool(flags & 0b1000))

@@ -98,6 +98,20 @@ def test_the_agent_works_without_it(
     client.wait_for_payload(STATE, "offline")
 
 
+def test_without_it_too_a_lost_connection_is_made_again(
+    broker: BrokerProcess, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """paho has let go of its socket by then."""
+    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
+    protocol = "3.1.1" if broker.name == "amqtt" else "5"
+    with RunningAgent(broker.port, mqtt={"protocol": protocol}) as running:
+        wait_until(lambda: running.agent.tally.connections == 1, "connected")
+        broker.restart()
+        client = connect(broker)
+        client.subscribe(STATE)
+        client.wait_for_payload(STATE, "online")
+
+
 def test_messages_go_past_paho_and_the_rest_to_it(pair: tuple[Stream, socket.socket], client: Paho) -> None:
     stream, broker = pair
     broker.sendall(a_publish(b"one") + b"\xd0\x00" + packets.puback(3) + a_publish(b"two", 8))

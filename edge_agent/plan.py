@@ -1,0 +1,82 @@
+"""What an agent works with: a line to its broker, and a plan of what to do there. A reload brings a new pair of them.
+
+They are apart because their ends are: a new plan goes on with the connection there is, a new line needs a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple, Protocol
+
+from edge_agent.health import Tally
+from edge_agent.messages import Answer, Info, Message, Refused
+from edge_agent.pipeline import Pipeline
+
+
+class Connection(Protocol):
+    """What the loop needs of a connection; `edge_agent.broker.Link` says what each part does."""
+
+    protocol: str
+    refused_answers: list[Refused]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker has granted or refused each subscription."""
+
+    @property
+    def refused(self) -> list[Refused]:
+        """Subscriptions that the broker refused."""
+
+    @property
+    def in_flight(self) -> int:
+        """Messages not yet acknowledged, confirmed or sent."""
+
+    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
+        """Return the messages that arrived."""
+
+    def answer(self, message: Message, answers: Iterable[Answer]) -> None:
+        """Send the answers of a message."""
+
+    def publish(self, answer: Answer) -> None:
+        """Send a message that answers nothing."""
+
+    def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
+        """Change what is subscribed to."""
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until nothing is in flight."""
+
+    def close(self) -> None:
+        """End the connection in good order."""
+
+    def abandon(self) -> None:
+        """Drop the connection."""
+
+
+class Line(NamedTuple):
+    """How a node gets to its broker. While it stays equal, so does the connection.
+
+    `dial` begins a connection of a protocol version, with subscriptions as in `Plan` and a tally to count in, or raises
+    `BrokerError`. `session` names the client and its broker. `protocols` are the versions to try, best first; `max_backoff` is the longest pause between two
+    attempts, in seconds.
+    """
+
+    node: str
+    dial: Callable[[str, Mapping[str, bool], Tally], Connection]
+    session: str = ""
+    protocols: tuple[str, ...] = ("5", "3.1.1")
+    max_backoff: float = 60.0
+
+
+class Plan(NamedTuple):
+    """What a node does on its connection.
+
+    `subscriptions` are topic filters, each with whether its retained messages are wanted on every connection;
+    `describe` returns the node's info for a connection's protocol and the time at which the agent started;
+    `health_interval` is in seconds.
+    """
+
+    pipeline: Pipeline
+    subscriptions: Mapping[str, bool]
+    describe: Callable[[str, str], Info]
+    health_interval: float = 30.0

@@ -1,0 +1,165 @@
+"""The difference between subscriptions, with a client that only notes what it is asked to send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent._subscriptions import Subscriptions
+from edge_agent.messages import Refused
+
+
+class Reason:
+    """A reason code, as paho has them."""
+
+    def __init__(self, words: str = "") -> None:
+        self.is_failure = bool(words)
+        self.words = words
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class Client:
+    """paho's client, as far as it is used."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, str, list[Any]]] = []
+        self.on_subscribe: Any = None
+        self.on_unsubscribe: Any = None
+
+    def subscribe(self, filters: list[tuple[str, Any]]) -> tuple[int, int]:
+        self.sent.append((len(self.sent) + 1, "subscribe", filters))
+        return 0, len(self.sent)
+
+    def unsubscribe(self, filters: list[str]) -> tuple[int, int]:
+        self.sent.append((len(self.sent) + 1, "unsubscribe", filters))
+        return 0, len(self.sent)
+
+    def reply(self, **refused: str) -> None:
+        """Answer everything that was sent, granting what is not in `refused`."""
+        sent, self.sent = self.sent, []
+        for packet, kind, filters in sent:
+            if kind == "unsubscribe":
+                self.on_unsubscribe(self, None, packet, [], None)
+            else:
+                self.on_subscribe(self, None, packet, [Reason(refused.get(one, "")) for one, _ in filters], None)
+
+
+def asked(client: Client) -> list[tuple[str, list[str]]]:
+    """What was sent, without packet ids and options."""
+    return [(kind, [one if isinstance(one, str) else one[0] for one in filters]) for _, kind, filters in client.sent]
+
+
+def make(*filters: str, **refused: str) -> tuple[Client, Subscriptions]:
+    client = Client()
+    subscriptions = Subscriptions(client, "3.1.1", dict.fromkeys(filters, False))
+    subscriptions.ask()
+    client.reply(**refused)
+    assert subscriptions.settled
+    return client, subscriptions
+
+
+def change(client: Client, subscriptions: Subscriptions, *filters: str, anew: tuple[str, ...] = ()) -> Any:
+    subscriptions.want(dict.fromkeys(filters, False), anew)
+    if subscriptions.waiting:
+        subscriptions.ask()
+    return asked(client)
+
+
+def test_all_is_asked_for_at_the_start_in_order_and_nothing_given_back() -> None:
+    client = Client()
+    subscriptions = Subscriptions(client, "3.1.1", {"b": False, "a": False})
+    assert subscriptions.waiting
+    assert not subscriptions.settled
+    subscriptions.ask()
+    assert (subscriptions.waiting, subscriptions.settled, subscriptions.asked) == (False, False, {1: ["b", "a"]})
+    assert asked(client) == [("subscribe", ["b", "a"])]
+    client.reply()
+    assert subscriptions.settled
+    assert Subscriptions(Client(), "5", {}).settled
+
+
+def test_the_new_is_asked_for_before_the_old_is_given_back() -> None:
+    client, subscriptions = make("a", "b")
+    assert change(client, subscriptions, "b", "c") == [("subscribe", ["c"]), ("unsubscribe", ["a"])]
+    assert not subscriptions.settled
+    client.reply()
+    assert subscriptions.settled
+
+
+def test_nothing_is_sent_when_nothing_changed() -> None:
+    client, subscriptions = make("a", "b")
+    assert change(client, subscriptions, "b", "a") == []
+    assert subscriptions.settled
+
+
+def test_what_is_wanted_anew_is_asked_for_again() -> None:
+    client, subscriptions = make("a", "b")
+    assert change(client, subscriptions, "a", "b", anew=("b",)) == [("subscribe", ["b"])]
+
+
+def test_what_was_refused_is_asked_for_again_and_forgotten_when_it_is_not_wanted() -> None:
+    client, subscriptions = make("a", "b", b="Not authorized")
+    assert subscriptions.refused == [Refused("b", "Not authorized")]
+    assert change(client, subscriptions, "a", "b") == [("subscribe", ["b"])]
+    client.reply(b="still not")
+    assert subscriptions.refused == [Refused("b", "still not")]
+    assert change(client, subscriptions, "a") == []
+    assert subscriptions.refused == []
+    assert subscriptions.settled
+
+
+def test_a_second_change_before_the_first_was_sent_or_answered() -> None:
+    client, subscriptions = make("a")
+    subscriptions.want({"a": False, "b": False}, ())
+    assert change(client, subscriptions, "a", "c") == [("subscribe", ["c"])]
+    assert change(client, subscriptions, "a", "d")[1:] == [("subscribe", ["d"]), ("unsubscribe", ["c"])]
+    assert sorted(subscriptions.asked) == [1, 2, 3]
+    client.reply()
+    assert subscriptions.settled
+
+
+def test_answers_to_what_nobody_asked_do_no_harm() -> None:
+    client, subscriptions = make("a")
+    client.on_subscribe(client, None, 77, [Reason("no")], None)
+    client.on_unsubscribe(client, None, 78, [], None)
+    assert (subscriptions.refused, subscriptions.settled) == ([], True)
+
+
+@pytest.mark.parametrize("retained", [False, True])
+def test_retained_messages_come_again_only_where_they_are_wanted(retained: bool) -> None:
+    client = Client()
+    Subscriptions(client, "5", {"a": retained}).ask()
+    ((_, _, [(_, options)]),) = client.sent
+    assert options.QoS == 1
+    assert options.retainHandling == (options.RETAIN_SEND_ON_SUBSCRIBE if retained else options.RETAIN_SEND_IF_NEW_SUB)
+
+
+@given(steps=st.lists(st.tuples(st.sets(st.sampled_from("abcd")), st.sets(st.sampled_from("abcd")), st.booleans())))
+def test_whatever_comes_the_broker_has_what_is_wanted_in_the_end(
+    steps: list[tuple[set[str], set[str], bool]],
+) -> None:
+    """Each step wants some filters, some of them refused, and is answered or overtaken by the next one."""
+    client, subscriptions = make("a")
+    held = {"a"}
+
+    def serve(refused: set[str]) -> None:
+        for kind, filters in asked(client):
+            held.difference_update(filters)
+            if kind == "subscribe":
+                held.update(set(filters) - refused)
+        client.reply(**dict.fromkeys(refused, "no"))
+
+    for wanted, refused, answered in steps:
+        change(client, subscriptions, *wanted)
+        if answered:
+            serve(refused)
+    serve(set())
+    change(client, subscriptions, "b", "c")
+    serve(set())
+    assert held == {"b", "c"}
+    assert subscriptions.settled
