@@ -144,6 +144,20 @@ setup_dev() {
     printf '%s' "$stamp" >.venv/.stamp-dev
 }
 
+# The environment of Ansible, which the tests of its role run: a workstation's, with nothing of ours in it.
+setup_ansible() {
+    command -v ssh >/dev/null || apt_install openssh-client || return 1
+    make_venv "$ROOT/.venv-ansible" 3.13 any 3.14 3.12 3.11
+    local stamp
+    stamp="$(stamp_of .venv-ansible pyproject.toml)"
+    if stamped .venv-ansible/.stamp "$stamp"; then
+        return 0
+    fi
+    say "installing Ansible into .venv-ansible (a minute, once)"
+    install_into .venv-ansible --upgrade --group ansible || return 1
+    printf '%s' "$stamp" >.venv-ansible/.stamp
+}
+
 # build_wheel DIRECTORY: leaves one wheel in it and prints its name.
 build_wheel() {
     rm -rf "$1"

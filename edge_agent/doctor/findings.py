@@ -9,7 +9,11 @@ from edge_agent.errors import EdgeAgentError, ModelError, SettingsError
 Verdict = Literal["ok", "note", "fail"]
 
 #: What has an exit status of its own when it fails; everything else ends with 1.
-_EXIT_STATUS: Final = {"configuration": SettingsError.exit_status, "model": ModelError.exit_status}
+_EXIT_STATUS: Final = {
+    "configuration": SettingsError.exit_status,
+    "fields": SettingsError.exit_status,
+    "model": ModelError.exit_status,
+}
 
 
 class Finding(NamedTuple):

@@ -50,7 +50,7 @@ def verdicts(findings: Any) -> list[tuple[str, str]]:
 
 def test_what_each_ends_with() -> None:
     assert [one.exit_status for one in (ok("model", ""), note("model", ""))] == [0, 0]
-    assert [fail(what, "").exit_status for what in ("clock", "configuration", "model")] == [1, 2, 3]
+    assert [fail(what, "").exit_status for what in ("clock", "configuration", "fields", "model")] == [1, 2, 2, 3]
 
 
 def test_an_error_says_what_mends_it() -> None:
