@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.pi.machine import Machine, booted
+from tests.requirements import lacking
 
 #: What Debian 13 has that the package stands on, put in while the root file system is made: the machine has no network.
 STANDS_ON = (
@@ -31,7 +32,7 @@ BROKER = ("mosquitto", "mosquitto-clients")
 def deb() -> Path:
     named = os.environ.get("TESTED_DEB")
     if not named:
-        pytest.skip("TESTED_DEB names the package; scripts/test --pi builds it")
+        lacking("there is no package to install: scripts/test --pi builds it, and says why when it can't")
     return Path(named)
 
 
