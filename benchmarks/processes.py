@@ -166,14 +166,13 @@ def find_mosquitto() -> str:
 
 
 def start_mosquitto(directory: Path, port: int, owner: ExitStack) -> Program:
-    """Start a broker that sets no limit of its own to what is in flight or waits."""
+    """Start a broker that sets no limit of its own to what is in flight or waits; all else is Mosquitto's default."""
     lines = (
         f"listener {port} {HOST}",
         "allow_anonymous true",
         "persistence false",
         "max_inflight_messages 0",
         "max_queued_messages 0",
-        "set_tcp_nodelay true",
         "log_dest none",
         # Started as root it would become the user mosquitto, who can't read a directory of root's.
         "user root",
