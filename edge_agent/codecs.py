@@ -111,6 +111,8 @@ class FeatureCodec:
         #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
         self._keys = [*self._names, *(way[0] for _, way in fields)]
         self._bounds = [_bounds(feature) for feature in features]
+        #: A feature may itself be called `id` or `time`: then each row has something to echo.
+        self._echoing = not set(ECHOED).isdisjoint(self._names)
         self._values = _picker(self._names)
         strict = _row_type(features, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
@@ -167,7 +169,7 @@ class FeatureCodec:
     def _decode_packed(self, payload: bytes) -> Features | Batch | None:
         """Return what holds nothing but valid rows, checked by column; else None. Raises `ValueError` as `unpack` does."""
         rows = formats.unpack(payload, len(self._names))
-        if len(rows) > self._max_rows:
+        if len(rows) > self._max_rows or self._echoing:
             return None
         for column, (low, high) in zip(zip(*rows, strict=True), self._bounds, strict=True):
             # NaN gets past `min` and `max`, but not past a sum.
@@ -221,6 +223,8 @@ class FeatureCodec:
         """Return checked rows as a batch; a row that is longer than its features has something to echo."""
         values, width = list(map(self._values, rows)), len(self._names)
         lengths = set(map(len, rows))
+        if self._echoing:
+            return Batch(values, [_echo(row) for row in rows])
         if lengths <= {width}:
             return Batch(values)
         if lengths == {width + 1} and (ids := _whole_numbers(rows)) is not None:
