@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from edge_agent.codecs import FeatureCodec
 from edge_agent.engine import Engine
-from edge_agent.health import Tally
 from edge_agent.formats import PACKED_TYPE
+from edge_agent.health import Tally
 from edge_agent.messages import Message
 from edge_agent.testing import FakeModel, make_card
 from tests.unit.strategies import json_values
