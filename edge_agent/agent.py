@@ -13,6 +13,7 @@ import logging
 import math
 import random
 import select
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -139,10 +140,11 @@ class Agent:
         return min(_TICK, max(0.0, due - self._clock()) + 0.001)
 
     def _answer_due(self, link: Connection, ahead: float = 0.0) -> None:
-        """Send answers that were put off until now, or until `ahead` seconds from now."""
+        """Send answers that were put off until now, or, at the end of a plan, all until `ahead` seconds from now."""
         if self._plan.pipeline.next_due is None:
             return
-        for answer in self._plan.pipeline.due(self._clock(), most=self._room(link), ahead=ahead):
+        most = sys.maxsize if ahead else self._room(link)
+        for answer in self._plan.pipeline.due(self._clock(), most=most, ahead=ahead):
             link.publish(answer)
             self.tally.answered += 1
 

@@ -9,9 +9,9 @@ booleans, NaN, infinities, missing values and values out of bounds, so the model
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import repeat
+from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
@@ -108,9 +108,12 @@ class FeatureCodec:
         self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._names = [feature.name for feature in features]
+        self._wanted = frozenset(self._names)
         #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
         self._keys = [*self._names, *(way[0] for _, way in fields)]
         self._bounds = [_bounds(feature) for feature in features]
+        #: A feature may itself be called `id` or `time`: then each row has something to echo.
+        self._echoing = not set(ECHOED).isdisjoint(self._names)
         self._values = _picker(self._names)
         strict = _row_type(features, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
@@ -167,7 +170,7 @@ class FeatureCodec:
     def _decode_packed(self, payload: bytes) -> Features | Batch | None:
         """Return what holds nothing but valid rows, checked by column; else None. Raises `ValueError` as `unpack` does."""
         rows = formats.unpack(payload, len(self._names))
-        if len(rows) > self._max_rows:
+        if len(rows) > self._max_rows or self._echoing:
             return None
         for column, (low, high) in zip(zip(*rows, strict=True), self._bounds, strict=True):
             # NaN gets past `min` and `max`, but not past a sum.
@@ -177,15 +180,30 @@ class FeatureCodec:
 
     def check(self, row: object, *, reasons: int = MAX_DETAILS) -> Features | Unusable:
         """Check one row that is already parsed and gathered, leniently; give so many `reasons` at the most."""
+        wrong: list[Any] = []
         try:
             return self._features(self._lenient_row.validate_python(row))
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False)
-            detail: list[Detail] = [
-                {"type": one["type"], "loc": list(one["loc"]), "msg": one["msg"], "input": one["input"]}
-                for one in found
-            ]
-            return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail, reasons), _echo(row))
+            wrong = error.errors(include_url=False, include_context=False)
+        except KeyError:
+            pass  # nothing that is there is wrong
+        missing = self._wanted.difference(row) if isinstance(row, dict) else frozenset[str]()
+        detail = list(islice(self._reasons(row, wrong, missing), reasons))
+        return Unusable(
+            ErrorCode.INVALID_FEATURES, cut_details(detail, reasons, total=len(wrong) + len(missing)), _echo(row)
+        )
+
+    def _reasons(self, row: object, wrong: Sequence[Any], missing: Collection[str]) -> Iterator[Detail]:
+        """Yield the reasons in the order of the features. Those for what is missing are made here: pydantic would make all
+        of them for every row, and three bytes have as many as the model has features.
+        """
+        found = {one["loc"][:1]: one for one in wrong}  # what is no object at all is wrong at ()
+        places: Iterator[tuple[str, ...]] = chain([()], zip(self._names))
+        for place in places:
+            if (one := found.get(place)) is not None:
+                yield {"type": one["type"], "loc": list(one["loc"]), "msg": one["msg"], "input": one["input"]}
+            elif place and place[0] in missing:
+                yield {"type": "missing", "loc": [place[0]], "msg": "Field required", "input": row}
 
     def _decode_leniently(self, payload: bytes, chosen: Format) -> Features | Unusable | Batch:
         try:
@@ -221,6 +239,8 @@ class FeatureCodec:
         """Return checked rows as a batch; a row that is longer than its features has something to echo."""
         values, width = list(map(self._values, rows)), len(self._names)
         lengths = set(map(len, rows))
+        if self._echoing:
+            return Batch(values, [_echo(row) for row in rows])
         if lengths <= {width}:
             return Batch(values)
         if lengths == {width + 1} and (ids := _whole_numbers(rows)) is not None:
@@ -305,10 +325,10 @@ def _row_type(features: Sequence[Feature], *, strict: bool) -> Any:
     for feature in features:
         low, high = _bounds(feature)
         bounds = Field(strict=strict, allow_inf_nan=False, ge=low, le=high)
-        # A strict row may lack values, which its reader notices: an error of pydantic's would hold a copy of the row each.
-        fields[feature.name] = (
-            NotRequired[Annotated[float, bounds]] if strict else Annotated[float, bounds, BeforeValidator(_no_boolean)]
-        )
+        # A row may lack values, which its reader notices: an error of pydantic's would hold a copy of the row each.
+        fields[feature.name] = NotRequired[
+            Annotated[float, bounds] if strict else Annotated[float, bounds, BeforeValidator(_no_boolean)]
+        ]
     row = TypedDict("row", fields)  # type: ignore[misc]
     row.__pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[attr-defined]
     return row

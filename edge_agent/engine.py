@@ -19,8 +19,10 @@ from edge_agent.messages import Detail, ErrorCode, Message, Prediction, Rejectio
 
 _log = logging.getLogger(__name__)
 
-#: Predictions of a model that are kept: their number comes from outside.
+#: Predictions of a model that are kept, and probabilities in them: how many differ comes from outside, and one of 1,000
+#: labels takes 100 KB.
 _REMEMBERED: Final = 10_000
+_PROBABILITIES: Final = 100_000
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -113,6 +115,7 @@ class Engine:
         self._codec = codec
         self._labels = model.card.labels
         self._column = {label: position for position, label in enumerate(model.card.labels)}
+        self._most = max(1, min(_REMEMBERED, _PROBABILITIES // len(self._labels)))
         #: Predictions by the model's output: a tree has as many as leaves, so most are made once.
         self._made: dict[Hashable, Settled] = {}
 
@@ -211,7 +214,7 @@ class Engine:
             "model": self._name,
             "version": self._model.card.version,
         }
-        if len(self._made) >= _REMEMBERED:
+        if len(self._made) >= self._most:
             self._made.clear()
         made = self._made[output] = settled(prediction)
         return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 from importlib import import_module
@@ -34,6 +34,19 @@ _ARRAY: Final = 80
 _VALUE: Final = 40
 #: Bytes of a payload that can't weigh too much, whatever is in it: no format has more than two objects a byte.
 LIGHT: Final = MAX_WEIGHT // (2 * _OBJECT)
+#: CBOR's major types that count here (RFC 8949, 3.1), and its tags that are taken (3.4): dates, whole numbers of any size,
+#: and decimal fractions; those of shared values have their own refusal. cbor2 knows more, each a way to take much time or
+#: memory for few bytes: regular expressions are compiled and kept, e-mails parsed, fractions reduced, and references to one
+#: long text (tags 25 and 256) make an answer of as many copies.
+_BYTES: Final = 2
+_TEXT: Final = 3
+_TAG: Final = 6
+_BIGNUMS: Final = frozenset({2, 3})
+_TAGS: Final = frozenset({0, 1, *_BIGNUMS, 4, 5, 28, 29, 100, 1004})
+#: Tag 55799, "this is CBOR", which may stand at the beginning (3.4.6).
+_SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
+#: Bytes of a whole number of CBOR: for one in a decimal fraction, time goes with the square.
+_MAX_BIGNUM: Final = 1024
 #: Larger whole numbers are refused: writing them out would take time without bound, and none fits a float.
 _MAX_BITS: Final = 1024
 
@@ -110,6 +123,8 @@ def _weigh_packed(payload: bytes, names: Sequence[str]) -> int:
 
 def _decode_cbor(payload: bytes, _names: Sequence[str]) -> Any:
     """Read one CBOR item (RFC 8949)."""
+    payload = payload.removeprefix(_SELF_DESCRIBED)  # cbor2 6 makes a mapping of its own of what is in a tag
+    _check_tags(payload)
     try:
         content = import_module("cbor2").loads(payload)
     except Exception as error:  # noqa: BLE001 - of bytes from outside: whatever a tag's decoder raises, it is malformed
@@ -117,21 +132,43 @@ def _decode_cbor(payload: bytes, _names: Sequence[str]) -> Any:
     return _plain(content, MAX_DEPTH, set())
 
 
+def _check_tags(payload: bytes) -> None:
+    """Refuse what cbor2 would take minutes or gigabytes for. What is not CBOR is left to cbor2."""
+    tag = None
+    for kind, argument in _heads(payload):
+        if tag in _BIGNUMS and (kind != _BYTES or argument is None or argument > _MAX_BIGNUM):
+            raise ValueError(f"Invalid CBOR: a whole number is up to {_MAX_BIGNUM} bytes, in one piece")
+        tag = argument if kind == _TAG else None
+        if kind == _TAG and tag not in _TAGS:
+            raise ValueError(f"Invalid CBOR: the tag {tag} is not taken")
+
+
 def _weigh_cbor(payload: bytes, _names: Sequence[str]) -> int:
-    """Go from head to head (RFC 8949, 3): items lie one behind the other, whatever they are nested in."""
-    weight = place = 0
-    while place < len(payload) and weight <= MAX_WEIGHT:
-        kind, argument = payload[place] >> 5, payload[place] & 31
-        place += 1
-        if 24 <= argument <= 27:
-            size = 1 << argument - 24
-            argument = int.from_bytes(payload[place : place + size], "big")
-            place += size
-        if kind in (2, 3):  # bytes and text, unless they come in pieces, which are items of their own
-            place += 0 if argument == 31 and payload[place - 1] & 31 == 31 else argument
+    weight = 0
+    for kind, _ in _heads(payload):
         # Twice: what cbor2 gives is copied into plain values.
         weight += 2 * {4: _ARRAY, 5: _OBJECT}.get(kind, _VALUE)
+        if weight > MAX_WEIGHT:
+            break
     return weight
+
+
+def _heads(payload: bytes) -> Iterator[tuple[int, int | None]]:
+    """Yield the major type and the argument (None: in pieces, or their end) of each item (RFC 8949, 3): items lie one
+    behind the other, whatever they are nested in.
+    """
+    place = 0
+    while place < len(payload):
+        kind, low = payload[place] >> 5, payload[place] & 31
+        argument: int | None = None if low == 31 else low
+        place += 1
+        if 24 <= low <= 27:
+            size = 1 << low - 24
+            argument = int.from_bytes(payload[place : place + size], "big")
+            place += size
+        if kind in {_BYTES, _TEXT}:  # the pieces of one in pieces are items of their own
+            place += argument or 0
+        yield kind, argument
 
 
 def _encode_cbor(value: Any) -> bytes:

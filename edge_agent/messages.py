@@ -248,9 +248,11 @@ def shown(value: Any) -> Any:
     return text[:MAX_SHOWN].decode(errors="ignore") + "…"
 
 
-def cut_details(details: list[Detail], most: int = MAX_DETAILS) -> list[Detail]:
-    """Bound a list of reasons: in number, and in how much of the input each one repeats."""
+def cut_details(details: list[Detail], most: int = MAX_DETAILS, *, total: int = 0) -> list[Detail]:
+    """Bound a list of reasons: in number, and in how much of the input each one repeats. `total` says how many there are
+    when `details` are only the first of them.
+    """
     kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:most]]
-    if len(details) > most:
-        kept.append({"type": "more", "loc": [], "msg": f"and {len(details) - most} more", "input": None})
+    if (more := max(total, len(details)) - len(kept)) > 0:
+        kept.append({"type": "more", "loc": [], "msg": f"and {more} more", "input": None})
     return kept

@@ -26,11 +26,12 @@ _CREDENTIALS: Final = Path("/run/credentials")
 def unit_name(config: Path | None) -> str | None:
     """Return the unit that runs a configuration: /etc/edge-agent/NAME.toml is that of the instance edge-agent@NAME.
 
-    None for a file elsewhere, which no service runs.
+    None for another file, which no service runs.
     """
     if config is None or config == _CONFIGURATION / f"{_NAME}.toml":
         return _NAME
-    return f"{_NAME}@{config.stem}" if config.parent == _CONFIGURATION else None
+    ours = config.parent == _CONFIGURATION and config.suffix == ".toml"
+    return f"{_NAME}@{config.stem}" if ours else None
 
 
 def borrow_credentials(

@@ -711,6 +711,16 @@ def test_what_was_put_off_is_answered_before_the_last_word() -> None:
     assert link.drained[0] == 3
 
 
+def test_all_that_was_put_off_is_answered_at_the_end_however_much_it_is() -> None:
+    link = FakeLink()
+    agent, _ = gathering(link)
+    link.arrive(*[value(room=str(number)) for number in range(1500)])
+    link.in_flight = 990
+    agent.step()
+    agent.leave()
+    assert topics_of(link.sent)[2:] == [*(f"comfort/{number}" for number in range(1500)), "edge/node/state"]
+
+
 def test_health_and_status_tell_of_gathering() -> None:
     link = FakeLink()
     card = make_card(("loudness", "tempo"))

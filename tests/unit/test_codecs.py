@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -164,6 +165,31 @@ def test_a_batch_keeps_its_order_and_refuses_in_place() -> None:
     assert fourth == Features((0.5, 0.5, 1.0), {"id": 4})
     assert isinstance(fifth, Unusable)
     assert fifth.code == ErrorCode.INVALID_FEATURES
+
+
+def test_reasons_stand_in_the_order_of_the_features() -> None:
+    codec = FeatureCodec(make_card(("a", "b", "c", "d")).features)
+    decoded = codec.decode(b'{"d": true, "b": 2}')
+    assert isinstance(decoded, Unusable)
+    assert [(one["loc"], one["type"]) for one in decoded.detail] == [
+        (["a"], "missing"),
+        (["b"], "less_than_equal"),
+        (["c"], "missing"),
+        (["d"], "float_type"),
+    ]
+
+
+def test_rows_that_lack_all_of_many_features_take_little_time() -> None:
+    codec = FeatureCodec(make_card(tuple(f"f{number}" for number in range(1024))).features)
+    began = time.perf_counter()
+    decoded = codec.decode(b"[" + b",".join([b"{}"] * 10_000) + b"]")
+    # All reasons of all rows would be ten million, and 15 seconds.
+    assert time.perf_counter() - began < 5
+    assert isinstance(decoded, Batch)
+    assert decoded.unusable[9_999].detail == [
+        {"type": "missing", "loc": ["f0"], "msg": "Field required", "input": {}},
+        {"type": "more", "loc": [], "msg": "and 1023 more", "input": None},
+    ]
 
 
 def test_an_empty_batch_is_a_batch() -> None:

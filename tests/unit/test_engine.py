@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
+import tracemalloc
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from hypothesis import example, given
@@ -10,12 +13,14 @@ from hypothesis import strategies as st
 
 from edge_agent.codecs import FeatureCodec
 from edge_agent.engine import Engine
+from edge_agent.formats import PACKED_TYPE
 from edge_agent.health import Tally
 from edge_agent.messages import Message
-from edge_agent.testing import FakeModel
+from edge_agent.testing import FakeModel, make_card
 from tests.unit.strategies import json_values
 
 MODEL = FakeModel()
+TIMED = FakeModel(make_card(("loudness", "time")))
 ECHOED = st.one_of(
     st.builds(lambda number: {"id": number}, st.integers()),
     st.fixed_dictionaries({}, optional={"id": json_values(), "time": json_values()}),
@@ -41,3 +46,43 @@ def test_the_rows_of_a_batch_are_answered_as_they_are_alone(rows: list[tuple[flo
     # NaN is not equal to itself.
     assert repr(together.content) == repr([one.content for one in alone])
     assert len(json.loads(together.json)) == len(rows)
+
+
+def test_a_feature_called_time_is_echoed_in_a_batch_as_it_is_alone() -> None:
+    engine = Engine(TIMED, FeatureCodec(TIMED.card.features))
+    row, packed = b'{"loudness": 0.9, "time": 0.5}', struct.pack("<2f", 0.9, 0.5)
+    alone, together, packed_alone, packed_together = engine.outcomes(
+        [
+            Message("a", row),
+            Message("a", b"[%b,%b]" % (row, row)),
+            Message("a", packed, 0, PACKED_TYPE),
+            Message("a", packed * 2, 0, PACKED_TYPE),
+        ],
+        Tally(),
+    )
+    assert json.loads(alone.json)["time"] == 0.5
+    assert alone.json == packed_alone.json
+    assert together.json == packed_together.json == b"[%b,%b]" % (alone.json, alone.json)
+
+
+class Varied(FakeModel):
+    """Has a thousand labels, and other probabilities for each row."""
+
+    def __init__(self) -> None:
+        super().__init__(make_card().model_copy(update={"labels": tuple(f"label {number}" for number in range(1000))}))
+
+    def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
+        return [row[0] for row in rows]
+
+    def read(self, output: Any) -> tuple[str, list[float]]:
+        return "label 0", [output] * 1000
+
+
+def test_the_predictions_that_are_kept_take_bounded_memory() -> None:
+    engine = Engine(Varied(), FeatureCodec(MODEL.card.features))
+    tracemalloc.start()
+    for number in range(500):
+        engine.outcomes([Message("a", b'{"loudness": %f}' % (number / 1000))], Tally())
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 20_000_000

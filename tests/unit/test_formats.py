@@ -106,12 +106,33 @@ def test_what_json_has_not_becomes_plain(value: Any, echoed: Any) -> None:
         b"\xa1\x61a\xd8\x23\x61(",  # tag 35: a regular expression, and a broken one
         b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff",  # an array of 2**64 - 1
         b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff",  # bytes, as many
+        b"\xd9\x01\x00\x83\x63abc\xd8\x19\x00\xd8\x19\x00",  # tags 256 and 25: references to a text
+        b"\xa1\x61a\xd8\x23\x61a",  # tag 35 again: compiled ones are kept
+        b"\xa1\x61a\xda\x00\x00\x00\x23\x61a",  # the same, in more bytes
+        b"\xa1\x61a\xd8\x1e\x82\x01\x02",  # tag 30: a fraction is reduced, in the square of its bytes
+        b"\xa1\x61a\xc4\x82\x00\xc2\x59\x04\x01" + b"\xff" * 1025,  # tag 4: a decimal, the same
+        b"\xa1\x61a\xc2\x5f\x41\x01\xff",  # a whole number in pieces
     ],
 )
 def test_hostile_cbor_is_malformed(payload: bytes) -> None:
     decoded = CODEC.decode(payload, CBOR_TYPE)
     assert isinstance(decoded, Unusable)
     assert decoded.code is ErrorCode.MALFORMED_PAYLOAD
+
+
+def test_a_small_message_has_no_huge_answer() -> None:
+    text, copies = b"x" * 4096, 1000
+    row = b"\xa3\x68loudness\xf9\x38\x00\x65tempo\xf9\x38\x00\x62id"
+    payload = b"\xd9\x01\x00" + row + b"\x9f\x79\x10\x00" + text + b"\xd8\x19\x02" * copies + b"\xff"
+    pipeline = Pipeline([ROUTE], {"genre": FakeModel(make_card(NAMES))})
+    ((answer,),) = pipeline.process([Message("music/a/features", payload, 1, CBOR_TYPE)])
+    assert len(answer.payload) < len(payload)
+
+
+@pytest.mark.parametrize(("tagged", "value"), [(b"\xc4\x82\x20\x05", 0.5), (b"\xc5\x82\x20\x01", 0.5)])
+def test_cbor_decimals_are_numbers(tagged: bytes, value: float) -> None:
+    payload = b"\xd9\xd9\xf7\xa2\x68loudness" + tagged + b"\x65tempo\xf9\x38\x00"  # with "this is CBOR" before it
+    assert CODEC.decode(payload, CBOR_TYPE) == Features((value, 0.5), {})
 
 
 @given(st.binary(max_size=200), st.sampled_from([CBOR_TYPE, PACKED_TYPE]))

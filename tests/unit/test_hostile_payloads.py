@@ -39,6 +39,12 @@ PAYLOADS = {
     "CBOR array of arrays": ("cbor", r'b"\x9a" + (SIZE - 5).to_bytes(4, "big") + b"\x80" * (SIZE - 5)'),
     "CBOR, nested": ("cbor", r'b"\x81" * SIZE'),
     "CBOR with a length that lies": ("cbor", r'b"\x9b" + b"\xff" * 8 + bytes(SIZE - 9)'),
+    "CBOR references to a text": (
+        "cbor",
+        r'b"\xd9\x01\x00\xa1\x62id\x9f\x79\xff\xff" + b"x" * 65535 + b"\xd8\x19\x00" * 20_000 + b"\xff"',
+    ),
+    "CBOR decimal of a huge number": ("cbor", r'b"\xa1\x61a\xc4\x82\x00\xc2\x5a\x00\x0a\x00\x00" + b"\xff" * 0xA0000'),
+    "CBOR decimals": ("cbor", r'b"\x9f" + (b"\xc4\x82\x00\xc2\x59\x04\x00" + b"\xff" * 1024) * 4000 + b"\xff"'),
     "CBOR text in pieces": ("cbor", r'b"\x7f" + b"\x60" * (SIZE - 2) + b"\xff"'),
 }
 

@@ -47,6 +47,7 @@ def test_without_systemd_nothing_is_sent() -> None:
         ("/etc/edge-agent/edge-agent.toml", "edge-agent"),
         ("/etc/edge-agent/kitchen.toml", "edge-agent@kitchen"),
         ("kitchen.toml", None),
+        ("/etc/edge-agent/kitchen.new", None),
     ],
 )
 def test_the_unit_of_a_configuration(config: str | None, name: str | None) -> None:
@@ -61,6 +62,8 @@ def test_the_unit_of_a_configuration(config: str | None, name: str | None) -> No
         # It does not run, or is none of ours.
         ("/etc/edge-agent/attic.toml", {}, None),
         ("kitchen.toml", {}, None),
+        # It may name another broker.
+        ("/etc/edge-agent/kitchen.new", {}, None),
         # We are a service ourselves.
         (None, {"CREDENTIALS_DIRECTORY": "/run/credentials/other.service"}, "/run/credentials/other.service"),
     ],
