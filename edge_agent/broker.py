@@ -370,8 +370,10 @@ class Link:
         subscriptions = self._subscriptions
         if subscriptions.waiting and self._accepted and not self._unconfirmed:
             subscriptions.ask()
-        taken = self._unconfirmed.keys() | subscriptions.asked.keys() if subscriptions.asked else self._unconfirmed
-        while self._outbox and not subscriptions.waiting and len(self._unconfirmed) < self._send_limit:
+        asked = subscriptions.asked
+        taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
+        room = min(self._send_limit, packets.MAX_PACKET_ID - len(asked))
+        while self._outbox and not subscriptions.waiting and len(self._unconfirmed) < room:
             answer, debt = self._outbox.popleft()
             self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt
         self._write()

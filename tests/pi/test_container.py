@@ -43,6 +43,7 @@ MADE = re.compile(
 LEFTOVERS = ("**/pip", "**/hatchling", "**/convert", "usr/bin/*gcc*", "var/lib/apt/lists/*", "var/cache/apt/*.bin")
 NODE = "kitchen"
 STATE = f"edge/{NODE}/state"
+INFO = f"edge/{NODE}/info"
 #: A container is told to stop with SIGTERM, and killed ten seconds later.
 STOPS_WITHIN = 10.0
 #: An emulated processor takes ten to twenty times as long.
@@ -98,7 +99,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 @pytest.fixture
 def client(broker: Mosquitto) -> Iterator[Client]:
     with Client(broker.port) as client:
-        client.subscribe(STATE, "music/kitchen/genre/#")
+        client.subscribe(STATE, INFO, "music/kitchen/genre/#")
         yield client
 
 
@@ -194,7 +195,7 @@ def test_the_whole_check_is_content(agent: Container) -> None:
 def test_it_takes_new_settings_up(agent: Container, client: Client) -> None:
     client.forget()
     agent.send(signal.SIGHUP)
-    client.wait_for_payload(STATE, "online")
+    client.message(INFO)
     assert agent.ended() is None
 
 
