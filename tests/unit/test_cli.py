@@ -178,7 +178,7 @@ def test_check_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     file.write_text('[[route]]\nsubscribe = "a/#"\n')
     for arguments in ((), ("--quick",)):
         text = call("check", "--config", str(file), *arguments, status=2).output
-        assert text.startswith("FAIL  configuration  route 1: topic 'a/#'")
+        assert text.startswith(f"FAIL  configuration  {file}: route 1: topic 'a/#'")
         assert text.count("\n") == 1
     file.write_text("[mqqt]\n")
     text = call("check", "--config", str(file), status=2).output
