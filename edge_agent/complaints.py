@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
 
 
 def explain(error: ValidationError, where: str, top: type[BaseModel], sections: Mapping[str, type[BaseModel]]) -> str:
     """Return the first thing that is wrong, and where; `sections` are the tables below `top`, by name."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    first, *others = error.errors(include_url=False, include_context=False)
     place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         section: type[BaseModel] | None = top
@@ -18,9 +18,34 @@ def explain(error: ValidationError, where: str, top: type[BaseModel], sections: 
             section = section if isinstance(part, int) or section is None else sections.get(part)
         return f"{where}: {place} is not a setting{nearest(str(first['loc'][-1]), section) if section else ''}"
     message = first["msg"].removeprefix("Value error, ")
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "model_type":
+        tables = ".".join(part for part in first["loc"] if isinstance(part, str))
+        message = f"not a table; write its settings below [{tables}]".replace("[route]", "[[route]]")
+    # Where an item is wrong, pydantic counts the list around it as too short.
+    count = sum(other["loc"] != first["loc"][: len(other["loc"])] for other in others)
+    more = f" (and {count} more)" if count else ""
     # The value itself is left out: it may be a secret in the wrong place.
     return f"{where}: {place}: {message}{more}"
+
+
+def not_toml(error: ValueError) -> str:
+    """Return what is wrong with a file that is not TOML, with what most people forget."""
+    return f"{error}; text stands in double quotes" if str(error).startswith("Invalid value") else str(error)
+
+
+def unknown_variable(names: Iterable[str], prefix: str, top: type[BaseModel]) -> str | None:
+    """Return what is wrong with the first variable that belongs to no table of `top`, None when there is none such."""
+    for name in sorted(names):
+        path = name.removeprefix(prefix)
+        section = path.partition("__")[0].lower()
+        if not name.startswith(prefix) or section in top.model_fields:
+            continue
+        for known in top.model_fields:
+            if section.startswith(f"{known}_"):
+                meant = f"{prefix}{path[: len(known)]}__{path[len(known) + 1 :]}"
+                return f"{name} is not a setting; did you mean {meant}, with two underscores?"
+        return f"{name} is not a setting{nearest(section, top)}"
+    return None
 
 
 def nearest(name: str, section: type[BaseModel]) -> str:

@@ -157,7 +157,10 @@ def _open(content: bytes, where: str) -> Any:
         with contextlib.nullcontext() if _opened.is_set() else _stderr_kept():
             session = runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
-        raise ModelError(f"{where}: onnxruntime can't open this as a model: {_first_line(error)}") from error
+        raise ModelError(
+            f"{where}: onnxruntime can't open this as a model: {_first_line(error)}; "
+            "copy the file again, or write it anew with edge-convert"
+        ) from error
     _opened.set()
     return session
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
-from edge_agent.complaints import explain, nearest
+from edge_agent.complaints import explain, not_toml, unknown_variable
 from edge_agent.errors import SettingsError
 from edge_agent.messages import JSON_TYPE
 from edge_agent.routes import Route, refuse_loops, refuse_mixtures, refuse_overlaps
@@ -55,7 +55,14 @@ class Node(_Section):
     """Who this device is."""
 
     #: Stands in `edge/{id}/...` and in the client id, so it is one plain word. Default: see `_with_node_id`.
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = Field(default_factory=_host_name)
+    id: str = Field(default_factory=_host_name)
+
+    @field_validator("id")
+    @classmethod
+    def _one_word(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+            raise ValueError("write one word of letters (a to z), digits, '.', '_' and '-', at most 64 characters")
+        return name
 
 
 def _credential(name: str) -> Path | None:
@@ -125,9 +132,11 @@ class Mqtt(_Section):
     @field_validator("host")
     @classmethod
     def _host_alone(cls, host: str) -> str:
-        if re.search(r"[\s/@\x00-\x1f]", host):
-            # Not shown: people put mqtt://user:password@host there.
-            raise ValueError("write the host name alone, without mqtt://, user or path; port and username are keys")
+        # One colon is a port's; an IPv6 address has more. Not shown: people put mqtt://user:password@host there.
+        if re.search(r"[\s/@\[\]\x00-\x1f]|^[^:]*:[^:]*$", host):
+            raise ValueError(
+                "write the host name alone, without mqtt://; port, username and path are keys of their own"
+            )
         return host
 
     @model_validator(mode="after")
@@ -156,11 +165,14 @@ class Mqtt(_Section):
                 content = file.read(_MAX_SECRET_BYTES + 1)
             if len(content) > _MAX_SECRET_BYTES:
                 raise SettingsError(f"mqtt.password_file: {path} is too large to be a password")
-            return content.decode().rstrip("\r\n")
+            password = content.decode().rstrip("\r\n")
         except OSError as error:
             raise SettingsError(f"mqtt.password_file: {path}: {error.strerror}; check path and permissions") from error
         except UnicodeDecodeError:
             raise SettingsError(f"mqtt.password_file: {path} is not UTF-8 text") from None
+        if not password:
+            raise SettingsError(f"mqtt.password_file: {path} is empty")
+        return password
 
 
 class RouteSettings(_Section):
@@ -197,8 +209,9 @@ class RouteSettings(_Section):
         errors = Template(self.errors if self.errors is not None else f"{self.publish}/error")
         for template in (publish, errors):
             if missing := template.captures - subscribe.captures:
+                unset = "" if "publish" in self.model_fields_set else " (the default of publish: set it)"
                 raise SettingsError(
-                    f"topic {template.text!r}: {{{min(missing)}}} does not stand in {subscribe.text!r}, "
+                    f"topic {template.text!r}{unset}: {{{min(missing)}}} does not stand in {subscribe.text!r}, "
                     "so nothing is known to put there"
                 )
             if template.text.startswith("$"):
@@ -290,36 +303,40 @@ def load(path: Path | None = None) -> Settings:
     path = path or DEFAULT_FILE
     content: dict[str, Any] = {}
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if explicit:
             raise SettingsError(f"{path}: no such file; leave --config out to run with the defaults") from None
     except OSError as error:
         raise SettingsError(f"{path}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid TOML: {error}") from None
-    _refuse_unknown_environment()
+        raise SettingsError(f"{path}: not valid TOML: {not_toml(error)}") from None
+    above = _environment()
+    where = " or ".join([str(path)] * bool(content) + ["environment"] * bool(above)) or "defaults"
     try:
-        settings = Settings(**_merged(_with_node_id(_anchored(content, path.parent), path), _environment()))
+        settings = Settings(**_merged(_with_node_id(_anchored(content, path.parent), path), above))
+        settings.routes()
     except ValidationError as error:
-        where = f"{path} or environment" if content else "environment"
         raise SettingsError(explain(error, where, Settings, _SECTIONS)) from None
-    except ValueError as error:  # pydantic-settings: an environment variable that is not the JSON it has to be
-        raise SettingsError(f"environment: {error}") from None
-    settings.routes()
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
     return settings
 
 
 def _environment() -> dict[str, Any]:
-    """Return what stands in the environment, as the file would have it."""
+    """Return what stands in the environment, as the file would have it; raises `SettingsError`."""
     if not any(name.upper().startswith(ENVIRONMENT) for name in os.environ):
         return {}
+    if wrong := unknown_variable(os.environ, ENVIRONMENT, Settings):  # pydantic-settings looks only at those it knows
+        raise SettingsError(f"environment: {wrong}")
     # Only here: it brings asyncio along, which costs memory and time at every start.
     from pydantic_settings import EnvSettingsSource
 
-    # Of the model it looks at the fields only, so that need not be a `BaseSettings`.
-    source = EnvSettingsSource(Settings, env_prefix=ENVIRONMENT, env_nested_delimiter="__")  # type: ignore[arg-type]
-    return source()
+    try:
+        # Of the model it looks at the fields only, so that need not be a `BaseSettings`.
+        return EnvSettingsSource(Settings, env_prefix=ENVIRONMENT, env_nested_delimiter="__")()  # type: ignore[arg-type]
+    except ValueError as error:  # a variable that is not the JSON it has to be
+        raise SettingsError(f"environment: {error}") from None
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -369,14 +386,6 @@ def _anchor(table: Any, keys: tuple[str, ...], directory: Path) -> None:
     for key in keys:
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = str(directory / table[key])
-
-
-def _refuse_unknown_environment() -> None:
-    """Refuse variables whose section is unknown; pydantic-settings looks only at those it knows."""
-    for name in sorted(os.environ):
-        section = name.removeprefix(ENVIRONMENT).partition("__")[0].lower()
-        if name.startswith(ENVIRONMENT) and section not in Settings.model_fields:
-            raise SettingsError(f"environment: {name} is not a setting{nearest(section, Settings)}")
 
 
 _SECTIONS: Final[dict[str, type[BaseModel]]] = {

@@ -17,10 +17,11 @@ from edge_agent.settings import Settings
 _SHOWN: Final = 60
 
 
-def log_in(loaded: Settings, subscriptions: Iterable[str], *, purpose: str) -> Link:
+def log_in(loaded: Settings, subscriptions: Iterable[str], *, purpose: str) -> tuple[Link, list[Message]]:
     """Connect and subscribe as `run` would, under a client id of our own and with a session that ends with us.
 
-    Raises `BrokerError`; subscriptions that the broker refused stand in the link's `refused`.
+    Returns the link, and what came together with the broker's answer: what is retained may. Raises `BrokerError`;
+    subscriptions that the broker refused stand in the link's `refused`.
     """
     # The node is part of the name: in containers all processes have the same few numbers.
     client_id = f"edge-agent-{loaded.node.id}-{purpose}-{os.getpid()}"
@@ -28,15 +29,16 @@ def log_in(loaded: Settings, subscriptions: Iterable[str], *, purpose: str) -> L
     protocols = assembly.protocols(loaded)
     for protocol in protocols:
         link = Link(where, protocol=protocol, subscriptions=dict.fromkeys(subscriptions, False))
+        early: list[Message] = []
         try:
             while not link.ready:
-                link.receive(1.0)
+                early += receive(link, time.monotonic() + 1.0)
         except ProtocolRefusedError:
             link.abandon()
             if protocol == protocols[-1]:
                 raise
         else:
-            return link
+            return link, early
     raise AssertionError("there is always a last protocol")
 
 
@@ -60,20 +62,22 @@ def ask(
     )
     answer: bytes | None = None
     last_state: bytes | None = None
-    link = log_in(loaded, [response, state], purpose=verb)
+    link, messages = log_in(loaded, [response, state], purpose=verb)
     try:
         refused = dict(link.refused)
         if response not in refused:
             link.publish(Answer(request, payload, qos=1, content_type=None))
             ends = time.monotonic() + timeout
-            while answer is None and last_state != b"offline" and time.monotonic() < ends:
-                for message in receive(link, ends):
+            while True:
+                for message in messages:
                     if message.topic == state:
                         last_state = message.payload
                     elif message.topic == response and accept(message.payload):
                         answer = message.payload
-                if link.refused_answers:
+                over = answer is not None or last_state == b"offline" or link.refused_answers
+                if over or time.monotonic() >= ends:
                     break
+                messages = receive(link, ends)
             refused |= dict(link.refused_answers)
         link.close()
     except BrokerError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import Any, Final
 
@@ -60,3 +62,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except EdgeAgentError as error:
         click.echo(f"edge-agent: {error}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        click.echo(f"edge-agent: standard output: {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is buffered yet: Python writes it at the end
+        sys.exit(1)

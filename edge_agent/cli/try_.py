@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -54,9 +55,9 @@ def _ask(pipeline: Pipeline, payload: bytes) -> Answer:
 def _payloads(source: str) -> Iterator[bytes]:
     """Yield the messages in `source`, each as it would come from the broker."""
     if source == "-":
-        yield from _lines(sys.stdin.buffer.read().splitlines())
+        yield from _lines(sys.stdin.buffer)  # as they come: it may be a pipe that stays open
     elif source.lstrip()[:1] in ("{", "["):
-        yield source.encode()
+        yield os.fsencode(source)  # the bytes that were typed, whatever the locale
     else:
         yield from _from_file(Path(source))
 
@@ -78,7 +79,7 @@ def _from_file(path: Path) -> Iterator[bytes]:
         raise InputError(f"{path}: {error.strerror}") from error
 
 
-def _lines(lines: list[bytes]) -> Iterator[bytes]:
+def _lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the lines that hold something, so that a last empty one is no message."""
     yield from (line for line in lines if line.strip())
 

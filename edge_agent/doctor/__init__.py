@@ -30,6 +30,9 @@ from edge_agent.wording import duration, mebibytes
 
 #: Seconds that a running agent may take to answer.
 _ANSWERS_WITHIN: Final = 3.0
+#: So many connections, of so many seconds each on average, are no broker that was started again now and then.
+_MANY: Final = 5
+_SHORT: Final = 60.0
 
 
 def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[Finding]:
@@ -108,6 +111,12 @@ def _check_agent(loaded: Settings) -> Iterator[Finding]:
                 "agent",
                 f"{said}; it is {status['agent']}, installed here is {__version__}",
                 "start it again: sudo systemctl restart edge-agent",
+            )
+        elif status["connections"] >= _MANY and status["uptime"] < _SHORT * status["connections"]:
+            yield note(
+                "agent",
+                f"{said}; it has lost its connection again and again: {status['connections']} so far",
+                "see its log; two agents must not share a name (node.id, mqtt.client_id)",
             )
         else:
             yield ok("agent", said)

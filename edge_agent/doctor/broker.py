@@ -43,7 +43,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route]) -> Generator[Finding
     # Not as one of a pool: the check would take messages from the agents in it.
     alone = [route._replace(share=None) for route in routes]
     try:
-        link = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check")
+        link, _ = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check")
     except BrokerError as error:
         yield failed("broker", error)
         if loaded.mqtt.username is not None and loaded.mqtt.password() is None:

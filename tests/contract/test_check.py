@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from edge_agent import __version__
 from edge_agent.cli.main import cli
 from tests.brokers import HOST, BrokerProcess, free_port
 from tests.certificates import DAY, Authority
@@ -140,6 +141,39 @@ def test_an_old_answer_is_no_answer(mosquitto: MosquittoFactory, connect: Connec
         client.publish(f"edge/{NODE}/response/ping", payload, retain=True)
         offline(client)
         assert check(broker.port, "--quick", status=1)["agent"][0]["verdict"] == "fail"
+
+
+@pytest.mark.parametrize(("connections", "uptime", "verdict"), [(5, 299.0, "note"), (5, 300.0, "ok"), (4, 5.0, "ok")])
+def test_an_agent_that_loses_its_connection_again_and_again(
+    connections: int, uptime: float, verdict: str, mosquitto: MosquittoFactory, connect: Connect, check: Check
+) -> None:
+    """As two agents with one client id do: each connection of the one ends that of the other."""
+    counters = (
+        "received",
+        "redelivered",
+        "predictions",
+        "answered",
+        "refused",
+        "unrouted",
+        "acknowledged",
+        "in_flight",
+    )
+    status: dict[str, Any] = {
+        **dict.fromkeys((*counters, "interval", "messages_per_second", "predictions_per_second", "rss_bytes"), 0),
+        "rejections": {},
+        "latency_ms": None,
+        "time": "",
+        "node": NODE,
+        "agent": __version__,
+        "mqtt": "5",
+        "uptime": uptime,
+        "connections": connections,
+    }
+    broker = mosquitto()
+    connect(broker).publish(f"edge/{NODE}/response/status", json.dumps(status), retain=True)
+    (agent,) = check(broker.port)["agent"]
+    assert agent["verdict"] == verdict
+    assert ("lost its connection again and again: 5 so far" in agent["message"]) == (verdict == "note")
 
 
 def test_an_agent_of_another_version(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,10 +57,42 @@ def test_lines_in_lines_out(edge_agent: Path) -> None:
     assert (hip_hop["label"], hip_hop["id"]) == ("Hip-Hop", "b")
 
 
-def test_lines_are_answered_as_they_come(edge_agent: Path) -> None:
+def test_many_lines(edge_agent: Path) -> None:
     done = call(edge_agent, "try", "-", input="\n".join([json.dumps(ROCK)] * 500))
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["Rock"] * 500
+
+
+def test_lines_are_answered_as_they_come(edge_agent: Path) -> None:
+    """Such as from `mosquitto_sub`, which does not end."""
+    with subprocess.Popen([edge_agent, "try", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Timer(60, process.kill)
+        late.start()
+        try:
+            for _ in range(2):
+                process.stdin.write(json.dumps(ROCK).encode() + b"\n")
+                process.stdin.flush()
+                assert json.loads(process.stdout.readline())["label"] == "Rock"
+        finally:
+            late.cancel()
+            process.stdin.close()
+
+
+def test_a_full_disk_is_said_in_one_line(edge_agent: Path) -> None:
+    for arguments in ([], ["-"]):
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [edge_agent, "try", *arguments],
+                input=b"{}",
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+                timeout=600,
+            )
+        assert done.returncode == 1, done.stderr
+        assert done.stderr == b"edge-agent: standard output: No space left on device\n"
 
 
 def test_files(edge_agent: Path, elsewhere: Path) -> None:

@@ -118,6 +118,9 @@ def test_try_of_nothing_is_nothing() -> None:
 def test_try_takes_any_bytes() -> None:
     answers = read(call("try", "-", stdin=b"\xff\xfe\n\x00\n" + b"[" * 5000 + b"\n", status=1))
     assert [answer["error"] for answer in answers] == ["malformed_payload"] * 3
+    # An argument that is not UTF-8, as Python hands it over.
+    (answer,) = read(call("try", '{"id": "\udcff"}', status=1))
+    assert answer["error"] == "malformed_payload"
 
 
 def test_try_reads_files(tmp_path: Path) -> None:
@@ -153,7 +156,9 @@ def test_try_with_models_that_can_not_be_served(tmp_path: Path, capsys: pytest.C
     assert "no such file" in refused(capsys, "try", "{}", "--model", "metal", status=3)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"nothing")
-    assert "can't open this as a model" in refused(capsys, "try", "{}", "--model", str(broken), status=3)
+    says = refused(capsys, "try", "{}", "--model", str(broken), status=3)
+    assert f"{broken}: onnxruntime can't open this as a model" in says
+    assert says.endswith("copy the file again, or write it anew with edge-convert")
 
 
 def test_try_with_a_model_file(tmp_path: Path) -> None:
@@ -178,7 +183,7 @@ def test_check_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     file.write_text('[[route]]\nsubscribe = "a/#"\n')
     for arguments in ((), ("--quick",)):
         text = call("check", "--config", str(file), *arguments, status=2).output
-        assert text.startswith("FAIL  configuration  route 1: topic 'a/#'")
+        assert text.startswith(f"FAIL  configuration  {file}: route 1: topic 'a/#'")
         assert text.count("\n") == 1
     file.write_text("[mqqt]\n")
     text = call("check", "--config", str(file), status=2).output

@@ -148,8 +148,8 @@ def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
         ("[mqtt]\nkeepalive = 0", "mqtt.keepalive"),
         ("[mqtt]\nport = 0\nkeepalive = 0", "(and 1 more)"),
         ('[mqtt]\npassword_file = "x"', "mqtt: password_file needs a username"),
-        ('[node]\nid = "a/b"', "node.id: String should match"),
-        ('[node]\nid = "+"', "node.id: String should match"),
+        ('[node]\nid = "a/b"', "node.id: write one word of letters"),
+        ('[node]\nid = "+"', "node.id: write one word of letters"),
         ("route = []", "route: Tuple should have at least 1"),
         ('[route]\nmodel = "x"', "route: write [[route]] with two brackets"),
         ('[[route]]\nmodel = ""', "route.1.model: String should have at least 1"),
@@ -158,19 +158,27 @@ def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
         ("[health]\ninterval = 0.5", "health.interval"),
         ("[health]\ninterval = nan", "health.interval"),
         ("[mqtt]\nconnect_timeout = inf", "mqtt.connect_timeout"),
-        ("mqtt = 5", "mqtt: Input should be a valid dictionary"),
-        ("[[mqtt]]", "mqtt: Input should be a valid dictionary"),
-        ("[[mqtt.tls]]", "mqtt.tls: Input should be a valid dictionary"),
-        ("models = 3", "models: Input should be a valid dictionary"),
-        ("route = [5]", "route.1: Input should be a valid dictionary"),
+        ("mqtt = 5", "mqtt: not a table; write its settings below [mqtt]"),
+        ("[[mqtt]]", "mqtt: not a table; write its settings below [mqtt]"),
+        ("[[mqtt.tls]]", "mqtt.tls: not a table; write its settings below [mqtt.tls]"),
+        ("[mqtt]\ntls = true", "mqtt.tls: not a table; write its settings below [mqtt.tls]"),
+        ("models = 3", "models: not a table; write its settings below [models]"),
+        ("route = [5]", "route.1: not a table; write its settings below [[route]]"),
         ("[mqtt", "not valid TOML"),
         ("[mqtt]\nhost = 'a'\nhost = 'b'", "not valid TOML"),
+        ("[mqtt]\nhost = broker", "Invalid value (at line 2, column 8); text stands in double quotes"),
+        # One thing that is wrong, not two: the list of routes is not too short.
+        ('[[route]]\nfields = { tempo = "" }', "tempo: '' leads nowhere; write for example \"audio.bpm\"$"),
+        (
+            '[[route]]\nsubscribe = "a/{x}"',
+            "topic 'music/{sensor}/genre' (the default of publish: set it): {sensor} does",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_file(tmp_path: Path, text: str, says: str) -> None:
     message = refusal(tmp_path, text)
-    assert says in message
-    assert message.startswith(str(tmp_path / "edge-agent.toml"))
+    assert says in f"{message}$"
+    assert message.startswith(f"{tmp_path / 'edge-agent.toml'}: ")
 
 
 @pytest.mark.parametrize(
@@ -182,8 +190,13 @@ def test_what_is_wrong_in_the_file(tmp_path: Path, text: str, says: str) -> None
         (f'transport = "unix"\nsocket = "/{"s" * 107}"', "mqtt: socket: the path is longer than the 107 bytes"),
         ('path = "mqtt"', "mqtt.path: String should match"),
         ('path = "/mqtt HTTP/1.1\\r\\nX: y"', "mqtt.path: String should match"),
-        (f'host = "mqtt://ann:{SECRET}@broker"', "mqtt.host: write the host name alone, without mqtt://, user or path"),
+        (f'host = "mqtt://ann:{SECRET}@broker"', "mqtt.host: write the host name alone, without mqtt://"),
         (f'host = "ann:{SECRET}@broker"', "mqtt.host: write the host name alone"),
+        (
+            'host = "broker:1883"',
+            "mqtt.host: write the host name alone, without mqtt://; port, username and path are keys",
+        ),
+        ('host = "[::1]"', "mqtt.host: write the host name alone"),
         ('host = "broker\\r\\nX: y"', "mqtt.host: write the host name alone"),
         ('tls = { alpn = [""] }', "mqtt.tls.alpn.1: String should match"),
     ],
@@ -209,11 +222,17 @@ def test_websockets_have_the_ports_of_http(tmp_path: Path, tls: str, port: int) 
     ("name", "value", "says"),
     [
         ("EDGE_AGENT_TYPO", SECRET, "EDGE_AGENT_TYPO is not a setting; known here: node, mqtt"),
+        ("EDGE_AGENT_MQTT_PORT", SECRET, "not a setting; did you mean EDGE_AGENT_MQTT__PORT, with two underscores?"),
+        (
+            "EDGE_AGENT_ROUTE",
+            '[{"subscribe": "a", "publish": "a"}]',
+            "route 1: what it publishes on 'a' would come back",
+        ),
         ("EDGE_AGENT_MQQT__HOST", SECRET, "EDGE_AGENT_MQQT__HOST is not a setting; did you mean 'mqtt'?"),
         ("EDGE_AGENT_MQTT__HOTS", SECRET, "mqtt.hots is not a setting; did you mean 'host'?"),
         ("EDGE_AGENT_MQTT__PASSWORD", SECRET, "mqtt.password is not a setting; did you mean 'password_file'?"),
         ("EDGE_AGENT_MQTT__PORT", SECRET, "mqtt.port: Input should be a valid integer"),
-        ("EDGE_AGENT_MQTT__TLS", SECRET, "mqtt.tls: Input should be a valid dictionary"),
+        ("EDGE_AGENT_MQTT__TLS", SECRET, "mqtt.tls: not a table"),
         ("EDGE_AGENT_MQTT__TLS__CAA", SECRET, "mqtt.tls.caa is not a setting; did you mean 'ca'?"),
         ("EDGE_AGENT_MQTT", f'{{"password": "{SECRET}"', 'error parsing value for field "mqtt"'),
         ("EDGE_AGENT_ROUTE", SECRET, 'error parsing value for field "route"'),
@@ -228,6 +247,17 @@ def test_what_is_wrong_in_the_environment(
     message = refusal(tmp_path)
     assert says in message
     assert message.startswith("environment: ")
+
+
+def test_either_may_be_meant_where_there_are_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_AGENT_NODE__ID", "kitchen")
+    assert refusal(tmp_path, "[mqtt]\nport = 0").startswith(f"{tmp_path / 'edge-agent.toml'} or environment: mqtt.port")
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = write(tmp_path, "")
+    file.write_bytes(b'\xef\xbb\xbf[mqtt]\nhost = "b\xc3\xbccher.example"\n')
+    assert load(file).mqtt.host == "bücher.example"
 
 
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:
@@ -414,7 +444,11 @@ def test_passwords_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Is a directory"):
         mqtt(password_file=tmp_path).password()
     file = tmp_path / "password"
-    for content, says in ((SECRET.encode() + b"\xff", "is not UTF-8 text"), (SECRET.encode() * 10_000, "too large")):
+    for content, says in (
+        (SECRET.encode() + b"\xff", "is not UTF-8 text"),
+        (SECRET.encode() * 10_000, "too large"),
+        (b"\n", "is empty"),
+    ):
         file.write_bytes(content)
         with pytest.raises(SettingsError, match=says) as raised:
             mqtt(password_file=file).password()
