@@ -86,7 +86,7 @@ class Reporter:
             self._next_refused = self._clock() + _SUMMARY
             topic, reason = self._first_refused
             _log.error(
-                "broker: refused %d answers (%r: %s); check the broker's rules and limits",
+                "broker: refused %d of our messages (the first on %r: %s); check the broker's rules and limits",
                 self._refused,
                 topic[:_SHOWN],
                 reason,

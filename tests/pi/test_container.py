@@ -193,6 +193,7 @@ def test_the_whole_check_is_content(agent: Container) -> None:
 
 
 def test_it_takes_new_settings_up(agent: Container, client: Client) -> None:
+    client.message(INFO)
     client.forget()
     agent.send(signal.SIGHUP)
     client.message(INFO)

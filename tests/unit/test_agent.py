@@ -425,7 +425,8 @@ def test_answers_that_the_broker_refuses_are_logged_at_once_and_then_in_summarie
         assert link.refused_answers == []
     lines = warnings(caplog)
     assert (
-        lines[0] == "broker: refused 2 answers ('music/k/genre': Not authorized); check the broker's rules and limits"
+        lines[0]
+        == "broker: refused 2 of our messages (the first on 'music/k/genre': Not authorized); check the broker's rules and limits"
     )
     assert [line.split("(")[0] for line in lines[1:]] == ["broker: refused 480 answers "] * 2
 
