@@ -428,7 +428,7 @@ def test_answers_that_the_broker_refuses_are_logged_at_once_and_then_in_summarie
         lines[0]
         == "broker: refused 2 of our messages (the first on 'music/k/genre': Not authorized); check the broker's rules and limits"
     )
-    assert [line.split("(")[0] for line in lines[1:]] == ["broker: refused 480 answers "] * 2
+    assert [line.split("(")[0] for line in lines[1:]] == ["broker: refused 480 of our messages "] * 2
 
 
 def test_lines_are_short_whatever_came(caplog: pytest.LogCaptureFixture) -> None:
