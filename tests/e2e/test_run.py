@@ -130,7 +130,7 @@ def test_check_says_what_is_wrong(edge_agent: Path, agent: Agent, monkeypatch: p
     assert good.returncode == 0, good.stdout + good.stderr
     monkeypatch.setenv("EDGE_AGENT_ROUTE", '[{"fields": {"tmepo": "bpm"}}]')
     wrong = call(edge_agent, "check", timeout=60)
-    assert (wrong.returncode, "fields.tmepo" in wrong.stdout) == (1, True), wrong.stdout + wrong.stderr
+    assert (wrong.returncode, "fields.tmepo" in wrong.stdout) == (2, True), wrong.stdout + wrong.stderr
     monkeypatch.delenv("EDGE_AGENT_ROUTE")
     agent.broker.stop()
     bad = call(edge_agent, "check", timeout=60)
