@@ -28,7 +28,8 @@ from edge_agent.packets import MAX_PACKET_ID, PUBACK, PUBLISH, Puback, Publish
 
 _log = logging.getLogger(__name__)
 
-_CHUNK: Final = 1 << 18
+#: Larger pieces would be fetched from the system and given back one by one (mallopt(3), M_MMAP_THRESHOLD).
+_CHUNK: Final = 1 << 17
 #: What of a packet is kept besides its payload: topic and properties.
 _ENVELOPE: Final = 1 << 18
 

@@ -34,8 +34,6 @@ MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
 MAX_BATCH_ROWS: Final = 10_000
 #: Reasons that the rejections of one batch give together, besides the first of each row.
 _BATCH_DETAILS: Final = 1000
-#: Bytes of a payload that can't hold enough objects to be worth counting them.
-_LIGHT: Final = 1 << 14
 #: Larger whole numbers take their time to write, and there is no end to them.
 _LARGE: Final = 1 << 63
 _ID: Final = itemgetter("id")
@@ -163,7 +161,8 @@ class FeatureCodec:
         """
         if payload.lstrip()[:1] != b"[":
             return self._features(self._strict_row.validate_json(payload))
-        if len(payload) > _LIGHT and payload.count(b"{") > self._max_rows:
+        # No object takes less than the three bytes of `{},`.
+        if len(payload) > 3 * self._max_rows and payload.count(b"{") > self._max_rows:
             return None
         return self._batch(self._strict_rows.validate_json(payload))
 
