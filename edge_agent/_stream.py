@@ -1,8 +1,8 @@
 """The fast lane: PUBLISH and PUBACK go past paho, which keeps the rest of the connection.
 
 The only file that touches a private part of paho: its `_create_socket`, which is made to return a `Stream` over a socket
-of our own (`edge_agent._transport`). A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK out of what comes in, and hands everything else to
-paho, one packet at a time. paho calls `recv`, `send`, `close`, `fileno`, `pending` and `setblocking` of its socket and
+of our own (`edge_agent._transport`). A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK out of what
+comes in, and hands everything else to paho, one packet at a time. paho calls `recv`, `send`, `close`, `fileno`, `pending` and `setblocking` of its socket and
 nothing else, which `tests/contract` holds for the oldest and the newest paho. Where that method is not there, `prepare`
 says so in the log and leaves everything to paho (`edge_agent._plain`): slower.
 

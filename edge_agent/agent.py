@@ -233,8 +233,8 @@ class Agent:
                 self._lost(link, error)
         plan.pipeline.tally = self.tally
         anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
-        if link is not None:
-            link.subscribe(plan.subscriptions, anew)
+        if self._link is not None:
+            self._link.subscribe(plan.subscriptions, anew)
         self._line, self._plan = line, plan
         self._requests = topics.request(line.node)
         self._reporter.interval = plan.health_interval

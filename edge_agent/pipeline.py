@@ -7,7 +7,7 @@ Rules:
 * nothing raises: what goes wrong with a message becomes its rejection;
 * all rows that arrived together for one model (and one set of `fields`) go through one call of that model.
 
-`run`, `try` and the tests all go through here.
+`run`, `try` and the tests all go through here. What a model does with its rows is in `engine`.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ class Line(NamedTuple):
     """How a node gets to its broker. While it stays equal, so does the connection.
 
     `dial` begins a connection of a protocol version, with subscriptions as in `Plan` and a tally to count in, or raises
-    `BrokerError`. `session` names the client and its broker. `protocols` are the versions to try, best first; `max_backoff` is the longest pause between two
-    attempts, in seconds.
+    `BrokerError`. `session` names the client and its broker. `protocols` are the versions to try, best first;
+    `max_backoff` is the longest pause between two attempts, in seconds.
     """
 
     node: str

@@ -29,6 +29,9 @@ DEADLINE: Final = 20.0
 NODE: Final = "kitchen"
 STATE, INFO = f"edge/{NODE}/state", f"edge/{NODE}/info"
 
+#: For tests that hold with both versions of the protocol.
+PROTOCOLS: Final = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+
 
 class Stop(Signals):
     """Says stop when told to, from any thread, as a signal would."""

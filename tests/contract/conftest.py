@@ -1,7 +1,8 @@
 """The brokers, and a client to look from outside.
 
 `broker` is a running broker; a test that takes it runs against each kind. `mosquitto` makes Mosquittos with
-configuration, passwords, access lists or a store of their own. `connect` makes clients that are closed afterwards.
+configuration, passwords, access lists or a store of their own; `server` is a plain one of those, and `relay` stands
+before it. `connect` makes clients that are closed afterwards; what enters `stack`, agents above all, ends with the test.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.brokers import Amqtt, BrokerProcess, Mosquitto
+from tests.contract.agents import Relay
 from tests.contract.client import Client
 from tests.requirements import lacking, require_mosquitto
 
@@ -83,3 +85,20 @@ class Connect:
 def connect() -> Iterator[Connect]:
     with ExitStack() as stack:
         yield Connect(stack)
+
+
+@pytest.fixture
+def server(mosquitto: MosquittoFactory) -> Mosquitto:
+    return mosquitto()
+
+
+@pytest.fixture
+def relay(server: Mosquitto) -> Iterator[Relay]:
+    with Relay(server) as relay:
+        yield relay
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack

@@ -6,37 +6,16 @@ A relay between agent and broker keeps a list of the packets, and holds some of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 
-import pytest
-
 from tests.brokers import Mosquitto
-from tests.contract.agents import INFO, NODE, STATE, Packet, Relay, RunningAgent, wait_until
+from tests.contract.agents import INFO, NODE, PROTOCOLS, STATE, Packet, Relay, RunningAgent, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
 from tests.wire import PUBACK, PUBLISH
 
 IN, OUT = "music/hall/features", "music/hall/genre"
-PROTOCOLS = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-
-
-@pytest.fixture
-def server(mosquitto: MosquittoFactory) -> Mosquitto:
-    return mosquitto()
-
-
-@pytest.fixture
-def relay(server: Mosquitto) -> Iterator[Relay]:
-    with Relay(server) as relay:
-        yield relay
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def begin(stack: ExitStack, relay: Relay, client: Client, protocol: str, **sections: object) -> RunningAgent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,32 +17,14 @@ from edge_agent.errors import SettingsError
 from edge_agent.messages import Prediction, validator
 from edge_agent.settings import load
 from tests.brokers import BrokerProcess, Mosquitto
-from tests.contract.agents import INFO, STATE, Packet, Relay, RunningAgent, wait_until
+from tests.contract.agents import INFO, PROTOCOLS, STATE, Packet, Relay, RunningAgent, wait_until
 from tests.contract.client import Client
-from tests.contract.conftest import Connect, MosquittoFactory
+from tests.contract.conftest import Connect
 from tests.e2e.tracks import HIP_HOP, ROCK
 from tests.wire import PUBACK, PUBLISH
 
 OUT, ERROR = "genre/hall", "genre/hall/error"
 ROUTE = {"subscribe": "home/{room}/{feature}", "publish": "genre/{room}"}
-PROTOCOLS = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def server(mosquitto: MosquittoFactory) -> Mosquitto:
-    return mosquitto()
-
-
-@pytest.fixture
-def relay(server: Mosquitto) -> Iterator[Relay]:
-    with Relay(server) as relay:
-        yield relay
 
 
 def run(stack: ExitStack, port: int, client: Client, protocol: str = "5", **route: Any) -> RunningAgent:

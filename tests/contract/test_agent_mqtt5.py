@@ -10,16 +10,11 @@ import pytest
 from tests.brokers import Mosquitto
 from tests.contract.agents import NODE, STATE, RunningAgent
 from tests.contract.client import Client
-from tests.contract.conftest import Connect, MosquittoFactory
+from tests.contract.conftest import Connect
 from tests.e2e.tracks import ROCK
 
 IN, OUT, ERROR = "music/hall/features", "music/hall/genre", "music/hall/genre/error"
 TRACE = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-
-
-@pytest.fixture
-def server(mosquitto: MosquittoFactory) -> Mosquitto:
-    return mosquitto()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +12,13 @@ import pytest
 
 from edge_agent.predictor import locate
 from tests.brokers import Mosquitto
-from tests.contract.agents import INFO, STATE, Packet, Relay, RunningAgent, wait_for_line, wait_until
+from tests.contract.agents import INFO, PROTOCOLS, STATE, Packet, Relay, RunningAgent, wait_for_line, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.contract.test_agent_trouble import dynamic_security
 from tests.e2e.tracks import ROCK
 from tests.wire import CONNECT, PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
 
-PROTOCOLS: Final = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 IN, OUT, FILTER = "music/hall/features", "music/hall/genre", "music/+/features"
 MUSIC: Final[dict[str, Any]] = {}
 OTHER: Final = {"subscribe": "other/{room}/features", "publish": "other/{room}/genre"}
@@ -30,23 +28,6 @@ HOME: Final = {"subscribe": "home/{room}/{feature}", "publish": "comfort/{room}"
 @pytest.fixture(autouse=True)
 def everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-
-
-@pytest.fixture
-def server(mosquitto: MosquittoFactory) -> Mosquitto:
-    return mosquitto()
-
-
-@pytest.fixture
-def relay(server: Mosquitto) -> Iterator[Relay]:
-    with Relay(server) as relay:
-        yield relay
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 class Models:

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,6 @@ PASSWORD = "open-sesame"  # noqa: S105 - of brokers that live for a test
 @pytest.fixture(autouse=True)
 def everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def run(stack: ExitStack, port: int, **options: Any) -> RunningAgent:

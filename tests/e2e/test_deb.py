@@ -13,21 +13,12 @@ import pytest
 
 from edge_agent import __version__
 from tests.e2e.conftest import ROOT, call
+from tests.pi.conftest import STANDS_ON
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(1800)]
 
 #: What the package stands on, and what looks at it.
-PACKAGES = (
-    "man-db",
-    "python3-cbor2",
-    "python3-click",
-    "python3-numpy",
-    "python3-onnxruntime",
-    "python3-paho-mqtt",
-    "python3-pydantic",
-    "python3-pydantic-settings",
-    "systemd",
-)
+PACKAGES = (*STANDS_ON, "man-db", "python3-cbor2", "systemd")
 #: Ours, and where: nothing else may be in the package.
 PLACES = (
     "etc/edge-agent/edge-agent.toml",

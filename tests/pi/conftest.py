@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.brokers import Mosquitto
 from tests.pi.machine import Machine, booted
-from tests.requirements import lacking
+from tests.requirements import lacking, require_mosquitto
 
 #: What Debian 13 has that the package stands on, put in while the root file system is made: the machine has no network.
 STANDS_ON = (
@@ -54,3 +55,14 @@ def machine(deb: Path) -> Iterator[Machine]:
     """A machine with a broker, and without the package, as there is one to install."""
     with booted(*BROKER, *STANDS_ON) as machine:
         yield machine
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker on this side, with a port of its own."""
+    require_mosquitto()
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    yield broker
+    broker.stop()
+    print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201 - shown when a test fails

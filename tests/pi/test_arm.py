@@ -28,7 +28,7 @@ from tests.e2e.test_deb import ENTER
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
 from tests.pi.conftest import STANDS_ON
 from tests.pi.machine import make_root
-from tests.requirements import lacking, require_mosquitto
+from tests.requirements import lacking
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(5400)]
 
@@ -132,16 +132,6 @@ def test_check_knows_the_machine(device: Device) -> None:
     assert found["self-test"]["message"].endswith(
         f"48 rows as scikit-learn gave them, largest difference {difference:.1e}"
     )
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    require_mosquitto()
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.stop()
-    print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201
 
 
 def test_messages_go_round(device: Device, broker: Mosquitto, tmp_path: Path) -> None:

@@ -88,15 +88,6 @@ def image(built: Built) -> Image:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    require_mosquitto()
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
 def client(broker: Mosquitto) -> Iterator[Client]:
     with Client(broker.port) as client:
         client.subscribe(STATE, INFO, "music/kitchen/genre/#")

@@ -7,6 +7,7 @@ through: they lead nowhere.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -60,3 +61,13 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper().startswith("EDGE_AGENT_") or name == "CREDENTIALS_DIRECTORY":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """The agent's logger, put back afterwards as it was: a start, or a reload, sets it up anew."""
+    logger = logging.getLogger("edge_agent")
+    before = logger.handlers, logger.propagate, logger.level
+    yield logger
+    logger.handlers, logger.propagate = before[:2]
+    logger.setLevel(before[2])

@@ -2,21 +2,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from edge_agent import logs
 
-
-@pytest.fixture(autouse=True)
-def logger() -> Iterator[logging.Logger]:
-    """The agent's logger, put back afterwards as it was."""
-    logger = logging.getLogger("edge_agent")
-    before = logger.handlers, logger.propagate, logger.level
-    yield logger
-    logger.handlers, logger.propagate = before[:2]
-    logger.setLevel(before[2])
+pytestmark = pytest.mark.usefixtures("logger")
 
 
 def test_plain_lines_have_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:

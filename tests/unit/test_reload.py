@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,7 @@ MUSIC = "music/+/features"
 OTHER = ROUTE._replace(subscribe=Template("other/{room}"), publish=Template("to/{room}"), errors=Template("no/{room}"))
 HOME = Route("genre", Template("home/{room}/{feature}"), Template("comfort/{room}"), Template("comfort/{room}/error"))
 
-
-@pytest.fixture(autouse=True)
-def logger() -> Iterator[logging.Logger]:
-    """The agent's logger, put back afterwards as it was: a reload sets it up anew."""
-    logger = logging.getLogger("edge_agent")
-    before = logger.handlers, logger.propagate, logger.level
-    yield logger
-    logger.handlers, logger.propagate = before[:2]
-    logger.setLevel(before[2])
+pytestmark = pytest.mark.usefixtures("logger")
 
 
 class Running:
