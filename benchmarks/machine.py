@@ -13,7 +13,7 @@ from typing import Any, Final
 from benchmarks.processes import find_mosquitto
 
 _LIBRARIES: Final = (
-    "edge-agent",
+    "edge-label-agent",
     "paho-mqtt",
     "pydantic",
     "onnxruntime",

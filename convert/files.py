@@ -179,7 +179,7 @@ def _read_parquet(path: Path, content: bytes) -> _Content:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise InputError(f"{path}: reading Parquet needs pyarrow: pip install 'edge-agent[parquet]'") from None
+        raise InputError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from None
     try:
         table = pq.read_table(io.BytesIO(content))
         _refuse_repeated(path, table.column_names)

@@ -221,7 +221,7 @@ class RouteSettings(_Section):
         fields = tuple((name, _way(way)) for name, way in self.fields.items())
         content_type = None if self.content_type == JSON_TYPE else self.content_type
         if content_type is not None and formats.find(content_type) is None:
-            raise SettingsError(f"content_type {content_type}: cbor2 is not installed: pip install 'edge-agent[cbor]'")
+            raise SettingsError(f"{content_type} needs cbor2: apt install python3-cbor2, or pip install cbor2")
         route = Route(
             self.model, subscribe, publish, errors, fields, self.share, content_type, self.max_age, self.debounce
         )

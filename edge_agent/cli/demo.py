@@ -31,7 +31,10 @@ def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
     """
     missing = [name for name in ("amqtt", "rich") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"demo needs {' and '.join(missing)}: pip install 'edge-agent[demo]'")
+        raise InputError(
+            f"demo needs {' and '.join(missing)}: ./scripts/demo in the clone brings what it needs; "
+            f"elsewhere, beside edge-agent in its virtual environment: pip install {' '.join(missing)}"
+        )
     from edge_agent.demo.scene import Scene
     from edge_agent.demo.view import PlainView, TableView
 

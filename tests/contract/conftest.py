@@ -63,7 +63,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerPro
         made = Mosquitto(directory)
     else:
         if importlib.util.find_spec("amqtt") is None:
-            lacking("amqtt is not installed: pip install 'edge-agent[demo]'")
+            lacking("amqtt is not installed: pip install '.[demo]'")
         made = Amqtt(directory)
     made.start()
     yield made

@@ -24,7 +24,7 @@ PLACES = (
     "etc/edge-agent/edge-agent.toml",
     "usr/bin/edge-agent",
     "usr/lib/python3/dist-packages/edge_agent/",
-    f"usr/lib/python3/dist-packages/edge_agent-{__version__}.dist-info/",
+    f"usr/lib/python3/dist-packages/edge_label_agent-{__version__}.dist-info/",
     "usr/lib/systemd/system/edge-agent.service",
     "usr/lib/systemd/system/edge-agent@.service",
     "usr/share/bash-completion/completions/edge-agent",

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 def edge_agent_with_demo() -> Path:
     """The command of the environment that runs the tests: the one with the extra."""
     if any(importlib.util.find_spec(name) is None for name in ("amqtt", "rich")):
-        lacking("the extra is not installed: pip install 'edge-agent[demo]'")
+        lacking("the extra is not installed: pip install '.[demo]'")
     return Path(sys.executable).parent / "edge-agent"
 
 
@@ -61,5 +61,6 @@ def test_without_the_extra_it_says_what_to_install(edge_agent: Path) -> None:
         pytest.skip("the environment that was named has the extra")
     done = call(edge_agent, "demo")
     assert done.returncode == 2
-    assert "edge-agent[demo]" in done.stderr
+    assert "./scripts/demo" in done.stderr
+    assert "pip install amqtt" in done.stderr
     assert "Traceback" not in done.stderr

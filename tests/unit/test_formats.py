@@ -19,7 +19,7 @@ from edge_agent.messages import ErrorCode, Message
 from edge_agent.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 
-cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install 'edge-agent[cbor]'")
+cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install '.[cbor]'")
 
 NAMES = ["loudness", "tempo"]
 CODEC = FeatureCodec(make_card(NAMES).features)

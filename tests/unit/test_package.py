@@ -51,6 +51,45 @@ def test_the_bounds_are_those_of_the_project(project: Any) -> None:
     assert relations("Recommends") == as_debian(project["optional-dependencies"]["cbor"][0])
 
 
+def test_the_distribution_has_a_name_of_its_own(project: Any) -> None:
+    """PyPI's edge-agent is another project, with the same import name; ours is not there under any name."""
+    assert project["name"] == "edge-label-agent"
+    assert set(project["scripts"]) == {"edge-agent", "edge-convert"}
+
+
+#: To be installed by name, from wherever pip looks: what it would get is not ours. A path, a wheel or a .deb is.
+BY_NAME = re.compile(
+    r"\b(?:pip3?|pipx|uv|uvx)\s+(?:tool\s+)?install\b[^\n`]*?(?<![\w./-])edge[-_](?:label[-_])?agent(?![\w./-])"
+)
+
+
+@pytest.mark.parametrize(
+    ("advice", "of_a_stranger"),
+    [
+        ("pip install 'edge-agent[demo]'", True),
+        ("pip3 install --upgrade edge-agent", True),
+        ("uv tool install edge_agent", True),
+        ("pip install edge-label-agent==1.0.0", True),
+        ("pip install '.[demo]'", False),
+        ("pip install ./edge_label_agent-1.0.0-py3-none-any.whl", False),
+        ("apt install ./edge-agent_1.0.0_all.deb", False),
+        ("pip install cbor2", False),
+    ],
+)
+def test_advice_is_told_apart(advice: str, *, of_a_stranger: bool) -> None:
+    assert bool(BY_NAME.search(advice)) == of_a_stranger
+
+
+def test_nothing_advises_to_install_a_strangers_package() -> None:
+    # Where it is told what not to do, and why.
+    excused = {"CHANGELOG.md", "docs/decisions/0020-distribution-name.md", "tests/unit/test_package.py"}
+    folders = ("benchmarks", "convert", "deploy", "docs", "edge_agent", "scripts", "systemd", "tests")
+    found = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    pages = {str(path.relative_to(ROOT)) for path in found if path.is_file() and path.suffix != ".pyc"} - excused
+    assert len(pages) > 100
+    assert [name for name in sorted(pages) if BY_NAME.search((ROOT / name).read_text(errors="replace"))] == []
+
+
 def test_the_version_has_its_place_in_the_changelog() -> None:
     versions = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert versions[0] == edge_agent.__version__
