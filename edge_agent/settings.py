@@ -1,7 +1,6 @@
-"""Settings: the only reader of files and environment.
+"""Settings: what can be set, its bounds and its defaults. `edge_agent.load` reads them from file and environment.
 
-One TOML file, and for every key `EDGE_AGENT_<SECTION>__<KEY>` in the environment, which wins. With neither, the
-defaults run the bundled model against a broker on this machine. Unknown keys are refused, with the nearest known one.
+The defaults run the bundled model against a broker on this machine.
 """
 
 from __future__ import annotations
@@ -9,23 +8,19 @@ from __future__ import annotations
 import os
 import re
 import socket
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
-from edge_agent.complaints import explain, not_toml, unknown_variable
 from edge_agent.errors import SettingsError
 from edge_agent.messages import JSON_TYPE
 from edge_agent.routes import Route, refuse_loops, refuse_mixtures, refuse_overlaps
 from edge_agent.sensors import MAX_SENSORS
 from edge_agent.topics import Template
 
-DEFAULT_FILE: Final = Path("/etc/edge-agent/edge-agent.toml")
-ENVIRONMENT: Final = "EDGE_AGENT_"
 #: Largest secret read from a file: a password, not an image.
 _MAX_SECRET_BYTES: Final = 64 * 1024
 #: Longest time that a route may be told to wait, in seconds: a year.
@@ -42,20 +37,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-def _host_name() -> str:
+def host_name() -> str:
     """Return the host name without its domain, as one topic level."""
-    return _plain(socket.gethostname().partition(".")[0]) or "edge"
+    return one_word(socket.gethostname().partition(".")[0]) or "edge"
 
 
-def _plain(text: str) -> str:
+def one_word(text: str) -> str:
+    """Return text as it can stand in a node id."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 class Node(_Section):
     """Who this device is."""
 
-    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word. Default: see `_with_node_id`.
-    id: str = Field(default_factory=_host_name)
+    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word. Default: see `edge_agent.load`.
+    id: str = Field(default_factory=host_name)
 
     @field_validator("id")
     @classmethod
@@ -261,7 +257,7 @@ class Log(_Section):
 
 
 class Settings(_Section):
-    """All of it. Load with `load`."""
+    """All of it."""
 
     node: Node = Field(default_factory=Node)
     mqtt: Mqtt = Field(default_factory=Mqtt)
@@ -293,102 +289,8 @@ def _in_place(where: str, route: RouteSettings) -> Route:
         raise SettingsError(f"{where}: {error}") from None
 
 
-def load(path: Path | None = None) -> Settings:
-    """Read the settings from `path` (None: `DEFAULT_FILE` when it is there) and the environment.
-
-    Relative paths of models and secrets in the file are relative to the file. The name of a file that is not called
-    edge-agent.toml becomes part of the default node id. Raises `SettingsError`.
-    """
-    explicit = path is not None
-    path = path or DEFAULT_FILE
-    content: dict[str, Any] = {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        if explicit:
-            raise SettingsError(f"{path}: no such file; leave --config out to run with the defaults") from None
-    except OSError as error:
-        raise SettingsError(f"{path}: can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid TOML: {not_toml(error)}") from None
-    above = _environment()
-    where = " or ".join([str(path)] * bool(content) + ["environment"] * bool(above)) or "defaults"
-    try:
-        settings = Settings(**_merged(_with_node_id(_anchored(content, path.parent), path), above))
-        settings.routes()
-    except ValidationError as error:
-        raise SettingsError(explain(error, where, Settings, _SECTIONS)) from None
-    except SettingsError as error:
-        raise SettingsError(f"{where}: {error}") from None
-    return settings
-
-
-def _environment() -> dict[str, Any]:
-    """Return what stands in the environment, as the file would have it; raises `SettingsError`."""
-    if not any(name.upper().startswith(ENVIRONMENT) for name in os.environ):
-        return {}
-    if wrong := unknown_variable(os.environ, ENVIRONMENT, Settings):  # pydantic-settings looks only at those it knows
-        raise SettingsError(f"environment: {wrong}")
-    # Only here: it brings asyncio along, which costs memory and time at every start.
-    from pydantic_settings import EnvSettingsSource
-
-    try:
-        # Of the model it looks at the fields only, so that need not be a `BaseSettings`.
-        return EnvSettingsSource(Settings, env_prefix=ENVIRONMENT, env_nested_delimiter="__")()  # type: ignore[arg-type]
-    except ValueError as error:  # a variable that is not the JSON it has to be
-        raise SettingsError(f"environment: {error}") from None
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return both, table by table; where they have the same key, `above` wins."""
-    merged = dict(below)
-    for key, value in above.items():
-        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both_tables else value
-    return merged
-
-
-def _with_node_id(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Add the default node id: the host name, and the name of the file where that is not edge-agent.toml.
-
-    So that several agents on one machine, each with a file of its own, have topics and client ids of their own.
-    """
-    node = content.get("node", {})
-    if path.name == DEFAULT_FILE.name or not isinstance(node, dict) or "id" in node:
-        return content
-    stem = _plain(path.stem)[:31]
-    return {**content, "node": {**node, "id": f"{_host_name()[:32]}-{stem}"}}
-
-
-#: Settings that name files, by the table they stand in.
-_PATHS: Final = {
-    ("mqtt",): ("password_file", "socket"),
-    ("mqtt", "tls"): ("ca", "certificate", "key"),
-    ("models",): ("directory",),
-}
-
-
-def _anchored(content: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Make the relative paths in `content` relative to the `directory` of the file that they stand in."""
-    for place, keys in _PATHS.items():
-        table: Any = content
-        for part in place:
-            table = table.get(part) if isinstance(table, dict) else None
-        _anchor(table, keys, directory)
-    routes = content.get("route")
-    for route in routes if isinstance(routes, list) else ():
-        if isinstance(route, dict) and str(route.get("model", "")).endswith(".onnx"):
-            _anchor(route, ("model",), directory)
-    return content
-
-
-def _anchor(table: Any, keys: tuple[str, ...], directory: Path) -> None:
-    for key in keys:
-        if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = str(directory / table[key])
-
-
-_SECTIONS: Final[dict[str, type[BaseModel]]] = {
+#: The tables, by name.
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "node": Node,
     "mqtt": Mqtt,
     "tls": Tls,

@@ -13,10 +13,11 @@ from typing import Final
 
 import click
 
-from edge_agent import assembly, doctor, settings
+from edge_agent import assembly, doctor
 from edge_agent.device import Device
 from edge_agent.doctor.findings import Finding, failed, ok
 from edge_agent.errors import EdgeAgentError
+from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.systemd import borrow_credentials
 from edge_agent.wording import plain
 
@@ -29,7 +30,7 @@ _INDENT: Final = " " * (4 + 2 + _WIDTH_OF_WHAT + 2)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"Configuration file.  [default: {settings.DEFAULT_FILE}, when it is there]",
+    help=f"Configuration file.  [default: {DEFAULT_FILE}, when it is there]",
 )
 @click.option("--quick", is_flag=True, help="Only ask the running agent whether it answers: for health checks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: status and findings.")
@@ -56,7 +57,7 @@ def command(ctx: click.Context, config: Path | None, *, quick: bool, as_json: bo
 
 def _examine(config: Path | None, *, quick: bool) -> Iterator[Finding]:
     try:
-        loaded = settings.load(config)
+        loaded = load(config)
         where = assembly.address(loaded)
     except EdgeAgentError as error:
         yield failed("configuration", error)
@@ -69,7 +70,7 @@ def _examine(config: Path | None, *, quick: bool) -> Iterator[Finding]:
 def _source(config: Path | None) -> str:
     if config is not None:
         return str(config)
-    return str(settings.DEFAULT_FILE) if settings.DEFAULT_FILE.exists() else "built-in defaults"
+    return str(DEFAULT_FILE) if DEFAULT_FILE.exists() else "built-in defaults"
 
 
 def _report(found: list[Finding]) -> dict[str, object]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from edge_agent import logs, settings
+from edge_agent import logs
 from edge_agent.assembly import make_agent, reload
+from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.process import Signals
 
 
@@ -17,7 +18,7 @@ from edge_agent.process import Signals
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"Configuration file.  [default: {settings.DEFAULT_FILE}, when it is there]",
+    help=f"Configuration file.  [default: {DEFAULT_FILE}, when it is there]",
 )
 def command(config: Path | None) -> None:
     """Serve: answer messages from the broker until told to stop.
@@ -28,7 +29,7 @@ def command(config: Path | None) -> None:
     everything stays as it was.
     """
     with Signals() as signals:
-        loaded = settings.load(config)
+        loaded = load(config)
         logs.set_up(loaded.log.level)
         agent = make_agent(loaded)
         # All of this stays: the garbage collector need not look at it again and again.
@@ -36,6 +37,6 @@ def command(config: Path | None) -> None:
         while agent.run(signals):
             # Until now, that is: what it leaves in cycles, models among it, would stay for good.
             gc.unfreeze()
-            reload(agent, partial(settings.load, config))
+            reload(agent, partial(load, config))
             gc.collect()
             gc.freeze()

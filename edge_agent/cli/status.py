@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
-from edge_agent import settings
 from edge_agent.errors import BrokerError
+from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.messages import Gathered, Status, validator
 from edge_agent.systemd import borrow_credentials
 from edge_agent.visit import ask, cut
@@ -20,7 +20,7 @@ from edge_agent.wording import count, duration, plain
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"Configuration file of the agent.  [default: {settings.DEFAULT_FILE}, when it is there]",
+    help=f"Configuration file of the agent.  [default: {DEFAULT_FILE}, when it is there]",
 )
 @click.option(
     "--timeout",
@@ -41,7 +41,7 @@ def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json:
     Exit status: 0 it answered, 1 it did not, 2 configuration.
     """
     borrow_credentials(config)
-    loaded = settings.load(config)
+    loaded = load(config)
     try:
         answer = ask(loaded, "status", timeout=timeout)
     except BrokerError as error:

@@ -24,6 +24,7 @@ from edge_agent.card import ModelCard
 from edge_agent.demo.sensors import Reading, Sensors
 from edge_agent.demo.view import Line, View
 from edge_agent.errors import BrokerError
+from edge_agent.load import ENVIRONMENT
 from edge_agent.messages import Answer, Message
 from edge_agent.topics import Template
 
@@ -183,9 +184,7 @@ def _broker(port: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _agent(port: int, model: str) -> Iterator[None]:
     """Run the real agent, with settings of the demo's own and none of the user's."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(settings_module.ENVIRONMENT)
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT)}
     environment |= {
         "EDGE_AGENT_NODE__ID": _NODE,
         "EDGE_AGENT_MQTT__HOST": "127.0.0.1",

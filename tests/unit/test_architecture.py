@@ -39,7 +39,7 @@ CORE = WIRE | {
 }
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
-ADAPTERS = PROCESS | {"predictor", "broker", "settings", "logs", "device"}
+ADAPTERS = PROCESS | {"predictor", "broker", "load", "settings", "logs", "device"}
 LOOP = CORE | PROCESS | {"agent", "plan", "reports"}
 
 #: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
@@ -71,7 +71,8 @@ MAP: dict[str, frozenset[str]] = {
     "_tls": BASE,
     "_transport": BASE | {"_tls", "_websocket"},
     "_websocket": frozenset(),
-    "settings": CORE | {"complaints"},
+    "settings": CORE,
+    "load": CORE | {"complaints", "settings"},
     "complaints": frozenset(),
     "process": BASE,
     "systemd": BASE,
@@ -97,7 +98,7 @@ VENDORS = {
     "paho": frozenset({"_paho", "_stream", "_plain"}),
     "onnxruntime": frozenset({"predictor"}),
     "cbor2": frozenset({"formats"}),
-    "pydantic_settings": frozenset({"settings"}),
+    "pydantic_settings": frozenset({"load"}),
     "click": frozenset({"cli", "demo"}),
     "rich": frozenset({"demo"}),
     "amqtt": frozenset({"demo"}),

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from edge_agent import settings
+from edge_agent.load import load
 from edge_agent.settings import Settings
 
 FILE = Path(__file__).parents[2] / "deploy" / "edge-agent.toml"
@@ -63,7 +64,7 @@ def _uncommented() -> dict[str, Any]:
 
 
 def test_as_it_stands_it_changes_nothing() -> None:
-    assert settings.load(FILE) == Settings()
+    assert load(FILE) == Settings()
 
 
 def test_every_setting_stands_in_it_and_no_other() -> None:

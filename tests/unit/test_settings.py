@@ -10,7 +10,8 @@ import pytest
 from edge_agent import formats
 from edge_agent import settings as settings_module
 from edge_agent.errors import SettingsError
-from edge_agent.settings import Settings, load
+from edge_agent.load import load
+from edge_agent.settings import Settings
 
 SECRET = "hunter2-do-not-show"  # noqa: S105 - nobody's
 
