@@ -16,7 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from edge_agent.errors import SettingsError
+from edge_agent import files
+from edge_agent.errors import FileError, SettingsError
 
 #: Largest file read: a bundle of all the authorities there are has a few hundred kB.
 _MAX_FILE_BYTES: Final = 4 << 20
@@ -147,13 +148,9 @@ def _load_own(context: _Context, certificate: Path, key: Path) -> None:
 
 def _read(name: str, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise SettingsError(f"mqtt.tls.{name}: {path}: {error.strerror}; check path and permissions") from error
-    if len(content) > _MAX_FILE_BYTES:
-        raise SettingsError(f"mqtt.tls.{name}: {path}: is too large")
-    return content
+        return files.read(path, most=_MAX_FILE_BYTES)
+    except FileError as error:
+        raise SettingsError(f"mqtt.tls.{name}: {error}") from error
 
 
 def _expect(content: bytes, mark: bytes, name: str, path: Path, what: str) -> None:

@@ -21,6 +21,10 @@ class InputError(EdgeAgentError):
     """What the user handed in (a file, a table, an argument) is not usable."""
 
 
+class FileError(EdgeAgentError):
+    """A file that somebody named can't be used: it is not there, not readable, no file, or too large."""
+
+
 class SettingsError(EdgeAgentError):
     """The configuration is wrong: an unknown key, a value out of range, routes that feed the agent its own output."""
 

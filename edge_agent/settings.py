@@ -13,16 +13,16 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from edge_agent import formats
+from edge_agent import files, formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
-from edge_agent.errors import SettingsError
+from edge_agent.errors import FileError, SettingsError
 from edge_agent.messages import JSON_TYPE
 from edge_agent.routes import Route, refuse_loops, refuse_mixtures, refuse_overlaps
 from edge_agent.sensors import MAX_SENSORS
 from edge_agent.topics import Template
 
-#: Largest secret read from a file: a password, not an image.
-_MAX_SECRET_BYTES: Final = 64 * 1024
+#: Longest password, as file and on the wire (MQTT 5, section 1.5.6).
+_MAX_SECRET_BYTES: Final = 65_535
 #: Longest time that a route may be told to wait, in seconds: a year.
 _LONGEST: Final = 365 * 86_400
 #: Longest path of a unix socket: unix(7), `sun_path` less its closing zero.
@@ -64,8 +64,13 @@ class Node(_Section):
 def _credential(name: str) -> Path | None:
     """Return the file of a systemd credential (systemd.exec(5), LoadCredential=), None when there is none."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory or "/", name)
-    return path if directory and path.is_file() else None
+    if not directory:
+        return None
+    path = Path(directory, name)
+    try:
+        return path if files.exists(path) else None
+    except FileError as error:
+        raise SettingsError(f"systemd credential {name}: {error}") from error
 
 
 class Tls(_Section):
@@ -157,18 +162,20 @@ class Mqtt(_Section):
         if path is None or self.username is None:
             return None
         try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_SECRET_BYTES + 1)
-            if len(content) > _MAX_SECRET_BYTES:
-                raise SettingsError(f"mqtt.password_file: {path} is too large to be a password")
+            content = files.read(path, most=_MAX_SECRET_BYTES)
             password = content.decode().rstrip("\r\n")
-        except OSError as error:
-            raise SettingsError(f"mqtt.password_file: {path}: {error.strerror}; check path and permissions") from error
+        except FileError as error:
+            raise SettingsError(f"mqtt.password_file: {error}") from error
         except UnicodeDecodeError:
-            raise SettingsError(f"mqtt.password_file: {path} is not UTF-8 text") from None
+            raise SettingsError(f"mqtt.password_file: {path} is not UTF-8 text; write it anew") from None
         if not password:
-            raise SettingsError(f"mqtt.password_file: {path} is empty")
+            raise SettingsError(f"mqtt.password_file: {path} is empty; write the password into it")
         return password
+
+    def secrets(self) -> dict[str, Path]:
+        """Return the files with secrets that are set, by the name of the setting."""
+        named = {"mqtt.password_file": self.password_file, "mqtt.tls.key": self.tls.key if self.tls else None}
+        return {name: path for name, path in named.items() if path is not None}
 
 
 class RouteSettings(_Section):

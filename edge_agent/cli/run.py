@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import click
 from edge_agent import logs
 from edge_agent.assembly import make_agent, reload
 from edge_agent.load import DEFAULT_FILE, load
+from edge_agent.precautions import neglected
 from edge_agent.process import Signals
+
+_log = logging.getLogger(__name__)
 
 
 @click.command(name="run")
@@ -31,6 +35,8 @@ def command(config: Path | None) -> None:
     with Signals() as signals:
         loaded = load(config)
         logs.set_up(loaded.log.level)
+        for line in neglected(loaded):
+            _log.warning("%s", line)
         agent = make_agent(loaded)
         # All of this stays: the garbage collector need not look at it again and again.
         gc.freeze()

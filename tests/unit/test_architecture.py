@@ -39,7 +39,7 @@ CORE = WIRE | {
 }
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
-ADAPTERS = PROCESS | {"predictor", "broker", "load", "settings", "logs", "device"}
+ADAPTERS = PROCESS | {"predictor", "broker", "files", "load", "precautions", "settings", "logs", "device"}
 LOOP = CORE | PROCESS | {"agent", "plan", "reports"}
 
 #: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
@@ -62,17 +62,19 @@ MAP: dict[str, frozenset[str]] = {
     "engine": WIRE | {"codecs", "health"},
     "pipeline": WIRE | {"codecs", "engine", "formats", "gathering", "health", "levels", "routes", "sensors"},
     # Adapters: the outside world, one file each. None knows another one.
-    "predictor": CORE,
+    "predictor": CORE | {"files"},
     "broker": CORE | {"_paho", "_stream", "_subscriptions", "_tls", "_transport"},
     "_paho": WIRE | {"_transport", "_stream", "_plain"},
     "_stream": WIRE | {"packets", "_plain", "_transport"},
     "_plain": WIRE | {"packets", "_transport"},
     "_subscriptions": WIRE | {"_paho"},
-    "_tls": BASE,
+    "_tls": BASE | {"files"},
     "_transport": BASE | {"_tls", "_websocket"},
     "_websocket": frozenset(),
-    "settings": CORE,
-    "load": CORE | {"complaints", "settings"},
+    "files": BASE,
+    "settings": CORE | {"files"},
+    "load": CORE | {"complaints", "files", "settings"},
+    "precautions": BASE | {"files", "settings"},
     "complaints": frozenset(),
     "process": BASE,
     "systemd": BASE,
