@@ -6,9 +6,8 @@ Rules:
   late acknowledgement, a queued answer) can reach a new one: the broker sends again what was not acknowledged.
 * No thread. Callbacks only write down what happened; `receive` is where the connection lives and where its end is
   raised, as `BrokerError`.
-* An input is acknowledged after the broker has confirmed its answers (`edge_agent.ledger`).
-* Nothing grows without bound: reading stops while too much is unsent, and no more answers are unconfirmed than the
-  broker's Receive Maximum allows. A broker may not keep to ours (Mosquitto 2.0.11 lets out as many again with every
+* What is sent, confirmed and acknowledged is `edge_agent.delivery`'s.
+* Nothing grows without bound: reading stops while too much is unsent. A broker may not keep to ours (Mosquitto 2.0.11 lets out as many again with every
   acknowledgement as long as it has a queue; MQTT 3.1.1 can't be told): past `_PATIENCE` times that, inputs are left,
   and `SurplusError` ends the connection once all the others are settled, so that the broker sends them again.
 """
@@ -20,12 +19,11 @@ import os
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from edge_agent import _paho, _transport, packets
+from edge_agent import _paho, _transport
 from edge_agent._stream import prepare
 from edge_agent._subscriptions import Subscriptions
 from edge_agent._tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
@@ -33,12 +31,11 @@ from edge_agent._tls import digests as digests  # noqa: PLC0414
 from edge_agent._tls import make_context as make_context  # noqa: PLC0414
 from edge_agent._transport import Address as Address  # noqa: PLC0414
 from edge_agent.codecs import MAX_PAYLOAD_BYTES
+from edge_agent.delivery import DEFAULT_RECEIVE_MAXIMUM, Delivery
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.health import Tally
-from edge_agent.ledger import Debt, Ledger
 from edge_agent.messages import Answer, Message, Refused
 from edge_agent.packets import Puback, Publish
-from edge_agent.topics import MAX_TOPIC_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +49,6 @@ _HANDSHAKE: Final = 3.0
 _TICK: Final = 1.0
 #: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
 _PATIENCE: Final = 5
-#: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
-_DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 
 
 class Link:
@@ -78,16 +73,9 @@ class Link:
     ) -> None:
         self.address = address
         self.protocol = protocol
-        #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
-        self.refused_answers: list[Refused] = []
         self._tally = tally or Tally()
         self._inbox: list[Message] = []
-        self._outbox: deque[tuple[Answer, Debt | None]] = deque()
-        self._ledger = Ledger()
-        self._unconfirmed: dict[int, tuple[str, Debt | None]] = {}
         self._aliases: dict[int, str] = {}
-        self._send_limit = _DEFAULT_RECEIVE_MAXIMUM
-        self._size_limit: int | None = None  # of a packet, when the broker has one
         self._left = False  # inputs were left with the broker
         self._accepted = False  # CONNACK said yes
         self._end: BrokerError | None = None
@@ -98,6 +86,9 @@ class Link:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload)
+        self._delivery = Delivery(self._wire, self._tally)
+        #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
+        self.refused_answers = self._delivery.refused
         _paho.connect(self._client, address, protocol, self._wire)
         #: When the broker's certificate expires, in seconds since 1970; None without TLS.
         self.certificate_ends = _transport.certificate_ends(self._wire.socket)
@@ -119,14 +110,12 @@ class Link:
     @property
     def in_flight(self) -> int:
         """Inputs not yet acknowledged plus answers not yet confirmed."""
-        return len(self._ledger) + len(self._outbox) + len(self._unconfirmed)
+        return self._delivery.in_flight
 
     @property
     def unconfirmed(self) -> frozenset[str]:
         """Topics of QoS 1 messages that the broker has not confirmed yet."""
-        return frozenset(topic for topic, _ in self._unconfirmed.values()) | {
-            answer.topic for answer, _ in self._outbox
-        }
+        return self._delivery.unconfirmed
 
     def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
         """Move everything forward; return the messages that arrived, after `timeout` seconds at the latest.
@@ -161,15 +150,11 @@ class Link:
             found, arrived = taken_over
             carried = found.after(time.monotonic() - arrived)
             kept = [answer._replace(carried=carried) for answer in kept]
-        if debt is not None:
-            self._acknowledge(self._ledger.answer(debt, sum([answer.qos > 0 for answer in kept])))
-        for answer in kept:
-            self._send(answer, debt if answer.qos else None)
-        self._tally.answered += len(kept)
+        self._delivery.answer(debt, kept)
 
     def publish(self, answer: Answer) -> None:
         """Send a message that answers nothing: state, info, health."""
-        self._send(answer, None)
+        self._delivery.send(answer)
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
         """Change what is subscribed to: only the difference goes to the broker, and those in `anew` once more.
@@ -182,7 +167,7 @@ class Link:
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at."""
         ends = time.monotonic() + seconds
-        while self.in_flight > self._ledger.unanswered or self._wire.backlog:
+        while self.in_flight > self._delivery.ledger.unanswered or self._wire.backlog:
             remaining = ends - time.monotonic()
             if remaining <= 0:
                 return False
@@ -210,9 +195,7 @@ class Link:
             sock.close()
         # A link and its client refer to each other: without this, what they hold stays until the next full collection.
         self._inbox.clear()
-        self._outbox.clear()
-        self._unconfirmed.clear()
-        self._ledger = Ledger()
+        self._delivery.clear()
 
     # -- connecting
 
@@ -225,8 +208,8 @@ class Link:
                 self._fail(f"{message}; check mqtt.username, mqtt.password_file and the broker's rules")
             return
         self._accepted = True
-        self._send_limit = getattr(properties, "ReceiveMaximum", _DEFAULT_RECEIVE_MAXIMUM)
-        self._size_limit = getattr(properties, "MaximumPacketSize", None)
+        self._delivery.receive_maximum = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
+        self._delivery.size_limit = getattr(properties, "MaximumPacketSize", None)
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
         if self._end is None:
@@ -328,19 +311,19 @@ class Link:
         if isinstance(event, Publish):
             self._arrived(event)
         else:
-            self._confirmed(event)
+            self._delivery.confirmed(event)
 
     def _arrived(self, event: Publish) -> None:
         topic, payload, qos, packet_id, duplicate, alias, content_type, response_topic, carried, retained = event
         if alias is not None:
             topic = self._aliased(alias, topic)
-        if qos and (self._left or len(self._ledger) >= _PATIENCE * self.address.receive_maximum):
+        if qos and (self._left or len(self._delivery.ledger) >= _PATIENCE * self.address.receive_maximum):
             # Not to read on would be worse: the confirmations that make room come behind. What follows is left as well,
             # so that the order holds.
             self._left = True
             return
         self._tally.received += 1
-        debt = self._ledger.receive(packet_id) if qos else None
+        debt = self._delivery.ledger.receive(packet_id) if qos else None
         token = (debt, None if carried is None else (carried, time.monotonic()))
         if duplicate:
             self._tally.redelivered += 1
@@ -354,46 +337,11 @@ class Link:
             raise ValueError(f"the topic alias {alias}")
         return self._aliases[alias]
 
-    def _send(self, answer: Answer, debt: Debt | None) -> None:
-        if len(answer.topic) > MAX_TOPIC_BYTES // 4 and len(answer.topic.encode()) > MAX_TOPIC_BYTES:
-            self._refuse(answer.topic, "the topic is too long", debt)
-        elif self._size_limit is not None and packets.size_of(answer) > self._size_limit:
-            # The broker would end the connection, send the question again, and so on for ever.
-            self._refuse(answer.topic, f"larger than the broker takes, {self._size_limit} bytes", debt)
-        elif answer.qos == 0:
-            self._wire.publish(answer, self._unconfirmed)
-        else:
-            self._outbox.append((answer, debt))
-
     def _pump(self) -> None:
-        """Publish what the broker's Receive Maximum allows, then write what is queued as far as the socket takes it."""
+        """Publish what may be, then write what is queued as far as the socket takes it."""
         subscriptions = self._subscriptions
-        if subscriptions.waiting and self._accepted and not self._unconfirmed:
+        if subscriptions.waiting and self._accepted and self._delivery.idle:
             subscriptions.ask()
-        asked = subscriptions.asked
-        taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
-        room = min(self._send_limit, packets.MAX_PACKET_ID - len(asked))
-        while self._outbox and not subscriptions.waiting and len(self._unconfirmed) < room:
-            answer, debt = self._outbox.popleft()
-            self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt
+        if not subscriptions.waiting:
+            self._delivery.pump(subscriptions.asked)
         self._write()
-
-    def _confirmed(self, event: Puback) -> None:
-        topic, debt = self._unconfirmed.pop(event.packet_id, ("", None))
-        if event.refused is not None:
-            # Refused for good (an ACL, a quota): it is counted and shown, and must not hold up what comes after it.
-            self._refuse(topic, event.refused, debt)
-        elif debt is not None:
-            self._acknowledge(self._ledger.confirm(debt))
-
-    def _refuse(self, topic: str, reason: str, debt: Debt | None) -> None:
-        self._tally.refused += 1
-        if len(self.refused_answers) < _BATCH:
-            self.refused_answers.append(Refused(topic, reason))
-        if debt is not None:
-            self._acknowledge(self._ledger.confirm(debt))
-
-    def _acknowledge(self, packet_ids: Iterable[int]) -> None:
-        for packet_id in packet_ids:
-            self._wire.acknowledge(packet_id)
-            self._tally.acknowledged += 1

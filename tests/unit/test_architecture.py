@@ -25,6 +25,7 @@ BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card"}
 CORE = WIRE | {
     "codecs",
+    "delivery",
     "engine",
     "formats",
     "gathering",
@@ -54,6 +55,7 @@ MAP: dict[str, frozenset[str]] = {
     "codecs": WIRE | {"formats"},
     "health": WIRE,
     "ledger": BASE,
+    "delivery": WIRE | {"health", "ledger", "packets"},
     "packets": WIRE,
     "routes": WIRE | {"codecs", "formats"},
     "levels": WIRE | {"codecs", "formats"},

@@ -1,0 +1,124 @@
+"""What goes to the broker on one connection, what of it the broker has confirmed, and which inputs that settles.
+
+Rules:
+
+* an input is acknowledged after the broker has confirmed its answers (`edge_agent.ledger`);
+* no more answers are unconfirmed than the broker's Receive Maximum allows; those behind wait in order;
+* what the broker refuses for good is counted, and settled like what it took: it must not hold up what comes after it.
+
+The bytes are another's: a `Wire`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Container, Iterable, Mapping
+from typing import Final, Protocol
+
+from edge_agent import packets
+from edge_agent.health import Tally
+from edge_agent.ledger import Debt, Ledger
+from edge_agent.messages import Answer, Refused
+from edge_agent.packets import Puback
+from edge_agent.topics import MAX_TOPIC_BYTES
+
+#: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
+DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
+#: Refused answers kept for their owner to look at.
+_REFUSED_KEPT: Final = 1000
+
+
+class Wire(Protocol):
+    """What carries the packets."""
+
+    def publish(self, answer: Answer, taken: Container[int]) -> int:
+        """Send an answer; return its packet id, one that is not `taken`, or anything at QoS 0."""
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Acknowledge an input."""
+
+
+class Delivery:
+    """The answers of one connection. `receive_maximum` and `size_limit`, in bytes of a packet, are the broker's."""
+
+    def __init__(self, wire: Wire, tally: Tally) -> None:
+        self.receive_maximum = DEFAULT_RECEIVE_MAXIMUM
+        self.size_limit: int | None = None
+        #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
+        self.refused: list[Refused] = []
+        self.ledger = Ledger()
+        self._wire = wire
+        self._tally = tally
+        self._outbox: deque[tuple[Answer, Debt | None]] = deque()
+        self._unconfirmed: dict[int, tuple[str, Debt | None]] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Inputs not yet acknowledged plus answers not yet confirmed."""
+        return len(self.ledger) + len(self._outbox) + len(self._unconfirmed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the broker has confirmed all that was sent to it."""
+        return not self._unconfirmed
+
+    @property
+    def unconfirmed(self) -> frozenset[str]:
+        """Topics of QoS 1 messages that the broker has not confirmed yet."""
+        return frozenset(topic for topic, _ in self._unconfirmed.values()) | {
+            answer.topic for answer, _ in self._outbox
+        }
+
+    def answer(self, debt: Debt | None, answers: Collection[Answer]) -> None:
+        """Send the answers of an input; it is acknowledged once the broker has them all. `debt` is None at QoS 0."""
+        if debt is not None:
+            self._acknowledge(self.ledger.answer(debt, sum([answer.qos > 0 for answer in answers])))
+        for answer in answers:
+            self.send(answer, debt if answer.qos else None)
+        self._tally.answered += len(answers)
+
+    def send(self, answer: Answer, debt: Debt | None = None) -> None:
+        """Send one message, now or when the Receive Maximum allows it."""
+        if len(answer.topic) > MAX_TOPIC_BYTES // 4 and len(answer.topic.encode()) > MAX_TOPIC_BYTES:
+            self._refuse(answer.topic, "the topic is too long", debt)
+        elif self.size_limit is not None and packets.size_of(answer) > self.size_limit:
+            # The broker would end the connection, send the question again, and so on for ever.
+            self._refuse(answer.topic, f"larger than the broker takes, {self.size_limit} bytes", debt)
+        elif answer.qos == 0:
+            self._wire.publish(answer, self._unconfirmed)
+        else:
+            self._outbox.append((answer, debt))
+
+    def pump(self, asked: Mapping[int, object]) -> None:
+        """Send what the Receive Maximum allows, with packet ids that are not of the packets in `asked`."""
+        taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
+        room = min(self.receive_maximum, packets.MAX_PACKET_ID - len(asked))
+        while self._outbox and len(self._unconfirmed) < room:
+            answer, debt = self._outbox.popleft()
+            self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt
+
+    def confirmed(self, event: Puback) -> None:
+        """Note what the broker says about a message."""
+        topic, debt = self._unconfirmed.pop(event.packet_id, ("", None))
+        if event.refused is not None:
+            self._refuse(topic, event.refused, debt)
+        elif debt is not None:
+            self._acknowledge(self.ledger.confirm(debt))
+
+    def clear(self) -> None:
+        """Forget all of it: the connection has ended."""
+        self._outbox.clear()
+        self._unconfirmed.clear()
+        self.ledger = Ledger()
+
+    def _refuse(self, topic: str, reason: str, debt: Debt | None) -> None:
+        self._tally.refused += 1
+        if len(self.refused) < _REFUSED_KEPT:
+            self.refused.append(Refused(topic, reason))
+        if debt is not None:
+            self._acknowledge(self.ledger.confirm(debt))
+
+    def _acknowledge(self, packet_ids: Iterable[int]) -> None:
+        for packet_id in packet_ids:
+            self._wire.acknowledge(packet_id)
+            self._tally.acknowledged += 1
