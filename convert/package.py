@@ -1,4 +1,4 @@
-"""A fitted model -> the bytes of its file: graph, card and proof. Both `train` and `export` end here."""
+"""A fitted model -> the bytes of its file: graph, card, proof and seal. Both `train` and `export` end here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from convert.tables import Table
 from convert.trees import thresholds_by_feature
 from convert.verify import GENERATED, Verification, require_verified, verify
 from edge_agent import card
+from edge_agent.seal import seal
 
 
 def package(
@@ -51,7 +52,7 @@ def package(
     )
     graph = build_graph(estimator, trees, labels, n_features)
     graph.metadata_props.add(key=card.METADATA_KEY, value=model_card.to_json())
-    content: bytes = graph.SerializeToString(deterministic=True)
+    content = seal(graph.SerializeToString(deterministic=True))
     result = verify(model, content, table.X, rows=rows, seed=seed, progress=progress)
     require_verified(result, identity.name)
     return content, result

@@ -24,6 +24,7 @@ from convert.verify import Verification, require_verified
 from convert.verify import verify as verify_rows
 from edge_agent import card
 from edge_agent.errors import CardError, InputError
+from edge_agent.seal import is_sealed
 
 Say = Callable[[str], Any]
 
@@ -147,9 +148,12 @@ def export(model: Any, table: Table, sheet: Sheet, identity: Identity, *, seed: 
 
 
 def read_model(path: Path) -> tuple[bytes, card.ModelCard]:
-    """Return a model file's bytes and its card. Raises `InputError` if it is not an ONNX file with a card."""
+    """Return a model file's bytes and its card. Raises `InputError` if it is not an ONNX file with a card, `ModelError` if
+    it is damaged.
+    """
     try:
         content = path.read_bytes()
+        is_sealed(content, where=str(path))
         properties = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
@@ -167,6 +171,8 @@ def compare(model: Any, content: bytes, table: Table, *, where: str, rows: int, 
     """Say how far a model file is from `model`. Raises `ModelError` if it is too far."""
     if inputs_of(model)[0] != len(table.feature_names):
         raise InputError(f"{where}: takes {len(table.feature_names)} features, the estimator {inputs_of(model)[0]}")
+    sealed = is_sealed(content, where=where)
+    say("digest: right" if sealed else "digest: the file carries none, so damage that leaves it readable goes unseen")
     with progress_bar("verifying") as progress:
         result = verify_rows(model, content, table.X, rows=rows, seed=seed, progress=progress)
     say(str(result))

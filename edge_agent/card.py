@@ -1,7 +1,7 @@
 """The model card: what a model file says of itself.
 
 A model file is one ONNX file; its `metadata_props` carry one key, `edge_agent` (`METADATA_KEY`), whose value is this
-card as JSON. The card is input from outside: everything in it is checked and bounded here, once, so that the rest of
+card as JSON, and behind it the digest of the file (`edge_agent.seal`). The card is input from outside: everything in it is checked and bounded here, once, so that the rest of
 the agent can rely on it.
 
 Rules that hold for every card that `parse` returns:

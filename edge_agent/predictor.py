@@ -1,7 +1,7 @@
 """A model file, served: the only file that imports onnxruntime.
 
-Loading is: read the bytes -> open them with onnxruntime -> read the card -> run the self-test vectors on this very
-device. A file that fails any step raises `ModelError` and is never served.
+Loading is: read the bytes -> check their seal -> open them with onnxruntime -> read the card -> run the self-test vectors
+on this very device. A file that fails any step raises `ModelError` and is never served.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy.typing as npt
 from edge_agent import card as cards
 from edge_agent.card import ModelCard
 from edge_agent.errors import CardError, ModelError
+from edge_agent.seal import is_sealed
 
 MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 #: Probabilities on the wire are rounded to this many decimals: as fine as the self-test is exact.
@@ -52,11 +53,16 @@ def locate(model: str, *directories: Path) -> Path:
 
 
 class Predictor:
-    """One loaded model. Raises `ModelError` (or `CardError`) when the file can't be served."""
+    """One loaded model. Raises `ModelError` (or `CardError`) when the file can't be served.
+
+    `sealed` tells whether the file carries its own digest (`edge_agent.seal`), which then is right: without one, damage
+    that leaves it readable goes unseen.
+    """
 
     def __init__(self, content: bytes, *, where: str) -> None:
         self.where = where
         self.sha256 = hashlib.sha256(content).hexdigest()
+        self.sealed = is_sealed(content, where=where)
         self._session = _open(content, where)
         self.card = self._read_card()
         self._input = self._check_signature()

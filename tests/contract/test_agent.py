@@ -13,6 +13,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_agent.messages import Health, Info, Pong, Prediction, Rejection, UnknownVerb, validator
 from edge_agent.predictor import locate
+from edge_agent.seal import seal
 from tests.brokers import BrokerProcess
 from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_until
 from tests.contract.client import Client
@@ -218,7 +219,7 @@ def second_model(directory: Path) -> Path:
     old, new = b'"name":"genre"', b'"name":"metal"'
     assert content.count(old) == 1
     file = directory / "metal.onnx"
-    file.write_bytes(content.replace(old, new))
+    file.write_bytes(seal(content.replace(old, new)))
     return file
 
 

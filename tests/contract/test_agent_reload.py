@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from edge_agent.predictor import locate
+from edge_agent.seal import seal
 from tests.brokers import Mosquitto
 from tests.contract.agents import INFO, PROTOCOLS, STATE, Packet, Relay, RunningAgent, wait_for_line, wait_until
 from tests.contract.client import Client
@@ -42,7 +43,7 @@ class Models:
         card = b'"name":"genre","version":"%s"'
         before = locate("genre").read_bytes()
         assert card % b"1.0.0" in before
-        (self.directory / "genre.onnx").write_bytes(before.replace(card % b"1.0.0", card % version.encode()))
+        (self.directory / "genre.onnx").write_bytes(seal(before.replace(card % b"1.0.0", card % version.encode())))
 
     @property
     def section(self) -> dict[str, str]:

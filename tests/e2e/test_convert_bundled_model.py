@@ -36,7 +36,7 @@ needs_data = pytest.mark.skipif(
 
 
 def _card(content: bytes) -> card.ModelCard:
-    [entry] = onnx.load_from_string(content).metadata_props
+    entry, _seal = onnx.load_from_string(content).metadata_props
     return card.parse(entry.value, where="the model")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import edge_agent
+from edge_agent.seal import LENGTH, seal
 from tests.contract.client import Client
 from tests.e2e.tracks import ROCK
 from tests.pi.conftest import BROKER, STANDS_ON
@@ -169,7 +170,7 @@ def test_a_model_is_taken_up_although_the_configuration_is_refused(
 ) -> None:
     model = tmp_path / "tunes.onnx"
     # The same trees in another file: the doc_string of ONNX's ModelProto, field 6, four bytes.
-    model.write_bytes(BUNDLED.read_bytes() + b"\x32\x04same")
+    model.write_bytes(seal(BUNDLED.read_bytes()[:-LENGTH] + b"\x32\x04same"))
     play = workstation.play(**{**variables, "models": [str(model)], "configuration": "[mqtt"})
     assert play.status != 0
     assert "not valid TOML" in play.printed

@@ -22,7 +22,7 @@ PACKAGE = Path(edge_agent.__file__).parent
 SIDE = PACKAGE.parent
 
 BASE = frozenset({"errors"})
-WIRE = BASE | {"topics", "messages", "card"}
+WIRE = BASE | {"topics", "messages", "card", "seal"}
 CORE = WIRE | {
     "codecs",
     "delivery",
@@ -50,6 +50,7 @@ MAP: dict[str, frozenset[str]] = {
     "topics": BASE,
     "messages": BASE | {"topics", "card"},
     "card": BASE,
+    "seal": BASE,
     "senml": WIRE,
     "formats": WIRE | {"senml"},
     "codecs": WIRE | {"formats"},
@@ -108,7 +109,7 @@ VENDORS = {
     "amqtt": frozenset({"demo"}),
 }
 #: What the other packages may import from edge_agent: the pure parts.
-PUBLIC_TO_OTHERS = frozenset({"errors", "topics", "messages", "card"})
+PUBLIC_TO_OTHERS = frozenset({"errors", "topics", "messages", "card", "seal"})
 OTHERS = frozenset({"convert", "deploy"})
 
 #: What the core has no business with.

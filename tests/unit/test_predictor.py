@@ -11,6 +11,7 @@ from edge_agent.errors import CardError, ModelError
 from edge_agent.messages import Message
 from edge_agent.pipeline import Pipeline
 from edge_agent.predictor import DECIMALS, MAX_MODEL_BYTES, Predictor, locate, runtime_version
+from edge_agent.seal import seal
 from edge_agent.testing import ROUTE
 
 #: The article's two tracks: acousticness, danceability, energy, instrumentalness, liveness, speechiness, tempo, valence.
@@ -32,10 +33,10 @@ def refused(content: bytes, kind: type[ModelError] = ModelError) -> str:
 
 
 def replaced(old: bytes, new: bytes) -> bytes:
-    """The bundled file with one piece changed, of the same length: protobuf counts bytes."""
+    """The bundled file with one piece changed, of the same length, for protobuf counts bytes; sealed again."""
     assert len(old) == len(new)
     assert CONTENT.count(old) >= 1
-    return CONTENT.replace(old, new, 1)
+    return seal(CONTENT.replace(old, new, 1))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_a_self_test_that_does_not_reproduce() -> None:
     # The labels of the self-test, the other way round.
     assert CONTENT.count(first) == 1
     turned = json.dumps(list(reversed(Predictor.load(BUNDLED).card.self_test.labels)), separators=(",", ":")).encode()
-    message = refused(CONTENT.replace(first, turned))
+    message = refused(seal(CONTENT.replace(first, turned)))
     assert "the self-test failed on" in message
     assert "install another onnxruntime, or convert the model again" in message
 

@@ -10,19 +10,21 @@ import numpy as np
 import onnx
 import pytest
 import skops.io
+from click.testing import Result
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from edge_agent import card
+from edge_agent.seal import LENGTH
 from tests.unit.convert.conftest import FIXTURES, Run, make_table, write_csv
 
 FAST = ("--folds", "3", "--jobs", "1", "--date", "2026-01-31")
 
 
 def _card(path: Path) -> card.ModelCard:
-    [entry] = onnx.load(path).metadata_props
+    entry, _seal = onnx.load(path).metadata_props
     return card.parse(entry.value, where=str(path))
 
 
@@ -59,6 +61,27 @@ def test_train_writes_everything_and_verify_agrees(run: Run, table_file: Path, t
     done = run("verify", out, "--estimator", estimator, "--data", table_file, "--rows", "5000")
     assert done.exit_code == 0, done.output
     assert "verify: 240 training rows + 5,000 generated rows" in done.output
+    assert "digest: right\n" in done.output
+
+
+def test_verify_checks_the_digest(run: Run, table_file: Path, tmp_path: Path) -> None:
+    model = _estimator(tmp_path / "mood.skops", DecisionTreeClassifier(max_depth=2, random_state=0))
+    out = tmp_path / "mood.onnx"
+    table = ("--data", table_file, "--target", "mood")
+    assert run("export", model, *table, "--out", out).exit_code == 0
+    content = out.read_bytes()
+
+    def verify() -> Result:
+        return run("verify", out, "--estimator", model, "--data", table_file, "--drop", "mood", "--rows", "1000")
+
+    out.write_bytes(content.replace(b"calm", b"cald"))
+    done = verify()
+    assert done.exit_code == 3
+    assert f"{out}: the file is damaged, or was changed after it was written" in done.output
+    out.write_bytes(content[:-LENGTH])
+    done = verify()
+    assert done.exit_code == 0, done.output
+    assert "digest: the file carries none" in done.output
 
 
 @pytest.mark.parametrize("estimator", ["forest", "boosting"])

@@ -15,7 +15,7 @@ from convert.modelcard import Identity
 from convert.package import package
 from convert.tables import Source, Table
 from convert.training import read_model
-from edge_agent import card
+from edge_agent import card, seal
 from edge_agent.errors import InputError
 from tests.unit.convert.conftest import make_table
 
@@ -37,8 +37,10 @@ def _package(table: Table, sheet: Sheet, kind: str = "tree") -> card.ModelCard:
 def _card_of(content: bytes) -> card.ModelCard:
     import onnx
 
-    [entry] = onnx.load_from_string(content).metadata_props
+    entry, sealed = onnx.load_from_string(content).metadata_props
     assert entry.key == card.METADATA_KEY
+    assert sealed.key.encode() == seal.KEY
+    assert seal.is_sealed(content, where="the test")
     return card.parse(entry.value, where="the test")
 
 
