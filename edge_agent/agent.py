@@ -73,7 +73,8 @@ class Agent:
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
         self._greeted = False  # the connection has heard that we are there
-        self._announced = False  # the service manager has heard that the plan is served
+        self._announced = False  # what the plan runs has been published
+        self._settled = False  # the service manager has heard that the plan is in use
         self._surplus_told = False
         self._failures = 0
         self._next_attempt = 0.0
@@ -100,6 +101,10 @@ class Agent:
 
     def step(self, wakeup: int | None = None) -> None:
         """Go once round the loop."""
+        if not self._settled:
+            # Whether there is a broker is another question: boot and terminals wait for this, and it may be away for long.
+            self._settled = True
+            self.notifier.ready("waiting for the broker")
         self._feed_watchdog()
         if self._link is None and not self._connect(wakeup):
             return
@@ -193,7 +198,7 @@ class Agent:
         self._failures += 1
         self._next_attempt = self._clock() + pause
         _log.warning("%s; trying again in %.1f s", error, pause)
-        self.notifier.waiting(f"not connected: {error}", pause)
+        self.notifier.status(f"waiting for the broker: {error}")
 
     def _announce(self, link: Connection) -> None:
         """Say what we run; on a new connection first that we are there."""
@@ -208,7 +213,7 @@ class Agent:
         served = ", ".join(f"{model['name']} {model['version']}" for model in info["models"])
         status = f"serving {served} over MQTT {link.protocol}"
         _log.info("%s as node %s; %s", "still connected" if self._greeted else "connected", self.node, status)
-        self.notifier.ready(status)
+        self.notifier.status(status)
         self._greeted = self._announced = True
 
     def _describe(self, link: Connection) -> Info:
@@ -238,12 +243,12 @@ class Agent:
         self._line, self._plan = line, plan
         self._requests = topics.request(line.node)
         self._reporter.interval = plan.health_interval
-        self._announced = False
+        self._announced = self._settled = False
 
     def stay(self, why: str) -> None:
-        """Tell the service manager that a reload has ended and changed nothing; READY, unless that is yet to come."""
-        if self._announced:
-            self.notifier.ready(why)
+        """Tell the service manager that a reload has ended and changed nothing."""
+        self._settled = True
+        self.notifier.ready(why)
 
     def leave(self, *, successor: bool = False) -> None:
         """Finish what is in flight and end the connection in good order; a `successor` on the same node goes on in the

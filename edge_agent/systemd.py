@@ -1,5 +1,8 @@
 """systemd: says when the service is ready, what it does, and that it is alive; finds the service's credentials.
 
+Ready means that settings and models are loaded and the models have passed their self-tests, not that there is a broker
+(docs/decisions/0019-ready-without-a-broker.md). What is waited for, and what is served, is in the status.
+
 Source: sd_notify(3) describes the notify protocol, datagrams of `KEY=VALUE` lines to `$NOTIFY_SOCKET`.
 """
 
@@ -13,10 +16,12 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
+from edge_agent.wording import plain
+
 _log = logging.getLogger(__name__)
 
-#: Seconds that an attempt to connect may take, a slow look-up of the name included.
-_SPARE = 90.0
+#: Characters of a status. systemd drops a datagram of more than 4096 bytes, the READY=1 in it included.
+_STATUS_LENGTH: Final = 1000
 _CONFIGURATION: Final = Path("/etc/edge-agent")
 _NAME: Final = "edge-agent"
 #: Where systemd keeps the credentials of the services that run (systemd.exec(5)), readable for root.
@@ -56,12 +61,12 @@ class Notifier:
         self.watchdog_interval = _watchdog_interval(environment)
 
     def ready(self, status: str) -> None:
-        """Say that the service works."""
-        self._send(f"READY=1\nSTATUS={status}")
+        """Say that settings and models are in use: a start, or a reload, has ended."""
+        self._send(f"READY=1\nSTATUS={_one_line(status)}")
 
-    def waiting(self, status: str, seconds: float) -> None:
-        """Say what is waited for, and for how long; a start that takes longer for it is not given up meanwhile."""
-        self._send(f"STATUS={status}\nEXTEND_TIMEOUT_USEC={int((seconds + _SPARE) * 1e6)}")
+    def status(self, status: str) -> None:
+        """Say what is served, or waited for."""
+        self._send(f"STATUS={_one_line(status)}")
 
     def alive(self) -> None:
         """Say that the loop makes progress."""
@@ -83,6 +88,12 @@ class Notifier:
                 sock.sendto(state.encode(), self._address)
         except OSError as error:  # the service manager may be away for a moment; that must not end the service
             _log.warning("systemd: can't be told %r: %s", state.partition("\n")[0], error)
+
+
+def _one_line(status: str) -> str:
+    """Return a status that is a line of the protocol, whatever a broker or a file has put into it."""
+    line = plain(" ".join(status.split()))
+    return line if len(line) <= _STATUS_LENGTH else f"{line[: _STATUS_LENGTH - 1]}…"
 
 
 def _watchdog_interval(environment: Mapping[str, str]) -> float | None:

@@ -71,14 +71,14 @@ def notified(request: pytest.FixtureRequest, agent: Agent) -> Iterator[Notified]
 
 
 @pytest.mark.parametrize("notified", ["path", "abstract"], indirect=True)
-def test_ready_comes_after_the_subscription(agent: Agent, client: Client, notified: Notified) -> None:
+def test_serving_comes_after_the_subscription(agent: Agent, client: Client, notified: Notified) -> None:
     client.subscribe("music/+/genre")
     agent.start(NOTIFY_SOCKET=notified.address)
     notified.wait_for("READY=1")
+    notified.wait_for("STATUS=serving genre")
     # It is subscribed by now, so this must be answered; published before, it would be lost.
     client.publish("music/a/features", ROCK, qos=0)
     assert json.loads(client.message("music/a/genre").payload)["label"] == "Rock"
-    notified.wait_for("STATUS=")
     assert agent.stop() == 0
     notified.wait_for("STOPPING=1")
     kinds = [text for _, text in notified.lines]
@@ -87,14 +87,31 @@ def test_ready_comes_after_the_subscription(agent: Agent, client: Client, notifi
 
 
 def test_it_lives_without_a_broker(agent: Agent, notified: Notified) -> None:
-    """A broker that is away is no reason to be killed: the watchdog is fed, and the status says what is missing."""
+    """A broker that is away is no reason to be killed, nor to keep a boot waiting: it is ready, says what is missing, and
+    feeds the watchdog.
+    """
     agent.broker.stop()
     agent.start(NOTIFY_SOCKET=notified.address, WATCHDOG_USEC=str(int(WATCHDOG_SECONDS * 1e6)))
-    notified.wait_for("STATUS=")
+    notified.wait_for("READY=1")
+    notified.wait_for("STATUS=waiting for the broker: ")
     notified.wait_for("WATCHDOG=1", 2)
     agent.broker.start()
-    notified.wait_for("READY=1")
+    notified.wait_for("STATUS=serving genre")
+    kinds = [text.partition("=")[0] for _, text in notified.lines]
+    assert kinds.count("READY") == 1
     assert agent.stop() == 0
+
+
+@pytest.mark.parametrize("content", ["[mqtt\n", '[[route]]\nmodel = "nowhere"\n'])
+def test_what_only_an_edit_can_mend_ends_the_start(
+    agent: Agent, notified: Notified, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(content)
+    agent.start("--config", str(file), NOTIFY_SOCKET=notified.address)
+    assert agent.process is not None
+    assert agent.process.wait(DEADLINE) in {2, 3}
+    assert not [text for _, text in notified.lines if text.startswith("READY=1")]
 
 
 def test_the_watchdog_is_fed_in_time(agent: Agent, notified: Notified) -> None:
@@ -124,13 +141,13 @@ def test_a_reload_takes_new_settings_and_loses_nothing(
     write(file, "old/{sensor}")
     client.subscribe("old/+", "new/+", "edge/node/state")
     agent.start("--config", str(file), NOTIFY_SOCKET=notified.address)
-    notified.wait_for("READY=1")
+    notified.wait_for("STATUS=serving genre")
     write(file, "new/{sensor}")
     for number in range(200):
         client.publish("music/a/features", {**ROCK, "id": number}, qos=1)
         if number == 50:
             agent.send(signal.SIGHUP)
-    notified.wait_for("READY=1", 2)
+    notified.wait_for("STATUS=serving genre", 2)
     client.publish("music/b/features", {**ROCK, "id": 200}, qos=1)
     assert json.loads(client.message("new/b").payload)["label"] == "Rock"
     answered = {json.loads(message.payload)["id"] for message in client.seen("+/a")}
@@ -152,7 +169,7 @@ def test_a_reload_that_can_t_be_is_refused(
     write(file, "old/{sensor}")
     client.subscribe("old/+")
     agent.start("--config", str(file), NOTIFY_SOCKET=notified.address)
-    notified.wait_for("READY=1")
+    notified.wait_for("STATUS=serving genre")
     file.write_text(broken)
     agent.send(signal.SIGHUP)
     notified.wait_for("STATUS=reload refused: ")
@@ -162,29 +179,28 @@ def test_a_reload_that_can_t_be_is_refused(
     client.subscribe("old/again/+")
     agent.send(signal.SIGHUP)
     notified.wait_for("READY=1", 3)
+    notified.wait_for("STATUS=serving genre", 2)
     client.publish("music/a/features", ROCK, qos=1)
     assert json.loads(client.message("old/again/a").payload)["label"] == "Rock"
     assert agent.stop() == 0
     assert agent.log().count("reload refused") == 1
 
 
-def test_a_refused_reload_does_not_make_ready_what_is_not(
-    agent: Agent, client: Client, notified: Notified, tmp_path: Path
-) -> None:
+def test_a_reload_ends_without_a_broker_too(agent: Agent, notified: Notified, tmp_path: Path) -> None:
+    """`systemctl reload` waits for READY=1 after RELOADING=1; a broker that is away must not hold it up."""
     agent.broker.stop()
     file = tmp_path / "agent.toml"
     write(file, "old/{sensor}")
     agent.start("--config", str(file), NOTIFY_SOCKET=notified.address)
-    notified.wait_for("STATUS=not connected")
+    notified.wait_for("STATUS=waiting for the broker: ")
     file.write_text("[mqtt\n")
     agent.send(signal.SIGHUP)
-    notified.wait_for("RELOADING=1")
-    # What is said of the next attempt to connect comes behind what is said of the reload.
-    told = sum(text.startswith("STATUS=not connected") for _, text in notified.lines)
-    notified.wait_for("STATUS=not connected", told + 1)
-    assert not [text for _, text in notified.lines if text.startswith("READY=1")]
+    notified.wait_for("STATUS=reload refused: ")
+    notified.wait_for("READY=1", 2)
+    write(file, "new/{sensor}")
+    agent.send(signal.SIGHUP)
+    notified.wait_for("READY=1", 3)
     agent.broker.start()
-    notified.wait_for("READY=1")
     notified.wait_for("STATUS=serving genre")
     assert agent.log().count("reload refused") == 1
     assert agent.stop() == 0

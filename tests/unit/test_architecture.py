@@ -80,7 +80,7 @@ MAP: dict[str, frozenset[str]] = {
     "precautions": BASE | {"files", "settings"},
     "complaints": frozenset(),
     "process": BASE,
-    "systemd": BASE,
+    "systemd": BASE | {"wording"},
     "logs": BASE,
     "device": BASE,
     # The loop, the shipped fakes, the composition root, and the commands.

@@ -95,20 +95,21 @@ def test_counters_and_uptime_go_on() -> None:
     assert len(set(started)) == 1
 
 
-def test_ready_is_said_once_the_subscriptions_are_granted(caplog: pytest.LogCaptureFixture) -> None:
+def test_ready_is_said_at_once_and_serving_when_the_subscriptions_are_granted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     link = FakeLink()
     running = Running(link)
     link.ready = False
     running.reload(routes=(OTHER,))
     running.agent.step()
-    assert running.ready == 1
+    assert (running.ready, running.notifier.said[-1]) == (2, "READY=1\nSTATUS=waiting for the broker")
     # Served it is at once.
     assert len(answer(link, running.agent, "other/hall")) == 1
     link.ready = True
     running.agent.step()
     running.agent.step()
     assert running.ready == 2
+    assert running.notifier.said[-1].startswith("STATUS=serving ")
     assert "still connected as node node; serving" in caplog.text
 
 
@@ -195,7 +196,7 @@ def test_a_connection_that_was_not_granted_yet_is_made_anew() -> None:
     running.reload(routes=(OTHER,))
     assert (first.closed, first.sent) == (True, [])
     assert second.subscribed == [({REQUESTS: False, "other/+": False}, set())]
-    assert running.ready == 1
+    assert running.ready == 2
 
 
 def test_without_a_connection_the_next_attempt_is_at_once() -> None:
@@ -393,27 +394,14 @@ def test_a_model_that_can_t_be_found_changes_nothing(tmp_path: Path) -> None:
     assert len(answer(link, running.agent, FEATURES)) == 1
 
 
-def test_a_refusal_before_the_first_grant_is_no_readiness() -> None:
+@pytest.mark.parametrize("away", [True, False])
+def test_a_refusal_ends_the_reload_with_or_without_a_broker(*, away: bool) -> None:
     def load() -> Settings:
         raise SettingsError("no such key")
 
-    link = FakeLink()
-    link.ready = False
-    running = Running(link)
+    running = Running(BrokerError("no route") if away else FakeLink())
     assembly.reload(running.agent, load)
-    assert running.ready == 0
-    link.ready = True
+    assert [said.partition("\n")[0] for said in running.notifier.said[-2:]] == ["RELOADING=1", "READY=1"]
+    before = len(running.notifier.said)
     running.agent.step()
-    assert running.ready == 1
-    # Nor is one while the subscriptions of an earlier reload are not granted.
-    link.ready = False
-    running.reload(routes=(OTHER,))
-    assembly.reload(running.agent, load)
-    assert running.ready == 1
-    # But without a connection it is, for then the service goes on as it was.
-    link.ready = True
-    running.agent.step()
-    link.lose(BrokerError("gone"))
-    running.agent.step()
-    assembly.reload(running.agent, load)
-    assert running.ready == 3
+    assert not [said for said in running.notifier.said[before:] if said.startswith("READY=1")]

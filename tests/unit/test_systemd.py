@@ -35,9 +35,34 @@ def test_the_watchdog_is_fed_in_half_the_time_that_systemd_allows(
 def test_without_systemd_nothing_is_sent() -> None:
     notifier = Notifier({"NOTIFY_SOCKET": ""})
     notifier.ready("serving")
-    notifier.waiting("not connected", 1.0)
+    notifier.status("waiting for the broker")
     notifier.alive()
     notifier.stopping()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("serving genre", "serving genre"),
+        # What a broker or a file says may not become lines of the protocol.
+        ("refused:\n  MAINPID=1\nREADY=1", "refused: MAINPID=1 READY=1"),
+        ("\x1b[31mred\0", "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"),
+        # systemd drops a datagram of more than 4096 bytes, and a READY=1 with it.
+        ("ä" * 5000, "ä" * 999 + "…"),
+    ],
+)
+def test_a_status_is_one_line_of_bounded_length(status: str, said: str) -> None:
+    told: list[str] = []
+
+    class Heard(Notifier):
+        def _send(self, state: str) -> None:
+            told.append(state)
+
+    notifier = Heard({})
+    notifier.ready(status)
+    notifier.status(status)
+    assert told == [f"READY=1\nSTATUS={said}", f"STATUS={said}"]
+    assert max(len(state.encode()) for state in told) < 4096
 
 
 @pytest.mark.parametrize(
