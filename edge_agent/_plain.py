@@ -11,10 +11,10 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent import _transport
+from edge_agent import _transport, packets
 from edge_agent._transport import Address
 from edge_agent.errors import BrokerError
-from edge_agent.messages import Answer, Carried
+from edge_agent.messages import Answer
 from edge_agent.packets import Puback, Publish
 
 
@@ -97,9 +97,9 @@ class Plain:
                 "\ufffd"  # MQTT forbids it and brokers check it: no route takes it, so it is counted and acknowledged
             )
         properties: Any = message.properties
-        found = Carried(
+        carried, left = packets.carry(
             getattr(properties, "CorrelationData", None),
-            tuple(getattr(properties, "UserProperty", ())),
+            getattr(properties, "UserProperty", ()),
             getattr(properties, "MessageExpiryInterval", None),
         )
         self._events.append(
@@ -112,8 +112,9 @@ class Plain:
                 getattr(properties, "TopicAlias", None),
                 getattr(properties, "ContentType", None),
                 getattr(properties, "ResponseTopic", None),
-                None if found == Carried() else found,
+                carried,
                 message.retain,
+                left,
             )
         )
 

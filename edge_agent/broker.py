@@ -314,7 +314,7 @@ class Link:
             self._delivery.confirmed(event)
 
     def _arrived(self, event: Publish) -> None:
-        topic, payload, qos, packet_id, duplicate, alias, content_type, response_topic, carried, retained = event
+        topic, payload, qos, packet_id, duplicate, alias, content_type, reply_to, carried, retained, left = event
         if alias is not None:
             topic = self._aliased(alias, topic)
         if qos and (self._left or len(self._delivery.ledger) >= _PATIENCE * self.address.receive_maximum):
@@ -327,7 +327,9 @@ class Link:
         token = (debt, None if carried is None else (carried, time.monotonic()))
         if duplicate:
             self._tally.redelivered += 1
-        self._inbox.append(Message(topic, payload, qos, content_type, token, response_topic, duplicate, retained))
+        if left is not None:
+            self._tally.note(f"not carried over to the answer: {left}", topic)
+        self._inbox.append(Message(topic, payload, qos, content_type, token, reply_to, duplicate, retained))
 
     def _aliased(self, alias: int, topic: str) -> str:
         """Return the topic that the broker put a number in place of; ValueError when it never said which."""

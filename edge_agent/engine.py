@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 from edge_agent.card import ModelCard
 from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
 from edge_agent.health import Tally
-from edge_agent.messages import Detail, ErrorCode, Message, Prediction, Rejection, Row, to_json
+from edge_agent.messages import Detail, ErrorCode, Message, Prediction, Rejection, Row, shown_topic, to_json
 
 _log = logging.getLogger(__name__)
 
@@ -225,7 +225,7 @@ def rejection(unusable: Unusable, topic: str | None, model: str, version: str | 
     message: Rejection = {
         "error": unusable.code,
         "detail": unusable.detail,
-        "topic": topic,
+        "topic": None if topic is None else shown_topic(topic),
         "model": model,
         "version": version,
     }

@@ -27,6 +27,19 @@ class Tally:
         self._latencies: deque[float] = deque(maxlen=_SAMPLES)
         self._reasons: Counter[str] = Counter()
         self._other_reasons = 0
+        self._notes: dict[str, tuple[int, str]] = {}
+
+    def note(self, what: str, topic: str) -> None:
+        """Count something that a summary in the log should say, with the topic of the first message it happened to."""
+        count, first = self._notes.get(what, (0, topic))
+        if count or len(self._notes) < _REASONS:
+            self._notes[what] = count + 1, first
+
+    def take_notes(self) -> list[tuple[str, int, str]]:
+        """Return what was noted since the last call: what, how often, and the first topic."""
+        notes = [(what, count, topic) for what, (count, topic) in self._notes.items()]
+        self._notes.clear()
+        return notes
 
     def rejected(self, code: str, reason: str) -> None:
         """Count a row or payload that got none. `reason` is short: a feature and what is wrong with it."""

@@ -56,7 +56,7 @@ class Prediction(TypedDict):
 
 
 class Rejection(TypedDict):
-    """Why there is no label. `topic` is where the message came from, None without a broker."""
+    """Why there is no label. `topic` is where the message came from (`shown_topic`), None without a broker."""
 
     error: ErrorCode
     detail: list[Detail]
@@ -246,6 +246,14 @@ def shown(value: Any) -> Any:
     if len(text) <= MAX_SHOWN:
         return value
     return text[:MAX_SHOWN].decode(errors="ignore") + "…"
+
+
+def shown_topic(topic: str) -> str:
+    """Return a topic as an answer shows it: whole when it is short, else its beginning. Every row of a batch repeats it."""
+    if len(topic) <= MAX_SHOWN // 4:
+        return topic
+    encoded = topic.encode(errors="replace")
+    return topic if len(encoded) <= MAX_SHOWN else encoded[:MAX_SHOWN].decode(errors="ignore") + "…"
 
 
 def cut_details(details: list[Detail], most: int = MAX_DETAILS, *, total: int = 0) -> list[Detail]:

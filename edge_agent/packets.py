@@ -6,12 +6,16 @@ about 3 (docs/decisions/0007).
 Rules:
 
 * what comes in is not trusted: a packet that is not as the standard says raises `ValueError`, nothing else;
-* text that is not UTF-8, which MQTT forbids and brokers check, is repaired with U+FFFD: ending the connection for it
-  would bring the same message again, and so on for ever.
+* text that is not UTF-8, which MQTT forbids and brokers check, is repaired with U+FFFD, and cut where that makes it
+  longer than MQTT can write: ending the connection for it would bring the same message again, and so on for ever;
+* whatever was read can be written again: what an answer takes over from its question is bounded (`carry`), and free of
+  what a broker could end the connection for.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +43,25 @@ _USER_PROPERTY: Final = 0x26
 _FIXED: Final = {_PAYLOAD_FORMAT: 1, _EXPIRY: 4, _TOPIC_ALIAS: 2}
 _TEXTS: Final = frozenset({_CONTENT_TYPE, _RESPONSE_TOPIC, _REASON_STRING})
 
+#: Longest text and longest binary value, in bytes: their length is two bytes (MQTT 5, 1.5.4).
+_LONGEST: Final = 65_535
+#: Largest body of a packet: its length is four bytes of seven bits (MQTT 5, 1.5.5).
+MAX_BODY: Final = 268_435_455
+#: What an answer takes over from its question at the most: bytes of Correlation Data, User Properties, and bytes of those.
+#: Thousands of questions may be under way at once, and each keeps its own.
+MAX_CORRELATION_BYTES: Final = 1024
+MAX_USER_PROPERTIES: Final = 32
+MAX_USER_PROPERTY_BYTES: Final = 4096
+#: Characters that MQTT forbids in text, or lets a receiver end the connection for (MQTT 5, 1.5.4): control characters and
+#: those that Unicode keeps for no character.
+_UNFIT: Final = re.compile(
+    "[\0-\x1f\x7f-\x9f\ufdd0-\ufdef"
+    + "".join(f"{chr(end)}{chr(end + 1)}" for end in range(0xFFFE, 0x110000, 0x10000))
+    + "]"
+)
+#: Characters of a broker's own words that are kept.
+_WORDS: Final = 200
+
 #: Reason codes with which a broker refuses a message (MQTT 5, 3.4.2.1).
 _REFUSALS: Final = {
     0x80: "Unspecified error",
@@ -52,7 +75,9 @@ _REFUSALS: Final = {
 
 
 class Publish(NamedTuple):
-    """One PUBLISH. `topic` is empty when `alias` stands for it; `packet_id` is 0 at QoS 0."""
+    """One PUBLISH. `topic` is empty when `alias` stands for it; `packet_id` is 0 at QoS 0. `left` says what of its
+    properties is not carried over to the answer, and why, None when all is.
+    """
 
     topic: str
     payload: bytes
@@ -64,6 +89,7 @@ class Publish(NamedTuple):
     response_topic: str | None = None
     carried: Carried | None = None
     retained: bool = False
+    left: str | None = None
 
 
 class Puback(NamedTuple):
@@ -97,10 +123,15 @@ def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
     """Read the body of a PUBLISH; `flags` is the first byte of the packet."""
     size = len(body)
     place = 2 + int.from_bytes(body[:2], "big")
-    topic = body[2:place].decode(errors="replace")
+    try:
+        topic = body[2:place].decode()
+    except UnicodeDecodeError:
+        topic = _repaired(body[2:place])
     qos = flags >> 1 & 3
     packet_id = 0
     if qos:
+        if qos == 3:
+            raise ValueError("a PUBLISH at QoS 3, which there is not")
         packet_id = int.from_bytes(body[place : place + 2], "big")
         place += 2
         if not packet_id:
@@ -111,7 +142,20 @@ def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
     elif is_5:
         start, place = _block(body, place)
         if place <= size:
-            return Publish(topic, body[place:], qos, packet_id, duplicate, *_of_publish(body[start:place]), retained)
+            alias, content_type, response_topic, carried, left = _of_publish(body[start:place])
+            return Publish(
+                topic,
+                body[place:],
+                qos,
+                packet_id,
+                duplicate,
+                alias,
+                content_type,
+                response_topic,
+                carried,
+                retained,
+                left,
+            )
     if place > size:
         raise ValueError("a PUBLISH that ends too early")
     return Publish(topic, body[place:], qos, packet_id, duplicate, retained=retained)
@@ -132,12 +176,50 @@ def read_puback(body: bytes) -> Puback:
         while place < len(block):
             kind, value, place = _property(block, place)
             if kind == _REASON_STRING:
-                text = f"{text} ({value!r})"
+                text = f"{text} ({value[:_WORDS]!r})"
     return Puback(packet_id, text)
 
 
+def carry(
+    correlation_data: bytes | None, user_properties: Sequence[tuple[str, str]], expiry: int | None
+) -> tuple[Carried | None, str | None]:
+    """Return what an answer takes over from its question, and what it does not, with the reason, None when that is nothing.
+
+    Each is taken over whole or not at all.
+    """
+    left: list[str] = []
+    if correlation_data is not None and len(correlation_data) > MAX_CORRELATION_BYTES:
+        left.append(f"Correlation Data of more than {MAX_CORRELATION_BYTES} bytes")
+        correlation_data = None
+    if user_properties and (wrong := _unfit(user_properties)):
+        left.append(f"User Properties {wrong}")
+        user_properties = ()
+    words = " and ".join(left) or None
+    if not user_properties and correlation_data is None and expiry is None:
+        return None, words
+    return Carried(correlation_data, tuple(user_properties), expiry), words
+
+
+def _unfit(user_properties: Sequence[tuple[str, str]]) -> str | None:
+    """Return why these are not carried over, None when they are."""
+    if len(user_properties) > MAX_USER_PROPERTIES:
+        return f"of which there are more than {MAX_USER_PROPERTIES}"
+    text = "".join([part for pair in user_properties for part in pair])
+    if len(text) > MAX_USER_PROPERTY_BYTES or len(text.encode(errors="replace")) > MAX_USER_PROPERTY_BYTES:
+        return f"of more than {MAX_USER_PROPERTY_BYTES} bytes"
+    return None if text.isprintable() else is_unfit(text)
+
+
+def is_unfit(text: str) -> str | None:
+    """Return what is in a text that a broker may end the connection for, in words, None when there is nothing."""
+    return "with control characters" if _UNFIT.search(text) else None
+
+
 def publish(answer: Answer, packet_id: int, *, is_5: bool) -> bytes:
-    """Return the PUBLISH of an answer; `packet_id` is left out at QoS 0."""
+    """Return the PUBLISH of an answer; `packet_id` is left out at QoS 0.
+
+    Raises `ValueError` when MQTT can't write it: `size_of` says so before, and the length of the topic.
+    """
     topic, payload, qos, retain, content_type, carried = answer
     name = topic.encode()
     properties = b""
@@ -145,6 +227,8 @@ def publish(answer: Answer, packet_id: int, *, is_5: bool) -> bytes:
         properties = _content_type(content_type) if carried is None else _properties(content_type, carried)
     identifier = packet_id.to_bytes(2, "big") if qos else b""
     size = 2 + len(name) + len(identifier) + len(properties) + len(payload)
+    if len(name) > _LONGEST or size > MAX_BODY:
+        raise ValueError("a PUBLISH that is too large for MQTT")
     return b"".join(
         (
             (PUBLISH | qos << 1 | retain).to_bytes(1, "big"),
@@ -178,8 +262,8 @@ def size_of(answer: Answer) -> int:
 # -- properties
 
 
-def _of_publish(block: bytes) -> tuple[int | None, str | None, str | None, Carried | None]:
-    """Return the alias, the content type, the response topic and what is carried over."""
+def _of_publish(block: bytes) -> tuple[int | None, str | None, str | None, Carried | None, str | None]:
+    """Return the alias, the content type, the response topic, what is carried over and what is left."""
     alias = content_type = response_topic = correlation_data = expiry = None
     user_properties: list[tuple[str, str]] = []
     place = 0
@@ -199,10 +283,9 @@ def _of_publish(block: bytes) -> tuple[int | None, str | None, str | None, Carri
             alias = value
         elif kind not in {_PAYLOAD_FORMAT, _SUBSCRIPTION_ID}:
             raise ValueError(f"a PUBLISH with the property {kind:#04x}")
-    carried = None
     if user_properties or correlation_data is not None or expiry is not None:
-        carried = Carried(correlation_data, tuple(user_properties), expiry)
-    return alias, content_type, response_topic, carried
+        return alias, content_type, response_topic, *carry(correlation_data, user_properties, expiry)
+    return alias, content_type, response_topic, None, None
 
 
 def _property(block: bytes, place: int) -> tuple[int, Any, int]:
@@ -217,13 +300,13 @@ def _property(block: bytes, place: int) -> tuple[int, Any, int]:
         value, place = _read_varint(block, place)
     elif kind in _TEXTS:
         raw, place = _binary(block, place)
-        value = raw.decode(errors="replace")
+        value = _repaired(raw)
     elif kind == _CORRELATION_DATA:
         value, place = _binary(block, place)
     elif kind == _USER_PROPERTY:
         name, place = _binary(block, place)
         raw, place = _binary(block, place)
-        value = (name.decode(errors="replace"), raw.decode(errors="replace"))
+        value = (_repaired(name), _repaired(raw))
     else:
         raise ValueError(f"a property that does not belong there: {kind:#04x}")
     if place > len(block):
@@ -251,7 +334,17 @@ def _properties(content_type: str | None, carried: Carried) -> bytes:
     return _varint(len(block)) + block
 
 
+def _repaired(raw: bytes) -> str:
+    """Return the text; where it is not UTF-8 with U+FFFD, which has three bytes, for a single one."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode(errors="replace").encode()[:_LONGEST].decode(errors="ignore")
+
+
 def _text(value: bytes) -> bytes:
+    if len(value) > _LONGEST:
+        raise ValueError("a text that is too long for MQTT")
     return len(value).to_bytes(2, "big") + value
 
 

@@ -34,6 +34,7 @@ class Reporter:
         self._refused = 0
         self._first_refused: Refused | None = None
         self._next_refused = self._started
+        self._next_notes = self._started
 
     def is_due(self) -> bool:
         """Tell whether the interval is over."""
@@ -82,6 +83,10 @@ class Reporter:
         if self._clock() >= self._next_summary and (reasons := self._tally.take_reasons()):
             self._next_summary = self._clock() + _SUMMARY
             _log.warning("%s", reasons)
+        if self._clock() >= self._next_notes and (notes := self._tally.take_notes()):
+            self._next_notes = self._clock() + _SUMMARY
+            for what, count, topic in notes:
+                _log.warning("%d messages (the first on %r): %s", count, topic[:_SHOWN], what)
         if self._clock() >= self._next_refused and self._first_refused is not None:
             self._next_refused = self._clock() + _SUMMARY
             topic, reason = self._first_refused

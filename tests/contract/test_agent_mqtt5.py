@@ -90,3 +90,14 @@ def test_senml_is_answered_in_senml(client: Client) -> None:
     assert client.json(ERROR)[0] == {"bn": "urn:dev:ow:1:", "bt": 1700000000, "n": "error", "vs": "invalid_features"}
     properties = client.properties(ERROR)
     assert (properties["ContentType"], properties["CorrelationData"]) == ("application/senml+json", b"x")
+
+
+def test_what_is_too_large_to_be_carried_over_is_left_and_the_log_says_so(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.publish(IN, json.dumps(ROCK), UserProperty=[TRACE, ("a", "x" * 5000)], CorrelationData=b"x" * 1025)
+    client.message(OUT)
+    assert client.properties(OUT) == {"ContentType": "application/json"}
+    client.publish(IN, json.dumps(ROCK), qos=1)
+    client.message(OUT)
+    assert "Correlation Data of more than 1024 bytes and User Properties of more than 4096 bytes" in caplog.text

@@ -84,3 +84,14 @@ def test_no_rejection_is_lost_in_the_summary(reasons: list[str]) -> None:
         told, _, parts = summary.partition(" rejected: ")
         assert int(told) == len(reasons) == sum(int(part.split(" x ")[0]) for part in parts.split(", "))
     assert tally.rejections == Counter({"code": len(reasons)} if reasons else {})
+
+
+def test_notes_are_counted_with_the_first_topic_and_bounded() -> None:
+    tally = Tally()
+    for number in range(100):
+        tally.note("left", f"topic {number}")
+        tally.note(f"kind {number}", "t")
+    first, *others = tally.take_notes()
+    assert first == ("left", 100, "topic 0")
+    assert len(others) < 20
+    assert tally.take_notes() == []

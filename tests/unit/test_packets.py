@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent import packets
+from edge_agent import _plain, packets
 from edge_agent.messages import Answer, Carried
 from edge_agent.packets import Puback, Publish
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
 topics = texts.filter(bool)
+#: Without what is not carried over.
+plain_texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), max_size=100)
 carried = st.none() | st.builds(
     Carried,
-    st.none() | st.binary(max_size=300),
-    st.lists(st.tuples(texts, texts), max_size=4).map(tuple),
+    st.none() | st.binary(max_size=packets.MAX_CORRELATION_BYTES),
+    st.lists(st.tuples(plain_texts, plain_texts), max_size=4).map(tuple),
     st.none() | st.integers(1, 0xFFFF_FFFF),
 ).filter(lambda found: found != Carried())
 answers = st.builds(
@@ -104,6 +106,132 @@ def test_anything_is_read_or_refused(flags: int, body: bytes, is_5: bool) -> Non
     assert (found.packet_id > 0) == (found.qos > 0)
 
 
+def text_of(value: bytes) -> bytes:
+    return len(value).to_bytes(2, "big") + value
+
+
+def question(properties: bytes) -> bytes:
+    """The body of a PUBLISH at QoS 0 on the topic "t", with a payload."""
+    return b"\0\1t" + packets._varint(len(properties)) + properties + b"payload"
+
+
+#: Texts of MQTT 5 as a broker may let them through: UTF-8 or not, short and as long as there is room for.
+raw_texts = st.one_of(
+    st.binary(max_size=40),
+    plain_texts.map(str.encode),
+    st.builds(lambda byte, size: bytes((byte,)) * size, st.integers(0, 255), st.integers(0, 65_535)),
+).map(text_of)
+properties = st.lists(
+    st.one_of(
+        st.builds(lambda name, value: b"\x26" + name + value, raw_texts, raw_texts),
+        raw_texts.map(lambda value: b"\x09" + value),
+        raw_texts.map(lambda value: b"\x08" + value),
+        raw_texts.map(lambda value: b"\x03" + value),
+        st.binary(min_size=4, max_size=4).map(lambda value: b"\x02" + value),
+    ),
+    max_size=40,
+).map(b"".join)
+
+
+@given(block=properties | st.binary(max_size=200))
+@example(block=b"\x26" + text_of(b"a") + text_of(b"\xff" * 30_000))
+@example(block=b"\x26" + text_of(b"\xff" * 65_535) + text_of(b"\xff" * 65_535))
+@example(block=b"\x08" + text_of(b"\xff" * 65_535))
+@example(block=b"\x09" + text_of(b"x" * 65_535))
+def test_whatever_was_read_can_be_written_in_either_lane(block: bytes) -> None:
+    try:
+        found = packets.read_publish(0x30, question(block), is_5=True)
+    except ValueError:
+        return
+    answer = Answer("answer", b"payload", 1, carried=found.carried)
+    packet = packets.publish(answer, 1, is_5=True)
+    assert packets.read_publish(packet[0], body_of(packet), is_5=True).carried == found.carried
+    assert len(packet) <= packets.size_of(answer) < 6000
+    _plain._properties(answer).pack()
+
+
+@given(first=st.integers(0, 255), body=st.binary(max_size=300), is_5=st.booleans())
+def test_no_packet_raises_anything_but_value_error(first: int, body: bytes, is_5: bool) -> None:
+    for read in (
+        lambda: packets.bounds(body, 0),
+        lambda: packets.read_publish(first, body, is_5=is_5),
+        lambda: packets.read_puback(body),
+    ):
+        try:
+            read()
+        except ValueError:
+            continue
+
+
+@given(
+    topic=st.text(max_size=30) | st.just("x" * 70_000),
+    name=st.text(max_size=10) | st.just("x" * 70_000),
+    data=st.none() | st.integers(0, 70_000).map(bytes),
+)
+def test_what_can_not_be_written_is_a_value_error_too(topic: str, name: str, data: bytes | None) -> None:
+    answer = Answer(topic, b"", 1, carried=Carried(data, ((name, name),)))
+    fits = all(len(one.encode(errors="replace")) <= 65_535 for one in (topic, name)) and len(data or b"") <= 65_535
+    try:
+        packets.publish(answer, 1, is_5=True)
+    except UnicodeEncodeError:
+        return
+    except ValueError:
+        assert not fits
+    else:
+        assert fits
+
+
+@pytest.mark.parametrize(
+    ("block", "carried", "left"),
+    [
+        pytest.param(b"\x09" + text_of(b"x" * 1024), Carried(b"x" * 1024), None, id="data that just fits"),
+        pytest.param(b"\x09" + text_of(b"x" * 1025), None, "Correlation Data of more than 1024 bytes", id="data"),
+        pytest.param(
+            (b"\x26" + text_of(b"") * 2) * 33, None, "User Properties of which there are more than 32", id="number"
+        ),
+        pytest.param(
+            b"\x26" + text_of(b"a") + text_of(b"x" * 4096), None, "User Properties of more than 4096 bytes", id="bytes"
+        ),
+        pytest.param(
+            b"\x26" + text_of("ä".encode() * 2000) + text_of(b"x" * 97),
+            None,
+            "User Properties of more than 4096 bytes",
+            id="bytes of UTF-8",
+        ),
+        pytest.param(
+            b"\x26" + text_of(b"a\0") + text_of(b""), None, "User Properties with control characters", id="NUL"
+        ),
+        pytest.param(
+            b"\x02\0\0\0\7\x26" + text_of("\U0001ffff".encode()) + text_of(b""),
+            Carried(expiry=7),
+            "User Properties with control characters",
+            id="no character",
+        ),
+        pytest.param(
+            b"\x26" + text_of("\u200b\xa0\U0001f600".encode()) + text_of(b""),
+            Carried(user_properties=(("\u200b\xa0\U0001f600", ""),)),
+            None,
+            id="unusual",
+        ),
+        pytest.param(
+            b"\x26" + text_of(b"a") + text_of(b"\xff" * 3),
+            Carried(user_properties=(("a", "\ufffd" * 3),)),
+            None,
+            id="mended",
+        ),
+        pytest.param(
+            b"\x26" + text_of(b"a") + text_of(b"\xff" * 30_000) + b"\x09" + text_of(b"x" * 2000),
+            None,
+            "Correlation Data of more than 1024 bytes and User Properties of more than 4096 bytes",
+            id="both",
+        ),
+    ],
+)
+def test_what_is_carried_over_is_bounded(block: bytes, carried: Carried | None, left: str | None) -> None:
+    found = packets.read_publish(0x30, question(block), is_5=True)
+    assert (found.carried, found.left) == (carried, left)
+
+
 @given(block=st.binary(max_size=60))
 def test_any_properties_are_read_or_refused(block: bytes) -> None:
     """With the length right, so that it gets as far as the properties."""
@@ -132,6 +260,18 @@ def test_any_properties_are_read_or_refused(block: bytes) -> None:
 def test_a_broken_publish_is_refused(body: bytes, is_5: bool) -> None:
     with pytest.raises(ValueError, match=r"PUBLISH|property|length"):
         packets.read_publish(0x32, body, is_5=is_5)
+
+
+@pytest.mark.parametrize("is_5", [False, True])
+def test_there_is_no_qos_3(is_5: bool) -> None:
+    with pytest.raises(ValueError, match="QoS 3"):
+        packets.read_publish(0x36, b"\0\1t\0\1\0payload", is_5=is_5)
+
+
+def test_the_words_of_a_broker_are_cut() -> None:
+    found = packets.read_puback(b"\0\7\x87" + packets._varint(60_003) + b"\x1f" + text_of(b"x" * 60_000))
+    assert found.refused is not None
+    assert len(found.refused) < 300
 
 
 def test_text_that_is_not_utf_8_is_repaired() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_agent.codecs import MAX_BATCH_ROWS
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, ErrorCode, Message, Prediction, Rejection, validator
+from edge_agent.messages import MAX_SHOWN, Answer, ErrorCode, Message, Prediction, Rejection, validator
 from edge_agent.pipeline import Pipeline
 from edge_agent.routes import Route
 from edge_agent.testing import ROUTE, FakeModel, make_card
@@ -85,6 +85,14 @@ def test_a_rejection() -> None:
         "version": "1.0.0",
         "id": 7,
     }
+
+
+@pytest.mark.parametrize("level", ["x" * 200, "ä" * 60_000, "\U0001f3b5" * 40])
+def test_a_long_topic_is_cut(level: str) -> None:
+    topic = read(ask(make(), {}, topic=f"music/{level}/features"))["topic"]
+    assert topic.startswith(f"music/{level[:10]}")
+    assert topic.endswith(f"{level[0]}…")
+    assert len(topic.encode()) <= MAX_SHOWN + 3
 
 
 @pytest.mark.parametrize(
