@@ -147,7 +147,8 @@ def _cause(path: Path, error: OSError | ValueError) -> str:
 
 def _denied(path: Path) -> str:
     """Say which part of the way to `path` is closed to us."""
+    otherwise = "or put the file elsewhere" if os.geteuid() == 0 else "or, at a terminal, put sudo in front"
     for directory in reversed(Path(os.path.realpath(path)).parents):
         if not os.access(directory, os.X_OK, effective_ids=True):
-            return f"{user()} may not enter {directory}; give that user the right to, or put the file elsewhere"
-    return f"{user()} may not read it; give that user the right to, by chown or chmod"
+            return f"{user()} may not enter {directory}; give that user the right to, {otherwise}"
+    return f"{user()} may not read it; give that user the right to, by chown or chmod, {otherwise}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import sys
 import threading
@@ -21,9 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent import card as cards
+from edge_agent import files
 from edge_agent.card import ModelCard
-from edge_agent.errors import CardError, ModelError
+from edge_agent.errors import CardError, FileError, ModelError
 from edge_agent.seal import is_sealed
+
+_log = logging.getLogger(__name__)
 
 MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 #: Probabilities on the wire are rounded to this many decimals: as fine as the self-test is exact.
@@ -34,22 +38,43 @@ DECIMALS: Final = 6
 _opened: Final = threading.Event()
 _FLOAT32: Final = np.dtype(np.float32)
 _BUNDLED: Final = Path(__file__).parent / "models"
+#: Longest name of a model in a message about what is wrong.
+_LONGEST_SHOWN: Final = 80
 
 
 def locate(model: str, *directories: Path) -> Path:
     """Return the file of a model: a path that ends in `.onnx`, or a name looked for in `directories`, then bundled.
 
-    Raises `ModelError` when there is none.
+    A directory that we may not look into (that of a service, for another user) does not hide a bundled model; that it
+    was passed over is logged. Raises `ModelError` when there is none, or something else is in its place.
     """
     if model.endswith(".onnx"):
         candidates = [Path(model)]
     else:
         candidates = [directory / f"{model}.onnx" for directory in (*directories, _BUNDLED)]
+    closed: FileError | None = None
     for candidate in candidates:
-        if candidate.is_file():
+        try:
+            if not files.exists(candidate):
+                continue
+        except FileError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise ModelError(f"model {_shown(model)}: {error}") from error
+            closed = error
+        else:
+            if closed is not None:
+                _log.warning("model %s: the bundled one is taken; %s", model, closed)
             return candidate
+    if closed is not None:
+        raise ModelError(f"model {_shown(model)}: {closed}")
     looked = ", ".join(str(candidate) for candidate in candidates)
-    raise ModelError(f"model {model!r}: no such file ({looked}); write one with edge-convert, or correct the name")
+    raise ModelError(
+        f"model {_shown(model)}: no such file ({looked}); write one with edge-convert, or correct the name"
+    )
+
+
+def _shown(model: str) -> str:
+    return ascii(model) if len(model) <= _LONGEST_SHOWN else f"{model[:_LONGEST_SHOWN]!a}..."
 
 
 class Predictor:
@@ -72,12 +97,9 @@ class Predictor:
     def load(cls, path: Path) -> Predictor:
         """Read and open the file at `path`."""
         try:
-            size = path.stat().st_size
-            if size > MAX_MODEL_BYTES:
-                raise ModelError(f"{path}: {size} bytes; a model file has at most {MAX_MODEL_BYTES}")
-            content = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path}: the model can't be read: {error.strerror or error}") from error
+            content = files.read(path, most=MAX_MODEL_BYTES)
+        except FileError as error:
+            raise ModelError(str(error)) from error
         return cls(content, where=str(path))
 
     def predict(self, rows: Sequence[Sequence[float]]) -> list[tuple[str, bytes]]:
