@@ -72,6 +72,10 @@ class Plain:
         """Acknowledge a message."""
         self._client.ack(packet_id, 1)
 
+    def keep_alive(self, *, due: bool) -> None:  # noqa: ARG002 - paho knows when
+        """Let paho look after its keep-alive."""
+        self._client.loop_misc()
+
     def flush(self) -> None:
         """Do nothing: what is left to write is paho's."""
 

@@ -6,8 +6,8 @@ comes in, and hands everything else to paho, one packet at a time. paho calls `r
 nothing else, which `tests/contract` holds for the oldest and the newest paho. Where that method is not there, `prepare`
 says so in the log and leaves everything to paho (`edge_agent._plain`): slower.
 
-paho sees no messages, so it takes a busy connection for a silent one and pings the broker once a keep-alive. That is
-what notices a broker that no longer reads or answers.
+paho sees no messages, so it could not tell a busy connection from a silent one: keep-alive is ours as well. A ping goes
+out once a keep-alive whatever else does, and `edge_agent._patience` notices a broker that no longer reads or answers.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ class Stream:
     def acknowledge(self, packet_id: int) -> None:
         """Acknowledge a message with the next `flush`."""
         self._unsent += packets.puback(packet_id)
+
+    def keep_alive(self, *, due: bool) -> None:
+        """Send a ping with the next `flush`, when one is due."""
+        if due:
+            self._unsent += packets.PINGREQ
 
     def flush(self) -> None:
         """Write what is kept, as far as the socket takes it without waiting. Raises `OSError`."""

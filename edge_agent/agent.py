@@ -20,6 +20,7 @@ from typing import Final
 
 from edge_agent import topics
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
+from edge_agent.intake import Intake
 from edge_agent.messages import Answer, Health, Info, Message, Pong, Status, UnknownVerb, to_json
 from edge_agent.plan import Connection, Line, Plan
 from edge_agent.process import Signals
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 #: Seconds for what is in flight when the agent is told to stop, and then for its last word.
 _DRAIN: Final = 2.5
 _LAST_WORD: Final = 1.0
+#: Bytes of answers that the broker has not taken yet, past which nothing more is answered.
+_MOST_HELD: Final = 4 << 20
 #: Longest wait in the loop: the watchdog and the reports are looked after at least this often.
 _TICK: Final = 1.0
 #: Answers that gathering puts off wait while this many messages are in flight: waiting, they cost nothing.
@@ -72,6 +75,7 @@ class Agent:
         self._started = now()
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
+        self._intake = Intake()
         self._greeted = False  # the connection has heard that we are there
         self._announced = False  # what the plan runs has been published
         self._settled = False  # the service manager has heard that the plan is in use
@@ -111,11 +115,12 @@ class Agent:
         link = self._link
         assert link is not None  # noqa: S101 - for the type checker: _connect said so
         try:
-            messages = link.receive(self._patience(link), wakeup)
+            # Not to read while much waits keeps it bounded, unless only the broker's confirmations get us on.
+            reading = not self._intake.full or _is_behind(link)
+            self._intake.add(link.receive(self._patience(link), wakeup, reading=reading), self._clock())
             if link.ready and not (self._greeted and self._announced):
                 self._announce(link)
-            if messages:
-                self._answer(link, messages)
+            self._answer(link)
             self._answer_due(link)
             self._report(link)
         except SurplusError as error:
@@ -123,21 +128,42 @@ class Agent:
         except BrokerError as error:
             self._lost(link, error)
 
-    def _answer(self, link: Connection, messages: list[Message]) -> None:
+    def _answer(self, link: Connection) -> None:
+        """Answer a slice of what has arrived, when there is room for its answers."""
+        if not self._intake or _is_behind(link):
+            return
+        messages, arrived = self._intake.take()
         began = self._clock()
         for message, answers in zip(messages, self._plan.pipeline.process(messages, began), strict=True):
             verb = self._requests.match(message.topic) if message.topic.startswith(topics.ROOT) else None
             if verb is None and not answers and not self._plan.pipeline.takes(message.topic):
                 self.tally.unrouted += 1
             link.answer(message, answers if verb is None else [*answers, self._respond(link, verb["verb"], message)])
-        self.tally.took(self._clock() - began, len(messages))
+        ended = self._clock()
+        self.tally.took(ended - arrived, len(messages))
+        self._intake.took(ended - began)
+
+    def _finish(self, link: Connection, seconds: float) -> None:
+        """Answer what has arrived, as far as that goes in so many seconds. What arrives meanwhile waits behind it."""
+        ends = self._clock() + seconds
+        later: list[Message] = []
+        while self._intake and (left := ends - self._clock()) > 0:
+            self._feed_watchdog()
+            behind = _is_behind(link)
+            later += link.receive(min(left, _TICK) if behind else 0.0, reading=behind)
+            self._answer(link)
+        self._intake.add(later, self._clock())
 
     def _room(self, link: Connection) -> int:
         """Return how many answers that were put off may go out now."""
         return _ENOUGH_IN_FLIGHT - link.in_flight if self._greeted else 0
 
     def _patience(self, link: Connection) -> float:
-        """Return how long to wait for messages: no longer than until the next answer that was put off."""
+        """Return how long to wait for messages: not at all when some are to be answered, and no longer than until the
+        next answer that was put off.
+        """
+        if self._intake and not _is_behind(link):
+            return 0.0
         due = self._plan.pipeline.next_due
         if due is None or self._room(link) <= 0:
             return _TICK
@@ -178,10 +204,12 @@ class Agent:
         self._surplus_told = True
         link.close()
         self._link = None
+        self._intake.clear()
 
     def _lost(self, link: Connection, error: BrokerError) -> None:
         link.abandon()
         self._link = None
+        self._intake.clear()
         if self._greeted:
             self._failures = 0
         if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._line.protocols):
@@ -233,6 +261,7 @@ class Agent:
             self._next_attempt = 0.0
         else:
             try:
+                self._finish(link, math.inf)  # which is not much: the intake is bounded
                 self._answer_due(link, ahead=math.inf)
             except BrokerError as error:
                 self._lost(link, error)
@@ -258,8 +287,10 @@ class Agent:
             return
         try:
             if self._greeted:
+                ends = self._clock() + _DRAIN
+                self._finish(self._link, _DRAIN)
                 self._answer_due(self._link, ahead=math.inf)
-                if not self._link.drain(_DRAIN):
+                if not self._link.drain(max(0.0, ends - self._clock())):
                     _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
                 if not successor:
                     self._link.publish(will(self.node))
@@ -269,6 +300,7 @@ class Agent:
             _log.warning("while stopping: %s", error)
             self._link.abandon()
         self._link = None
+        self._intake.clear()
 
     # -- reports and requests
 
@@ -308,6 +340,11 @@ class Agent:
         if interval is not None and self._clock() >= self._next_watchdog:
             self._next_watchdog = self._clock() + interval
             self.notifier.alive()
+
+
+def _is_behind(link: Connection) -> bool:
+    """Tell whether so many answers wait for the broker that no more should be made."""
+    return link.held_bytes > _MOST_HELD
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:

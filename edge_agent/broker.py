@@ -23,7 +23,8 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from edge_agent import _paho, _transport
+from edge_agent import _endings, _paho, _transport
+from edge_agent._patience import Patience
 from edge_agent._stream import prepare
 from edge_agent._subscriptions import Subscriptions
 from edge_agent._tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
@@ -32,7 +33,7 @@ from edge_agent._tls import make_context as make_context  # noqa: PLC0414
 from edge_agent._transport import Address as Address  # noqa: PLC0414
 from edge_agent.codecs import MAX_PAYLOAD_BYTES
 from edge_agent.delivery import DEFAULT_RECEIVE_MAXIMUM, Delivery
-from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
+from edge_agent.errors import BrokerError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Message, Refused
 from edge_agent.packets import Puback, Publish
@@ -43,8 +44,6 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 1000
 #: Bytes that may wait for the socket before reading stops.
 _MAX_UNWRITTEN: Final = 1 << 20
-#: From the TCP connection, or the last message from the session, to the granted subscriptions, in connect timeouts.
-_HANDSHAKE: Final = 3.0
 #: Longest wait on the socket, so that keep-alive is looked after.
 _TICK: Final = 1.0
 #: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
@@ -79,7 +78,6 @@ class Link:
         self._left = False  # inputs were left with the broker
         self._accepted = False  # CONNACK said yes
         self._end: BrokerError | None = None
-        self._handshake_ends = self._handshake_from_now()
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
         self._subscriptions = Subscriptions(self._client, protocol, subscriptions)
@@ -94,6 +92,7 @@ class Link:
         self.certificate_ends = _transport.certificate_ends(self._wire.socket)
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
+        self._patience = Patience(address.connect_timeout, address.keepalive, time.monotonic())
 
     # -- what its owner does with it
 
@@ -117,20 +116,21 @@ class Link:
         """Topics of QoS 1 messages that the broker has not confirmed yet."""
         return self._delivery.unconfirmed
 
-    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of answers that wait: for the socket, or for the broker to confirm those before them."""
+        return self._wire.backlog + self._delivery.waiting_bytes
+
+    def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
         """Move everything forward; return the messages that arrived, after `timeout` seconds at the latest.
 
-        `wakeup` is a file descriptor that ends the wait when it is readable. Raises `BrokerError` when the connection
-        has ended.
+        `wakeup` is a file descriptor that ends the wait when it is readable. Without `reading` nothing more is taken
+        from the socket. Raises `BrokerError` when the connection has ended.
         """
         self._pump()
-        self._wait(min(timeout, _TICK), wakeup)
-        now = time.monotonic()
-        if now >= self._next_upkeep:
-            self._next_upkeep = now + _TICK
-            self._client.loop_misc()
-        if not self.ready and now >= self._handshake_ends:
-            self._give_up()
+        limit = _TICK if self.ready else min(_TICK, self.address.connect_timeout)
+        self._wait(min(timeout, limit), wakeup, reading=reading)
+        self._keep_up()
         if self._end is not None:
             raise self._end
         self._pump()
@@ -162,7 +162,7 @@ class Link:
         `ready` is false until it has answered.
         """
         self._subscriptions.want(wanted, anew)
-        self._handshake_ends = self._handshake_from_now()
+        self._patience.begin_handshake()
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at."""
@@ -201,11 +201,8 @@ class Link:
 
     def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            message = f"broker {self.address}: refused the connection: {_paho.words(reason, properties)}"
-            if "rotocol version" in str(reason):
-                self._end = ProtocolRefusedError(f"{message} (MQTT {self.protocol})")
-            else:
-                self._fail(f"{message}; check mqtt.username, mqtt.password_file and the broker's rules")
+            words = _paho.words(reason, properties)
+            self._end = self._end or _endings.refused(self.address, self.protocol, str(reason), words)
             return
         self._accepted = True
         self._delivery.receive_maximum = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
@@ -217,27 +214,21 @@ class Link:
             if not told and _transport.failure(self._wire.socket) is not None:
                 self._broken("")
                 return
-            words = _paho.words(reason, properties) if told else "without a reason from the broker"
-            if self._accepted and (not told or "taken over" in words):
-                # Two clients with one id throw each other out for ever, and not every broker says so.
-                words = f"{words}; if it happens again and again, another client has our client id, {self.address.client_id!r}"
-            if not self._accepted and not told:
-                words = f"{words}; {_transport.suspicion(self.address)}"
-            if not self._accepted and self.protocol == "5":
-                # An old broker that does not know MQTT 5 may just hang up.
-                self._end = ProtocolRefusedError(f"broker {self.address}: ended the connection: {words} (MQTT 5)")
-            else:
-                self._fail(f"broker {self.address}: the connection ended: {words}")
+            words = _paho.words(reason, properties) if told else None
+            self._end = _endings.ended(self.address, self.protocol, words, accepted=self._accepted)
 
-    def _handshake_from_now(self) -> float:
-        return time.monotonic() + self.address.connect_timeout * _HANDSHAKE
-
-    def _give_up(self) -> None:
-        """End a handshake that takes too long."""
-        if self._end is None and not self._accepted and self.protocol == "5":
-            # Some brokers that do not know MQTT 5 wait for the rest of a CONNECT they misread.
-            self._end = ProtocolRefusedError(f"broker {self.address}: no answer to CONNECT (MQTT 5)")
-        self._fail(f"broker {self.address}: no answer to CONNECT or SUBSCRIBE in time; is it an MQTT broker?")
+    def _keep_up(self) -> None:
+        """Look after what is a matter of time: keep-alive, and a handshake."""
+        now = time.monotonic()
+        if now >= self._next_upkeep:
+            self._next_upkeep = now + _TICK
+            self._wire.keep_alive(due=self._accepted and self._patience.take_ping(now))
+        if self._patience.is_gone:
+            self._fail(f"broker {self.address}: no answer to a ping for {self.address.keepalive} s")
+        if not self.ready and self._patience.handshake_failed:
+            self._end = self._end or _endings.unanswered(self.address, self.protocol, accepted=self._accepted)
+        elif not self.ready and self._patience.take_late():
+            _log.warning("%s", _endings.late(self.address, accepted=self._accepted))
 
     def _broken(self, words: str) -> None:
         """End, with what the socket knows about it, or else `words`."""
@@ -251,13 +242,14 @@ class Link:
 
     # -- moving bytes
 
-    def _wait(self, timeout: float, wakeup: int | None) -> None:
+    def _wait(self, timeout: float, wakeup: int | None, *, reading: bool = True) -> None:
         """Wait for the socket, then read and write what it lets us."""
         if self._client.socket() is None:
             self._fail(f"broker {self.address}: the connection ended")
             return
         congested = self._wire.backlog > _MAX_UNWRITTEN
-        wanted = (0 if congested else select.POLLIN) | (select.POLLOUT if self._wants_write() else 0)
+        closed = congested or not reading
+        wanted = (0 if closed else select.POLLIN) | (select.POLLOUT if self._wants_write() else 0)
         self._poll.register(self._wire, wanted)
         if wakeup != self._wakeup:
             if self._wakeup is not None:
@@ -266,9 +258,13 @@ class Link:
             if wakeup is not None:
                 self._poll.register(wakeup, select.POLLIN)
             self._wakeup = wakeup
-        pending = not congested and self._wire.pending()
+        pending = not closed and self._wire.pending()
+        began = time.monotonic()
         ready = dict(self._poll.poll(0 if pending else max(0, int(timeout * 1000))))
+        self._patience.waited(time.monotonic() - began)
         events = ready.get(self._wire.fileno(), 0)
+        if pending or events & (select.POLLOUT if congested else select.POLLIN):
+            self._patience.heard()
         if events & select.POLLOUT:
             self._write()
         if pending or events & ~select.POLLOUT:
@@ -293,7 +289,7 @@ class Link:
                 events = self._wire.receive()
                 if events and not self.ready:
                     # The grant of the subscriptions comes behind what waited in the session, which may be a lot.
-                    self._handshake_ends = self._handshake_from_now()
+                    self._patience.begin_handshake()
                 for event in events:
                     self._take(event)
                 if self._client.socket() is None:

@@ -47,6 +47,8 @@ class Delivery:
         #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
         self.refused: list[Refused] = []
         self.ledger = Ledger()
+        #: Payloads of answers that wait for the broker to confirm those before them.
+        self.waiting_bytes = 0
         self._wire = wire
         self._tally = tally
         self._outbox: deque[tuple[Answer, Debt | None]] = deque()
@@ -88,6 +90,7 @@ class Delivery:
             self._wire.publish(answer, self._unconfirmed)
         else:
             self._outbox.append((answer, debt))
+            self.waiting_bytes += len(answer.payload)
 
     def pump(self, asked: Mapping[int, object]) -> None:
         """Send what the Receive Maximum allows, with packet ids that are not of the packets in `asked`."""
@@ -95,6 +98,7 @@ class Delivery:
         room = min(self.receive_maximum, packets.MAX_PACKET_ID - len(asked))
         while self._outbox and len(self._unconfirmed) < room:
             answer, debt = self._outbox.popleft()
+            self.waiting_bytes -= len(answer.payload)
             self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt
 
     def confirmed(self, event: Puback) -> None:
@@ -108,6 +112,7 @@ class Delivery:
     def clear(self) -> None:
         """Forget all of it: the connection has ended."""
         self._outbox.clear()
+        self.waiting_bytes = 0
         self._unconfirmed.clear()
         self.ledger = Ledger()
 

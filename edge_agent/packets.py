@@ -23,6 +23,8 @@ from edge_agent.messages import Answer, Carried
 
 PUBLISH: Final = 0x30
 PUBACK: Final = 0x40
+#: The whole packet; its answer is paho's.
+PINGREQ: Final = b"\xc0\x00"
 
 #: Largest packet id, and so the most messages that can be under way at QoS 1.
 MAX_PACKET_ID: Final = 65_535

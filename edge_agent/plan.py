@@ -31,7 +31,11 @@ class Connection(Protocol):
     def in_flight(self) -> int:
         """Messages not yet acknowledged, confirmed or sent."""
 
-    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of answers that the broker has not taken yet."""
+
+    def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
         """Return the messages that arrived."""
 
     def answer(self, message: Message, answers: Iterable[Answer]) -> None:

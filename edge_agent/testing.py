@@ -110,6 +110,8 @@ class FakeLink:
         self.answered: list[tuple[Message, list[Answer]]] = []
         #: How many messages nobody has confirmed; what is sent is confirmed at once, so it stays as it is set.
         self.in_flight = 0
+        #: How many bytes wait for the broker; as `in_flight`.
+        self.held_bytes = 0
         #: How many messages had been sent each time that `drain` was called.
         self.drained: list[int] = []
         #: Each change of subscriptions: what was wanted then, and what of it anew.
@@ -127,10 +129,12 @@ class FakeLink:
         """End the connection: the next `receive` raises `error`."""
         self._lost = error
 
-    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:  # noqa: ARG002 - the interface
+    def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:  # noqa: ARG002 - the interface
         """Return what arrived, without waiting."""
         if self._lost is not None:
             raise self._lost
+        if not reading:
+            return []
         messages, self._inbox = self._inbox, []
         return messages
 

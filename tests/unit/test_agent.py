@@ -627,9 +627,9 @@ class PatientLink(FakeLink):
         super().__init__()
         self.waits: list[float] = []
 
-    def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
+    def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
         self.waits.append(timeout)
-        return super().receive(timeout, wakeup)
+        return super().receive(timeout, wakeup, reading=reading)
 
 
 def gathering(*links: FakeLink | BrokerError, **options: Any) -> tuple[Agent, FakeClock]:
