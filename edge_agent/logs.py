@@ -7,15 +7,19 @@ import os
 import sys
 from collections.abc import Mapping
 
+from edge_agent.wording import plain
+
 #: sd-daemon(3): the kernel's levels.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 class _OneLine(logging.Formatter):
-    """Everything in one line: what comes from outside must not be able to write lines of its own."""
+    """Everything in one line, and printable: what comes from outside must not be able to write lines of its own, nor
+    to command the terminal that shows them.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\r", "\\r").replace("\n", "\\n")
+        return plain(super().format(record))
 
 
 class _Journal(_OneLine):

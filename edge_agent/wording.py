@@ -1,6 +1,11 @@
-"""Numbers and text from outside, in words that are fit for people and their terminals."""
+"""Numbers and text from outside, in words that are fit for people, their terminals and logs.
+
+Rule: whatever came from outside (topics, labels, keys of a file, what a broker says) is shown through `plain`.
+"""
 
 from __future__ import annotations
+
+import json
 
 
 def mebibytes(size: int) -> str:
@@ -24,5 +29,23 @@ def count(number: int, what: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Make text from outside fit for a terminal."""
-    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text)
+    """Make text from outside fit for a terminal, a log and the journal: one line that says what it says and does nothing.
+
+    What can't be printed is shown as Python writes it: controls (C0, C1, so ESC and line ends too), what turns the
+    direction of writing around, separators of lines and paragraphs, and what is no character at all.
+    """
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+
+
+def plain_json(text: str) -> str:
+    """Make JSON fit for a terminal, as one line: the same value, with what can't be printed written as JSON does."""
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else _escaped(mark) for mark in text)
+
+
+def _escaped(mark: str) -> str:
+    # Raw, these stand between values only: in a string JSON wants them escaped.
+    return " " if mark in "\t\r\n" else json.dumps(mark)[1:-1]

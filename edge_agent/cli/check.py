@@ -19,7 +19,7 @@ from edge_agent.doctor.findings import Finding, failed, ok
 from edge_agent.errors import EdgeAgentError
 from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.systemd import borrow_credentials
-from edge_agent.wording import plain
+from edge_agent.wording import plain, plain_json
 
 _COLOURS: Final = {"ok": "green", "note": "yellow", "fail": "red"}
 _WIDTH_OF_WHAT: Final = 13
@@ -51,7 +51,7 @@ def command(ctx: click.Context, config: Path | None, *, quick: bool, as_json: bo
         if not as_json:
             _show(finding)
     if as_json:
-        click.echo(json.dumps(_report(found), ensure_ascii=False))
+        click.echo(plain_json(json.dumps(_report(found), ensure_ascii=False)))
     ctx.exit(max(finding.exit_status for finding in found))
 
 

@@ -11,6 +11,7 @@ from edge_agent.errors import InputError
 from edge_agent.predictor import Predictor, locate
 from edge_agent.process import Signals
 from edge_agent.settings import Models
+from edge_agent.wording import plain
 
 
 @click.command(name="demo")
@@ -50,5 +51,5 @@ def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
             lambda port: click.echo(f"broker on 127.0.0.1:{port}, agent online, model {title}\n"),
         )
     for line in scene.score.summary():
-        click.echo(line)
+        click.echo(plain(line))
     ctx.exit(0 if scene.score.answered == scene.score.sent else 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -13,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from edge_agent import __version__
 from edge_agent.errors import EdgeAgentError
+from edge_agent.wording import plain
 
 #: Command -> (module, first line of help). The help stands here so that listing the commands imports none of them.
 _COMMANDS: Final = {
@@ -22,9 +25,35 @@ _COMMANDS: Final = {
     "status": ("edge_agent.cli.status", "Ask the running agent how it does, and what it waits for."),
     "demo": ("edge_agent.cli.demo", "Show it all: a broker, the agent and sensors, for fifteen seconds."),
 }
+#: What click 8.2 and later raises to show the help.
+_NO_ARGUMENTS: Final[tuple[type[Exception], ...]] = tuple(
+    kind for kind in [getattr(click.exceptions, "NoArgsIsHelpError", None)] if kind
+)
+
+
+@contextlib.contextmanager
+def _printable() -> Iterator[None]:
+    """Make what click says of wrong arguments fit for a terminal: it repeats them as they are."""
+    try:
+        yield
+    except click.UsageError as error:
+        message = plain(error.format_message())
+        if message == error.format_message() or isinstance(error, _NO_ARGUMENTS):
+            raise
+        raise click.UsageError(message, error.ctx) from None
 
 
 class _Lazy(click.Group):
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _printable():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _printable():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_COMMANDS)
 
@@ -60,7 +89,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return cli.main(args=arguments, prog_name="edge-agent")
     except EdgeAgentError as error:
-        click.echo(f"edge-agent: {error}", err=True)
+        click.echo(f"edge-agent: {plain(str(error))}", err=True)
         sys.exit(error.exit_status)
     except OSError as error:
         if error.errno != errno.ENOSPC:

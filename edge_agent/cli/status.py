@@ -13,7 +13,7 @@ from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.messages import Gathered, Status, validator
 from edge_agent.systemd import borrow_credentials
 from edge_agent.visit import ask, cut
-from edge_agent.wording import count, duration, plain
+from edge_agent.wording import count, duration, plain, plain_json
 
 
 @click.command(name="status")
@@ -45,10 +45,10 @@ def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json:
     try:
         answer = ask(loaded, "status", timeout=timeout)
     except BrokerError as error:
-        click.echo(f"edge-agent: {error}", err=True)
+        click.echo(f"edge-agent: {plain(str(error))}", err=True)
         ctx.exit(1)
     if as_json:
-        click.echo(answer)
+        click.echo(plain_json(answer.decode(errors="replace")))
         return
     try:
         status: Status = validator(Status).validate_json(answer)
@@ -56,7 +56,7 @@ def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json:
         click.echo(f"edge-agent: an agent of another version answered {cut(answer)}; --json shows it all", err=True)
         ctx.exit(1)
     for line in _lines(status):
-        click.echo(line)
+        click.echo(plain(line))
 
 
 def _lines(status: Status) -> Iterator[str]:

@@ -18,6 +18,7 @@ from edge_agent.predictor import Predictor, locate
 from edge_agent.routes import Route
 from edge_agent.settings import Models
 from edge_agent.topics import Template
+from edge_agent.wording import plain, plain_json
 
 _ROUTE = Route("model", Template("try"), Template("prediction"), Template("rejection"))
 
@@ -43,7 +44,7 @@ def command(ctx: click.Context, source: str | None, model: str) -> None:
         _show_examples(pipeline, predictor)
     else:
         for payload in _payloads(source):
-            click.echo(_ask(pipeline, payload).payload)
+            click.echo(plain_json(_ask(pipeline, payload).payload.decode()).encode())
     ctx.exit(1 if pipeline.tally.rejections else 0)
 
 
@@ -96,8 +97,8 @@ def _rows(path: Path) -> Iterator[bytes]:
 
 def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:
     card = predictor.card
-    click.echo(f"{card.name} {card.version}: {card.description or card.task}")
-    click.echo(f"self-test passed on {len(card.self_test.rows)} rows; {predictor.where}\n")
+    click.echo(plain(f"{card.name} {card.version}: {card.description or card.task}"))
+    click.echo(plain(f"self-test passed on {len(card.self_test.rows)} rows; {predictor.where}") + "\n")
     examples = [(example.name, example.features) for example in card.examples] or [
         ("typical", tuple(feature.example for feature in card.features))
     ]
@@ -114,4 +115,4 @@ def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:
     for number, row in enumerate(table):
         if number in (1, len(table) - 2):
             click.echo("  ".join("-" * width for width in widths))
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(plain("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))

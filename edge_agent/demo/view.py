@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from edge_agent.wording import plain
+
 
 class Line(NamedTuple):
     """One answered message: with `label` and `confidence`, or with `error` and `reason`."""
@@ -48,7 +50,7 @@ class PlainView(AbstractContextManager["PlainView"]):
     def show(self, line: Line) -> None:
         """Print the line."""
         answer = f"{line.label} {line.confidence:.3f}" if line.label else f"{line.error}: {line.reason}"
-        click.echo(f"{line.topic:28} {line.features:55} -> {answer}")
+        click.echo(plain(f"{line.topic:28} {line.features:55} -> {answer}"))
 
 
 class TableView(AbstractContextManager["TableView"]):
@@ -79,11 +81,15 @@ class TableView(AbstractContextManager["TableView"]):
         table.add_column("label, or error", no_wrap=True)
         table.add_column("confidence", justify="right", no_wrap=True)
         for line in self._lines:
-            # Text: what came over the wire must not be read as markup.
             if line.label:
                 table.add_row(
-                    Text(line.topic), Text(line.features), Text(line.label, "green"), f"{line.confidence:.3f}"
+                    _text(line.topic), _text(line.features), _text(line.label, "green"), f"{line.confidence:.3f}"
                 )
             else:
-                table.add_row(Text(line.topic), Text(line.reason, "yellow"), Text(line.error, "red"))
+                table.add_row(_text(line.topic), _text(line.reason, "yellow"), _text(line.error, "red"))
         return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Return a cell: what came over the wire is no markup, and nothing for the terminal to obey."""
+    return Text(plain(text), style)

@@ -76,7 +76,7 @@ def test_what_is_waited_for(mosquitto: MosquittoFactory, connect: Connect, stack
     assert "acousticness, danceability" in hall
     assert "tempo" not in hall
     # What comes from outside does not reach the terminal as it is.
-    assert any(line.startswith("home/\N{REPLACEMENT CHARACTER}gniklat/+") for line in lines)
+    assert any(line.startswith("home/\\u202egniklat/+") for line in lines)
     found = json.loads(ask(port, "--json").output)["gathering"]
     assert found["waiting"][0]["sensor"] == "hall"
 

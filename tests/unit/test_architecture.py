@@ -85,7 +85,7 @@ MAP: dict[str, frozenset[str]] = {
     "complaints": frozenset(),
     "process": BASE,
     "systemd": BASE | {"wording"},
-    "logs": BASE,
+    "logs": BASE | {"wording"},
     "device": BASE,
     # The loop, the shipped fakes, the composition root, and the commands.
     "reports": CORE | {"process"},
@@ -93,7 +93,7 @@ MAP: dict[str, frozenset[str]] = {
     "agent": CORE | PROCESS | {"plan", "reports"},
     "testing": LOOP,
     "assembly": LOOP | ADAPTERS,
-    "demo": LOOP | ADAPTERS | {"assembly"},
+    "demo": LOOP | ADAPTERS | {"assembly", "wording"},
     # Beside a running agent: what asks it, and what examines it and its machine.
     "wording": BASE,
     "visit": LOOP | ADAPTERS | {"assembly"},

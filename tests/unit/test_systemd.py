@@ -46,7 +46,7 @@ def test_without_systemd_nothing_is_sent() -> None:
         ("serving genre", "serving genre"),
         # What a broker or a file says may not become lines of the protocol.
         ("refused:\n  MAINPID=1\nREADY=1", "refused: MAINPID=1 READY=1"),
-        ("\x1b[31mred\0", "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"),
+        ("\x1b[31mred\0", "\\x1b[31mred\\x00"),
         # systemd drops a datagram of more than 4096 bytes, and a READY=1 with it.
         ("ä" * 5000, "ä" * 999 + "…"),
     ],
