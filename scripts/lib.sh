@@ -3,6 +3,7 @@
 #
 # Rules:
 # * whatever is set up can be set up again at once: a stamp in the environment names what it was made from;
+# * what was begun and not finished (no network, Ctrl-C) is told from what is sound, and begun anew;
 # * uv when it is there, else python3 -m venv and pip: a fresh Debian or Raspberry Pi OS has neither uv nor ruff;
 # * nothing outside the clone is touched, but for Debian packages, and those only as root or with passwordless sudo.
 
@@ -69,18 +70,57 @@ find_python() {
     return 1
 }
 
+# fetched COMMAND...: run what needs a package registry. When it fails, the last line says whether it is the network.
+fetched() {
+    local said status=0
+    # pip tries a name that can't be resolved six times, for each package.
+    said="$(PIP_RETRIES="${PIP_RETRIES:-2}" "$@" 2>&1)" || status=$?
+    [[ -z "$said" ]] || tail -n 20 <<<"$said" >&2
+    ((status != 0)) || return 0
+    if grep -qiE 'name resolution|name or service|dns error|lookup address|unreachable|NewConnectionError|error sending request|connection refused|timed out' <<<"$said"; then
+        printf 'error: %s\n       %s\n' "The network is missing. Python packages come from PyPI, or from where pip or uv is told to look." \
+            "Connect, and run the same command again: it goes on where it stopped." >&2
+    fi
+    return "$status"
+}
+
+# has_pip PYTHON: a pip that knows --group, 25.1 or later: Debian 13 brings it, Debian 12 does not.
+has_pip() {
+    "$1" -c 'import pip; raise SystemExit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' 2>/dev/null
+}
+
 # make_venv DIRECTORY VERSION...: a virtual environment on the first of the versions that is here. A sound one is kept.
+#
+# It can't be made aside and moved into place, for its scripts name it by its whole path. So `.made` is written last: one
+# without it, or without the stamp of what is installed, was left half-made, and is removed.
 make_venv() {
     local venv="$1" python
     shift
     if [[ -x "$venv/bin/python" ]] && python_at_least 3.11 "$venv/bin/python"; then
-        return 0
+        if ! [[ -n "$(compgen -G "$venv/.made")$(compgen -G "$venv/.stamp*")" ]]; then
+            say "${venv#"$ROOT"/} was left half-made: making it anew"
+        elif ! has_uv && ! has_pip "$venv/bin/python"; then
+            say "${venv#"$ROOT"/} was made by uv, which is not here: making it anew"
+        else
+            return 0
+        fi
     fi
+    rm -rf "$venv"
+    make_new_venv "$venv" "$@" || {
+        rm -rf "$venv"
+        return 1
+    }
+    : >"$venv/.made"
+}
+
+make_new_venv() {
+    local venv="$1" python
+    shift
     if ! python="$(find_python "$@")"; then
         if has_uv; then
             say "creating ${venv#"$ROOT"/} (uv fetches Python 3.13)"
-            uv venv --quiet --clear --python 3.13 "$venv"
-            return 0
+            fetched uv venv --quiet --clear --python 3.13 "$venv"
+            return
         fi
         die "Python 3.11 or later is needed, found $(python3 --version 2>/dev/null || echo none)." \
             "On Debian 12 or later, Raspberry Pi OS, Ubuntu 24.04: sudo apt install python3 python3-venv"
@@ -88,14 +128,14 @@ make_venv() {
     say "creating ${venv#"$ROOT"/} with $("$python" --version 2>&1)"
     if has_uv; then
         uv venv --quiet --clear --python "$python" "$venv"
-        return 0
+        return
     fi
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         apt_install python3-venv || die "Python's venv module is missing: sudo apt install python3-venv"
     fi
-    "$python" -m venv --clear "$venv"
-    # --group needs pip 25.1; Debian 12 brings 23.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+    "$python" -m venv --clear "$venv" || return 1
+    has_pip "$venv/bin/python" ||
+        fetched "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 }
 
 # install_into VENV ARGUMENT...: pip's install, by whichever installer there is; the arguments are those both know.
@@ -103,9 +143,9 @@ install_into() {
     local venv="$1"
     shift
     if has_uv; then
-        uv pip install --quiet --python "$venv/bin/python" "$@"
+        fetched uv pip install --quiet --python "$venv/bin/python" "$@"
     else
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+        fetched "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
     fi
 }
 
@@ -147,7 +187,7 @@ setup_dev() {
 # The environment of Ansible, which the tests of its role run: a workstation's, with nothing of ours in it.
 setup_ansible() {
     command -v ssh >/dev/null || apt_install openssh-client || return 1
-    make_venv "$ROOT/.venv-ansible" 3.13 any 3.14 3.12 3.11
+    make_venv "$ROOT/.venv-ansible" 3.13 any 3.14 3.12 3.11 || return 1
     local stamp
     stamp="$(stamp_of .venv-ansible pyproject.toml)"
     if stamped .venv-ansible/.stamp "$stamp"; then
@@ -163,9 +203,9 @@ build_wheel() {
     rm -rf "$1"
     mkdir -p "$1"
     if has_uv; then
-        uv build --quiet --wheel --out-dir "$1" --python .venv/bin/python . >/dev/null
+        fetched uv build --quiet --wheel --out-dir "$1" --python .venv/bin/python . || return 1
     else
-        .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$1" .
+        fetched .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$1" . || return 1
     fi
     ls "$1"/*.whl
 }

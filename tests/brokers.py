@@ -18,8 +18,11 @@ from typing import ClassVar
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from tests.patience import DEADLINE
+
 HOST = "127.0.0.1"
-DEADLINE = 20.0
+#: Seconds in which a broker that is asked to end does; amqtt sometimes never does, and nothing of it is waited for.
+_GOODBYE = 20.0
 
 
 def find_program(name: str) -> str | None:
@@ -103,7 +106,7 @@ class BrokerProcess:
             return
         getattr(process, how)()
         try:
-            process.wait(DEADLINE)
+            process.wait(_GOODBYE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(DEADLINE)

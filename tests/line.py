@@ -14,8 +14,8 @@ from typing import Final, Self
 
 from tests import wire
 from tests.brokers import HOST
+from tests.patience import DEADLINE
 
-DEADLINE: Final = 20.0
 #: Seconds between two pieces of a slow line.
 _PIECE: Final = 0.05
 #: Small, so that bytes wait at the ends of a slow or stalled line and not within it.

@@ -25,9 +25,9 @@ import pytest
 from tests import wire
 from tests.brokers import HOST
 from tests.e2e.tracks import ROCK
+from tests.patience import DEADLINE
 
 SENSORS: Final = ("attic", "cellar", "hall")
-DEADLINE: Final = 60.0
 #: MQTT 3.1.1: no properties to think of, and its persistent session lasts for ever.
 _LEVEL: Final = 4
 #: Seconds between two looks at what is due, and between two attempts to connect.

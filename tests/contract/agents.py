@@ -22,9 +22,9 @@ from edge_agent.process import Signals
 from edge_agent.settings import Settings
 from tests import wire
 from tests.brokers import HOST, BrokerProcess
+from tests.patience import DEADLINE, fair
 from tests.wire import PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
 
-DEADLINE: Final = 20.0
 #: Without a will of its own each test has its node; nothing else stands on the topics of a broker of its own.
 NODE: Final = "kitchen"
 STATE, INFO = f"edge/{NODE}/state", f"edge/{NODE}/info"
@@ -58,7 +58,9 @@ class RunningAgent:
     """`with RunningAgent(port) as agent:` runs inside the block; it is asked to stop at its end."""
 
     def __init__(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
-        self.agent: Agent = make_agent(settings(port, mqtt, sections))
+        # The same for all its life: a reload with another one would connect anew.
+        self._timeout = {"connect_timeout": fair(1.0)}
+        self.agent: Agent = make_agent(settings(port, {**self._timeout, **(mqtt or {})}, sections))
         self._next: tuple[Line, Plan] | None = None
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="agent")
@@ -83,7 +85,7 @@ class RunningAgent:
 
     def reload(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
         """Go on with new settings, as after SIGHUP, as soon as the agent takes it up."""
-        loaded = settings(port, mqtt, sections)
+        loaded = settings(port, {**self._timeout, **(mqtt or {})}, sections)
         self._next = make_line(loaded), make_plan(loaded)
         self._stop.reload_now()
 

@@ -20,7 +20,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-DEADLINE = 20.0
+from tests.patience import DEADLINE
+
 PROPERTIES = ("ContentType", "CorrelationData", "MessageExpiryInterval", "ResponseTopic", "UserProperty")
 Message = mqtt.MQTTMessage
 

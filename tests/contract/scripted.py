@@ -13,17 +13,18 @@ from typing import Self
 from edge_agent import packets
 from edge_agent.packets import Puback, Publish
 from tests.brokers import HOST
-from tests.contract.agents import DEADLINE
+from tests.patience import DEADLINE
 
 
 class ScriptedBroker:
     """Takes connections one after the other, MQTT 5; grants what is asked for, confirms what is published, and sends
     `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing. `queue` is
-    what it sends before it grants, `PACE` seconds apart, as a broker does that has a session to work off."""
+    what it sends before it grants, `pace` seconds apart, as a broker does that has a session to work off."""
 
-    PACE = 0.05
-
-    def __init__(self, script: Callable[[int], bytes], *, confirms: bool = True, queue: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self, script: Callable[[int], bytes], *, confirms: bool = True, queue: Sequence[bytes] = (), pace: float = 0.05
+    ) -> None:
+        self._pace = pace
         self._confirms = confirms
         self._queue = queue
         self._script = script
@@ -83,7 +84,7 @@ class ScriptedBroker:
                 if first & 0xF0 == 0x80:
                     for message in self._queue:
                         sock.sendall(message)
-                        time.sleep(self.PACE)
+                        time.sleep(self._pace)
                 sock.sendall(self._reply(first, body))
 
     def _reply(self, first: int, body: bytes) -> bytes:

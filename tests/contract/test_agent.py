@@ -19,6 +19,7 @@ from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
+from tests.patience import fair
 
 
 class Run(Protocol):
@@ -173,7 +174,7 @@ def test_state_and_info_are_retained(broker: BrokerProcess, connect: Connect, ru
             "errors": "music/{sensor}/genre/error",
         }
     ]
-    assert agent.stop() < 5
+    assert agent.stop() < fair(5)
     late.wait_for_payload(STATE, "offline")
     latest = connect(broker)
     latest.subscribe(STATE)
@@ -276,7 +277,7 @@ def test_content_type_is_looked_at_and_set(mosquitto: MosquittoFactory, connect:
 
 
 def test_auto_falls_back_where_mqtt_5_is_not_spoken(broker: BrokerProcess, connect: Connect, run: Run) -> None:
-    run(broker, mqtt={"protocol": "auto", "connect_timeout": 0.3})
+    run(broker, mqtt={"protocol": "auto", "connect_timeout": fair(0.3)})
     client = online(connect(broker))
     client.publish(f"edge/{NODE}/request/info")
     spoken = client.json(f"edge/{NODE}/response/info")["mqtt"]

@@ -11,6 +11,7 @@ from edge_agent.packets import bounds
 from tests.contract.agents import STATE, RunningAgent
 from tests.contract.scripted import ScriptedBroker
 from tests.e2e.tracks import ROCK
+from tests.patience import fair
 
 PAYLOAD = json.dumps(ROCK).encode()
 GENRE = "music/hall/genre"
@@ -128,11 +129,12 @@ def test_what_is_held_is_bounded_when_a_broker_confirms_nothing() -> None:
 
 
 def test_a_long_queue_may_come_before_the_subscriptions_are_granted() -> None:
-    """It takes longer than a handshake may, 0.6 s here, and there is something all the time."""
+    """It takes longer than a handshake may, three connect timeouts, and there is something all the time."""
+    timeout = fair(0.2)
     queue = [publish(number, "music/hall/features") for number in range(1, 21)]
     with (
-        ScriptedBroker(lambda _: b"", queue=queue) as broker,
-        RunningAgent(broker.port, mqtt={"connect_timeout": 0.2}),
+        ScriptedBroker(lambda _: b"", queue=queue, pace=timeout / 4) as broker,
+        RunningAgent(broker.port, mqtt={"connect_timeout": timeout}),
     ):
         broker.wait(lambda: any(event.topic == STATE for event in broker.published), "it does not say that it is there")
     assert broker.connections == 1

@@ -27,8 +27,7 @@ from tests.certificates import DAY, Authority, Pair
 from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_for_line, wait_until
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
-
-DEADLINE = 20.0
+from tests.patience import DEADLINE, fair
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +54,7 @@ class Secured:
 
     def mqtt(self, **tls: Any) -> dict[str, Any]:
         """The section of the agent's settings."""
-        return {"port": self.port, "connect_timeout": 5.0, "tls": tls}
+        return {"port": self.port, "connect_timeout": fair(5.0), "tls": tls}
 
 
 @pytest.fixture

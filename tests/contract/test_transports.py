@@ -15,6 +15,7 @@ from tests.certificates import Authority
 from tests.contract.agents import STATE, RunningAgent, plainly, wait_for_line, wait_until
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
+from tests.patience import fair
 from tests.requirements import lacking
 
 TRANSPORTS = ["websockets", "websockets with TLS", "unix"]
@@ -46,7 +47,7 @@ def start(broker: Mosquitto) -> None:
 def listening(mosquitto: MosquittoFactory, tmp_path: Path) -> Callable[[str], Set]:
     def make(transport: str) -> Set:
         port = free_port()
-        mqtt: dict[str, Any] = {"transport": transport.partition(" ")[0], "connect_timeout": 5.0}
+        mqtt: dict[str, Any] = {"transport": transport.partition(" ")[0], "connect_timeout": fair(5.0)}
         if transport == "unix":
             mqtt["socket"] = tmp_path / "mqtt.sock"
             lines = [f"listener 0 {mqtt['socket']}"]

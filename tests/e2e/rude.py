@@ -12,9 +12,9 @@ from typing import Final, Self
 
 from tests import wire
 from tests.brokers import HOST
+from tests.patience import DEADLINE
 from tests.traffic import SENSORS, question
 
-DEADLINE: Final = 30.0
 #: Messages under way while it behaves: no more than the agent's Receive Maximum, 500.
 _POLITE: Final = 450
 #: Packets put together for one write.

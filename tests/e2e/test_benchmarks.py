@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks.processes import BenchmarkError, Program, wait_for_port
 from tests.brokers import free_port
-from tests.e2e.conftest import DEADLINE, ROOT, call
+from tests.e2e.conftest import ROOT, call
+from tests.patience import DEADLINE
 from tests.requirements import require_mosquitto
 
 COMMAND = (sys.executable, "-m", "benchmarks", "--smoke")

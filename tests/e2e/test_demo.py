@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import DEADLINE, END_WITHIN, call
+from tests.e2e.conftest import call
+from tests.patience import DEADLINE
 from tests.requirements import lacking
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -26,7 +27,7 @@ def edge_agent_with_demo() -> Path:
 
 
 def test_it_shows_labels_and_rejections(edge_agent_with_demo: Path) -> None:
-    done = call(edge_agent_with_demo, "demo", "--seconds", "4", timeout=60)
+    done = call(edge_agent_with_demo, "demo", "--seconds", "4")
     assert done.returncode == 0, done.stdout + done.stderr
     for text in ("Rock", "Hip-Hop", "p50", "p99"):
         assert text in done.stdout
@@ -49,7 +50,7 @@ def test_ctrl_c_ends_it_sooner(edge_agent_with_demo: Path) -> None:
                 if "Rock" in line and "music/" in line:
                     break
             process.send_signal(signal.SIGINT)
-            rest, said = process.communicate(timeout=END_WITHIN + DEADLINE)
+            rest, said = process.communicate(timeout=DEADLINE)
         finally:
             process.kill()
     assert process.returncode == 0, rest + said

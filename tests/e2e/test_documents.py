@@ -21,7 +21,8 @@ import pytest
 
 from tests.brokers import HOST, BrokerProcess, Mosquitto, find_program
 from tests.documents import DEVICE_PAGES, ROOT, Block, blocks, documents
-from tests.e2e.conftest import DEADLINE, END_WITHIN
+from tests.e2e.conftest import END_WITHIN
+from tests.patience import DEADLINE, fair
 
 PAGES = [
     path for path in documents() if path not in DEVICE_PAGES and any(block.not_run is None for block in blocks(path))
@@ -100,7 +101,7 @@ class Reader:
         while self.running:
             block, process, output = self.running.pop()
             os.killpg(process.pid, signal.SIGTERM)
-            status = process.wait(END_WITHIN)
+            status = process.wait(fair(END_WITHIN))
             assert status in {0, -signal.SIGTERM, 128 + signal.SIGTERM}, (
                 f"{block} ended with {status}:\n{output.read_text()}"
             )

@@ -88,7 +88,7 @@ def test_verify_checks_the_digest(run: Run, table_file: Path, tmp_path: Path) ->
 def test_the_other_estimators(run: Run, tmp_path: Path, estimator: str) -> None:
     data = write_csv(tmp_path / "t.csv", make_table(90))
     out, report = tmp_path / "m.onnx", tmp_path / "r.html"
-    options = ("--estimator", estimator, "--repeats", "0", "--report", report)
+    options = ("--estimator", estimator, "--repeats", "0", "--jobs", "1", "--report", report)
     done = run("train", "--data", data, "--target", "mood", "--out", out, *options)
     assert done.exit_code == 0, done.output
     assert ": 0 labels differ" in done.output

@@ -1,0 +1,72 @@
+"""The scripts that set up an environment, where something is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, call, uv
+from tests.requirements import lacking
+
+#: A network namespace of its own has no network but a loopback interface that is down; a user needs one of users, too.
+ALONE = ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What setting up looks at, in a directory of its own."""
+    directory = tmp_path / "clone"
+    directory.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", directory)
+    shutil.copytree(ROOT / "scripts", directory / "scripts")
+    return directory
+
+
+def without_network(clone: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("unshare") is None or call(*ALONE, "true").returncode != 0:
+        lacking("a network namespace can't be made here (unshare)")
+    # Nothing from a cache or a directory of packages: what it needs, it needs from the network.
+    bare = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(clone.parent),
+        "PYTHON": sys.executable,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_RETRIES": "1",
+        "UV_NO_CONFIG": "1",
+        "UV_HTTP_RETRIES": "0",
+    }
+    return call(*ALONE, clone / "scripts" / "demo", env={**bare, **environment}, cwd=clone.parent)
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_without_a_network_it_says_so_and_goes_on_later(clone: Path, installer: str) -> None:
+    if installer == "uv" and not uv():
+        pytest.skip("there is no uv")
+    chosen = {"WITHOUT_UV": "1"} if installer == "pip" else {}
+    for _ in range(2):
+        done = without_network(clone, **chosen)
+        assert done.returncode != 0
+        assert "error: The network is missing." in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list((clone / ".venv").glob(".stamp*"))
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(clone: Path) -> None:
+    half = clone / ".venv"
+    assert call(sys.executable, "-m", "venv", "--without-pip", half).returncode == 0
+    done = without_network(clone, WITHOUT_UV="1")
+    assert ".venv was left half-made: making it anew" in done.stdout
+    assert "error: The network is missing." in done.stderr
+    assert not half.exists() or (half / ".made").exists()
+
+
+def test_what_uv_made_is_made_anew_without_it(clone: Path) -> None:
+    assert call(sys.executable, "-m", "venv", "--without-pip", clone / ".venv").returncode == 0
+    (clone / ".venv" / ".made").touch()
+    done = without_network(clone, WITHOUT_UV="1")
+    assert ".venv was made by uv, which is not here: making it anew" in done.stdout
