@@ -332,7 +332,7 @@ class Agent:
             response = Status(node=self.node, agent=info["agent"], mqtt=info["mqtt"], **health)
         else:
             response = UnknownVerb(error="unknown_verb", verb=verb[:64], known=["info", "ping", "status"])
-        topic = self._plan.pipeline.respond_to(message.response_topic) or topics.response(self.node, verb)
+        topic = self._plan.pipeline.respond_to(message) or topics.response(self.node, verb)
         return Answer(topic, to_json(response), message.qos)
 
     def _feed_watchdog(self) -> None:

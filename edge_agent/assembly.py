@@ -59,6 +59,7 @@ def make_plan(settings: Settings) -> Plan:
         max_bytes=settings.limits.payload_bytes,
         max_rows=settings.limits.batch_rows,
         max_sensors=settings.limits.sensors,
+        response_topics=settings.mqtt.response_topics,
     )
     node = settings.node.id
     return Plan(pipeline, subscriptions(node, routes), describer(node, routes, models), settings.health.interval)

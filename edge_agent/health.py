@@ -30,13 +30,13 @@ class Tally:
         self._notes: dict[str, tuple[int, str]] = {}
 
     def note(self, what: str, topic: str) -> None:
-        """Count something that a summary in the log should say, with the topic of the first message it happened to."""
+        """Count something that a summary in the log should say of messages, with a topic as its first example."""
         count, first = self._notes.get(what, (0, topic))
         if count or len(self._notes) < _REASONS:
             self._notes[what] = count + 1, first
 
     def take_notes(self) -> list[tuple[str, int, str]]:
-        """Return what was noted since the last call: what, how often, and the first topic."""
+        """Return what was noted since the last call: what, how often, and the example."""
         notes = [(what, count, topic) for what, (count, topic) in self._notes.items()]
         self._notes.clear()
         return notes

@@ -16,13 +16,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from edge_agent import formats, topics
+from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, FeatureCodec, Fields, Unusable
 from edge_agent.engine import Engine, Model, Outcome, rejection, settled
 from edge_agent.formats import Format
 from edge_agent.gathering import Due, Gathering, Source, captured_by, report
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Detail, ErrorCode, Gathered, Message, to_json
+from edge_agent.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routes import Route
 from edge_agent.sensors import MAX_SENSORS
 
@@ -46,9 +47,11 @@ class Pipeline:
         max_bytes: int = MAX_PAYLOAD_BYTES,
         max_rows: int = MAX_BATCH_ROWS,
         max_sensors: int = MAX_SENSORS,
+        response_topics: Sequence[str] = DEFAULT_FILTERS,
     ) -> None:
         self.tally = tally or Tally()
         self._routes = tuple(routes)
+        self._response_topics = ResponseTopics(response_topics, self._routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         self._engines = {
             (route.model, route.fields): Engine(
@@ -66,15 +69,16 @@ class Pipeline:
             if route.gathers and route.model in models
         }
 
-    def respond_to(self, topic: str | None) -> str | None:
-        """Return the response topic that a sender asked for, or None when it can't be followed.
-
-        The agent may be allowed to publish where the sender is not, so it follows nobody into its own inputs, into the
-        topics of nodes, or into those of the broker.
-        """
-        if not topic or topic.startswith(("$", f"{topics.ROOT}/")) or any(mark in topic for mark in "+#\0"):
+    def respond_to(self, message: Message) -> str | None:
+        """Return the Response Topic that the sender asked for, or None when there is none that can be followed."""
+        topic = message.response_topic
+        if topic is None:
             return None
-        return None if self._targets_of(topic) else topic
+        refusal = self._response_topics.refusal(topic)
+        if refusal is None:
+            return topic
+        self.tally.note(f"Response Topic not followed, so the answer went where it goes without one: {refusal}", topic)
+        return None
 
     def takes(self, topic: str) -> bool:
         """Tell whether any route takes what comes on `topic`."""
@@ -94,7 +98,7 @@ class Pipeline:
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, [message for _, message, _ in questions])
             for (position, message, target), outcome in zip(questions, outcomes, strict=True):
-                topic = self.respond_to(message.response_topic)
+                topic = self.respond_to(message)
                 if topic is None:
                     topic = target.errors if outcome.rejected else target.publish
                 # What can't be read is answered in JSON.

@@ -86,7 +86,7 @@ class Reporter:
         if self._clock() >= self._next_notes and (notes := self._tally.take_notes()):
             self._next_notes = self._clock() + _SUMMARY
             for what, count, topic in notes:
-                _log.warning("%d messages (the first on %r): %s", count, topic[:_SHOWN], what)
+                _log.warning("%d messages: %s (the first: %r)", count, what, topic[:_SHOWN])
         if self._clock() >= self._next_refused and self._first_refused is not None:
             self._next_refused = self._clock() + _SUMMARY
             topic, reason = self._first_refused

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from edge_agent import files, formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES
-from edge_agent.errors import FileError, SettingsError
+from edge_agent.errors import FileError, SettingsError, TopicError
 from edge_agent.messages import JSON_TYPE
+from edge_agent.responses import DEFAULT_FILTERS, check_filter
 from edge_agent.routes import Route, refuse_loops, refuse_mixtures, refuse_overlaps
 from edge_agent.sensors import MAX_SENSORS
 from edge_agent.topics import Template
@@ -116,6 +117,8 @@ class Mqtt(_Section):
     session_expiry: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 86_400
     #: Unanswered messages the broker may have under way to us (MQTT 5).
     receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 500
+    #: Topic filters: what senders may name as Response Topic (MQTT 5).
+    response_topics: Annotated[tuple[str, ...], Field(max_length=64)] = DEFAULT_FILTERS
     connect_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
     #: Longest pause between two attempts to connect.
     max_backoff: Annotated[float, Field(ge=1, le=3600)] = 60.0
@@ -129,6 +132,14 @@ class Mqtt(_Section):
     def uses_tls(self) -> bool:
         """Whether the connection is encrypted."""
         return self.tls is not None and self.tls.enabled
+
+    @field_validator("response_topics")
+    @classmethod
+    def _filters(cls, filters: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(check_filter(one) for one in filters)
+        except TopicError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("host")
     @classmethod

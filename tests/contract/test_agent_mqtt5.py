@@ -21,7 +21,7 @@ TRACE = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 def client(server: Mosquitto, connect: Connect) -> Iterator[Client]:
     client = connect(server)
     with RunningAgent(server.port):
-        client.subscribe("music/+/genre/#", "answers/#", "edge/#")
+        client.subscribe("music/+/genre/#", "+/response/#", "edge/#", "lamp/#")
         client.wait_for_payload(STATE, "online")
         yield client
 
@@ -31,25 +31,37 @@ def client(server: Mosquitto, connect: Connect) -> Iterator[Client]:
 def test_the_answer_goes_to_the_response_topic_with_its_correlation_data(
     client: Client, qos: int, payload: str, key: str
 ) -> None:
-    client.publish(IN, payload, qos=qos, ResponseTopic="answers/7", CorrelationData=b"\x00seven")
-    assert key in client.json("answers/7")
-    assert client.properties("answers/7")["CorrelationData"] == b"\x00seven"
+    client.publish(IN, payload, qos=qos, ResponseTopic="client7/response/7", CorrelationData=b"\x00seven")
+    assert key in client.json("client7/response/7")
+    assert client.properties("client7/response/7")["CorrelationData"] == b"\x00seven"
     client.barrier()
     assert not client.seen(OUT) + client.seen(ERROR)
 
 
-@pytest.mark.parametrize("topic", [IN, "music/other/features", f"edge/{NODE}/state", f"edge/{NODE}/request/info"])
+@pytest.mark.parametrize(
+    "topic",
+    [
+        IN,
+        "music/other/features",
+        "music/other/genre",
+        "music/other/genre/error",
+        f"edge/{NODE}/state",
+        f"edge/{NODE}/request/info",
+        "lamp/set",
+    ],
+)
 def test_nobody_makes_the_agent_speak_to_itself_or_in_the_name_of_a_node(client: Client, topic: str) -> None:
     client.publish(IN, json.dumps(ROCK), ResponseTopic=topic)
     assert client.json(OUT)["label"] == "Rock"
     client.barrier()
     assert [message.payload for message in client.seen(f"edge/{NODE}/state")] == [b"online"]
+    assert not client.seen("music/other/genre") + client.seen("music/other/genre/error") + client.seen("lamp/set")
 
 
 def test_a_request_is_answered_on_its_response_topic(client: Client) -> None:
-    client.publish(f"edge/{NODE}/request/ping", "hello", ResponseTopic="answers/ping", CorrelationData=b"1")
-    assert client.json("answers/ping")["pong"] == "hello"
-    assert client.properties("answers/ping")["CorrelationData"] == b"1"
+    client.publish(f"edge/{NODE}/request/ping", "hello", ResponseTopic="client7/response/ping", CorrelationData=b"1")
+    assert client.json("client7/response/ping")["pong"] == "hello"
+    assert client.properties("client7/response/ping")["CorrelationData"] == b"1"
 
 
 def test_user_properties_content_type_and_expiry_are_carried_over(client: Client) -> None:

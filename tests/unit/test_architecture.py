@@ -35,6 +35,7 @@ CORE = WIRE | {
     "levels",
     "packets",
     "pipeline",
+    "responses",
     "routes",
     "senml",
     "sensors",
@@ -61,11 +62,13 @@ MAP: dict[str, frozenset[str]] = {
     "delivery": WIRE | {"health", "ledger", "packets"},
     "packets": WIRE,
     "routes": WIRE | {"codecs", "formats"},
+    "responses": WIRE | {"packets", "routes"},
     "levels": WIRE | {"codecs", "formats"},
     "sensors": BASE,
     "gathering": WIRE | {"codecs", "formats", "levels", "routes", "sensors"},
     "engine": WIRE | {"codecs", "health"},
-    "pipeline": WIRE | {"codecs", "engine", "formats", "gathering", "health", "levels", "routes", "sensors"},
+    "pipeline": WIRE
+    | {"codecs", "engine", "formats", "gathering", "health", "levels", "responses", "routes", "sensors"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE | {"files"},
     "broker": CORE | {"_endings", "_paho", "_patience", "_stream", "_subscriptions", "_tls", "_transport"},

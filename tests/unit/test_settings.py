@@ -60,6 +60,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
             keepalive = 60
             session_expiry = 0
             receive_maximum = 10
+            response_topics = ["answers/#"]
             connect_timeout = 1.5
             max_backoff = 5
             [mqtt.tls]
@@ -90,7 +91,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
     assert settings.mqtt.model_dump(exclude={"tls"}) == {
         "host": "broker", "port": 1884, "transport": "tcp", "path": "/mqtt", "socket": None, "protocol": "3.1.1",
         "client_id": "me", "username": "ann", "password_file": Path("/secret"), "keepalive": 60, "session_expiry": 0, "receive_maximum": 10,
-        "connect_timeout": 1.5, "max_backoff": 5.0,
+        "response_topics": ("answers/#",), "connect_timeout": 1.5, "max_backoff": 5.0,
     }  # fmt: skip
     assert settings.mqtt.tls is not None
     assert settings.mqtt.tls.ca == Path("/ca")
@@ -455,6 +456,16 @@ def test_passwords_that_can_not_be_read(tmp_path: Path) -> None:
             mqtt(password_file=file).password()
         assert SECRET not in str(raised.value)
         assert raised.value.__cause__ is None or SECRET not in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [('["a/{b}"]', "write +"), ('["edge/#"]', "never followed"), ('["a#"]', "whole level"), ("[7]", "string")],
+)
+def test_what_senders_may_not_be_allowed_to_name(tmp_path: Path, filters: str, words: str) -> None:
+    message = refusal(tmp_path, f"[mqtt]\nresponse_topics = {filters}\n")
+    assert "mqtt.response_topics" in message
+    assert words in message
 
 
 def test_settings_are_frozen() -> None:
