@@ -108,7 +108,8 @@ class Agent:
         if not self._settled:
             # Whether there is a broker is another question: boot and terminals wait for this, and it may be away for long.
             self._settled = True
-            self.notifier.ready("waiting for the broker")
+            what = "" if self._link is None else " to grant the subscriptions"
+            self.notifier.ready(f"waiting for the broker{what}")
         self._feed_watchdog()
         if self._link is None and not self._connect(wakeup):
             return
@@ -162,7 +163,7 @@ class Agent:
         """Return how long to wait for messages: not at all when some are to be answered, and no longer than until the
         next answer that was put off.
         """
-        if self._intake and not _is_behind(link):
+        if (self._intake and not _is_behind(link)) or (link.ready and not self._announced):
             return 0.0
         due = self._plan.pipeline.next_due
         if due is None or self._room(link) <= 0:

@@ -16,7 +16,7 @@ import click
 from edge_agent import assembly, doctor
 from edge_agent.device import Device
 from edge_agent.doctor.findings import Finding, failed, ok
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.systemd import borrow_credentials
 from edge_agent.wording import plain, plain_json
@@ -33,29 +33,33 @@ _INDENT: Final = " " * (4 + 2 + _WIDTH_OF_WHAT + 2)
     help=f"Configuration file.  [default: {DEFAULT_FILE}, when it is there]",
 )
 @click.option("--quick", is_flag=True, help="Only ask the running agent whether it answers: for health checks.")
+@click.option("--offline", is_flag=True, help="Only load configuration and models, as a start or a reload would.")
+@click.option("--quiet", is_flag=True, help="Print only what has to be mended.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: status and findings.")
 @click.pass_context
-def command(ctx: click.Context, config: Path | None, *, quick: bool, as_json: bool) -> None:
+def command(ctx: click.Context, config: Path | None, *, quick: bool, offline: bool, quiet: bool, as_json: bool) -> None:
     """Check machine, models, broker, permissions and service, and say what to do.
 
     Logs in under a client id of its own, so a running agent is not disturbed. To see what the broker's rules allow,
     an empty message goes to each input and output topic, with "edge-agent-check" in place of {sensor}; a running agent
-    answers it with a rejection. As root it has the running service's credentials, and sees what it writes to disk.
+    answers it with a rejection; --offline touches neither broker nor service. As root it has the running service's credentials, and sees what it writes to disk.
 
     Exit status: 0 all is well, 1 something has to be done, 2 configuration, 3 model unusable.
     """
+    if quick and offline:
+        raise InputError("--quick asks the running agent, and --offline leaves it alone: one of them")
     borrow_credentials(config)
     found: list[Finding] = []
-    for finding in _examine(config, quick=quick):
+    for finding in _examine(config, quick=quick, offline=offline):
         found.append(finding)
-        if not as_json:
+        if not as_json and not (quiet and finding.verdict != "fail"):
             _show(finding)
     if as_json:
         click.echo(plain_json(json.dumps(_report(found), ensure_ascii=False)))
     ctx.exit(max(finding.exit_status for finding in found))
 
 
-def _examine(config: Path | None, *, quick: bool) -> Iterator[Finding]:
+def _examine(config: Path | None, *, quick: bool, offline: bool) -> Iterator[Finding]:
     try:
         loaded = load(config)
         where = assembly.address(loaded)
@@ -63,7 +67,12 @@ def _examine(config: Path | None, *, quick: bool) -> Iterator[Finding]:
         yield failed("configuration", error)
         return
     first = ok("configuration", f"{_source(config)}; node {loaded.node.id}, broker {where}")
-    rest = doctor.examine_quickly(loaded) if quick else doctor.examine(loaded, config, Device())
+    if quick:
+        rest = doctor.examine_quickly(loaded)
+    elif offline:
+        rest = doctor.examine_offline(loaded)
+    else:
+        rest = doctor.examine(loaded, config, Device())
     yield from chain((first,), rest)
 
 

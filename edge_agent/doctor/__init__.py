@@ -76,6 +76,11 @@ def examine_quickly(loaded: Settings) -> Iterator[Finding]:
         yield ok("agent", f"node {loaded.node.id} answers")
 
 
+def examine_offline(loaded: Settings) -> Iterator[Finding]:
+    """Look at whether the models can be served, and touch neither broker nor service: what has to hold before a reload."""
+    yield from check_models(loaded, loaded.routes(), {})
+
+
 def _is_pong(answer: bytes, word: str) -> bool:
     try:
         pong = json.loads(answer)

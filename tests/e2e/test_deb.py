@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.pi, pytest.mark.timeout(1800)]
 PACKAGES = (*STANDS_ON, "man-db", "python3-cbor2", "systemd")
 #: Ours, and where: nothing else may be in the package.
 PLACES = (
-    "etc/edge-agent/edge-agent.toml",
     "usr/bin/edge-agent",
     "usr/lib/python3/dist-packages/edge_agent/",
     f"usr/lib/python3/dist-packages/edge_label_agent-{__version__}.dist-info/",
@@ -29,6 +28,7 @@ PLACES = (
     "usr/lib/systemd/system/edge-agent@.service",
     "usr/share/bash-completion/completions/edge-agent",
     "usr/share/doc/edge-agent/",
+    "usr/share/edge-agent/edge-agent.toml",
     "usr/share/fish/vendor_completions.d/edge-agent.fish",
     "usr/share/lintian/overrides/edge-agent",
     "usr/share/man/man1/edge-agent.1.gz",
@@ -148,10 +148,15 @@ def test_it_holds_the_device_s_part_only(package: Path) -> None:
     assert package.stat().st_size < 1024 * 1024
 
 
-def test_the_installation_says_what_to_do_where_there_is_no_broker(device: Device, said: str) -> None:
-    assert "no MQTT broker answers on localhost:1883" in said
-    assert "sudo systemctl start edge-agent" in said
-    assert "/etc/edge-agent/edge-agent.toml" in said
+def test_nothing_is_a_conffile(package: Path) -> None:
+    """dpkg would ask about it at upgrades, and everybody edits the configuration."""
+    assert call("dpkg-deb", "--info", package, "conffiles").returncode != 0
+
+
+def test_the_installation_says_what_to_do(device: Device, said: str) -> None:
+    assert "sudo systemctl reload edge-agent" in said
+    assert "sudo edge-agent check" in said
+    assert "sudo nano /etc/edge-agent/edge-agent.toml" in said
     assert (device.root / "etc/systemd/system/multi-user.target.wants/edge-agent.service").is_symlink()
     configuration = device.root / "etc/edge-agent/edge-agent.toml"
     assert configuration.read_text() == (ROOT / "deploy" / "edge-agent.toml").read_text()
@@ -229,7 +234,7 @@ def test_purge_leaves_nothing(device: Device, package: Path, before: set[str]) -
     credential.write_text("secret")
     configuration.write_text(changed)
     said = device.apt("install", "--reinstall", f"/root/{package.name}")
-    assert "no MQTT broker answers" not in said
+    assert "sudo edge-agent check" not in said
     assert configuration.read_text() == changed
     device.apt("remove", "edge-agent")
     assert not (device.root / "usr/lib/python3/dist-packages/edge_agent").exists()

@@ -193,3 +193,32 @@ def test_check_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     assert [(one["what"], one["verdict"], one["mend"]) for one in found["findings"]] == [
         ("configuration", "fail", "did you mean 'mqtt'?")
     ]
+
+
+def test_check_offline_touches_neither_broker_nor_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The suite refuses sockets here: what needs a broker would be seen."""
+    file = tmp_path / "agent.toml"
+    file.write_text('[mqtt]\nhost = "broker.invalid"\n')
+    text = call("check", "--config", str(file), "--offline").output
+    assert {line.split()[1] for line in text.splitlines() if not line.startswith(" ")} >= {"configuration", "model"}
+    assert "service" not in text
+    assert call("check", "--config", str(file), "--offline", "--quiet").output == ""
+    assert "one of them" in refused(capsys, "check", "--offline", "--quick", status=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        ("[mqqt]\n", 2, "did you mean 'mqtt'?"),
+        ("[mqtt\n", 2, "not valid TOML"),
+        ('[mqtt]\nusername = "ann"\npassword_file = "nowhere"\n', 2, "nowhere: No such file"),
+        ('[[route]]\nmodel = "metal"\n', 3, "model 'metal': no such file"),
+        ('[[route]]\nfields = { speed = "v" }\n', 2, "has no such feature"),
+    ],
+)
+def test_check_offline_finds_what_a_reload_would_refuse(tmp_path: Path, content: str, status: int, said: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(content)
+    text = call("check", "--config", str(file), "--offline", "--quiet", status=status).output
+    assert said in text
+    assert all(line.startswith(("FAIL", " ")) for line in text.splitlines())

@@ -102,7 +102,10 @@ def test_ready_is_said_at_once_and_serving_when_the_subscriptions_are_granted(ca
     link.ready = False
     running.reload(routes=(OTHER,))
     running.agent.step()
-    assert (running.ready, running.notifier.said[-1]) == (2, "READY=1\nSTATUS=waiting for the broker")
+    assert (running.ready, running.notifier.said[-1]) == (
+        2,
+        "READY=1\nSTATUS=waiting for the broker to grant the subscriptions",
+    )
     # Served it is at once.
     assert len(answer(link, running.agent, "other/hall")) == 1
     link.ready = True
