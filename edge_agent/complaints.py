@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
+#: Keys, and places in lists counted from 0, that lead to a value.
+Place = tuple[str | int, ...]
+#: Longest place, and longest name, that is shown.
+_MAX_SHOWN: Final = 160
 
-def explain(error: ValidationError, where: str, top: type[BaseModel], sections: Mapping[str, type[BaseModel]]) -> str:
-    """Return the first thing that is wrong, and where; `sections` are the tables below `top`, by name."""
-    first, *others = error.errors(include_url=False, include_context=False)
-    place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+
+def place_of(error: ValidationError) -> Place:
+    """Return where the first thing is that is wrong."""
+    return error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+
+
+def explain(error: ValidationError, top: type[BaseModel], sections: Mapping[str, type[BaseModel]]) -> str:
+    """Return the first thing that is wrong, and its place; `sections` are the tables below `top`, by name."""
+    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
+    place = _cut(".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
         section: type[BaseModel] | None = top
         for part in first["loc"][:-1]:
             section = section if isinstance(part, int) or section is None else sections.get(part)
-        return f"{where}: {place} is not a setting{nearest(str(first['loc'][-1]), section) if section else ''}"
+        return f"{place} is not a setting{nearest(str(first['loc'][-1]), section) if section else ''}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "model_type":
         tables = ".".join(part for part in first["loc"] if isinstance(part, str))
@@ -25,7 +36,7 @@ def explain(error: ValidationError, where: str, top: type[BaseModel], sections: 
     count = sum(other["loc"] != first["loc"][: len(other["loc"])] for other in others)
     more = f" (and {count} more)" if count else ""
     # The value itself is left out: it may be a secret in the wrong place.
-    return f"{where}: {place}: {message}{more}"
+    return f"{place}: {message}{more}"
 
 
 def not_toml(error: ValueError) -> str:
@@ -43,13 +54,18 @@ def unknown_variable(names: Iterable[str], prefix: str, top: type[BaseModel]) ->
         for known in top.model_fields:
             if section.startswith(f"{known}_"):
                 meant = f"{prefix}{path[: len(known)]}__{path[len(known) + 1 :]}"
-                return f"{name} is not a setting; did you mean {meant}, with two underscores?"
-        return f"{name} is not a setting{nearest(section, top)}"
+                return f"{_cut(name)} is not a setting; did you mean {_cut(meant)}, with two underscores?"
+        return f"{_cut(name)} is not a setting{nearest(section, top)}"
     return None
 
 
 def nearest(name: str, section: type[BaseModel]) -> str:
     """Return the end of a line about an unknown name: the known one that is meant, or all that are known."""
     known = list(section.model_fields)
+    name = name[:_MAX_SHOWN]  # comparing takes time
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"

@@ -17,7 +17,7 @@ from edge_agent import assembly, doctor
 from edge_agent.device import Device
 from edge_agent.doctor.findings import Finding, failed, ok
 from edge_agent.errors import EdgeAgentError, InputError
-from edge_agent.load import DEFAULT_FILE, load
+from edge_agent.load import DEFAULT_FILE, load, sources
 from edge_agent.systemd import borrow_credentials
 from edge_agent.wording import plain, plain_json
 
@@ -62,11 +62,11 @@ def command(ctx: click.Context, config: Path | None, *, quick: bool, offline: bo
 def _examine(config: Path | None, *, quick: bool, offline: bool) -> Iterator[Finding]:
     try:
         loaded = load(config)
-        where = assembly.address(loaded)
+        where, source = assembly.address(loaded), _source(config)
     except EdgeAgentError as error:
         yield failed("configuration", error)
         return
-    first = ok("configuration", f"{_source(config)}; node {loaded.node.id}, broker {where}")
+    first = ok("configuration", f"{source}; node {loaded.node.id}, broker {where}")
     if quick:
         rest = doctor.examine_quickly(loaded)
     elif offline:
@@ -77,9 +77,7 @@ def _examine(config: Path | None, *, quick: bool, offline: bool) -> Iterator[Fin
 
 
 def _source(config: Path | None) -> str:
-    if config is not None:
-        return str(config)
-    return str(DEFAULT_FILE) if DEFAULT_FILE.exists() else "built-in defaults"
+    return ", ".join(str(file) for file in sources(config)) or "built-in defaults"
 
 
 def _report(found: list[Finding]) -> dict[str, object]:

@@ -21,7 +21,8 @@ _log = logging.getLogger(__name__)
 @click.command(name="run")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    # What it is, and whether it can be read, is for `load` to say.
+    type=click.Path(path_type=Path, readable=False),
     help=f"Configuration file.  [default: {DEFAULT_FILE}, when it is there]",
 )
 def command(config: Path | None) -> None:

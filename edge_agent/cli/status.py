@@ -19,7 +19,8 @@ from edge_agent.wording import count, duration, plain, plain_json
 @click.command(name="status")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    # What it is, and whether it can be read, is for `load` to say.
+    type=click.Path(path_type=Path, readable=False),
     help=f"Configuration file of the agent.  [default: {DEFAULT_FILE}, when it is there]",
 )
 @click.option(

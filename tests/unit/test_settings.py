@@ -251,9 +251,15 @@ def test_what_is_wrong_in_the_environment(
     assert message.startswith("environment: ")
 
 
-def test_either_may_be_meant_where_there_are_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_one_at_fault_is_named_where_there_are_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "edge-agent.toml"
     monkeypatch.setenv("EDGE_AGENT_NODE__ID", "kitchen")
-    assert refusal(tmp_path, "[mqtt]\nport = 0").startswith(f"{tmp_path / 'edge-agent.toml'} or environment: mqtt.port")
+    assert refusal(tmp_path, "[mqtt]\nport = 0").startswith(f"{file}: mqtt.port")
+    monkeypatch.setenv("EDGE_AGENT_MQTT__PORT", "0")
+    assert refusal(tmp_path, "[mqtt]\nport = 1").startswith("environment: mqtt.port")
+    # Of what does not go together, either may be meant.
+    monkeypatch.setenv("EDGE_AGENT_MQTT__PORT", "1")
+    assert refusal(tmp_path, '[mqtt]\npassword_file = "x"').startswith(f"{file} or environment: mqtt: password_file")
 
 
 def test_a_file_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -265,7 +271,7 @@ def test_a_file_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such file; leave --config out"):
         load(tmp_path / "nowhere.toml")
-    with pytest.raises(SettingsError, match="can't be read: Is a directory"):
+    with pytest.raises(SettingsError, match="Is a directory, not a file"):
         load(tmp_path)
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff\xfe")
