@@ -19,12 +19,14 @@ from collections.abc import Callable
 from typing import Final
 
 from edge_agent import topics
+from edge_agent.announcements import ONLINE, Retry, birth, standing, will
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.intake import Intake
-from edge_agent.messages import Answer, Health, Info, Message, Pong, Status, UnknownVerb, to_json
+from edge_agent.messages import Answer, Health, Info, Message, to_json
 from edge_agent.plan import Connection, Line, Plan
 from edge_agent.process import Signals
 from edge_agent.reports import Reporter, now
+from edge_agent.requests import Requests, Subject
 from edge_agent.systemd import Notifier
 
 _log = logging.getLogger(__name__)
@@ -38,21 +40,10 @@ _MOST_HELD: Final = 4 << 20
 _TICK: Final = 1.0
 #: Answers that gathering puts off wait while this many messages are in flight: waiting, they cost nothing.
 _ENOUGH_IN_FLIGHT: Final = 1000
-#: Sensors that wait for a value, as many as health and the request `status` name.
-_WAITING_IN_HEALTH: Final = 10
-_WAITING_IN_STATUS: Final = 100
+#: Longest topic, in characters, that a log line shows.
+_SHOWN: Final = 200
 #: Seconds before the first attempt to connect again; doubled each time up to the maximum, with jitter.
 _FIRST_BACKOFF: Final = 1.0
-
-
-def birth(node: str) -> Answer:
-    """Return the message that says a node is there; its counterpart is `will`."""
-    return Answer(topics.state(node), b"online", qos=1, retain=True, content_type=None)
-
-
-def will(node: str) -> Answer:
-    """Return the message that says a node is gone: published by the node itself, or by the broker in its stead."""
-    return Answer(topics.state(node), b"offline", qos=1, retain=True, content_type=None)
 
 
 class Agent:
@@ -71,7 +62,7 @@ class Agent:
         self._line = line
         self._plan = plan
         self._clock = clock
-        self._requests = topics.request(line.node)
+        self._requests = Requests(line.node, clock)
         self._started = now()
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
@@ -80,9 +71,12 @@ class Agent:
         self._announced = False  # what the plan runs has been published
         self._settled = False  # the service manager has heard that the plan is in use
         self._surplus_told = False
+        self._standing = ONLINE
+        self._retry = Retry(clock)
+        self._asked_again = False  # for what the broker had refused
         self._failures = 0
         self._next_attempt = 0.0
-        self._reporter = Reporter(self.tally, plan.health_interval, clock)
+        self._reporter = Reporter(self.tally, plan, clock)
         self._next_watchdog = 0.0
 
     @property
@@ -119,8 +113,8 @@ class Agent:
             # Not to read while much waits keeps it bounded, unless only the broker's confirmations get us on.
             reading = not self._intake.full or _is_behind(link)
             self._intake.add(link.receive(self._patience(link), wakeup, reading=reading), self._clock())
-            if link.ready and not (self._greeted and self._announced):
-                self._announce(link)
+            if link.ready:
+                self._look_after_subscriptions(link)
             self._answer(link)
             self._answer_due(link)
             self._report(link)
@@ -136,10 +130,10 @@ class Agent:
         messages, arrived = self._intake.take()
         began = self._clock()
         for message, answers in zip(messages, self._plan.pipeline.process(messages, began), strict=True):
-            verb = self._requests.match(message.topic) if message.topic.startswith(topics.ROOT) else None
+            verb = self._requests.verb(message.topic)
             if verb is None and not answers and not self._plan.pipeline.takes(message.topic):
                 self.tally.unrouted += 1
-            link.answer(message, answers if verb is None else [*answers, self._respond(link, verb["verb"], message)])
+            link.answer(message, answers if verb is None else [*answers, self._respond(link, verb, message)])
         ended = self._clock()
         self.tally.took(ended - arrived, len(messages))
         self._intake.took(ended - began)
@@ -196,7 +190,8 @@ class Agent:
         except BrokerError as error:
             self._schedule(error)
             return False
-        self._greeted = False
+        self._greeted = self._asked_again = False
+        self._retry.forget()
         return True
 
     def _begin_again(self, link: Connection, error: SurplusError) -> None:
@@ -229,24 +224,50 @@ class Agent:
         _log.warning("%s; trying again in %.1f s", error, pause)
         self.notifier.status(f"waiting for the broker: {error}")
 
+    def _look_after_subscriptions(self, link: Connection) -> None:
+        """Announce once the broker has answered them; ask for what it refused again when it is time to."""
+        if not (self._greeted and self._announced) or self._asked_again:
+            self._asked_again = False
+            self._announce(link)
+        elif self._retry.take():
+            self._asked_again = True
+            link.subscribe(self._plan.subscriptions)
+
     def _announce(self, link: Connection) -> None:
-        """Say what we run; on a new connection first that we are there."""
+        """Say what we run and how we stand: on a new connection, with a new plan, and when it has changed."""
+        before, self._standing = self._standing, standing(link.refused)
+        changed = not self._greeted or self._standing != before
+        pause = self._retry.schedule() if link.refused else 0.0
+        if not changed and self._announced:
+            return
         for topic, reason in link.refused:
-            _log.error("broker: subscription to %r refused: %s; allow it in the broker's access rules", topic, reason)
+            _log.error(
+                "broker: subscription to %r refused: %s; allow it in the broker's access rules; asking again in %g s",
+                topic[:_SHOWN],
+                reason,
+                pause,
+            )
+        if self._greeted and before != ONLINE == self._standing:
+            _log.info("broker: all subscriptions are granted now")
         if not self._greeted:
             self.tally.connections += 1
             self._plan.pipeline.reconnected()
-            link.publish(birth(self.node))
-        info = self._describe(link)
+        if changed:
+            link.publish(birth(self.node, self._standing))
+        info = self._info(link)
         link.publish(Answer(topics.info(self.node), to_json(info), qos=1, retain=True))
         served = ", ".join(f"{model['name']} {model['version']}" for model in info["models"])
         status = f"serving {served} over MQTT {link.protocol}"
-        _log.info("%s as node %s; %s", "still connected" if self._greeted else "connected", self.node, status)
+        if self._standing != ONLINE:
+            status = f"degraded: {self._standing.reason}; {status}"
+        where = f"{'still ' if self._greeted else ''}connected to {self._line.broker} as node {self.node}"
+        _log.info("%s; %s", where, status)
         self.notifier.status(status)
         self._greeted = self._announced = True
 
-    def _describe(self, link: Connection) -> Info:
-        return self._plan.describe(link.protocol, self._started)
+    def _info(self, link: Connection) -> Info:
+        described = self._plan.describe(link.protocol, self._started)
+        return Info(**described, state=self._standing.state, reason=self._standing.reason)
 
     # -- the end of a connection, or of a plan
 
@@ -271,9 +292,10 @@ class Agent:
         if self._link is not None:
             self._link.subscribe(plan.subscriptions, anew)
         self._line, self._plan = line, plan
-        self._requests = topics.request(line.node)
-        self._reporter.interval = plan.health_interval
-        self._announced = self._settled = False
+        self._requests = Requests(line.node, self._clock)
+        self._reporter.go_on_with(plan)
+        self._announced = self._settled = self._asked_again = False
+        self._retry.forget()
 
     def stay(self, why: str) -> None:
         """Tell the service manager that a reload has ended and changed nothing."""
@@ -308,31 +330,18 @@ class Agent:
     def _report(self, link: Connection) -> None:
         self._reporter.note_refused(link.refused_answers)
         if self._reporter.is_due():
-            health = self._health(link, _WAITING_IN_HEALTH)
+            health = self._reporter.health(link.in_flight)
             self._reporter.begin_interval()
             if self._greeted:
                 link.publish(Answer(topics.health(self.node), to_json(health)))
         self._reporter.log_summaries()
 
-    def _health(self, link: Connection, waiting: int) -> Health:
-        health = self._reporter.health(link.in_flight)
-        if (gathered := self._plan.pipeline.gathered(self._clock(), most=waiting)) is not None:
-            health["gathering"] = gathered
-        return health
-
     def _respond(self, link: Connection, verb: str, message: Message) -> Answer:
-        response: Info | Pong | Status | UnknownVerb
-        if verb == "ping":
-            payload = message.payload[:1024].decode(errors="replace") or None
-            response = Pong(pong=payload, node=self.node, time=now())
-        elif verb == "info":
-            response = self._describe(link)
-        elif verb == "status":
-            info = self._describe(link)
-            health = self._health(link, _WAITING_IN_STATUS)
-            response = Status(node=self.node, agent=info["agent"], mqtt=info["mqtt"], **health)
-        else:
-            response = UnknownVerb(error="unknown_verb", verb=verb[:64], known=["info", "ping", "status"])
+        def health(asking: Message) -> Health:
+            return self._reporter.health(link.in_flight, asking=asking)
+
+        subject = Subject(self.node, lambda: self._info(link), health, now)
+        response = self._requests.answer(verb, message, subject)
         topic = self._plan.pipeline.respond_to(message) or topics.response(self.node, verb)
         return Answer(topic, to_json(response), message.qos)
 

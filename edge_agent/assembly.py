@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_agent import __version__, logs
-from edge_agent.agent import Agent, will
+from edge_agent.agent import Agent
+from edge_agent.announcements import will
 from edge_agent.broker import Address, Link, TlsOptions, digests, make_context
 from edge_agent.codecs import ECHOED
 from edge_agent.errors import EdgeAgentError, SettingsError
 from edge_agent.health import Tally
 from edge_agent.levels import lay_out
-from edge_agent.messages import Answer, Info
+from edge_agent.messages import Answer, Described
 from edge_agent.pipeline import Pipeline
 from edge_agent.plan import Connection, Line, Plan
 from edge_agent.predictor import Predictor, locate, runtime_version
@@ -71,7 +72,7 @@ def make_line(settings: Settings) -> Line:
     files = () if where.tls is None else digests(where.tls)
     dial = _Dial(where, will(settings.node.id), settings.limits.payload_bytes, files)
     session = f"{where.client_id} at {where}"
-    return Line(settings.node.id, dial, session, tuple(protocols(settings)), settings.mqtt.max_backoff)
+    return Line(settings.node.id, dial, session, tuple(protocols(settings)), settings.mqtt.max_backoff, str(where))
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,10 @@ def protocols(settings: Settings) -> list[str]:
     return ["5", "3.1.1"] if settings.mqtt.protocol == "auto" else [settings.mqtt.protocol]
 
 
-def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) -> Callable[[str, str], Info]:
+def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) -> Callable[[str, str], Described]:
     """Return what describes the node."""
 
-    def describe(protocol: str, started: str) -> Info:
+    def describe(protocol: str, started: str) -> Described:
         return {
             "node": node,
             "agent": __version__,

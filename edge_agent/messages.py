@@ -86,8 +86,8 @@ class RouteInfo(TypedDict):
     errors: str
 
 
-class Info(TypedDict):
-    """What a node runs; retained, published on every connection."""
+class Described(TypedDict):
+    """What a node runs."""
 
     node: str
     agent: str
@@ -97,6 +97,16 @@ class Info(TypedDict):
     started: str
     models: list[ServedModel]
     routes: list[RouteInfo]
+
+
+class Info(Described):
+    """What a node runs and how it stands; retained, published on every connection.
+
+    `state` is `degraded` when the broker refused a subscription, which `reason` names.
+    """
+
+    state: Literal["online", "degraded"]
+    reason: str | None
 
 
 class Waiting(TypedDict):
@@ -155,11 +165,15 @@ class Health(TypedDict):
 
 
 class Status(Health):
-    """The answer to the request `status`: health as it is now, and who says it. `agent` is its version."""
+    """The answer to the request `status`: health as it is now, and who says it. `agent` is its version; `state` and
+    `reason` are as in `Info`.
+    """
 
     node: str
     agent: str
     mqtt: str
+    state: Literal["online", "degraded"]
+    reason: str | None
 
 
 class Pong(TypedDict):
@@ -176,6 +190,14 @@ class UnknownVerb(TypedDict):
     error: Literal["unknown_verb"]
     verb: str
     known: list[str]
+
+
+class Busy(TypedDict):
+    """The answer to a request that is one too many in its second; `retry_after` in seconds."""
+
+    error: Literal["busy"]
+    verb: str
+    retry_after: int
 
 
 Row: TypeAlias = Prediction | Rejection

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Info, Message, Refused
+from edge_agent.messages import Answer, Described, Message, Refused
 from edge_agent.pipeline import Pipeline
 
 
@@ -61,7 +61,7 @@ class Line(NamedTuple):
     """How a node gets to its broker. While it stays equal, so does the connection.
 
     `dial` begins a connection of a protocol version, with subscriptions as in `Plan` and a tally to count in, or raises
-    `BrokerError`. `session` names the client and its broker. `protocols` are the versions to try, best first;
+    `BrokerError`. `session` names the client and its broker, `broker` the broker for people. `protocols` are the versions to try, best first;
     `max_backoff` is the longest pause between two attempts, in seconds.
     """
 
@@ -70,6 +70,7 @@ class Line(NamedTuple):
     session: str = ""
     protocols: tuple[str, ...] = ("5", "3.1.1")
     max_backoff: float = 60.0
+    broker: str = "the broker"
 
 
 class Plan(NamedTuple):
@@ -82,5 +83,5 @@ class Plan(NamedTuple):
 
     pipeline: Pipeline
     subscriptions: Mapping[str, bool]
-    describe: Callable[[str, str], Info]
+    describe: Callable[[str, str], Described]
     health_interval: float = 30.0

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edge_agent.health import Tally
-from edge_agent.messages import Health, Refused
+from edge_agent.messages import Gathered, Health, Message, Refused
+from edge_agent.plan import Plan
 from edge_agent.process import rss_bytes
 
 _log = logging.getLogger(__name__)
@@ -17,14 +18,20 @@ _log = logging.getLogger(__name__)
 _SHOWN: Final = 200
 #: Seconds between two log lines that sum up the same trouble.
 _SUMMARY: Final = 60.0
+#: Sensors that wait for a value, as many as health and the request `status` name.
+_WAITING_IN_HEALTH: Final = 10
+_WAITING_IN_STATUS: Final = 100
+#: Seconds that a look at every sensor is good for.
+_SURVEY: Final = 1.0
 
 
 class Reporter:
-    """Turns the tally into health messages, one every `interval` seconds, and log lines, each at its own pace."""
+    """Turns the tally into health messages, at the interval of the plan, and log lines, each at its own pace."""
 
-    def __init__(self, tally: Tally, interval: float, clock: Callable[[], float]) -> None:
+    def __init__(self, tally: Tally, plan: Plan, clock: Callable[[], float]) -> None:
         self._tally = tally
-        self.interval = interval
+        self._plan = plan
+        self._surveyed: tuple[float, Gathered | None] | None = None
         self._clock = clock
         self._started = clock()
         self._last = self._started
@@ -36,9 +43,14 @@ class Reporter:
         self._next_refused = self._started
         self._next_notes = self._started
 
+    def go_on_with(self, plan: Plan) -> None:
+        """Report on another plan from now on, in the same interval."""
+        self._plan = plan
+        self._surveyed = None
+
     def is_due(self) -> bool:
         """Tell whether the interval is over."""
-        return self._clock() - self._last >= self.interval
+        return self._clock() - self._last >= self._plan.health_interval
 
     def begin_interval(self) -> None:
         """Begin the next interval, that rates and latencies are of."""
@@ -46,16 +58,19 @@ class Reporter:
         self._last_received, self._last_predictions = self._tally.received, self._tally.predictions
         self._tally.forget_latency()
 
-    def health(self, in_flight: int) -> Health:
-        """Return how we do, at any time in the interval."""
+    def health(self, in_flight: int, *, asking: Message | None = None) -> Health:
+        """Return how we do, at any time in the interval. The message that asks for it is not counted; it is told more
+        of the sensors that wait.
+        """
+        besides, waiting = (0, _WAITING_IN_HEALTH) if asking is None else (1, _WAITING_IN_STATUS)
         now_ = self._clock()
         elapsed = now_ - self._last
         tally, latency = self._tally, self._tally.latency()
-        return {
+        health: Health = {
             "time": now(),
             "uptime": round(now_ - self._started, 1),
             "interval": round(elapsed, 1),
-            "received": tally.received,
+            "received": tally.received - besides,
             "redelivered": tally.redelivered,
             "predictions": tally.predictions,
             "rejections": dict(tally.rejections),
@@ -63,13 +78,23 @@ class Reporter:
             "refused": tally.refused,
             "unrouted": tally.unrouted,
             "acknowledged": tally.acknowledged,
-            "in_flight": in_flight,
+            "in_flight": max(0, in_flight - (asking is not None and asking.qos > 0)),
             "connections": tally.connections,
-            "messages_per_second": _rate(tally.received - self._last_received, elapsed),
+            "messages_per_second": _rate(tally.received - besides - self._last_received, elapsed),
             "predictions_per_second": _rate(tally.predictions - self._last_predictions, elapsed),
             "latency_ms": {"p50": round(latency[0] * 1e3, 3), "p99": round(latency[1] * 1e3, 3)} if latency else None,
             "rss_bytes": rss_bytes(),
         }
+        if (gathered := self._survey()) is not None:
+            health["gathering"] = {**gathered, "waiting": gathered["waiting"][:waiting]}
+        return health
+
+    def _survey(self) -> Gathered | None:
+        """Return how routes do that gather, as it was a second ago at the earliest: it takes a look at every sensor."""
+        now_ = self._clock()
+        if self._surveyed is None or now_ - self._surveyed[0] >= _SURVEY:
+            self._surveyed = now_, self._plan.pipeline.gathered(now_, most=_WAITING_IN_STATUS)
+        return self._surveyed[1]
 
     def note_refused(self, refused: list[Refused]) -> None:
         """Take over the answers that the broker refused since the last call."""

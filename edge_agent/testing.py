@@ -20,7 +20,7 @@ from edge_agent.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTe
 from edge_agent.engine import Model
 from edge_agent.errors import BrokerError
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Info, Message, Refused
+from edge_agent.messages import Answer, Described, Message, Refused
 from edge_agent.pipeline import Pipeline
 from edge_agent.plan import Line, Plan
 from edge_agent.routes import Route, subscriptions
@@ -118,6 +118,8 @@ class FakeLink:
         self.subscribed: list[tuple[dict[str, bool], set[str]]] = []
         self.closed = False
         self.abandoned = False
+        #: Counts what is received; that of the agent, once it has one.
+        self.tally = Tally()
         self._inbox: list[Message] = []
         self._lost: BrokerError | None = None
 
@@ -136,6 +138,7 @@ class FakeLink:
         if not reading:
             return []
         messages, self._inbox = self._inbox, []
+        self.tally.received += len(messages)
         return messages
 
     def answer(self, message: Message, answers: Iterable[Answer]) -> None:
@@ -171,15 +174,15 @@ class FakeLink:
 def make_line(*links: FakeLink | BrokerError, node: str = "node", **options: Any) -> Line:
     """Return a line that gives `links` one after the other as an agent connects; an error is raised instead.
 
-    `options` are those of `Line`: `session`, `protocols` and `max_backoff`. No two lines are equal.
+    `options` are those of `Line`: `session`, `protocols`, `max_backoff` and `broker`. No two lines are equal.
     """
     waiting = list(links)
 
-    def dial(protocol: str, wanted: Mapping[str, bool], tally: Tally) -> FakeLink:  # noqa: ARG001 - the interface
+    def dial(protocol: str, wanted: Mapping[str, bool], tally: Tally) -> FakeLink:
         link = waiting.pop(0) if waiting else BrokerError("no more connections")
         if isinstance(link, BrokerError):
             raise link
-        link.protocol = protocol
+        link.protocol, link.tally = protocol, tally
         link.subscribe(wanted)
         return link
 
@@ -191,7 +194,7 @@ def make_plan(
 ) -> Plan:
     """Return a plan of `routes` that all lead to `model`."""
 
-    def describe(protocol: str, started: str) -> Info:
+    def describe(protocol: str, started: str) -> Described:
         return {
             "node": node,
             "agent": "0",
@@ -218,7 +221,7 @@ def make_agent(
 ) -> Agent:
     """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead.
 
-    `options` are those of `Line`: `protocols` and `max_backoff`.
+    `options` are those of `Line`: `protocols`, `max_backoff` and `broker`.
     """
     return Agent(
         make_line(*links, **options),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from edge_agent.errors import BrokerError
 from edge_agent.load import DEFAULT_FILE, load
-from edge_agent.messages import Gathered, Status, validator
+from edge_agent.messages import Busy, Gathered, Status, validator
 from edge_agent.systemd import borrow_credentials
 from edge_agent.visit import ask, cut
 from edge_agent.wording import count, duration, plain, plain_json
@@ -54,10 +54,21 @@ def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json:
     try:
         status: Status = validator(Status).validate_json(answer)
     except ValidationError:
+        if _is_busy(answer):
+            click.echo("edge-agent: the agent gets too many requests at the moment; try again in a second", err=True)
+            ctx.exit(1)
         click.echo(f"edge-agent: an agent of another version answered {cut(answer)}; --json shows it all", err=True)
         ctx.exit(1)
     for line in _lines(status):
         click.echo(plain(line))
+
+
+def _is_busy(answer: bytes) -> bool:
+    try:
+        validator(Busy).validate_json(answer)
+    except ValidationError:
+        return False
+    return True
 
 
 def _lines(status: Status) -> Iterator[str]:
@@ -66,6 +77,7 @@ def _lines(status: Status) -> Iterator[str]:
     kinds = ", ".join(f"{count} {code}" for code, count in sorted(status["rejections"].items()))
     rows = [
         ("node", f"{status['node']}: edge-agent {status['agent']}, MQTT {status['mqtt']}"),
+        ("state", plain(status["state"] if status["reason"] is None else f"{status['state']}: {status['reason']}")),
         ("up", f"{duration(status['uptime'])}, {count(status['connections'], 'connection')}"),
         ("received", f"{status['received']} ({status['messages_per_second']:g} a second)"),
         ("", f"{status['redelivered']} redelivered, {status['unrouted']} for no route"),

@@ -19,12 +19,21 @@ from tests.patience import DEADLINE
 class ScriptedBroker:
     """Takes connections one after the other, MQTT 5; grants what is asked for, confirms what is published, and sends
     `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing. `queue` is
-    what it sends before it grants, `pace` seconds apart, as a broker does that has a session to work off."""
+    what it sends before it grants, `pace` seconds apart, as a broker does that has a session to work off. `grants` gives
+    the reason code of the nth SUBSCRIBE, for each of its filters."""
 
     def __init__(
-        self, script: Callable[[int], bytes], *, confirms: bool = True, queue: Sequence[bytes] = (), pace: float = 0.05
+        self,
+        script: Callable[[int], bytes],
+        *,
+        confirms: bool = True,
+        queue: Sequence[bytes] = (),
+        pace: float = 0.05,
+        grants: Callable[[int], int] = lambda _: 1,
     ) -> None:
         self._pace = pace
+        self._grants = grants
+        self.subscribed = 0
         self._confirms = confirms
         self._queue = queue
         self._script = script
@@ -96,11 +105,18 @@ class ScriptedBroker:
                     reply = b"\x20\x03\0\0\0"
                 case 0x80:
                     # Packet id, no properties, and as many granted QoS 1 as there are filters.
+                    self.subscribed += 1
                     place, filters = 3, 0
                     while place < len(body):
                         place += 3 + struct.unpack_from("!H", body, place)[0]
                         filters += 1
-                    reply = b"\x90" + bytes((3 + filters,)) + body[:2] + b"\0" + b"\1" * filters
+                    reply = (
+                        b"\x90"
+                        + bytes((3 + filters,))
+                        + body[:2]
+                        + b"\0"
+                        + bytes((self._grants(self.subscribed),)) * filters
+                    )
                     reply += self._script(self.connections)
                 case 0xC0:
                     reply = b"\xd0\0"

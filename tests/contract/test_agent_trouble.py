@@ -131,7 +131,10 @@ def test_a_refused_subscription_is_told_and_the_rest_is_served(
     run(stack, broker.port, mqtt={"protocol": protocol})
     client = connect(broker)
     client.subscribe("edge/#")
-    client.wait_for_payload(STATE, "online")
+    client.wait_for_payload(STATE, "degraded")
+    info = client.json(INFO)
+    assert info["state"] == "degraded"
+    assert info["reason"].startswith("subscription to 'music/+/features' refused: ")
     line = wait_for_line(caplog, "subscription to 'music/+/features' refused")
     assert "allow it in the broker's access rules" in line
     client.publish(f"edge/{NODE}/request/ping")

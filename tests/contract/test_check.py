@@ -167,6 +167,8 @@ def test_an_agent_that_loses_its_connection_again_and_again(
         "node": NODE,
         "agent": __version__,
         "mqtt": "5",
+        "state": "online",
+        "reason": None,
         "uptime": uptime,
         "connections": connections,
     }

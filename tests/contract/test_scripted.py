@@ -139,3 +139,20 @@ def test_a_long_queue_may_come_before_the_subscriptions_are_granted() -> None:
         broker.wait(lambda: any(event.topic == STATE for event in broker.published), "it does not say that it is there")
     assert broker.connections == 1
     assert broker.acknowledged[:20] == list(range(1, 21))
+
+
+def test_a_refused_subscription_that_is_granted_later_makes_the_node_online(caplog: pytest.LogCaptureFixture) -> None:
+    def said() -> list[bytes]:
+        return [event.payload for event in broker.published if event.topic == STATE]
+
+    with (
+        caplog.at_level(logging.INFO),
+        ScriptedBroker(lambda _: b"", grants=lambda number: 0x87 if number == 1 else 1) as broker,
+        RunningAgent(broker.port) as agent,
+    ):
+        broker.wait(lambda: said() == [b"degraded"], "it does not say that a subscription was refused")
+        agent.reload(broker.port)
+        broker.wait(lambda: said() == [b"degraded", b"online"], "it does not say that it was granted")
+    assert "refused: Not authorized" in caplog.text
+    assert "all subscriptions are granted now" in caplog.text
+    assert (broker.connections, said()[-1]) == (1, b"offline")

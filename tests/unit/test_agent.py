@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.agent import Agent, birth, will
+from edge_agent.agent import Agent
+from edge_agent.announcements import birth, will
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, validator
 from edge_agent.process import Signals
@@ -93,13 +94,9 @@ def test_nothing_is_said_before_the_connection_is_ready() -> None:
     assert agent.tally.connections == 1
 
 
-def test_refused_subscriptions_are_logged_and_the_rest_is_served(caplog: pytest.LogCaptureFixture) -> None:
-    link = FakeLink()
-    link.refused = [Refused("music/+/features", "Not authorized")]
-    make_agent(link).step()
-    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert "'music/+/features' refused: Not authorized; allow it" in line.getMessage()
-    assert topics_of(link.sent) == ["edge/node/state", "edge/node/info"]
+def test_a_connection_is_logged_with_its_broker(caplog: pytest.LogCaptureFixture) -> None:
+    make_agent(FakeLink(), broker="broker.lan:1883").step()
+    assert "connected to broker.lan:1883 as node node; serving" in caplog.text
 
 
 def test_each_connection_is_greeted_anew() -> None:
@@ -765,7 +762,7 @@ def test_health_and_status_tell_of_gathering() -> None:
     clock.advance(10)
     agent.step()
     status = validator(Status).validate_json(link.sent[-1].payload, strict=True)
-    assert (status["node"], status["mqtt"], status["uptime"], status["received"]) == ("node", "5", 10, 0)
+    assert (status["node"], status["mqtt"], status["uptime"], status["received"]) == ("node", "5", 10, 150)
     assert (status["gathering"]["sensors"], len(status["gathering"]["waiting"])) == (150, 100)
     clock.advance(20)
     agent.step()
@@ -796,3 +793,29 @@ def test_status_in_the_first_moment() -> None:
     """No time has passed that a rate could be of."""
     status = validator(Status).validate_json(ask("status").payload, strict=True)
     assert (status["uptime"], status["messages_per_second"]) == (0, 0)
+    assert (status["state"], status["reason"]) == ("online", None)
+
+
+def status_of(agent: Agent, link: FakeLink) -> Status:
+    link.arrive(Message("edge/node/request/status", b"", 1))
+    agent.step()
+    status: Status = validator(Status).validate_json(link.sent[-1].payload, strict=True)
+    return status
+
+
+def test_a_status_does_not_count_its_own_request() -> None:
+    link = FakeLink()
+    agent, clock = ended(link)
+    agent.step()
+    clock.advance(10)
+    link.in_flight = 1
+    status = status_of(agent, link)
+    assert [status[key] for key in ("received", "answered", "acknowledged", "in_flight", "messages_per_second")] == [
+        0
+    ] * 5
+    assert status["latency_ms"] is None
+    link.in_flight = 3
+    link.arrive(Message(FEATURES, GOOD, 1))
+    agent.step()
+    status = status_of(agent, link)
+    assert (status["received"], status["in_flight"]) == (2, 2)

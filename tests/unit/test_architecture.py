@@ -43,7 +43,7 @@ CORE = WIRE | {
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
 ADAPTERS = PROCESS | {"predictor", "broker", "files", "load", "precautions", "settings", "logs", "device"}
-LOOP = CORE | PROCESS | {"agent", "plan", "reports"}
+LOOP = CORE | PROCESS | {"agent", "announcements", "plan", "reports", "requests"}
 
 #: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
 MAP: dict[str, frozenset[str]] = {
@@ -91,9 +91,11 @@ MAP: dict[str, frozenset[str]] = {
     "logs": BASE | {"wording"},
     "device": BASE,
     # The loop, the shipped fakes, the composition root, and the commands.
-    "reports": CORE | {"process"},
+    "reports": CORE | {"plan", "process"},
+    "announcements": WIRE,
+    "requests": WIRE,
     "plan": CORE,
-    "agent": CORE | PROCESS | {"plan", "reports"},
+    "agent": CORE | PROCESS | {"announcements", "plan", "reports", "requests"},
     "testing": LOOP,
     "assembly": LOOP | ADAPTERS,
     "demo": LOOP | ADAPTERS | {"assembly", "wording"},

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from edge_agent import assembly
-from edge_agent.agent import Agent, birth, will
+from edge_agent.agent import Agent
+from edge_agent.announcements import birth, will
 from edge_agent.assembly import make_line
 from edge_agent.broker import TlsOptions, digests
 from edge_agent.errors import BrokerError, ModelError, SettingsError
-from edge_agent.messages import Answer, Message
+from edge_agent.messages import Answer, Message, Refused
 from edge_agent.plan import Line
 from edge_agent.routes import Route, subscriptions
 from edge_agent.settings import Settings
@@ -113,12 +114,12 @@ def test_ready_is_said_at_once_and_serving_when_the_subscriptions_are_granted(ca
     running.agent.step()
     assert running.ready == 2
     assert running.notifier.said[-1].startswith("STATUS=serving ")
-    assert "still connected as node node; serving" in caplog.text
+    assert "still connected to the broker as node node; serving" in caplog.text
 
 
 def test_refused_subscriptions_are_logged_again(caplog: pytest.LogCaptureFixture) -> None:
     running = Running(link := FakeLink())
-    link.refused.append(("other/+", "Not authorized"))  # type: ignore[arg-type]
+    link.refused.append(Refused("other/+", "Not authorized"))
     running.reload(routes=(ROUTE, OTHER))
     assert "'other/+' refused: Not authorized" in caplog.text
 
