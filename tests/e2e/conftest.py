@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,6 +129,8 @@ class Agent:
 
     def __init__(self, command: Path, directory: Path, broker: Mosquitto) -> None:
         self._command = command
+        #: What the command is an argument of (what puts it into a control group, say).
+        self.wrapper: Sequence[str] = ()
         self._log = directory / "agent.log"
         self.broker = broker
         self.process: subprocess.Popen[bytes] | None = None
@@ -143,19 +145,19 @@ class Agent:
         }
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(self._command), "run", *arguments],
+                [*self.wrapper, str(self._command), "run", *arguments],
                 env={**os.environ, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
 
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End it as asked and return its exit status; fails when it takes longer than it may."""
+    def stop(self, how: signal.Signals = signal.SIGTERM, *, patience: float = 1.0) -> int:
+        """End it as asked and return its exit status; fails when it takes more than `patience` times as long as it may."""
         assert self.process is not None
         self._asked = True
         self.send(how)
-        return self.process.wait(fair(END_WITHIN))
+        return self.process.wait(patience * fair(END_WITHIN))
 
     def in_vain(self) -> str | None:
         """Whether it died, so that waiting for it is in vain."""
@@ -179,6 +181,12 @@ class Agent:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         values = dict(line.split(":", 1) for line in lines)
         return Memory(*(int(values[name].split()[0]) << 10 for name in ("VmRSS", "VmHWM")))
+
+    def processor_time(self) -> float:
+        """Seconds of processor time that it has used."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
