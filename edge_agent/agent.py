@@ -222,7 +222,7 @@ class Agent:
         self._failures += 1
         self._next_attempt = self._clock() + pause
         _log.warning("%s; trying again in %.1f s", error, pause)
-        self.notifier.status(f"waiting for the broker: {error}")
+        self.notifier.status(f"waiting for the broker: {str(error).removeprefix('broker ')}")
 
     def _look_after_subscriptions(self, link: Connection) -> None:
         """Announce once the broker has answered them; ask for what it refused again when it is time to."""

@@ -11,9 +11,11 @@ import click
 
 from edge_agent import logs
 from edge_agent.assembly import make_agent, reload
+from edge_agent.errors import EdgeAgentError
 from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.precautions import neglected
 from edge_agent.process import Signals
+from edge_agent.systemd import Notifier
 
 _log = logging.getLogger(__name__)
 
@@ -34,11 +36,16 @@ def command(config: Path | None) -> None:
     everything stays as it was.
     """
     with Signals() as signals:
-        loaded = load(config)
-        logs.set_up(loaded.log.level)
-        for line in neglected(loaded):
-            _log.warning("%s", line)
-        agent = make_agent(loaded)
+        try:
+            loaded = load(config)
+            logs.set_up(loaded.log.level)
+            for line in neglected(loaded):
+                _log.warning("%s", line)
+            agent = make_agent(loaded)
+        except EdgeAgentError as error:
+            # `systemctl start` can't show it, and says to look at `systemctl status`.
+            Notifier().status(f"can't start: {error}")
+            raise
         # All of this stays: the garbage collector need not look at it again and again.
         gc.freeze()
         while agent.run(signals):

@@ -112,6 +112,8 @@ def test_what_only_an_edit_can_mend_ends_the_start(
     agent.start("--config", str(file), NOTIFY_SOCKET=notified.address)
     assert agent.process is not None
     assert agent.process.wait(DEADLINE) in {2, 3}
+    agent.end()
+    notified.wait_for("STATUS=can't start: ")
     assert not [text for _, text in notified.lines if text.startswith("READY=1")]
 
 

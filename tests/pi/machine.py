@@ -113,6 +113,10 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.shut_down()
+
+    def shut_down(self) -> None:
+        """Power it off, and wait until it is; its files stay, so that it can be booted again."""
         if self._process is None:
             return
         if self.leader:
@@ -153,7 +157,7 @@ class Machine:
             wait_until(self._is_up, "the machine has not booted", BOOT)
             self.run("ip", "link", "set", "lo", "up")
         except BaseException:
-            self.__exit__(None, None, None)
+            self.shut_down()
             raise
 
     def _find_leader(self) -> bool:

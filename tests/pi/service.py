@@ -33,6 +33,13 @@ def install(machine: Machine, deb: Path) -> str:
     return machine.run("apt-get", "install", "--yes", "--no-install-recommends", f"/root/{deb.name}").stdout
 
 
+def set_password(machine: Machine, user: str, password: str) -> None:
+    """Let the machine's broker know a user; it has to read its file anew."""
+    machine.run("touch", "/etc/mosquitto/passwd")
+    machine.run("mosquitto_passwd", "-b", "/etc/mosquitto/passwd", user, password)
+    machine.run("chown", "mosquitto", "/etc/mosquitto/passwd")
+
+
 def wait_online(machine: Machine, login: Login = NOBODY) -> None:
     """Wait until the agent is ready, and the broker has its `online`."""
     with machine.network(), Client(1883, username=login.username, password=login.password) as client:

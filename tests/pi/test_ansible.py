@@ -21,7 +21,7 @@ from tests.contract.client import Client
 from tests.e2e.tracks import ROCK
 from tests.pi.conftest import BROKER, STANDS_ON
 from tests.pi.machine import Machine, booted
-from tests.pi.service import CONFIGURATION, UNIT, Login, ask, wait_online
+from tests.pi.service import CONFIGURATION, UNIT, Login, ask, set_password, wait_online
 from tests.pi.workstation import DEPLOY, LOGS_IN, Workstation, environment, program
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
@@ -59,12 +59,6 @@ def workstation(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> W
 def variables(deb: Path) -> dict[str, Any]:
     """What the first test sets up; the others change one of it."""
     return {"deb": str(deb), "configuration": LOG_IN, "password": PASSWORD}
-
-
-def set_password(machine: Machine, user: str, password: str) -> None:
-    machine.run("touch", "/etc/mosquitto/passwd")
-    machine.run("mosquitto_passwd", "-b", "/etc/mosquitto/passwd", user, password)
-    machine.run("chown", "mosquitto", "/etc/mosquitto/passwd")
 
 
 def label_on(machine: Machine, topic: str) -> object:
