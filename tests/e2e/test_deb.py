@@ -6,13 +6,14 @@ Needs root, and minutes the first time: `scripts/test --pi`. That lintian is con
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from edge_agent import __version__
-from tests.e2e.conftest import ROOT, call
+from tests.e2e.conftest import ROOT, call, must
 from tests.pi.conftest import STANDS_ON
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(1800)]
@@ -217,6 +218,64 @@ def test_the_shell_completes_commands(device: Device) -> None:
         "COMP_WORDS=(edge-agent st); COMP_CWORD=1; _edge_agent_completion edge-agent; echo ${COMPREPLY[*]}"
     )
     assert device.run("bash", "-c", script).stdout.split() == ["status"]
+
+
+@pytest.fixture(scope="module")
+def older(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it once was: the configuration a conffile, with other comments."""
+    tree = tmp_path_factory.mktemp("older") / "tree"
+    must("dpkg-deb", "--raw-extract", package, tree)
+    conffile = tree / "etc/edge-agent/edge-agent.toml"
+    conffile.parent.mkdir(parents=True)
+    conffile.write_text("# As it was.\n[mqtt]\n")
+    (tree / "DEBIAN/conffiles").write_text("/etc/edge-agent/edge-agent.toml\n")
+    shutil.rmtree(tree / "usr/share/edge-agent")
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub(r"^(Version: .*)$", r"\1~before", control.read_text(), flags=re.MULTILINE))
+    made = tree.with_name("edge-agent_before_all.deb")
+    must("dpkg-deb", "--root-owner-group", "--build", tree, made)
+    return made
+
+
+@pytest.mark.parametrize("was", ["left as it was", "edited", "removed"])
+def test_an_upgrade_from_when_it_was_a_conffile_asks_nothing(
+    device: Device, package: Path, older: Path, was: str
+) -> None:
+    """What the user did to it stays: nothing is asked, replaced, renamed or put there again."""
+    configuration = device.root / "etc/edge-agent/edge-agent.toml"
+    device.apt("purge", "edge-agent")
+    (device.root / "root" / older.name).write_bytes(older.read_bytes())
+    device.apt("install", f"/root/{older.name}")
+    if was == "edited":
+        configuration.write_text('[mqtt]\nhost = "broker.lan"\n')
+    elif was == "removed":
+        configuration.unlink()
+    before = configuration.read_text() if configuration.exists() else None
+    # Without a terminal, dpkg would end at the question.
+    said = device.run("dpkg", "--install", f"/root/{package.name}")
+    assert "onfiguration file" not in said.stdout + said.stderr
+    assert (configuration.read_text() if configuration.exists() else None) == before
+    assert [path.name for path in configuration.parent.glob("edge-agent.toml*")] == [configuration.name] * (
+        before is not None
+    )
+    # Nor does the next one, or the same once more.
+    device.apt("install", "--reinstall", f"/root/{package.name}")
+    assert (configuration.read_text() if configuration.exists() else None) == before
+    (device.root / "root" / older.name).unlink()
+
+
+def test_a_configuration_that_is_there_before_the_package_stays(device: Device, package: Path) -> None:
+    """As a tool for many devices puts it there; and after all of this, as fresh from the first installation."""
+    configuration = device.root / "etc/edge-agent/edge-agent.toml"
+    device.apt("purge", "edge-agent")
+    configuration.parent.mkdir()
+    configuration.write_text('[mqtt]\nhost = "broker.lan"\n')
+    device.apt("install", f"/root/{package.name}")
+    assert configuration.read_text() == '[mqtt]\nhost = "broker.lan"\n'
+    device.apt("purge", "edge-agent")
+    assert not configuration.parent.exists()
+    device.apt("install", f"/root/{package.name}")
+    assert configuration.read_text() == (device.root / "usr/share/edge-agent/edge-agent.toml").read_text()
 
 
 def test_purge_leaves_nothing(device: Device, package: Path, before: set[str]) -> None:
