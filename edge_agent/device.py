@@ -7,6 +7,7 @@ in seconds. `root` and `run` are there so that tests can show it a machine of th
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ _MAX_BYTES: Final = 1 << 18
 _TIMEOUT: Final = 5.0
 #: A cgroup without a limit says so by a number larger than any memory (version 1), or by "max" (version 2).
 _UNLIMITED: Final = 1 << 60
+_BETWEEN: Final = re.compile(r"[ \t]+")
+#: How the kernel writes blanks, line ends and backslashes in the names that it lists (proc(5)): \040 and the like.
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 #: Runs a command; returns what it wrote to stdout, or None when it is not there, fails or takes too long.
 Run = Callable[[tuple[str, ...]], str | None]
@@ -45,6 +49,11 @@ class Written(NamedTuple):
 def is_card(device: str) -> bool:
     """Whether a device, by its name, is an SD card or eMMC."""
     return device.rpartition("/")[2].startswith("mmcblk")
+
+
+def _name(escaped: str) -> str:
+    """Return a name as it is, from how the kernel lists it."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), escaped)
 
 
 def _run(command: tuple[str, ...]) -> str | None:
@@ -115,16 +124,23 @@ class Device:
 
     def swaps(self) -> list[str]:
         """Return the devices that memory is swapped to; a file counts as the device it lies on."""
-        rows = [line.split() for line in (self._text("proc/swaps") or "").splitlines()[1:]]
-        return [self._device_of(Path(row[0])) if row[1] == "file" else row[0] for row in rows if len(row) > 1]
+        # Split at what the kernel writes between: names may hold blanks and line ends of other alphabets.
+        rows = [_BETWEEN.split(line) for line in (self._text("proc/swaps") or "").split("\n")[1:]]
+        return [self._device_of(Path(_name(row[0]))) if row[1] == "file" else row[0] for row in rows if len(row) > 1]
 
     # -- disks
 
     def disk(self, directory: Path) -> Disk:
-        """Return what `directory` (or its nearest parent that is there) lies on. Raises `OSError`."""
-        while not self._at(directory).exists() and directory != directory.parent:
-            directory = directory.parent
-        found = os.statvfs(self._at(directory))
+        """Return what `directory` (or its nearest parent that is there, and that we may enter) lies on. Raises `OSError`."""
+        while True:
+            try:
+                found = os.statvfs(self._at(directory))
+            except OSError:
+                if directory == directory.parent:
+                    raise
+                directory = directory.parent
+            else:
+                break
         return Disk(self._device_of(directory), found.f_bavail * found.f_frsize, bool(found.f_flag & os.ST_RDONLY))
 
     def journal(self) -> str | None:
@@ -180,7 +196,8 @@ class Device:
     def _text(self, path: str) -> str | None:
         try:
             with (self._root / path).open("rb") as file:
-                return file.read(_MAX_BYTES).decode(errors="replace").strip()
+                # As names of files are decoded: whatever bytes there are, they are the same again as a path.
+                return os.fsdecode(file.read(_MAX_BYTES)).strip()
         except OSError:
             return None
 
@@ -193,13 +210,12 @@ class Device:
         """Return the device that a path lies on, from mountinfo (proc(5)): the mount with the longest common part."""
         best, device = -1, ""
         real = Path(os.path.realpath(self._at(path)))
-        for line in (self._text("proc/self/mountinfo") or "").splitlines():
+        for line in (self._text("proc/self/mountinfo") or "").split("\n"):
             left, _, right = line.partition(" - ")
-            fields, source = left.split(), right.split()
+            fields, source = left.split(" "), right.split(" ")
             if len(fields) < 5 or len(source) < 2:
                 continue
-            # Blanks in names are written as \040 and the like.
-            where = self._at(Path(fields[4].encode().decode("unicode_escape")))
+            where = self._at(Path(_name(fields[4])))
             # Of two mounts on one directory the later one is on top.
             if real.is_relative_to(where) and len(where.parts) >= best:
                 best, device = len(where.parts), self._device_name(fields[2]) or source[1]

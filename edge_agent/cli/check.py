@@ -15,6 +15,8 @@ import click
 
 from edge_agent import assembly, doctor
 from edge_agent.device import Device
+from edge_agent.doctor import inside
+from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, failed, ok
 from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.load import DEFAULT_FILE, load, sources
@@ -36,8 +38,20 @@ _INDENT: Final = " " * (4 + 2 + _WIDTH_OF_WHAT + 2)
 @click.option("--offline", is_flag=True, help="Only load configuration and models, as a start or a reload would.")
 @click.option("--quiet", is_flag=True, help="Print only what has to be mended.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: status and findings.")
+@click.option(
+    "--as-service", is_flag=True, hidden=True, help="What `check` calls itself with, inside the service's sandbox."
+)
 @click.pass_context
-def command(ctx: click.Context, config: Path | None, *, quick: bool, offline: bool, quiet: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    config: Path | None,
+    *,
+    quick: bool,
+    offline: bool,
+    quiet: bool,
+    as_json: bool,
+    as_service: bool,
+) -> None:
     """Check machine, models, broker, permissions and service, and say what to do.
 
     Logs in under a client id of its own, so a running agent is not disturbed. To see what the broker's rules allow,
@@ -48,6 +62,9 @@ def command(ctx: click.Context, config: Path | None, *, quick: bool, offline: bo
     """
     if quick and offline:
         raise InputError("--quick asks the running agent, and --offline leaves it alone: one of them")
+    if as_service:
+        click.echo(_seen_inside(config))
+        return
     borrow_credentials(config)
     found: list[Finding] = []
     for finding in _examine(config, quick=quick, offline=offline):
@@ -74,6 +91,15 @@ def _examine(config: Path | None, *, quick: bool, offline: bool) -> Iterator[Fin
     else:
         rest = doctor.examine(loaded, config, Device())
     yield from chain((first,), rest)
+
+
+def _seen_inside(config: Path | None) -> str:
+    advice, trained = Advice.about(config), dict[str, str]()
+    try:
+        loaded = load(config)
+    except EdgeAgentError as error:
+        return inside.report([failed("configuration", error)], trained)
+    return inside.report(list(inside.examine(loaded, advice, trained, as_service=True)), trained)
 
 
 def _source(config: Path | None) -> str:

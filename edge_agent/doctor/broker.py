@@ -19,6 +19,7 @@ from typing import Final
 
 from edge_agent import topics
 from edge_agent.broker import Link
+from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer
@@ -38,7 +39,7 @@ _SOON: Final = 30
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def check_broker(loaded: Settings, routes: Sequence[Route]) -> Generator[Finding, None, str | None]:
+def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> Generator[Finding, None, str | None]:
     """Log in, subscribe and publish as the agent would; return the protocol version, None when we did not get in."""
     # Not as one of a pool: the check would take messages from the agents in it.
     alone = [route._replace(share=None) for route in routes]
@@ -50,7 +51,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route]) -> Generator[Finding
             yield note(
                 "password",
                 "none: neither mqtt.password_file nor the credential mqtt-password is set",
-                "if it is a credential of the service: start that, then sudo edge-agent check",
+                f"if it is a credential of the service: {advice.check}",
             )
         return None
     try:

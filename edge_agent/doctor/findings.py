@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from edge_agent.errors import EdgeAgentError, ModelError, SettingsError
 
@@ -49,3 +50,22 @@ def failed(what: str, error: EdgeAgentError) -> Finding:
     """Something went wrong. The last clause of our errors says what to do (edge_agent.errors)."""
     message, _, mend = str(error).rpartition("; ")
     return fail(what, message, mend) if message else fail(what, mend)
+
+
+def looked_at(what: str, found: Iterable[Finding], mend: str | None = None) -> Iterator[Finding]:
+    """Pass on what is found; where looking itself fails, say so, and let the rest go on.
+
+    What is looked at belongs to the machine and to other users: it may be gone, or be closed to us, at any moment.
+    """
+    try:
+        yield from found
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        yield note(what, f"{place}can't be looked at: {error.strerror or error}", mend)
+
+
+def from_json(told: Any) -> Finding:
+    """Return a finding that came as JSON. Raises `ValueError` when it is none."""
+    if not isinstance(told, dict) or told.keys() != set(Finding._fields) or told["verdict"] not in get_args(Verdict):
+        raise ValueError("not a finding")
+    return Finding(**told)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from edge_agent import assembly
-from edge_agent.doctor.findings import Finding, failed, note, ok
+from edge_agent.doctor.findings import Finding, failed, ok
+from edge_agent.doctor.reach import explain_model
 from edge_agent.errors import ModelError, SettingsError
 from edge_agent.levels import lay_out
 from edge_agent.predictor import Predictor, locate
@@ -17,9 +19,15 @@ from edge_agent.settings import Settings
 _PLACES: Final = 10
 
 
-def check_models(loaded: Settings, routes: Sequence[Route], models: dict[str, Predictor]) -> Iterator[Finding]:
+def check_models(
+    loaded: Settings, routes: Sequence[Route], models: dict[str, Predictor], *, as_service: bool = False
+) -> Iterator[Finding]:
     """Load every model that a route names, as `run` does, and put those that can be served into `models`."""
     for name in dict.fromkeys(route.model for route in routes):
+        closed = explain_model(name, _candidates(name, loaded)) if as_service else None
+        if closed is not None:
+            yield closed
+            continue
         try:
             model = models[name] = Predictor.load(locate(name, loaded.models.directory))
         except ModelError as error:
@@ -27,7 +35,6 @@ def check_models(loaded: Settings, routes: Sequence[Route], models: dict[str, Pr
             continue
         card = model.card
         yield ok("model", f"{card.name} {card.version}, sha256 {model.sha256[:12]}…, {model.where}")
-        yield note("signature", f"{card.name}: not checked; no trust policy asks for one")
         yield ok(
             "self-test",
             f"{card.name}: {len(card.self_test.rows)} rows as scikit-learn gave them, "
@@ -41,6 +48,11 @@ def check_models(loaded: Settings, routes: Sequence[Route], models: dict[str, Pr
     for route in routes:
         if route.gathers and route.model in models:
             yield ok("gathering", _inputs(route, models[route.model].card.feature_names))
+
+
+def _candidates(name: str, loaded: Settings) -> list[Path]:
+    """Return where the file of a model may be, as `locate` looks for it, but for the bundled ones: those can be read."""
+    return [Path(name)] if name.endswith(".onnx") else [loaded.models.directory / f"{name}.onnx"]
 
 
 def _inputs(route: Route, features: Sequence[str]) -> str:

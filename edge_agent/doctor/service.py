@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from edge_agent.device import Device, Written, is_card
+from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, note, ok
 from edge_agent.wording import count, duration, mebibytes
 
@@ -48,11 +49,11 @@ def _check_state(name: str, unit: Mapping[str, str]) -> Finding:
     return ok("service", said)
 
 
-def check_writing(device: Device, unit: Mapping[str, str]) -> Iterator[Finding]:
+def check_writing(device: Device, unit: Mapping[str, str], advice: Advice) -> Iterator[Finding]:
     """Look at what the service has written: an SD card wears out by it."""
     pid = unit.get("MainPID", "0")
     if pid.isdecimal() and int(pid):
-        yield _writing(device.written(int(pid)), int(pid))
+        yield _writing(device.written(int(pid)), int(pid), advice)
     journal = device.journal()
     if journal is not None and is_card(journal):
         yield note(
@@ -62,9 +63,9 @@ def check_writing(device: Device, unit: Mapping[str, str]) -> Iterator[Finding]:
         )
 
 
-def _writing(written: Written | None, pid: int) -> Finding:
+def _writing(written: Written | None, pid: int, advice: Advice) -> Finding:
     if written is None:
-        return note("writing", "what the agent writes is known to root only", "sudo edge-agent check")
+        return note("writing", "what the agent writes is known to root only", advice.check)
     said = f"{_size(written.bytes)} written to disk in {duration(written.seconds)}"
     if written.bytes > _A_DAY * (1 + written.seconds / _SECONDS_A_DAY):
         return note(

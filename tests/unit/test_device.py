@@ -137,6 +137,27 @@ def test_disks_and_swap(show: Show, tmp_path: Path) -> None:
     assert device.disk(Path("/srv")).device == "sdb1"  # on top of the other one
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Müller", "Müllers Stick", "日本", "two\\here", "a\u2028b", "a\xa0b", "a\tb", os.fsdecode(b"old\xe9")],
+)
+def test_what_a_mount_point_may_be_called(show: Show, tmp_path: Path, name: str) -> None:
+    """The kernel escapes blanks, line ends and backslashes only; the rest are the bytes of the name."""
+    escaped = "".join(f"\\{ord(mark):03o}" if mark in " \t\n\\" else mark for mark in name)
+    lines = f"{MOUNTS}32 25 8:17 / /media/{escaped} rw - vfat /dev/sdb1 rw\n"
+    swaps = f"Filename\t\t\tType Size Used Priority\n/media/{escaped}/swap\tfile 1 0 -2\n"
+    device = show()
+    place = tmp_path / "media" / name
+    place.mkdir(parents=True)
+    (place / "swap").touch()
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_bytes(os.fsencode(lines))
+    (tmp_path / "proc/swaps").write_bytes(os.fsencode(swaps))
+    found = device.disk(Path("/media", name))
+    assert (found.device, found.is_card) == ("sdb1", False)
+    assert device.swaps() == ["sdb1"]
+
+
 def test_the_journal(show: Show) -> None:
     device = show({"proc/self/mountinfo": MOUNTS, "var/log/journal/abc/system.journal": ""})
     assert device.journal() == "root"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edge_agent.device import Device, Disk
+from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.broker import check_certificate
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.doctor.host import (
@@ -23,6 +24,7 @@ from edge_agent.doctor.host import (
 from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError, SettingsError
 
+KITCHEN = Advice.about(Path("/etc/edge-agent/kitchen.toml"))
 NOW = RELEASED + timedelta(days=60)
 ACTIVE = {
     "LoadState": "loaded",
@@ -201,20 +203,20 @@ def test_writing(tmp_path: Path, size: int, verdict: str) -> None:
         proc__7__stat=f"7 (x) {' '.join(['0'] * 22)}",
         proc__uptime="172800.0 1.0",
     )
-    (finding,) = check_writing(device, ACTIVE)
+    (finding,) = check_writing(device, ACTIVE, Advice())
     assert (finding.what, finding.verdict) == ("writing", verdict)
     assert "in 2 d 0 h" in finding.message
 
 
 def test_writing_that_only_root_may_see(tmp_path: Path) -> None:
-    (finding,) = check_writing(machine(tmp_path), ACTIVE)
-    assert finding.mend == "sudo edge-agent check"
-    assert list(check_writing(machine(tmp_path), {**ACTIVE, "MainPID": "0"})) == []
+    (finding,) = check_writing(machine(tmp_path), ACTIVE, KITCHEN)
+    assert finding.mend == "sudo edge-agent check --config /etc/edge-agent/kitchen.toml"
+    assert list(check_writing(machine(tmp_path), {**ACTIVE, "MainPID": "0"}, KITCHEN)) == []
 
 
 def test_a_journal_on_the_card(tmp_path: Path) -> None:
     mounts = "25 1 0:9 / / rw - ext4 /dev/mmcblk0p2 rw\n"
     device = machine(tmp_path, proc__self__mountinfo=mounts, var__log__journal__abc__x="")
     (tmp_path / "var/log/journal/abc/system.journal").touch()
-    (finding,) = check_writing(device, {})
+    (finding,) = check_writing(device, {}, Advice())
     assert (finding.what, finding.verdict) == ("journal", "note")

@@ -1,0 +1,84 @@
+"""The running agent: whether it answers, and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from edge_agent import __version__
+from edge_agent.doctor.advice import Advice
+from edge_agent.doctor.findings import Finding, fail, failed, note, ok
+from edge_agent.errors import BrokerError, NoAnswerError
+from edge_agent.messages import Status, validator
+from edge_agent.settings import Settings
+from edge_agent.visit import ask
+from edge_agent.wording import count, duration, mebibytes
+
+#: Seconds that a running agent may take to answer.
+_ANSWERS_WITHIN: Final = 3.0
+#: So many connections, of so many seconds each on average, are no broker that was started again now and then.
+_MANY: Final = 5
+_SHORT: Final = 60.0
+
+
+def check_pong(loaded: Settings) -> Iterator[Finding]:
+    """Ask the running agent whether it answers."""
+    # A word that nobody else sends: the answer is to this very request, and no message that the broker had kept.
+    word = f"{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        ask(loaded, "ping", word.encode(), timeout=_ANSWERS_WITHIN, accept=lambda answer: _is_pong(answer, word))
+    except BrokerError as error:
+        yield failed("agent" if isinstance(error, NoAnswerError) else "broker", error)
+    else:
+        yield ok("agent", f"node {loaded.node.id} answers")
+
+
+def check_agent(loaded: Settings, advice: Advice) -> Iterator[Finding]:
+    """Ask the running agent. That none runs is not wrong by itself: `check_service` knows whether one should."""
+    try:
+        answer = ask(loaded, "status", timeout=_ANSWERS_WITHIN)
+        status: Status = validator(Status).validate_json(answer)
+    except NoAnswerError as error:
+        yield failed("agent", error)._replace(verdict="note")
+    except BrokerError as error:
+        yield failed("broker", error)
+    except ValidationError:
+        yield note("agent", "one of another version answers", advice.restart)
+    else:
+        yield from _judge(status, json.loads(answer), advice)
+
+
+def _judge(status: Status, told: dict[str, Any], advice: Advice) -> Iterator[Finding]:
+    """Say what is wrong with the agent. `told` is what it said, whole: one of another version may say more."""
+    said = f"answers: up {duration(status['uptime'])}, {status['received']} received, {mebibytes(status['rss_bytes'])}"
+    if told.get("state") == "degraded":
+        reason = told.get("reason") or "it does not say why"
+        yield fail("agent", f"{said}; degraded: {reason}", f"mend that; then: {advice.reload}")
+    elif status["agent"] != __version__:
+        yield note("agent", f"{said}; it is {status['agent']}, installed here is {__version__}", advice.restart)
+    elif status["connections"] >= _MANY and status["uptime"] < _SHORT * status["connections"]:
+        yield note(
+            "agent",
+            f"{said}; it has lost its connection again and again: {status['connections']} so far",
+            "two agents must not share a name (node.id, mqtt.client_id); " + advice.log,
+        )
+    else:
+        yield ok("agent", said)
+    if status["refused"]:
+        yield note(
+            "answers",
+            f"the broker has refused {count(status['refused'], 'message')} of the running agent",
+            f"to see which, and why: {advice.log}",
+        )
+
+
+def _is_pong(answer: bytes, word: str) -> bool:
+    try:
+        pong = json.loads(answer)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(pong, dict) and pong.get("pong") == word

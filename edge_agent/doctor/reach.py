@@ -1,0 +1,150 @@
+"""The files that a configuration names, and the socket: whether the user that we run as may reach them.
+
+Meant to be run as the service runs: what root may read, the service's user may not, and a sandbox hides whole
+directories. What else may be wrong with a file is found by whoever reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from edge_agent.doctor.advice import Advice
+from edge_agent.doctor.findings import Finding, fail
+from edge_agent.settings import Settings
+
+#: What a sandbox hides (systemd.exec(5)), and the setting of the unit that does.
+_HIDDEN: Final = {
+    Path("/home"): "ProtectHome",
+    Path("/root"): "ProtectHome",
+    Path("/run/user"): "ProtectHome",
+    Path("/tmp"): "PrivateTmp",  # noqa: S108 - a name to compare with
+    Path("/var/tmp"): "PrivateTmp",  # noqa: S108
+}
+#: Settings whose files are secrets -> the credential that can stand in for each.
+_SECRETS: Final = {"mqtt.password_file": "mqtt-password", "mqtt.tls.key": "mqtt-key"}
+
+#: Tells whether the user that we run as may do something (R_OK, W_OK, X_OK) with a path; raises `OSError` where it is
+#: not there.
+May = Callable[[Path, int], bool]
+
+
+class Barrier(NamedTuple):
+    """Where the way to a file ends."""
+
+    at: Path
+    how: Literal["may not enter", "may not read", "may not write to", "does not see"]
+
+
+def may(path: Path, how: int) -> bool:
+    """Ask the kernel, as the user that we run as. Raises `OSError` where there is nothing at `path`."""
+    if os.access(path, how, effective_ids=True):
+        return True
+    path.lstat()
+    return False
+
+
+def barrier(path: Path, *, how: int = os.R_OK, may: May = may) -> Barrier | None:
+    """Return where the way to `path` ends for us; None when it is open, or when something else is wrong with it."""
+    real = Path(os.path.realpath(path))
+    try:
+        for directory in (*reversed(real.parents),):
+            if not may(directory, os.X_OK):
+                return Barrier(directory, "may not enter")
+        if not may(real, how):
+            return Barrier(real, "may not read" if how == os.R_OK else "may not write to")
+    except FileNotFoundError:
+        return Barrier(real, "does not see") if _hiding(real) else None
+    except OSError:
+        return None
+    return None
+
+
+def check_connection_files(loaded: Settings, advice: Advice, *, may: May = may) -> Iterator[Finding]:
+    """Look at the files for the connection that are set: one finding for each that can't be reached."""
+    mqtt = loaded.mqtt
+    named = {"mqtt.password_file": mqtt.password_file}
+    if mqtt.tls is not None and mqtt.uses_tls:
+        named |= {
+            "mqtt.tls.ca": mqtt.tls.ca,
+            "mqtt.tls.certificate": mqtt.tls.certificate,
+            "mqtt.tls.key": mqtt.tls.key,
+        }
+    for setting, path in named.items():
+        if path is not None and (found := barrier(path, may=may)) is not None:
+            yield fail("configuration", f"{setting}: {path}: {_said(found)}", _mend_file(setting, path, found, advice))
+    if mqtt.transport == "unix" and mqtt.socket is not None:
+        found = barrier(mqtt.socket, how=os.W_OK, may=may)
+        if found is not None:
+            yield fail("configuration", f"mqtt.socket: {mqtt.socket}: {_said(found)}", _mend_socket(found, advice))
+
+
+def explain_model(name: str, candidates: list[Path], *, may: May = may) -> Finding | None:
+    """Return why the file of a model, the first of `candidates` that may be there, can't be reached; None when it can."""
+    for path in candidates:
+        found = barrier(path, may=may)
+        if found is None:
+            continue
+        if _hiding(path) or found.how == "may not enter":
+            mend = (
+                f"sudo install -D -m 644 {_quoted(path)} /var/lib/edge-agent/models/{_quoted(path.name)}; "
+                f'then in the configuration: model = "{path.stem}"'
+            )
+        else:
+            mend = f"sudo chmod a+r {_quoted(path)}"
+        return fail("model", f"{name}: {path}: {_said(found)}", mend)
+    return None
+
+
+def _said(found: Barrier) -> str:
+    hidden = _hiding(found.at)
+    if found.how == "does not see":
+        return f"the service does not see it: its sandbox has a {hidden[0] if hidden else found.at} of its own"
+    closed = f"the service's user {found.how} " + ("it" if found.how != "may not enter" else str(found.at))
+    if hidden and found.how == "may not enter":
+        return f"{closed}, which its sandbox hides ({hidden[1]})"
+    return closed
+
+
+def _mend_file(setting: str, path: Path, found: Barrier, advice: Advice) -> str:
+    if setting in _SECRETS:
+        # Not for all to read, and the service's user has no name that files could be given to before it runs.
+        kept = advice.credential(_SECRETS[setting])
+        return (
+            f"make it a credential of the service: sudo install -D -m 600 {_quoted(path)} {kept}; then take "
+            f"{setting.rpartition('.')[2]} out of the configuration, and: {advice.restart}"
+        )
+    if found.how == "may not read":
+        return f"it is no secret: sudo chmod a+r {_quoted(path)}"
+    return f"it is no secret: sudo install -m 644 {_quoted(path)} /etc/edge-agent/, and name it there"
+
+
+def _mend_socket(found: Barrier, advice: Advice) -> str:
+    unit = advice.unit or "edge-agent"
+    if found.how == "may not write to":
+        group = _group(found.at)
+        return f"sudo systemctl edit {unit}: below [Service], SupplementaryGroups={group}; then: {advice.restart}"
+    return (
+        "let the broker make its socket in a directory that all may enter "
+        "(docs/security.md, on the same machine), and name it there"
+    )
+
+
+def _group(path: Path) -> str:
+    try:
+        status = path.stat()
+        return path.group() if status.st_mode & stat.S_IWGRP else "GROUP (and let the broker's socket be its group's)"
+    except (OSError, KeyError):
+        return "GROUP"
+
+
+def _hiding(path: Path) -> tuple[Path, str] | None:
+    return next(((top, setting) for top, setting in _HIDDEN.items() if path.is_relative_to(top)), None)
+
+
+def _quoted(path: Path | str) -> str:
+    return shlex.quote(str(path))

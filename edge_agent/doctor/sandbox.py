@@ -1,0 +1,188 @@
+"""The service's own view: a command, run as its unit would run the agent.
+
+Rules:
+
+* The unit is taken as it is installed, with all that was added to it (`systemctl cat`), and systemd itself reads what
+  stands there: user, sandbox, credentials, limits, environment. None of it is repeated here.
+* It is a copy under a name of its own, for a moment, in /run/systemd/system, so the running service is left alone. An
+  instance stays one of the same name, so that %i, and with it the names of credentials, are the same.
+* Of the copy only what belongs to starting and ending is changed, by a section that stands last. What the unit waits for
+  or wants is left out: nothing else is started, or waited for.
+* When it can't be done there is a reason (`Blind`), never an exception.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+#: Where root puts units that end with the machine.
+_UNITS: Final = Path("/run/systemd/system")
+_RUN: Final = Path("/run")
+#: Seconds that the command may take: looking up names and waiting for a broker that does not answer, several times.
+_LONGEST: Final = 180
+#: Of what the command writes, how much is read.
+_MAX_BYTES: Final = 1 << 22
+#: Exit statuses from here on are systemd's own: the sandbox could not be set up (systemd.exec(5)).
+_SYSTEMD_S_OWN: Final = 200
+
+_SECTION: Final = re.compile(r"\[(\w+)\]")
+_START: Final = re.compile(r"(?P<program>[@\-:+!|]*\S+) +run(?P<arguments>( .*)?)")
+
+_CHANGED: Final = """
+[Service]
+Type=oneshot
+RemainAfterExit=no
+Restart=no
+WatchdogSec=0
+NotifyAccess=none
+TimeoutStartSec={longest}
+TimeoutStopSec=5
+ExecCondition=
+ExecStartPre=
+ExecStart=
+ExecStartPost=
+ExecReload=
+ExecStop=
+ExecStopPost=
+ExecStart={command}
+StandardInput=null
+StandardOutput=truncate:{directory}/out
+StandardError=truncate:{directory}/err
+# What the running service keeps there stays.
+RuntimeDirectoryPreserve=yes
+"""
+
+
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Blind(NamedTuple):
+    """Why nothing can be seen from there. `broken`: nor could the service start, as its unit is."""
+
+    reason: str
+    broken: bool = False
+
+
+#: Calls systemctl with arguments, for so many seconds at most. Raises `OSError` or `subprocess.SubprocessError`.
+Systemctl = Callable[[tuple[str, ...], float], Done]
+
+
+def systemctl(arguments: tuple[str, ...], timeout: float) -> Done:
+    """Call the real one."""
+    done = subprocess.run(  # noqa: S603 - fixed commands, no shell
+        ("systemctl", *arguments),  # noqa: S607 - as everywhere, by PATH
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+        env={**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0"},
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def run_inside(
+    unit: str, command: str, *, call: Systemctl = systemctl, units: Path = _UNITS, run: Path = _RUN
+) -> str | Blind:
+    """Run `edge-agent COMMAND`, with the options that `run` has in the unit, as `unit` runs; return what it wrote."""
+    try:
+        told = call(("cat", f"{unit}.service"), 10)
+        if told.status:
+            return Blind(_last_line(told.err) or "systemctl does not show the unit")
+        with tempfile.TemporaryDirectory(prefix="edge-agent-check-", dir=run) as directory:
+            copy = copy_of(unit, told.out, command, directory)
+            return copy if isinstance(copy, Blind) else _start(unit, copy, Path(directory), call, units)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Blind(str(error))
+
+
+def copy_of(unit: str, text: str, command: str, directory: str) -> str | Blind:
+    """Return the text of a unit that runs `command` as the unit with this `text` would run the agent."""
+    lines = list(_service_lines(text))
+    start = _START.fullmatch(_last(lines, "ExecStart"))
+    if start is None:
+        return Blind(f"ExecStart of {unit} does not run the agent itself")
+    if not _last(lines, "User") and _last(lines, "DynamicUser").lower() in {"yes", "true", "on", "1"}:
+        # systemd would give what the service keeps to the user of the copy.
+        return Blind(f"{unit} has DynamicUser, but no User")
+    changed = _CHANGED.format(
+        longest=_LONGEST, directory=directory, command=f"{start['program']} {command}{start['arguments']}"
+    )
+    head = (
+        f"# Made by edge-agent check, and removed again.\n[Unit]\nDescription=edge-agent check, as {unit}\n\n[Service]"
+    )
+    return "\n".join([head, *(_specific(line, unit) for line in lines), _specific(changed, unit)])
+
+
+def _start(unit: str, copy: str, directory: Path, call: Systemctl, units: Path) -> str | Blind:
+    prefix, at, instance = unit.partition("@")
+    ours = f"{prefix}-check-{os.getpid()}"
+    file, name = units / f"{ours}{at}.service", f"{ours}{at}{instance}.service"
+    try:
+        file.write_text(copy)
+        started = call(("start", name), _LONGEST + 20)
+        if started.status:
+            return _why(name, started, directory, call)
+        with (directory / "out").open("rb") as out:
+            return out.read(_MAX_BYTES).decode(errors="replace")
+    finally:
+        # Nothing of it is left, whatever has happened; each does no harm where there is nothing.
+        file.unlink(missing_ok=True)
+        for words in (("stop", name), ("reset-failed", name)):
+            call(words, 20)
+
+
+def _why(name: str, started: Done, directory: Path, call: Systemctl) -> Blind:
+    shown = call(("show", "--property", "Result,ExecMainCode,ExecMainStatus", name), 10).out
+    told = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    status = int(told["ExecMainStatus"]) if told.get("ExecMainStatus", "").isdecimal() else 0
+    if told.get("Result") == "exit-code" and status >= _SYSTEMD_S_OWN:
+        said = re.search(
+            rf"^.*\b{status}/(\w+)", call(("status", "--no-pager", "--lines=0", name), 10).out, re.MULTILINE
+        )
+        return Blind(f"systemd can't set it up: {status}" + (f"/{said[1]}" if said else ""), broken=True)
+    try:
+        with (directory / "err").open("rb") as err:
+            last = _last_line(err.read(_MAX_BYTES).decode(errors="replace"))
+    except OSError:
+        last = ""
+    return Blind(f"{told.get('Result') or 'it did not start'}: {last or _last_line(started.err)}")
+
+
+def _service_lines(text: str) -> Iterator[str]:
+    """Yield the lines of all [Service] sections, each whole: a line that ends with a backslash goes on."""
+    section = ""
+    for line in re.sub(r"\\\n\s*", " ", text).split("\n"):
+        stripped = line.strip()
+        if found := _SECTION.fullmatch(stripped):
+            section = found[1]
+        elif section == "Service" and stripped and stripped[0] not in "#;":
+            yield stripped
+
+
+def _last(lines: list[str], key: str) -> str:
+    """Return the value that a setting has in the end."""
+    values = [value.strip() for name, _, value in (line.partition("=") for line in lines) if name.strip() == key]
+    return values[-1] if values else ""
+
+
+def _specific(line: str, unit: str) -> str:
+    """Put in what stands for the name of the unit, which is another one in the copy."""
+    names = {"n": f"{unit}.service", "N": unit, "p": unit.partition("@")[0], "P": unit.partition("@")[0]}
+    return re.sub(r"%(.)", lambda found: names.get(found[1], found[0]), line)
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1].strip()
