@@ -18,6 +18,7 @@ from edge_agent.device import Device
 from edge_agent.doctor import inside
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, failed, ok
+from edge_agent.doctor.reach import explain_configuration
 from edge_agent.errors import EdgeAgentError, InputError
 from edge_agent.load import DEFAULT_FILE, load, sources
 from edge_agent.systemd import borrow_credentials
@@ -31,7 +32,8 @@ _INDENT: Final = " " * (4 + 2 + _WIDTH_OF_WHAT + 2)
 @click.command(name="check")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    # What it is, and whether it can be read, is for `load` to say.
+    type=click.Path(path_type=Path, readable=False),
     help=f"Configuration file.  [default: {DEFAULT_FILE}, when it is there]",
 )
 @click.option("--quick", is_flag=True, help="Only ask the running agent whether it answers: for health checks.")
@@ -98,8 +100,10 @@ def _seen_inside(config: Path | None) -> str:
     try:
         loaded = load(config)
     except EdgeAgentError as error:
-        return inside.report([failed("configuration", error)], trained)
-    return inside.report(list(inside.examine(loaded, advice, trained, as_service=True)), trained)
+        closed = explain_configuration(config or DEFAULT_FILE)
+        return inside.report([closed or failed("configuration", error)], trained)
+    found = [*inside.check_user(), *inside.examine(loaded, advice, trained, as_service=True)]
+    return inside.report(found, trained)
 
 
 def _source(config: Path | None) -> str:

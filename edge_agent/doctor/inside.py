@@ -18,9 +18,10 @@ from edge_agent.doctor.agent import check_agent
 from edge_agent.doctor.broker import check_broker
 from edge_agent.doctor.findings import Finding, fail, failed, from_json, looked_at, note, ok
 from edge_agent.doctor.models import check_models
-from edge_agent.doctor.reach import check_connection_files
+from edge_agent.doctor.reach import check_connection_files, check_secrets
 from edge_agent.doctor.sandbox import Blind
 from edge_agent.errors import SettingsError
+from edge_agent.precautions import as_root
 from edge_agent.predictor import Predictor
 from edge_agent.settings import Settings
 
@@ -32,6 +33,8 @@ _STARTS: Final = frozenset({"active", "reloading", "activating"})
 def check(loaded: Settings, advice: Advice, unit: Mapping[str, str], trained: dict[str, str]) -> Iterator[Finding]:
     """Look as the service does, or else as we are; put the date of each model's training into `trained`."""
     if advice.unit is None or unit.get("LoadState") != "loaded":
+        # Whoever starts the agent here does it as the user that we are, a container for one.
+        yield from check_user()
         yield from examine(loaded, advice, trained)
         return
     if os.geteuid() != 0:
@@ -61,6 +64,7 @@ def examine(
     trained.update({name: model.card.training.date for name, model in models.items()})
     closed = list(looked_at("configuration", check_connection_files(loaded, advice))) if as_service else []
     yield from closed
+    yield from looked_at("secrets", check_secrets(loaded, advice))
     if closed:
         return
     try:
@@ -73,6 +77,13 @@ def examine(
         # Finding the protocol out may have taken a while: an old broker may just not answer to a newer one.
         found = loaded.mqtt.model_copy(update={"protocol": protocol})
         yield from check_agent(loaded.model_copy(update={"mqtt": found}), advice)
+
+
+def check_user() -> Iterator[Finding]:
+    """Look at who we are."""
+    if (wrong := as_root()) is not None:
+        said, _, mend = wrong.rpartition("; ")
+        yield note("user", said, mend)
 
 
 def report(findings: list[Finding], trained: Mapping[str, str]) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent import assembly
-from edge_agent.doctor.findings import Finding, failed, ok
-from edge_agent.doctor.reach import explain_model
+from edge_agent.doctor.findings import Finding, failed, note, ok
+from edge_agent.doctor.reach import May, explain_model, may
 from edge_agent.errors import ModelError, SettingsError
 from edge_agent.levels import lay_out
 from edge_agent.predictor import Predictor, locate
@@ -24,7 +24,7 @@ def check_models(
 ) -> Iterator[Finding]:
     """Load every model that a route names, as `run` does, and put those that can be served into `models`."""
     for name in dict.fromkeys(route.model for route in routes):
-        closed = explain_model(name, _candidates(name, loaded)) if as_service else None
+        closed = explain_closed(name, loaded) if as_service else None
         if closed is not None:
             yield closed
             continue
@@ -35,6 +35,14 @@ def check_models(
             continue
         card = model.card
         yield ok("model", f"{card.name} {card.version}, sha256 {model.sha256[:12]}…, {model.where}")
+        if model.sealed:
+            yield ok("digest", f"{card.name}: the file carries its own sha256, and is as it was written")
+        else:
+            yield note(
+                "digest",
+                f"{card.name}: the file carries none, so damage that leaves it readable goes unseen",
+                "write it again with edge-convert",
+            )
         yield ok(
             "self-test",
             f"{card.name}: {len(card.self_test.rows)} rows as scikit-learn gave them, "
@@ -50,9 +58,10 @@ def check_models(
             yield ok("gathering", _inputs(route, models[route.model].card.feature_names))
 
 
-def _candidates(name: str, loaded: Settings) -> list[Path]:
-    """Return where the file of a model may be, as `locate` looks for it, but for the bundled ones: those can be read."""
-    return [Path(name)] if name.endswith(".onnx") else [loaded.models.directory / f"{name}.onnx"]
+def explain_closed(name: str, loaded: Settings, *, may: May = may) -> Finding | None:
+    """Return why the service's user can't read the file of a model; None when it can. The bundled ones all can read."""
+    path = Path(name) if name.endswith(".onnx") else loaded.models.directory / f"{name}.onnx"
+    return explain_model(name, path, may=may)
 
 
 def _inputs(route: Route, features: Sequence[str]) -> str:

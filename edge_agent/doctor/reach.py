@@ -6,6 +6,7 @@ directories. What else may be wrong with a file is found by whoever reads it.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from edge_agent.doctor.advice import Advice
-from edge_agent.doctor.findings import Finding, fail
+from edge_agent.doctor.findings import Finding, fail, note
+from edge_agent.files import exposed
 from edge_agent.settings import Settings
 
 #: What a sandbox hides (systemd.exec(5)), and the setting of the unit that does.
@@ -41,10 +43,12 @@ class Barrier(NamedTuple):
 
 
 def may(path: Path, how: int) -> bool:
-    """Ask the kernel, as the user that we run as. Raises `OSError` where there is nothing at `path`."""
+    """Ask the kernel, as the user that we run as. Raises `OSError` where something else is wrong with `path`."""
     if os.access(path, how, effective_ids=True):
         return True
-    path.lstat()
+    if how == os.X_OK and not stat.S_ISDIR(path.stat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    path.stat()
     return False
 
 
@@ -52,7 +56,7 @@ def barrier(path: Path, *, how: int = os.R_OK, may: May = may) -> Barrier | None
     """Return where the way to `path` ends for us; None when it is open, or when something else is wrong with it."""
     real = Path(os.path.realpath(path))
     try:
-        for directory in (*reversed(real.parents),):
+        for directory in reversed(real.parents):
             if not may(directory, os.X_OK):
                 return Barrier(directory, "may not enter")
         if not may(real, how):
@@ -80,24 +84,44 @@ def check_connection_files(loaded: Settings, advice: Advice, *, may: May = may) 
     if mqtt.transport == "unix" and mqtt.socket is not None:
         found = barrier(mqtt.socket, how=os.W_OK, may=may)
         if found is not None:
-            yield fail("configuration", f"mqtt.socket: {mqtt.socket}: {_said(found)}", _mend_socket(found, advice))
+            yield fail("broker", f"mqtt.socket: {mqtt.socket}: {_said(found)}", _mend_socket(found, advice))
 
 
-def explain_model(name: str, candidates: list[Path], *, may: May = may) -> Finding | None:
-    """Return why the file of a model, the first of `candidates` that may be there, can't be reached; None when it can."""
-    for path in candidates:
-        found = barrier(path, may=may)
-        if found is None:
-            continue
-        if _hiding(path) or found.how == "may not enter":
-            mend = (
-                f"sudo install -D -m 644 {_quoted(path)} /var/lib/edge-agent/models/{_quoted(path.name)}; "
-                f'then in the configuration: model = "{path.stem}"'
+def explain_configuration(config: Path, *, may: May = may) -> Finding | None:
+    """Return why the configuration itself can't be read; None when it can."""
+    found = barrier(config, may=may)
+    if found is None:
+        return None
+    mend = f"it holds no secrets: sudo chmod a+{'r' if found.how == 'may not read' else 'x'} {_quoted(found.at)}"
+    return fail("configuration", f"{config}: {_said(found)}", mend)
+
+
+def check_secrets(loaded: Settings, advice: Advice) -> Iterator[Finding]:
+    """Look at whether others may read what only the agent should."""
+    for setting, path in loaded.mqtt.secrets().items():
+        wrong = exposed(path)
+        if wrong is not None:
+            said, _, mend = wrong.rpartition("; ")
+            # Closed to all but root it would be closed to the service, too.
+            yield note(
+                "secrets", f"{setting}: {said}", mend if advice.unit is None else _as_credential(setting, path, advice)
             )
-        else:
-            mend = f"sudo chmod a+r {_quoted(path)}"
-        return fail("model", f"{name}: {path}: {_said(found)}", mend)
-    return None
+
+
+def explain_model(name: str, path: Path, *, may: May = may) -> Finding | None:
+    """Return why the file of a model can't be reached; None when it can, or is not there."""
+    found = barrier(path, may=may)
+    if found is None:
+        return None
+    if found.how == "may not read":
+        mend = f"sudo chmod a+r {_quoted(found.at)}"
+    else:
+        mend = (
+            f"sudo install -D -m 644 {_quoted(path)} /var/lib/edge-agent/models/{_quoted(path.name)}; "
+            f'then in the configuration: model = "{path.stem}"'
+        )
+    named = "" if name == str(path) else f"{name}: "
+    return fail("model", f"{named}{path}: {_said(found)}", mend)
 
 
 def _said(found: Barrier) -> str:
@@ -112,34 +136,32 @@ def _said(found: Barrier) -> str:
 
 def _mend_file(setting: str, path: Path, found: Barrier, advice: Advice) -> str:
     if setting in _SECRETS:
-        # Not for all to read, and the service's user has no name that files could be given to before it runs.
-        kept = advice.credential(_SECRETS[setting])
-        return (
-            f"make it a credential of the service: sudo install -D -m 600 {_quoted(path)} {kept}; then take "
-            f"{setting.rpartition('.')[2]} out of the configuration, and: {advice.restart}"
-        )
+        return _as_credential(setting, path, advice)
     if found.how == "may not read":
         return f"it is no secret: sudo chmod a+r {_quoted(path)}"
     return f"it is no secret: sudo install -m 644 {_quoted(path)} /etc/edge-agent/, and name it there"
 
 
+def _as_credential(setting: str, path: Path, advice: Advice) -> str:
+    # Not for all to read, and the service's user has no name that files could be given to before it runs.
+    return (
+        f"make it a credential of the service: sudo install -D -m 600 {_quoted(path)} "
+        f"{advice.credential(_SECRETS[setting])}; then take {setting.rpartition('.')[2]} out of the configuration, "
+        f"and: {advice.restart}"
+    )
+
+
 def _mend_socket(found: Barrier, advice: Advice) -> str:
     unit = advice.unit or "edge-agent"
     if found.how == "may not write to":
-        group = _group(found.at)
-        return f"sudo systemctl edit {unit}: below [Service], SupplementaryGroups={group}; then: {advice.restart}"
+        return (
+            f"let the service into the socket's group (which is it: ls -l {_quoted(found.at)}): sudo systemctl edit {unit}, "
+            f"and below [Service]: SupplementaryGroups=GROUP; then: {advice.restart}"
+        )
     return (
         "let the broker make its socket in a directory that all may enter "
         "(docs/security.md, on the same machine), and name it there"
     )
-
-
-def _group(path: Path) -> str:
-    try:
-        status = path.stat()
-        return path.group() if status.st_mode & stat.S_IWGRP else "GROUP (and let the broker's socket be its group's)"
-    except (OSError, KeyError):
-        return "GROUP"
 
 
 def _hiding(path: Path) -> tuple[Path, str] | None:
