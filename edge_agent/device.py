@@ -174,7 +174,7 @@ class Device:
         """
         if not self.has_systemd():
             return None
-        names = "LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,MemoryMax,Result"
+        names = "LoadState,ActiveState,SubState,UnitFileState,MainPID,NRestarts,MemoryMax,Result,StatusText"
         told = self._run(("systemctl", "show", "--property", names, f"{name}.service"))
         return {key: value for key, _, value in (line.partition("=") for line in (told or "").splitlines())}
 

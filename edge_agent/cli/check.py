@@ -58,7 +58,8 @@ def command(
 
     Logs in under a client id of its own, so a running agent is not disturbed. To see what the broker's rules allow,
     an empty message goes to each input and output topic, with "edge-agent-check" in place of {sensor}; a running agent
-    answers it with a rejection; --offline touches neither broker nor service. As root it has the running service's credentials, and sees what it writes to disk.
+    answers it with a rejection; --offline touches neither broker nor service. As root it looks as the service does, by its
+    user, in its sandbox and with its credentials, and sees what it writes to disk.
 
     Exit status: 0 all is well, 1 something has to be done, 2 configuration, 3 model unusable.
     """

@@ -13,6 +13,8 @@ from edge_agent.wording import count, duration, mebibytes
 #: A model that is replaced now and then is no steady state; a megabyte a day wears out no card.
 _A_DAY: Final = 1 << 20
 _SECONDS_A_DAY: Final = 86_400
+#: How its status begins when it does its work; else it says what it waits for, or what it could not take up.
+_AS_IT_SHOULD: Final = "serving "
 #: States of a unit file with which the service starts with the machine.
 _COMES_BACK: Final = frozenset({"enabled", "enabled-runtime", "static", "generated"})
 
@@ -42,6 +44,12 @@ def _check_state(name: str, unit: Mapping[str, str]) -> Finding:
         return note("service", f"{said}: it is starting, or waits to be started again", log)
     if active not in {"active", "reloading"}:
         return fail("service", said, f"sudo systemctl enable --now {name}")
+    return _check_running(name, said, enabled, unit.get("StatusText", ""), restarts)
+
+
+def _check_running(name: str, said: str, enabled: str | None, text: str, restarts: int) -> Finding:
+    if text and not text.startswith(_AS_IT_SHOULD):
+        return note("service", f"{said}; it says: {text}", f"journalctl -u {name} -n 50")
     if enabled not in _COMES_BACK:
         return note("service", f"{said}: it will not start with the machine", f"sudo systemctl enable {name}")
     if restarts:

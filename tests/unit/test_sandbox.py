@@ -81,7 +81,16 @@ def test_all_that_the_unit_says_of_user_sandbox_and_credentials_is_in_the_copy(f
     theirs = configparser.RawConfigParser(strict=False, delimiters=("=",), comment_prefixes=("#",))
     theirs.optionxform = str  # type: ignore[assignment,method-assign]
     theirs.read_string(file.read_text())
-    starting = {"Type", "ExecStart", "Restart", "WatchdogSec", "NotifyAccess", "TimeoutStartSec", "TimeoutStopSec"}
+    starting = {
+        "Type",
+        "ExecStart",
+        "Restart",
+        "WatchdogSec",
+        "NotifyAccess",
+        "TimeoutStartSec",
+        "TimeoutStopSec",
+        "ExecReload",
+    }
     for key, value in theirs["Service"].items():
         if key not in starting:
             assert copy[key][-1] == value, key
