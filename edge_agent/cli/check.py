@@ -101,10 +101,18 @@ def _seen_inside(config: Path | None) -> str:
     try:
         loaded = load(config)
     except EdgeAgentError as error:
-        closed = explain_configuration(config or DEFAULT_FILE)
-        return inside.report([closed or failed("configuration", error)], trained)
+        closed = filter(None, map(explain_configuration, _read(config)))
+        return inside.report([next(closed, failed("configuration", error))], trained)
     found = [*inside.check_user(), *inside.examine(loaded, advice, trained, as_service=True)]
     return inside.report(found, trained)
+
+
+def _read(config: Path | None) -> list[Path]:
+    """Return the files that are read, as far as that can be told."""
+    try:
+        return sources(config)
+    except EdgeAgentError:
+        return [config or DEFAULT_FILE]
 
 
 def _source(config: Path | None) -> str:

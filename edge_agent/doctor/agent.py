@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -49,15 +49,17 @@ def check_agent(loaded: Settings, advice: Advice) -> Iterator[Finding]:
     except ValidationError:
         yield note("agent", "one of another version answers", advice.restart)
     else:
-        yield from _judge(status, json.loads(answer), advice)
+        yield from _judge(status, advice)
 
 
-def _judge(status: Status, told: dict[str, Any], advice: Advice) -> Iterator[Finding]:
-    """Say what is wrong with the agent. `told` is what it said, whole: one of another version may say more."""
+def _judge(status: Status, advice: Advice) -> Iterator[Finding]:
     said = f"answers: up {duration(status['uptime'])}, {status['received']} received, {mebibytes(status['rss_bytes'])}"
-    if told.get("state") == "degraded":
-        reason = told.get("reason") or "it does not say why"
-        yield fail("agent", f"{said}; degraded: {reason}", f"mend that; then: {advice.reload}")
+    if status["state"] == "degraded":
+        yield fail(
+            "agent",
+            f"{said}; degraded: {status['reason']}",
+            f"allow it in the broker's rules; the agent asks again by itself, and at once after: {advice.reload}",
+        )
     elif status["agent"] != __version__:
         yield note("agent", f"{said}; it is {status['agent']}, installed here is {__version__}", advice.restart)
     elif status["connections"] >= _MANY and status["uptime"] < _SHORT * status["connections"]:

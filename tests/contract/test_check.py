@@ -6,13 +6,14 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from click.testing import CliRunner
 
 from edge_agent import __version__
 from edge_agent.cli.main import cli
+from edge_agent.messages import Status
 from tests.brokers import HOST, BrokerProcess, free_port
 from tests.certificates import DAY, Authority
 from tests.contract.agents import NODE, STATE, RunningAgent, wait_until
@@ -53,6 +54,14 @@ def takes_connections(port: int) -> bool:
 def offline(client: Client) -> None:
     """Say that no agent runs, so that the check need not wait for its answer."""
     client.publish(STATE, "offline", retain=True)
+
+
+def status_of(**told: Any) -> dict[str, Any]:
+    """What an agent answers that has done nothing yet, but for what is `told`."""
+    kinds = get_type_hints(Status)
+    nothing = {name: 0 for name in Status.__required_keys__ if kinds[name] in (int, float)}
+    known = {"node": NODE, "agent": __version__, "mqtt": "5", "time": "", "state": "online", "reason": None}
+    return {**nothing, **known, "rejections": {}, "latency_ms": None, **told}
 
 
 def said(findings: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -149,34 +158,23 @@ def test_an_agent_that_loses_its_connection_again_and_again(
     connections: int, uptime: float, verdict: str, mosquitto: MosquittoFactory, connect: Connect, check: Check
 ) -> None:
     """As two agents with one client id do: each connection of the one ends that of the other."""
-    counters = (
-        "received",
-        "redelivered",
-        "predictions",
-        "answered",
-        "refused",
-        "unrouted",
-        "acknowledged",
-        "in_flight",
-    )
-    status: dict[str, Any] = {
-        **dict.fromkeys((*counters, "interval", "messages_per_second", "predictions_per_second", "rss_bytes"), 0),
-        "rejections": {},
-        "latency_ms": None,
-        "time": "",
-        "node": NODE,
-        "agent": __version__,
-        "mqtt": "5",
-        "state": "online",
-        "reason": None,
-        "uptime": uptime,
-        "connections": connections,
-    }
+    status = status_of(uptime=uptime, connections=connections)
     broker = mosquitto()
     connect(broker).publish(f"edge/{NODE}/response/status", json.dumps(status), retain=True)
     (agent,) = check(broker.port)["agent"]
     assert agent["verdict"] == verdict
     assert ("lost its connection again and again: 5 so far" in agent["message"]) == (verdict == "note")
+
+
+def test_a_degraded_agent_is_a_failure(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto()
+    told = status_of(state="degraded", reason="subscription to 'a/+' refused: Not authorized", refused=3)
+    connect(broker).publish(f"edge/{NODE}/response/status", json.dumps(told), retain=True)
+    found = check(broker.port, status=1)
+    (agent,) = found["agent"]
+    assert agent["verdict"] == "fail"
+    assert "degraded: subscription to 'a/+' refused: Not authorized" in agent["message"]
+    assert said(found["answers"]) == [("note", "the broker has refused 3 messages of the running agent")]
 
 
 def test_an_agent_of_another_version(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
