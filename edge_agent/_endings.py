@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from edge_agent import _transport
 from edge_agent._transport import Address
 from edge_agent.errors import BrokerError, ProtocolRefusedError
+
+#: In paho's words. It is the reason of clients, and what paho 2.1 makes of a reason that it drops (`edge_agent._plain`).
+_NO_REASON: Final = "Normal disconnection"
 
 
 def refused(address: Address, protocol: str, reason: str, words: str) -> BrokerError:
@@ -17,10 +22,16 @@ def refused(address: Address, protocol: str, reason: str, words: str) -> BrokerE
 
 def ended(address: Address, protocol: str, words: str | None, *, accepted: bool) -> BrokerError:
     """Return the error of a connection that the broker ended: with `words`, or None without any."""
+    if words == _NO_REASON:
+        words = None
     text = words or "without a reason from the broker"
     if accepted and (words is None or "taken over" in words):
         # Two clients with one id throw each other out for ever, and not every broker says so.
-        text = f"{text}; if it happens again and again, another client has our client id, {address.client_id!r}"
+        when = "if it happens again and again, " if words is None else ""
+        text = (
+            f"{text}; {when}another client has our client id, {address.client_id!r}: give each agent a node.id, or an "
+            "mqtt.client_id, of its own"
+        )
     if not accepted and words is None:
         text = f"{text}; {_transport.suspicion(address)}"
     if not accepted and protocol == "5":

@@ -12,6 +12,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent import _transport
@@ -20,6 +21,7 @@ from edge_agent._stream import Stream
 from edge_agent._transport import Address
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer
+from edge_agent.packets import Disconnect
 
 #: Topics that the broker may put a number in place of (MQTT 5, 3.3.2.3.4).
 MAX_ALIASES: Final = 100
@@ -96,6 +98,15 @@ def words(reason: Any, properties: Any) -> str:
     """Return a reason code in words, with the broker's own Reason String when it sent one."""
     own = getattr(properties, "ReasonString", None)
     return f"{reason} ({own!r})" if own else str(reason)
+
+
+def words_of(end: Disconnect) -> str:
+    """Return the reason of a DISCONNECT in words, as `words` does."""
+    try:
+        reason = str(ReasonCode(PacketTypes.DISCONNECT, identifier=end.code))
+    except KeyError:
+        reason = f"reason code {end.code:#04x}"
+    return reason if end.words is None else f"{reason} ({end.words!r})"
 
 
 def _leave_writing_to_us(_client: object, _data: object, _socket: object) -> None:

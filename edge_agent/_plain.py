@@ -15,7 +15,7 @@ from edge_agent import _transport, packets
 from edge_agent._transport import Address
 from edge_agent.errors import BrokerError
 from edge_agent.messages import Answer
-from edge_agent.packets import Puback, Publish
+from edge_agent.packets import Event, Puback, Publish
 
 
 def let_paho_read(client: paho.Client) -> None:
@@ -34,7 +34,7 @@ class Plain:
     def __init__(self, client: paho.Client, address: Address, *, is_5: bool) -> None:
         self._client = client
         self._is_5 = is_5
-        self._events: list[Publish | Puback] = []
+        self._events: list[Event] = []
         #: Sizes of the messages at QoS 0 that paho has not written yet.
         self._unsent: dict[int, int] = {}
         self.backlog = 0
@@ -51,7 +51,7 @@ class Plain:
         """The socket that paho has opened."""
         return self._client.socket()
 
-    def receive(self) -> list[Publish | Puback]:
+    def receive(self) -> list[Event]:
         """Read one packet."""
         let_paho_read(self._client)
         events, self._events = self._events, []

@@ -1,7 +1,7 @@
 """The fast lane: PUBLISH and PUBACK go past paho, which keeps the rest of the connection.
 
 The only file that touches a private part of paho: its `_create_socket`, which is made to return a `Stream` over a socket
-of our own (`edge_agent._transport`). A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK out of what
+of our own (`edge_agent._transport`). A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK, and DISCONNECT, out of what
 comes in, and hands everything else to paho, one packet at a time. paho calls `recv`, `send`, `close`, `fileno`, `pending` and `setblocking` of its socket and
 nothing else, which `tests/contract` holds for the oldest and the newest paho. Where that method is not there, `prepare`
 says so in the log and leaves everything to paho (`edge_agent._plain`): slower.
@@ -24,7 +24,7 @@ from edge_agent import _transport, packets
 from edge_agent._plain import Plain, let_paho_read
 from edge_agent._transport import Address
 from edge_agent.messages import Answer
-from edge_agent.packets import MAX_PACKET_ID, PUBACK, PUBLISH, Puback, Publish
+from edge_agent.packets import DISCONNECT, MAX_PACKET_ID, PUBACK, PUBLISH, Event, Publish
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Stream:
 
     # -- what `Link` does with it
 
-    def receive(self) -> list[Publish | Puback]:
+    def receive(self) -> list[Event]:
         """Read what has arrived, one chunk at the most. Raises `ValueError` when it is not MQTT."""
         try:
             data = self._sock.recv(_CHUNK)
@@ -148,7 +148,7 @@ class Stream:
 
     # -- packets
 
-    def _split(self, data: bytes) -> list[Publish | Puback]:
+    def _split(self, data: bytes) -> list[Event]:
         """Take the packets out of what has arrived; the last one may not be all there yet."""
         if self._dropping:
             dropped = min(self._dropping, len(data))
@@ -160,7 +160,7 @@ class Stream:
                 return []
             data = bytes(self._unread)
             self._unread = bytearray()
-        events: list[Publish | Puback] = []
+        events: list[Event] = []
         place, size = 0, len(data)
         while place < size:
             start, end = packets.bounds(data, place) or (size, size + 1)
@@ -177,6 +177,8 @@ class Stream:
                 events.append(packets.read_publish(data[place], data[start:end], is_5=self._is_5))
             elif kind == PUBACK:
                 events.append(packets.read_puback(data[start:end]))
+            elif kind == DISCONNECT and self._is_5:
+                events.append(packets.read_disconnect(data[start:end]))
             else:
                 self._for_paho = data[place:end]
                 let_paho_read(self._client)

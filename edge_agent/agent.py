@@ -44,6 +44,8 @@ _ENOUGH_IN_FLIGHT: Final = 1000
 _SHOWN: Final = 200
 #: Seconds before the first attempt to connect again; doubled each time up to the maximum, with jitter.
 _FIRST_BACKOFF: Final = 1.0
+#: Seconds that a connection has to last for pauses to begin anew: two agents of one name throw each other out for ever.
+_LASTED: Final = 30.0
 
 
 class Agent:
@@ -67,6 +69,7 @@ class Agent:
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
         self._intake = Intake()
+        self._greeted_at = 0.0
         self._greeted = False  # the connection has heard that we are there
         self._announced = False  # what the plan runs has been published
         self._settled = False  # the service manager has heard that the plan is in use
@@ -206,7 +209,7 @@ class Agent:
         link.abandon()
         self._link = None
         self._intake.clear()
-        if self._greeted:
+        if self._greeted and self._clock() - self._greeted_at >= _LASTED:
             self._failures = 0
         if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._line.protocols):
             self._attempt += 1
@@ -250,6 +253,7 @@ class Agent:
         if self._greeted and before != ONLINE == self._standing:
             _log.info("broker: all subscriptions are granted now")
         if not self._greeted:
+            self._greeted_at = self._clock()
             self.tally.connections += 1
             self._plan.pipeline.reconnected()
         if changed:

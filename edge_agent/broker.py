@@ -36,7 +36,7 @@ from edge_agent.delivery import DEFAULT_RECEIVE_MAXIMUM, Delivery
 from edge_agent.errors import BrokerError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Message, Refused
-from edge_agent.packets import Puback, Publish
+from edge_agent.packets import Disconnect, Event, Publish
 
 _log = logging.getLogger(__name__)
 
@@ -301,7 +301,11 @@ class Link:
 
     # -- messages
 
-    def _take(self, event: Publish | Puback) -> None:
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Disconnect):
+            words = _paho.words_of(event)
+            self._end = self._end or _endings.ended(self.address, self.protocol, words, accepted=self._accepted)
+            return
         if not self._accepted:
             raise ValueError(f"{type(event).__name__} before CONNACK")
         if isinstance(event, Publish):

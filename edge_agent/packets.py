@@ -1,7 +1,8 @@
 """PUBLISH and PUBACK, the two packets of every message, to bytes and back (MQTT 3.1.1 and 5, sections 2 and 3.3 to 3.4).
 
 All the rest of the protocol is paho's. These two are ours because a message costs paho about 100 us, and this file
-about 3 (docs/decisions/0007).
+about 3 (docs/decisions/0007). DISCONNECT (3.14) is read as well: paho 2.1 drops a reason that has no properties behind it,
+which is how Mosquitto sends it.
 
 Rules:
 
@@ -17,12 +18,30 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from edge_agent.messages import Answer, Carried
+from edge_agent.properties import (
+    CONTENT_TYPE,
+    CORRELATION_DATA,
+    EXPIRY,
+    LONGEST,
+    PAYLOAD_FORMAT,
+    REASON_STRING,
+    RESPONSE_TOPIC,
+    SUBSCRIPTION_ID,
+    TOPIC_ALIAS,
+    USER_PROPERTY,
+    block_at,
+    read_property,
+    repaired,
+    text_bytes,
+    varint,
+)
 
 PUBLISH: Final = 0x30
 PUBACK: Final = 0x40
+DISCONNECT: Final = 0xE0
 #: The whole packet; its answer is paho's.
 PINGREQ: Final = b"\xc0\x00"
 
@@ -31,22 +50,6 @@ MAX_PACKET_ID: Final = 65_535
 #: Highest reason code of a PUBACK that means success (MQTT 5, 2.4).
 _LAST_SUCCESS: Final = 0x7F
 
-#: Properties of a PUBLISH (MQTT 5, 3.3.2.3).
-_PAYLOAD_FORMAT: Final = 0x01
-_EXPIRY: Final = 0x02
-_CONTENT_TYPE: Final = 0x03
-_RESPONSE_TOPIC: Final = 0x08
-_CORRELATION_DATA: Final = 0x09
-_SUBSCRIPTION_ID: Final = 0x0B
-_REASON_STRING: Final = 0x1F
-_TOPIC_ALIAS: Final = 0x23
-_USER_PROPERTY: Final = 0x26
-#: Bytes of the properties that always have as many.
-_FIXED: Final = {_PAYLOAD_FORMAT: 1, _EXPIRY: 4, _TOPIC_ALIAS: 2}
-_TEXTS: Final = frozenset({_CONTENT_TYPE, _RESPONSE_TOPIC, _REASON_STRING})
-
-#: Longest text and longest binary value, in bytes: their length is two bytes (MQTT 5, 1.5.4).
-_LONGEST: Final = 65_535
 #: Largest body of a packet: its length is four bytes of seven bits (MQTT 5, 1.5.5).
 MAX_BODY: Final = 268_435_455
 #: What an answer takes over from its question at the most: bytes of Correlation Data, User Properties, and bytes of those.
@@ -101,6 +104,17 @@ class Puback(NamedTuple):
     refused: str | None = None
 
 
+class Disconnect(NamedTuple):
+    """One DISCONNECT of MQTT 5: its reason code (3.14.2.1), 0 when it has none, and the broker's own words for it."""
+
+    code: int
+    words: str | None = None
+
+
+#: What a broker sends that is read here.
+Event: TypeAlias = Publish | Puback | Disconnect
+
+
 def bounds(data: bytes | bytearray, place: int) -> tuple[int, int] | None:
     """Return where the packet that begins at `place` has its body and its end; None when that can't be told yet.
 
@@ -128,7 +142,7 @@ def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
     try:
         topic = body[2:place].decode()
     except UnicodeDecodeError:
-        topic = _repaired(body[2:place])
+        topic = repaired(body[2:place])
     qos = flags >> 1 & 3
     packet_id = 0
     if qos:
@@ -142,7 +156,7 @@ def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
     if is_5 and place < size and body[place] == 0:
         place += 1
     elif is_5:
-        start, place = _block(body, place)
+        start, place = block_at(body, place)
         if place <= size:
             alias, content_type, response_topic, carried, left = _of_publish(body[start:place])
             return Publish(
@@ -173,11 +187,11 @@ def read_puback(body: bytes) -> Puback:
     code = body[2]
     text = _REFUSALS.get(code, f"reason code {code:#04x}")
     if len(body) > 3:
-        start, end = _block(body, 3)
+        start, end = block_at(body, 3)
         place, block = 0, body[start:end]
         while place < len(block):
-            kind, value, place = _property(block, place)
-            if kind == _REASON_STRING:
+            kind, value, place = read_property(block, place)
+            if kind == REASON_STRING:
                 text = f"{text} ({value[:_WORDS]!r})"
     return Puback(packet_id, text)
 
@@ -217,6 +231,23 @@ def is_unfit(text: str) -> str | None:
     return "with control characters" if _UNFIT.search(text) else None
 
 
+def read_disconnect(body: bytes) -> Disconnect:
+    """Read the body of a DISCONNECT; reason and properties may be left out. What can't be read ends nothing: it ends."""
+    if len(body) < 2:
+        return Disconnect(body[0] if body else 0)
+    words = None
+    try:
+        start, end = block_at(body, 1)
+        place, block = 0, body[start:end]
+        while place < len(block):
+            kind, value, place = read_property(block, place)
+            if kind == REASON_STRING:
+                words = value[:_WORDS]
+    except (ValueError, IndexError):
+        pass  # a property that is not ours to know, such as another server's address; the code is what counts
+    return Disconnect(body[0], words)
+
+
 def publish(answer: Answer, packet_id: int, *, is_5: bool) -> bytes:
     """Return the PUBLISH of an answer; `packet_id` is left out at QoS 0.
 
@@ -229,12 +260,12 @@ def publish(answer: Answer, packet_id: int, *, is_5: bool) -> bytes:
         properties = _content_type(content_type) if carried is None else _properties(content_type, carried)
     identifier = packet_id.to_bytes(2, "big") if qos else b""
     size = 2 + len(name) + len(identifier) + len(properties) + len(payload)
-    if len(name) > _LONGEST or size > MAX_BODY:
+    if len(name) > LONGEST or size > MAX_BODY:
         raise ValueError("a PUBLISH that is too large for MQTT")
     return b"".join(
         (
             (PUBLISH | qos << 1 | retain).to_bytes(1, "big"),
-            _varint(size),
+            varint(size),
             len(name).to_bytes(2, "big"),
             name,
             identifier,
@@ -270,50 +301,24 @@ def _of_publish(block: bytes) -> tuple[int | None, str | None, str | None, Carri
     user_properties: list[tuple[str, str]] = []
     place = 0
     while place < len(block):
-        kind, value, place = _property(block, place)
-        if kind == _USER_PROPERTY:
+        kind, value, place = read_property(block, place)
+        if kind == USER_PROPERTY:
             user_properties.append(value)
-        elif kind == _CONTENT_TYPE:
+        elif kind == CONTENT_TYPE:
             content_type = value
-        elif kind == _RESPONSE_TOPIC:
+        elif kind == RESPONSE_TOPIC:
             response_topic = value
-        elif kind == _CORRELATION_DATA:
+        elif kind == CORRELATION_DATA:
             correlation_data = value
-        elif kind == _EXPIRY:
+        elif kind == EXPIRY:
             expiry = value
-        elif kind == _TOPIC_ALIAS:
+        elif kind == TOPIC_ALIAS:
             alias = value
-        elif kind not in {_PAYLOAD_FORMAT, _SUBSCRIPTION_ID}:
+        elif kind not in {PAYLOAD_FORMAT, SUBSCRIPTION_ID}:
             raise ValueError(f"a PUBLISH with the property {kind:#04x}")
     if user_properties or correlation_data is not None or expiry is not None:
         return alias, content_type, response_topic, *carry(correlation_data, user_properties, expiry)
     return alias, content_type, response_topic, None, None
-
-
-def _property(block: bytes, place: int) -> tuple[int, Any, int]:
-    """Return the property at `place`: its identifier, its value, and where the next one begins."""
-    kind = block[place]
-    place += 1
-    size = _FIXED.get(kind)
-    if size is not None:
-        value: Any = int.from_bytes(block[place : place + size], "big")
-        place += size
-    elif kind == _SUBSCRIPTION_ID:
-        value, place = _read_varint(block, place)
-    elif kind in _TEXTS:
-        raw, place = _binary(block, place)
-        value = _repaired(raw)
-    elif kind == _CORRELATION_DATA:
-        value, place = _binary(block, place)
-    elif kind == _USER_PROPERTY:
-        name, place = _binary(block, place)
-        raw, place = _binary(block, place)
-        value = (_repaired(name), _repaired(raw))
-    else:
-        raise ValueError(f"a property that does not belong there: {kind:#04x}")
-    if place > len(block):
-        raise ValueError("a property that ends too early")
-    return kind, value, place
 
 
 @lru_cache(maxsize=64)
@@ -325,63 +330,12 @@ def _content_type(content_type: str | None) -> bytes:
 def _properties(content_type: str | None, carried: Carried) -> bytes:
     parts: list[bytes] = []
     if content_type is not None:
-        parts += (bytes((_CONTENT_TYPE,)), _text(content_type.encode()))
+        parts += (bytes((CONTENT_TYPE,)), text_bytes(content_type.encode()))
     if carried.correlation_data is not None:
-        parts += (bytes((_CORRELATION_DATA,)), _text(carried.correlation_data))
+        parts += (bytes((CORRELATION_DATA,)), text_bytes(carried.correlation_data))
     for name, value in carried.user_properties:
-        parts += (bytes((_USER_PROPERTY,)), _text(name.encode()), _text(value.encode()))
+        parts += (bytes((USER_PROPERTY,)), text_bytes(name.encode()), text_bytes(value.encode()))
     if carried.expiry is not None:
-        parts += (bytes((_EXPIRY,)), carried.expiry.to_bytes(4, "big"))
+        parts += (bytes((EXPIRY,)), carried.expiry.to_bytes(4, "big"))
     block = b"".join(parts)
-    return _varint(len(block)) + block
-
-
-def _repaired(raw: bytes) -> str:
-    """Return the text; where it is not UTF-8 with U+FFFD, which has three bytes, for a single one."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode(errors="replace").encode()[:_LONGEST].decode(errors="ignore")
-
-
-def _text(value: bytes) -> bytes:
-    if len(value) > _LONGEST:
-        raise ValueError("a text that is too long for MQTT")
-    return len(value).to_bytes(2, "big") + value
-
-
-def _block(body: bytes, place: int) -> tuple[int, int]:
-    """Return where the block of properties whose length stands at `place` begins and ends."""
-    size, start = _read_varint(body, place)
-    return start, start + size
-
-
-def _binary(block: bytes, place: int) -> tuple[bytes, int]:
-    end = place + 2 + int.from_bytes(block[place : place + 2], "big")
-    return block[place + 2 : end], end
-
-
-def _read_varint(data: bytes, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in (0, 7, 14, 21):
-        if place >= len(data):
-            break
-        digit = data[place]
-        place += 1
-        value |= (digit & 0x7F) << shift
-        if digit < 0x80:
-            return value, place
-    raise ValueError("a length that does not end")
-
-
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return value.to_bytes(1, "big")
-    if value < 0x4000:
-        return bytes((value & 0x7F | 0x80, value >> 7))
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return varint(len(block)) + block

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 
 import pytest
 
 from edge_agent.packets import bounds
-from tests.contract.agents import STATE, RunningAgent
+from tests.brokers import HOST
+from tests.contract.agents import STATE, RunningAgent, plainly, wait_for_line
 from tests.contract.scripted import ScriptedBroker
 from tests.e2e.tracks import ROCK
 from tests.patience import fair
@@ -156,3 +158,55 @@ def test_a_refused_subscription_that_is_granted_later_makes_the_node_online(capl
     assert "refused: Not authorized" in caplog.text
     assert "all subscriptions are granted now" in caplog.text
     assert (broker.connections, said()[-1]) == (1, b"offline")
+
+
+#: "Session taken over" as Mosquitto 2.0.21 sends it: a reason with no properties behind it, which paho 2.1.0 drops.
+TAKEN_OVER = b"\xe0\x01\x8e"
+OTHER = "another client has our client id, 'edge-agent-kitchen': give each agent a node.id, or an mqtt.client_id, of its own"
+
+
+@pytest.mark.parametrize(
+    ("goodbye", "words"),
+    [
+        pytest.param(TAKEN_OVER, "Session taken over; ", id="a reason"),
+        pytest.param(b"\xe0\x02\x8e\x00", "Session taken over; ", id="a reason with no properties"),
+        pytest.param(b"\xe0\x06\x8e\x04\x1f\0\x01x", "Session taken over ('x'); ", id="and the broker's own words"),
+        pytest.param(b"\xe0\x06\x8e\x04\x1c\0\x01x", "Session taken over; ", id="with a property we do not know"),
+        pytest.param(b"\xe0\0", "without a reason from the broker; if it happens again and again, ", id="none"),
+    ],
+)
+def test_the_reason_of_a_disconnect_is_told(goodbye: bytes, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.WARNING),
+        ScriptedBroker(lambda number: goodbye if number == 1 else b"") as broker,
+        RunningAgent(broker.port),
+    ):
+        broker.wait(lambda: broker.subscribed == 2, "it does not come back")
+    (line,) = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert f"the connection ended: {words}{OTHER}" in line
+
+
+def test_the_slow_lane_does_not_pass_off_a_dropped_reason_as_a_normal_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
+    with (
+        caplog.at_level(logging.WARNING),
+        ScriptedBroker(lambda number: TAKEN_OVER if number == 1 else b"") as broker,
+        RunningAgent(broker.port),
+    ):
+        broker.wait(lambda: broker.subscribed == 2, "it does not come back")
+    (line,) = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert OTHER in line
+    assert "Normal disconnection" not in line
+
+
+def test_a_broker_that_says_nothing_is_told_within_the_connect_timeout(caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        caplog.at_level(logging.WARNING),
+        socket.create_server((HOST, 0)) as silent,
+        RunningAgent(silent.getsockname()[1], mqtt={"connect_timeout": 0.2}),
+    ):
+        line = wait_for_line(caplog, "no answer to CONNECT for 0.2 s; is it an MQTT broker? Still waiting")
+        # It is the first thing that is said: nothing is given up yet.
+        assert next(iter(caplog.records)).getMessage() == line

@@ -174,6 +174,24 @@ def test_pauses_begin_anew_after_a_connection_that_worked(caplog: pytest.LogCapt
     assert pauses(caplog)[5] <= 1
 
 
+def test_pauses_grow_when_connections_end_soon(caplog: pytest.LogCaptureFixture, awake: int) -> None:
+    """Two agents of one name throw each other out, for ever: not once a second."""
+    links = [FakeLink() for _ in range(7)]
+    agent, clock = ended(*links)
+    for number, link in enumerate(links):
+        agent.step(awake)
+        assert agent.tally.connections == number + 1
+        # The last one stays for a while.
+        clock.advance(30 if link is links[-1] else 29)
+        link.lose(BrokerError("Session taken over"))
+        agent.step(awake)
+        clock.advance(60)
+    found = pauses(caplog)
+    for number, pause in enumerate(found[:6]):
+        assert 2.0**number / 2 <= pause <= 2.0**number
+    assert found[6] <= 1
+
+
 def test_pauses_grow_when_the_broker_takes_connections_but_no_log_in(
     caplog: pytest.LogCaptureFixture, awake: int
 ) -> None:

@@ -12,7 +12,8 @@ from paho.mqtt.properties import Properties
 
 from edge_agent import _plain, packets
 from edge_agent.messages import Answer, Carried
-from edge_agent.packets import Puback, Publish
+from edge_agent.packets import Disconnect, Puback, Publish
+from edge_agent.properties import varint
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
 topics = texts.filter(bool)
@@ -112,7 +113,7 @@ def text_of(value: bytes) -> bytes:
 
 def question(properties: bytes) -> bytes:
     """The body of a PUBLISH at QoS 0 on the topic "t", with a payload."""
-    return b"\0\1t" + packets._varint(len(properties)) + properties + b"payload"
+    return b"\0\1t" + varint(len(properties)) + properties + b"payload"
 
 
 #: Texts of MQTT 5 as a broker may let them through: UTF-8 or not, short and as long as there is room for.
@@ -269,7 +270,7 @@ def test_there_is_no_qos_3(is_5: bool) -> None:
 
 
 def test_the_words_of_a_broker_are_cut() -> None:
-    found = packets.read_puback(b"\0\7\x87" + packets._varint(60_003) + b"\x1f" + text_of(b"x" * 60_000))
+    found = packets.read_puback(b"\0\7\x87" + varint(60_003) + b"\x1f" + text_of(b"x" * 60_000))
     assert found.refused is not None
     assert len(found.refused) < 300
 
@@ -303,7 +304,7 @@ def test_any_puback_is_read_or_refused(body: bytes) -> None:
 
 @given(size=st.integers(0, 268_435_455), before=st.binary(max_size=5))
 def test_lengths(size: int, before: bytes) -> None:
-    data = before + b"\x30" + packets._varint(size)
+    data = before + b"\x30" + varint(size)
     assert packets.bounds(data, len(before)) == (len(data), len(data) + size)
     for cut in range(len(before) + 1, len(data)):
         assert packets.bounds(data[:cut], len(before)) is None
@@ -312,3 +313,24 @@ def test_lengths(size: int, before: bytes) -> None:
 def test_a_length_of_five_bytes_is_refused() -> None:
     with pytest.raises(ValueError, match="four bytes"):
         packets.bounds(b"\x30\xff\xff\xff\xff\x01", 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"", Disconnect(0)),
+        (b"\x8e", Disconnect(0x8E)),
+        (b"\x8e\x00", Disconnect(0x8E)),
+        (b"\x8e\x05\x1f\x00\x02no", Disconnect(0x8E, "no")),
+        (b"\x9c\x04\x1c\x00\x01x", Disconnect(0x9C)),
+        (b"\x8e\x05\x1f\x00\x20no", Disconnect(0x8E)),
+        (b"\x8e\xff\xff\xff\xff", Disconnect(0x8E)),
+    ],
+)
+def test_a_disconnect_is_read(body: bytes, found: Disconnect) -> None:
+    assert packets.read_disconnect(body) == found
+
+
+@given(st.binary(max_size=100))
+def test_any_disconnect_is_read(body: bytes) -> None:
+    assert packets.read_disconnect(body).code == (body[0] if body else 0)
