@@ -39,11 +39,6 @@ def explain(error: ValidationError, top: type[BaseModel], sections: Mapping[str,
     return f"{place}: {message}{more}"
 
 
-def not_toml(error: ValueError) -> str:
-    """Return what is wrong with a file that is not TOML, with what most people forget."""
-    return f"{error}; text stands in double quotes" if str(error).startswith("Invalid value") else str(error)
-
-
 def unknown_variable(names: Iterable[str], prefix: str, top: type[BaseModel]) -> str | None:
     """Return what is wrong with the first variable that belongs to no table of `top`, None when there is none such."""
     for name in sorted(names):

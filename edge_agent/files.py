@@ -22,6 +22,7 @@ from typing import Final
 
 from edge_agent.errors import FileError
 
+_MAX_SHOWN: Final = 1024
 _KINDS: Final = (
     (stat.S_ISDIR, "Is a directory"),
     (stat.S_ISFIFO, "is a pipe"),
@@ -39,7 +40,7 @@ def read(path: Path, *, most: int) -> bytes:
             _expect_file(path, os.fstat(file.fileno()))  # it may have been replaced meanwhile
             content = file.read(most + 1)
     if len(content) > most:
-        raise FileError(f"{path}: is too large: at most {most} bytes are read; is it the right file?")
+        raise FileError(f"{_shown(path)}: is too large: at most {most} bytes are read; is it the right file?")
     return content
 
 
@@ -74,7 +75,7 @@ def listing(directory: Path, suffix: str) -> list[Path]:
 
 def explain(path: Path, error: OSError | ValueError) -> FileError:
     """Return what an error of the operating system about `path` means, and what to do about it."""
-    return FileError(f"{path}: {_cause(path, error)}")
+    return FileError(f"{_shown(path)}: {_cause(path, error)}")
 
 
 def exposed(path: Path) -> str | None:
@@ -108,6 +109,11 @@ def user(number: int | None = None) -> str:
         return f"user {number}"
 
 
+def _shown(path: Path) -> str:
+    # Longer ones than Linux has are a mistake, or worse, and nothing that a log should hold.
+    return str(path) if len(str(path)) <= _MAX_SHOWN else f"{str(path)[:_MAX_SHOWN]}…"
+
+
 def _group(number: int) -> str:
     try:
         return f"group {grp.getgrgid(number).gr_name}"
@@ -126,7 +132,7 @@ def _explained(path: Path) -> Iterator[None]:
 def _expect_file(path: Path, status: os.stat_result) -> None:
     for is_kind, name in _KINDS:
         if is_kind(status.st_mode):
-            raise FileError(f"{path}: {name}, not a file; name the file itself")
+            raise FileError(f"{_shown(path)}: {name}, not a file; name the file itself")
 
 
 def _cause(path: Path, error: OSError | ValueError) -> str:

@@ -14,25 +14,23 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from edge_agent import files
-from edge_agent.complaints import Place, explain, not_toml, place_of, unknown_variable
+from edge_agent import files, toml
+from edge_agent.complaints import Place, explain, place_of, unknown_variable
 from edge_agent.errors import FileError, SettingsError
 from edge_agent.settings import SECTIONS, Settings, host_name, one_word
 
 DEFAULT_FILE: Final = Path("/etc/edge-agent/edge-agent.toml")
 ENVIRONMENT: Final = "EDGE_AGENT_"
 _TOML: Final = ".toml"
-#: Largest file, most files beside it, and deepest value in them: what people write stays far below.
-_MAX_FILE_BYTES: Final = 1 << 20
+#: Largest file, and most files beside it.
+_MAX_FILE_BYTES: Final = 1 << 18
 _MAX_FRAGMENTS: Final = 256
-_MAX_DEPTH: Final = 16
 #: Settings that name files, by the table they stand in.
 _PATHS: Final = {
     ("mqtt",): ("password_file", "socket"),
@@ -109,18 +107,13 @@ def _sources(path: Path, *, explicit: bool) -> list[Path]:
 
 def _read(path: Path, routes_before: int) -> _Layer:
     try:
-        text = files.read(path, most=_MAX_FILE_BYTES).decode("utf-8-sig")
-        content = tomllib.loads(text)
+        content = toml.parse(files.read(path, most=_MAX_FILE_BYTES).decode("utf-8-sig"))
     except FileError as error:
         raise SettingsError(str(error)) from error
-    except RecursionError:  # of tables, that is
-        content = None
-    except ValueError as error:  # besides TOML that is none: bytes that are no text, numbers of thousands of digits
-        raise SettingsError(f"{path}: not valid TOML: {not_toml(error)}") from None
-    if content is None or _is_too_deep(content):
-        raise SettingsError(
-            f"{path}: tables or lists more than {_MAX_DEPTH} deep in one another; no setting is like that"
-        )
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: not UTF-8 text (byte {error.start}: {error.reason})") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from None
     content = _anchored(content, path.parent)
     return _Layer(str(path), content, range(routes_before, routes_before + len(_routes(content))))
 
@@ -141,21 +134,9 @@ def _environment() -> dict[str, Any]:
         content = None
     except ValueError as error:  # a variable that is not the JSON it has to be
         raise SettingsError(f"environment: {error}") from None
-    if content is None or _is_too_deep(content):
-        raise SettingsError(f"environment: lists or objects more than {_MAX_DEPTH} deep in one another")
+    if content is None or toml.is_too_deep(content):
+        raise SettingsError(f"environment: lists or objects more than {toml.MAX_DEPTH} deep in one another")
     return content
-
-
-def _is_too_deep(content: Any) -> bool:
-    level = [content]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, dict | list)
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-    return bool(level)
 
 
 def _routes(content: dict[str, Any]) -> list[Any]:

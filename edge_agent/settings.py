@@ -21,17 +21,27 @@ from edge_agent.responses import DEFAULT_FILTERS, check_filter
 from edge_agent.routes import Route, refuse_loops, refuse_mixtures, refuse_overlaps
 from edge_agent.sensors import MAX_SENSORS
 from edge_agent.topics import Template
+from edge_agent.values import (
+    MAX_STRING_BYTES,
+    Age,
+    Bytes,
+    ClientId,
+    FeatureName,
+    FilePath,
+    HostName,
+    Many,
+    Model,
+    MqttText,
+    Pool,
+    TopicText,
+    Wait,
+    Way,
+)
 
-#: Longest password, as file and on the wire (MQTT 5, section 1.5.6).
-_MAX_SECRET_BYTES: Final = 65_535
-#: Longest time that a route may be told to wait, in seconds: a year.
-_LONGEST: Final = 365 * 86_400
 #: Longest path of a unix socket: unix(7), `sun_path` less its closing zero.
 _MAX_SOCKET_BYTES: Final = 107
 #: Ports by (WebSockets, TLS).
 _PORTS: Final = {(False, False): 1883, (False, True): 8883, (True, False): 80, (True, True): 443}
-
-_Positive = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
@@ -79,11 +89,13 @@ class Tls(_Section):
 
     enabled: bool = True
     #: Each of the three: when it is not set, the systemd credential mqtt-ca, mqtt-certificate or mqtt-key.
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
+    ca: FilePath | None = None
+    certificate: FilePath | None = None
+    key: FilePath | None = None
     #: Protocols to offer (RFC 7301), best first; some brokers share port 443 with others and ask for one.
-    alpn: tuple[Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")], ...] = ()
+    alpn: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")], ...], Field(max_length=16)
+    ] = ()
 
     def file(self, name: Literal["ca", "certificate", "key"]) -> Path | None:
         """Return the file set, or that of the systemd credential."""
@@ -100,17 +112,17 @@ class Tls(_Section):
 class Mqtt(_Section):
     """The connection to the broker. Times in seconds."""
 
-    host: Annotated[str, StringConstraints(min_length=1, max_length=255)] = "localhost"
+    host: HostName = "localhost"
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     transport: Literal["tcp", "websockets", "unix"] = "tcp"
     #: Of the URL, with WebSockets.
     path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$", max_length=1024)] = "/mqtt"
     #: With "unix", in place of host and port.
-    socket: Path | None = None
+    socket: FilePath | None = None
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    client_id: Annotated[str, StringConstraints(pattern=r"^[^\x00+#/]{1,128}$")] | None = None
-    username: str | None = None
-    password_file: Path | None = None
+    client_id: ClientId | None = None
+    username: MqttText | None = None
+    password_file: FilePath | None = None
     tls: Tls | None = None
     keepalive: Annotated[int, Field(ge=5, le=65_535)] = 30
     #: How long the broker keeps the session, and the messages for it, while the agent is away.
@@ -141,16 +153,6 @@ class Mqtt(_Section):
         except TopicError as error:
             raise ValueError(str(error)) from None
 
-    @field_validator("host")
-    @classmethod
-    def _host_alone(cls, host: str) -> str:
-        # One colon is a port's; an IPv6 address has more. Not shown: people put mqtt://user:password@host there.
-        if re.search(r"[\s/@\[\]\x00-\x1f]|^[^:]*:[^:]*$", host):
-            raise ValueError(
-                "write the host name alone, without mqtt://; port, username and path are keys of their own"
-            )
-        return host
-
     @model_validator(mode="after")
     def _login(self) -> Mqtt:
         if self.password_file is not None and self.username is None:
@@ -173,7 +175,7 @@ class Mqtt(_Section):
         if path is None or self.username is None:
             return None
         try:
-            content = files.read(path, most=_MAX_SECRET_BYTES)
+            content = files.read(path, most=MAX_STRING_BYTES + len("\r\n"))
             password = content.decode().rstrip("\r\n")
         except FileError as error:
             raise SettingsError(f"mqtt.password_file: {error}") from error
@@ -181,6 +183,10 @@ class Mqtt(_Section):
             raise SettingsError(f"mqtt.password_file: {path} is not UTF-8 text; write it anew") from None
         if not password:
             raise SettingsError(f"mqtt.password_file: {path} is empty; write the password into it")
+        if len(password.encode()) > MAX_STRING_BYTES:
+            raise SettingsError(
+                f"mqtt.password_file: {path} is too large: MQTT carries {MAX_STRING_BYTES} bytes at most"
+            )
         return password
 
     def secrets(self) -> dict[str, Path]:
@@ -192,26 +198,26 @@ class Mqtt(_Section):
 class RouteSettings(_Section):
     """Which topics carry a model's features, and where its answers go."""
 
-    model: Annotated[str, StringConstraints(min_length=1)] = "genre"
-    subscribe: str = "music/{sensor}/features"
-    publish: str = "music/{sensor}/genre"
+    model: Model = "genre"
+    subscribe: TopicText = "music/{sensor}/features"
+    publish: TopicText = "music/{sensor}/genre"
     #: Default: `publish` + "/error".
-    errors: str | None = None
+    errors: TopicText | None = None
     #: Agents with the same name here take turns: each message goes to one of them.
-    share: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] | None = None
+    share: Pool | None = None
     #: Of messages that do not say; MQTT 3.1.1 can't.
     content_type: Literal[
         "application/json", "application/senml+json", "application/cbor", "application/octet-stream"
     ] = "application/json"
     #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
-    fields: dict[str, str | tuple[str, ...]] = Field(default_factory=dict)
+    fields: Annotated[dict[FeatureName, Way], Field(max_length=1024)] = Field(default_factory=dict)
     #: Seconds; both are for routes that capture {feature}.
-    max_age: Annotated[float, Field(gt=0, le=_LONGEST)] | None = None
-    debounce: Annotated[float, Field(ge=0, le=_LONGEST)] = 0.0
+    max_age: Age | None = None
+    debounce: Wait = 0.0
 
     @field_validator("fields")
     @classmethod
-    def _ways(cls, fields: dict[str, str | tuple[str, ...]]) -> dict[str, str | tuple[str, ...]]:
+    def _ways(cls, fields: dict[str, Way]) -> dict[str, Way]:
         for name, way in fields.items():
             if not way or not all(_way(way)):
                 raise ValueError(f'{name}: {way!r} leads nowhere; write for example "audio.bpm"')
@@ -243,23 +249,23 @@ class RouteSettings(_Section):
         return route
 
 
-def _way(way: str | tuple[str, ...]) -> tuple[str, ...]:
+def _way(way: Way) -> tuple[str, ...]:
     return tuple(way.split(".")) if isinstance(way, str) else way
 
 
 class Models(_Section):
     """Where models are looked for by name, before the bundled ones."""
 
-    directory: Path = Path("/var/lib/edge-agent/models")
+    directory: FilePath = Path("/var/lib/edge-agent/models")
 
 
 class Limits(_Section):
     """Bounds on what one message may ask for, and on what is kept."""
 
-    payload_bytes: _Positive = MAX_PAYLOAD_BYTES
-    batch_rows: _Positive = MAX_BATCH_ROWS
+    payload_bytes: Bytes = MAX_PAYLOAD_BYTES
+    batch_rows: Many = MAX_BATCH_ROWS
     #: Sensors whose values are kept, for each route that captures {feature}.
-    sensors: _Positive = MAX_SENSORS
+    sensors: Many = MAX_SENSORS
 
 
 class HealthSettings(_Section):
