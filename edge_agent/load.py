@@ -60,8 +60,9 @@ def load(path: Path | None = None) -> Settings:
 
     The name of a file that is not called edge-agent.toml becomes part of the default node id. Raises `SettingsError`.
     """
-    path, layers, content = path or DEFAULT_FILE, [], dict[str, Any]()
-    for source in _sources(path, explicit=path is not None):
+    explicit, path = path is not None, path or DEFAULT_FILE
+    layers, content = [], dict[str, Any]()
+    for source in _sources(path, explicit=explicit):
         layer = _read(source, len(_routes(content)))
         layers.append(layer)
         content = _merged(content, layer.content)

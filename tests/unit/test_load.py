@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from edge_agent.cli.main import cli
 from edge_agent.errors import SettingsError
-from edge_agent.load import fragments, load, sources
+from edge_agent.load import DEFAULT_FILE, fragments, load, sources
 from edge_agent.settings import Settings
 
 
@@ -86,6 +86,12 @@ def test_fragments_alone_are_a_configuration(main: Path) -> None:
     assert sources(main) == []
     main.with_suffix(".d").rmdir()
     assert "no such file; leave --config out" in refusal(main)
+
+
+@pytest.mark.skipif(DEFAULT_FILE.parent.exists(), reason="this machine has a configuration of its own")
+def test_a_default_file_that_is_not_there_is_no_mistake() -> None:
+    assert load() == Settings()
+    assert sources() == []
 
 
 @pytest.mark.parametrize("name", ["kitchen.toml", "first floor.toml"])
