@@ -103,6 +103,18 @@ class Traffic:
         with self._changed:
             self._asking = False
 
+    def lost(self, what: str) -> list[int]:
+        """Wait for the answer to a question that is asked now, stop asking, and wait for all that came after it. What is
+        not answered by then is lost: brokers keep the order, on the way to the agent as on the way back."""
+        with self._changed:
+            since = self.sent
+        self.wait_for_news()
+        self.stop_asking()
+        self.wait_until(
+            lambda: not self._unconfirmed and all(number in self.times for number in range(since, self.sent)), what
+        )
+        return sorted(set(range(self.sent)) - set(self.times))
+
     def finish(self, what: str, *, at_least: int) -> None:
         """Stop asking, wait until everything is answered, print the outcome, and fail when it is not as promised."""
         self.stop_asking()

@@ -139,6 +139,8 @@ class Packet(NamedTuple):
     id: int | None
     topic: str | None
     again: bool
+    #: Of PUBLISH: properties (MQTT 5) and payload.
+    rest: bytes = b""
 
 
 class Relay:
@@ -296,11 +298,13 @@ def _read(raw: bytes, up: bool, connection: int) -> Packet:
     body = body[1:]
     topic: str | None = None
     packet_id: int | None = None
+    rest = b""
     if kind == PUBLISH:
         size = int.from_bytes(body[:2])
         topic = body[2 : 2 + size].decode()
         if flags & 0b0110:
             packet_id = int.from_bytes(body[2 + size : 4 + size])
+        rest = body[2 + size + (2 if packet_id is not None else 0) :]
     elif kind in {PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK}:
         packet_id = int.from_bytes(body[:2])
-    return Packet(connection, up, kind, packet_id, topic, kind == PUBLISH and bool(flags & 0b1000))
+    return Packet(connection, up, kind, packet_id, topic, kind == PUBLISH and bool(flags & 0b1000), rest)

@@ -10,6 +10,7 @@ import random
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,9 @@ from typing import Final
 import pytest
 
 from tests import wire
+from tests.blame import OURS, Record
 from tests.brokers import HOST, Mosquitto
-from tests.contract.agents import wait_until
+from tests.contract.agents import Relay, wait_until
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.line import Line, shares
@@ -123,6 +125,40 @@ def test_the_broker_is_killed(agent: Agent, client: Client, blows: int) -> None:
             agent.broker.start()
             traffic.wait_for_news()
         traffic.finish(f"broker killed {blows} times", at_least=int(blows * EASY * WINDOW[0] / 2))
+
+
+@times(3, 10)
+@pytest.mark.parametrize(
+    "broker",
+    [
+        pytest.param(("autosave_on_changes true", f"autosave_interval {SAVED_CHANGES}"), id="saved by changes"),
+        pytest.param(("autosave_interval 1",), id="saved every second"),
+    ],
+    indirect=True,
+)
+def test_what_a_killed_broker_loses_is_not_the_agents_loss(agent: Agent, client: Client, blows: int) -> None:
+    """Nobody publishes again here what the broker has confirmed, so a kill may cost messages; a relay before the agent
+    sees whose loss each is."""
+    moments = random.Random(blows)
+    with Relay(agent.broker) as relay:
+        client.subscribe(STATE)
+        agent.start(**IMPATIENT, EDGE_AGENT_MQTT__PORT=str(relay.port))
+        client.wait_for_payload(STATE, "online")
+        with Traffic(agent.broker.port, EASY, ahead=1000, in_vain=agent.in_vain) as traffic:
+            for _ in range(blows):
+                pause(moments)
+                agent.broker.kill()
+                agent.broker.start()
+                traffic.wait_for_news()
+            lost = traffic.lost("what came after the last kill is not answered")
+        record = Record(relay.log())
+    fates = Counter(record.fate(number) for number in lost)
+    told = "".join(f"; {count} {fate}" for fate, count in fates.items())
+    print(f"broker killed {blows} times: {traffic}, {len(lost)} lost{told}")  # noqa: T201
+    assert record.sent.keys() >= set(traffic.times)
+    # Lost or not.
+    assert not record.too_early
+    assert not OURS & fates.keys()
 
 
 @times(3, 10)
