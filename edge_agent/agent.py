@@ -88,11 +88,11 @@ class Agent:
         return self._line.node
 
     def run(self, signals: Signals) -> bool:
-        """Serve until a signal comes. Return True for a reload, with the connection as it is: `take_over` or `stay`, and
-        run again. To stop, finish what is in flight, say `offline`, and return False.
+        """Serve until a signal comes. Return True for news of a reload, with the connection as it is: see to it (`take_over`
+        or `stay`, when it has ended), and run again. To stop, finish what is in flight, say `offline`, and return False.
         """
         while not signals.received:
-            if signals.take_reload():
+            if signals.take_news():
                 return True
             self.step(signals.wakeup)
         self.notifier.stopping()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_agent import __version__, logs
+from edge_agent import __version__
 from edge_agent.agent import Agent
 from edge_agent.announcements import will
 from edge_agent.broker import Address, Link, TlsOptions, digests, make_context
 from edge_agent.codecs import ECHOED
-from edge_agent.errors import EdgeAgentError, SettingsError
+from edge_agent.errors import SettingsError
 from edge_agent.health import Tally
 from edge_agent.levels import lay_out
+from edge_agent.library import Loaded, Trial
 from edge_agent.messages import Answer, Described
 from edge_agent.pipeline import Pipeline
 from edge_agent.plan import Connection, Line, Plan
@@ -26,33 +27,20 @@ from edge_agent.systemd import Notifier
 _log = logging.getLogger(__name__)
 
 
-def make_agent(settings: Settings) -> Agent:
-    """Load the models and put the agent together. Raises `ModelError` or `SettingsError`; opens no connection."""
-    return Agent(make_line(settings), make_plan(settings), notifier=Notifier())
-
-
-def reload(agent: Agent, load: Callable[[], Settings]) -> None:
-    """Let the agent go on with the settings and models as they are now; with those it has when they can't be used.
-
-    Everything is loaded and checked before the old is let go of.
+def make_agent(settings: Settings, models: Mapping[str, Loaded] | None = None) -> Agent:
+    """Put the agent together, of `models` or of those that are loaded for it. Raises `ModelError` or `SettingsError`;
+    opens no connection.
     """
-    agent.notifier.reloading()
-    try:
-        settings = load()
-        line, plan = make_line(settings), make_plan(settings)
-    except EdgeAgentError as error:
-        _log.error("reload refused, everything stays as it was: %s", error)
-        agent.stay(f"reload refused: {error}")
-        return
-    logs.set_up(settings.log.level)
-    agent.take_over(line, plan)
-    _log.info("reloaded")
+    return Agent(make_line(settings), make_plan(settings, models), notifier=Notifier())
 
 
-def make_plan(settings: Settings) -> Plan:
-    """Load the models, and return what to do with them. Raises `ModelError` or `SettingsError`."""
+def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) -> Plan:
+    """Return what to do with the models that the routes name, by the names they use. Raises `ModelError` or
+    `SettingsError`.
+    """
     routes = settings.routes()
-    models = load_models(routes, settings)
+    loaded = Loading(settings).models() if loaded is None else loaded
+    models = {name: one.predictor for name, one in loaded.items()}
     check_fields(routes, models)
     pipeline = Pipeline(
         routes,
@@ -95,19 +83,45 @@ class _Dial:
         )
 
 
-def load_models(routes: Sequence[Route], settings: Settings) -> dict[str, Predictor]:
-    """Load every model that a route names, by the name that the route uses."""
-    models: dict[str, Predictor] = {}
-    for name in dict.fromkeys(route.model for route in routes):
-        model = models[name] = Predictor.load(locate(name, settings.models.directory))
-        _log.info(
-            "model %s %s from %s: self-test passed on %d rows",
-            model.card.name,
-            model.card.version,
-            model.where,
-            len(model.card.self_test.rows),
-        )
-    return models
+class Loading:
+    """The models that the routes of some settings name: they are tried apart, and then opened here.
+
+    Raises `ModelError` when one can't be found. `known` are those that are open already: a file that is as it was then is
+    not opened again.
+    """
+
+    def __init__(self, settings: Settings, known: Collection[Loaded] = ()) -> None:
+        names = dict.fromkeys(route.model for route in settings.routes())
+        self._paths = {name: locate(name, settings.models.directory) for name in names}
+        self._known = known
+        self._trial = Trial(list(self._paths.values()), known=known)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all have been tried, so that `models` does not wait."""
+        return self._trial.ended
+
+    def models(self) -> dict[str, Loaded]:
+        """Return every model by the name that a route uses. Raises `ModelError`; either way, this is the end."""
+        try:
+            self._trial.wait()
+            opened = {one.path: one for one in self._trial.open()}
+        finally:
+            self.close()
+        for one in opened.values():
+            if one not in self._known:
+                _log.info(
+                    "model %s %s from %s: self-test passed on %d rows",
+                    one.predictor.card.name,
+                    one.predictor.card.version,
+                    one.path,
+                    len(one.predictor.card.self_test.rows),
+                )
+        return {name: opened[path] for name, path in self._paths.items()}
+
+    def close(self) -> None:
+        """Give up."""
+        self._trial.close()
 
 
 def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:

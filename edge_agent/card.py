@@ -36,6 +36,10 @@ METADATA_KEY: Final = "edge_agent"
 FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
 MAX_CARD_BYTES: Final = 4 * 1024 * 1024
+#: How far probabilities may lie outside of 0 to 1, and their sum from 1: 1,024 of them, rounded to six decimals, and those
+#: of large forests, summed up in float32, stay below.
+_EXACT: Final = 1e-6
+_SUM: Final = 1e-3
 #: Longest place in a message about what is wrong.
 _MAX_PLACE: Final = 160
 
@@ -194,6 +198,12 @@ class ModelCard(_Part):
     def to_json(self) -> str:
         """Return the card as it is stored in the model file: compact, keys in the order of this file."""
         return self.model_dump_json(exclude_defaults=False)
+
+
+def are_probabilities(values: Sequence[float]) -> bool:
+    """Tell whether all are from 0 to 1 and their sum is 1, as exactly as float32 and rounding let them be."""
+    # Written so that a NaN counts as wrong.
+    return all(-_EXACT <= value <= 1 + _EXACT for value in values) and abs(math.fsum(values) - 1) <= _SUM
 
 
 def _unique(what: str, names: Sequence[str]) -> None:

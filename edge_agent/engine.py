@@ -7,12 +7,11 @@ the end of that.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
-from edge_agent.card import ModelCard
+from edge_agent.card import ModelCard, are_probabilities
 from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
 from edge_agent.health import Tally
 from edge_agent.messages import Detail, ErrorCode, Message, Prediction, Rejection, Row, shown_topic, to_json
@@ -23,6 +22,8 @@ _log = logging.getLogger(__name__)
 #: labels takes 100 KB.
 _REMEMBERED: Final = 10_000
 _PROBABILITIES: Final = 100_000
+#: Probabilities that are shown when something is wrong with them.
+_SHOWN: Final = 10
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -205,8 +206,8 @@ class Engine:
 
     def _make(self, output: Hashable) -> Settled:
         label, probabilities = self._model.read(output)
-        if not math.isfinite(sum(probabilities)):
-            raise ValueError(f"the probabilities {probabilities} are not all numbers")
+        if not are_probabilities(probabilities):
+            raise ValueError(f"these are no probabilities: {probabilities[:_SHOWN]}")
         prediction: Prediction = {
             "label": label,
             "confidence": probabilities[self._column[label]],

@@ -23,6 +23,8 @@ from typing import Final
 from edge_agent.errors import FileError
 
 _MAX_SHOWN: Final = 1024
+#: How much is read of a file that does not say how large it is.
+_UNKNOWN_SIZE: Final = 1 << 16
 _KINDS: Final = (
     (stat.S_ISDIR, "Is a directory"),
     (stat.S_ISFIFO, "is a pipe"),
@@ -37,9 +39,12 @@ def read(path: Path, *, most: int) -> bytes:
     with _explained(path):
         _expect_file(path, os.stat(path))  # noqa: PTH116 - Path.stat resolves nothing more
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:  # noqa: PTH123 - a descriptor
-            _expect_file(path, os.fstat(file.fileno()))  # it may have been replaced meanwhile
-            content = file.read(most + 1)
-    if len(content) > most:
+            status = os.fstat(file.fileno())  # it may have been replaced meanwhile
+            _expect_file(path, status)
+            # Of what the kernel makes up as it is read (/proc) the size is 0. What is asked for takes memory at once.
+            size = max(status.st_size, _UNKNOWN_SIZE)
+            content = file.read(min(size, most) + 1) if status.st_size <= most else b""
+    if max(len(content), status.st_size) > most:
         raise FileError(f"{_shown(path)}: is too large: at most {most} bytes are read; is it the right file?")
     return content
 
@@ -57,6 +62,14 @@ def exists(path: Path) -> bool:
                 raise
             return False
     return True
+
+
+def look(path: Path) -> os.stat_result:
+    """Return what the operating system tells of the file at `path`. Raises `FileError`."""
+    with _explained(path):
+        status = os.stat(path)  # noqa: PTH116
+        _expect_file(path, status)
+    return status
 
 
 def listing(directory: Path, suffix: str) -> list[Path]:

@@ -36,6 +36,8 @@ DECIMALS: Final = 6
 #: Whether onnxruntime has opened a model. With the first, Debian's 1.21 writes hundreds of harmless lines about its
 #: operators to stderr.
 _opened: Final = threading.Event()
+#: How onnxruntime says that there is no memory left; std::bad_alloc is C++'s own word.
+_NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory")
 _FLOAT32: Final = np.dtype(np.float32)
 _BUNDLED: Final = Path(__file__).parent / "models"
 #: Longest name of a model in a message about what is wrong.
@@ -81,17 +83,20 @@ class Predictor:
     """One loaded model. Raises `ModelError` (or `CardError`) when the file can't be served.
 
     `sealed` tells whether the file carries its own digest (`edge_agent.seal`), which then is right: without one, damage
-    that leaves it readable goes unseen.
+    that leaves it readable goes unseen. `tested` is sha256 and `self_test_difference` of the file whose self-test has
+    passed on this device just now: this has to be the same, and is not tested again.
     """
 
-    def __init__(self, content: bytes, *, where: str) -> None:
+    def __init__(self, content: bytes, *, where: str, tested: tuple[str, float] | None = None) -> None:
         self.where = where
         self.sha256 = hashlib.sha256(content).hexdigest()
+        if tested is not None and tested[0] != self.sha256:
+            raise ModelError(f"{where}: the file was changed while it was being opened; try again")
         self.sealed = is_sealed(content, where=where)
         self._session = _open(content, where)
         self.card = self._read_card()
         self._input = self._check_signature()
-        self.self_test_difference = self._self_test()
+        self.self_test_difference = self._self_test() if tested is None else tested[1]
 
     @classmethod
     def load(cls, path: Path) -> Predictor:
@@ -146,24 +151,38 @@ class Predictor:
     def _self_test(self) -> float:
         """Run the self-test vectors; return the largest difference of a probability."""
         test = self.card.self_test
+        expected = np.asarray(test.probabilities)
         try:
-            labels, probabilities = self._run(np.asarray(test.rows, dtype=np.float32))
-            difference = np.abs(probabilities.astype(np.float64) - np.asarray(test.probabilities)).max(axis=1)
+            answers = self._run(np.asarray(test.rows, dtype=np.float32))
+            labels, probabilities = np.asarray(answers[0]), np.asarray(answers[1], np.float64)
         except (
             Exception
         ) as error:  # onnxruntime raises its own tree of exceptions, ValueError and RuntimeError among it
             raise ModelError(f"{self.where}: the self-test could not run: {_first_line(error)}") from error
+        if labels.shape != expected.shape[:1] or probabilities.shape != expected.shape:
+            raise ModelError(
+                f"{self.where}: the graph does not fit its card: for {len(test.rows)} rows it has to give as many labels, "
+                f"and probabilities {expected.shape}; it gives {labels.shape} and {probabilities.shape}; "
+                "write it again with edge-convert"
+            )
+        difference = np.abs(probabilities - expected).max(axis=1)
         wrong = [
             row
-            for row, (expected, label) in enumerate(zip(test.labels, labels.tolist(), strict=True))
+            for row, (right, label) in enumerate(zip(test.labels, labels.tolist(), strict=True))
             # Written so that a NaN counts as wrong.
-            if label != expected or not difference[row] <= test.tolerance
+            if label != right or not difference[row] <= test.tolerance
         ]
         if wrong:
             raise ModelError(
                 f"{self.where}: the self-test failed on {len(wrong)} of {len(test.rows)} rows (first: row {wrong[0]}): "
                 f"onnxruntime {runtime_version()} on this device does not give what scikit-learn gave; "
                 "install another onnxruntime, or convert the model again"
+            )
+        improbable = [row for row, values in enumerate(probabilities.tolist()) if not cards.are_probabilities(values)]
+        if improbable:
+            raise ModelError(
+                f"{self.where}: what the model gives for row {improbable[0]} of its self-test are no probabilities: they have "
+                "to lie from 0 to 1 and to sum to 1; write it again with edge-convert"
             )
         return float(difference.max())
 
@@ -182,7 +201,7 @@ def _open(content: bytes, where: str) -> Any:
     options.log_severity_level = 4  # what is wrong is raised; nothing of it is news on top
     try:
         # Only the first: later ones are opened beside a running service, whose log must not be held back.
-        with contextlib.nullcontext() if _opened.is_set() else _stderr_kept():
+        with contextlib.nullcontext() if _opened.is_set() else _output_kept():
             session = runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
         raise ModelError(
@@ -194,14 +213,16 @@ def _open(content: bytes, where: str) -> Any:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return "there is not enough memory for it"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _onnxruntime() -> ModuleType:
-    """Import onnxruntime: no telemetry (on by default since 1.29), and without what native code writes to stderr."""
+    """Import onnxruntime: no telemetry (on by default since 1.29), and without what native code writes."""
     if "onnxruntime" not in sys.modules:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        with _stderr_kept() as kept:
+        with _output_kept() as kept:
             try:
                 import onnxruntime
             except ImportError as error:
@@ -212,12 +233,14 @@ def _onnxruntime() -> ModuleType:
 
 
 @contextlib.contextmanager
-def _stderr_kept() -> Iterator[Any]:
-    """Keep what is written to file descriptor 2 by native code; yields a function that returns it."""
-    with os.fdopen(os.memfd_create("stderr"), "w+b") as kept:
+def _output_kept() -> Iterator[Any]:
+    """Keep what is written to standard output and standard error by native code; yields a function that returns it."""
+    with os.fdopen(os.memfd_create("output"), "w+b") as kept:
+        sys.stdout.flush()
         sys.stderr.flush()
-        saved = os.dup(2)
-        os.dup2(kept.fileno(), 2)
+        saved = {standard: os.dup(standard) for standard in (1, 2)}
+        for standard in saved:
+            os.dup2(kept.fileno(), standard)
 
         def read() -> str:
             kept.seek(0)
@@ -226,5 +249,6 @@ def _stderr_kept() -> Iterator[Any]:
         try:
             yield read
         finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            for standard, before in saved.items():
+                os.dup2(before, standard)
+                os.close(before)

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Final, Self
+
+#: Seconds from one reload to the next, at least: those that are asked for meanwhile are one.
+_BETWEEN_RELOADS: Final = 1.0
 
 
 class Signals:
-    """While entered, SIGTERM and SIGINT set `received`, SIGHUP asks to reload; each makes `wakeup` readable, so that a
-    waiting poll returns.
+    """While entered, SIGTERM and SIGINT set `received`, SIGHUP asks to reload, and, with `children`, SIGCHLD tells that a
+    process of ours has ended; each makes `wakeup` readable, so that a waiting poll returns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, children: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self.received = False
         self._reload = False
+        self._ended = False
+        self._clock = clock
+        self._next_reload = -float("inf")
+        self._numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *([signal.SIGCHLD] if children else [])]
         self.wakeup, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in self._numbers:
             self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -36,21 +46,47 @@ class Signals:
         os.close(self.wakeup)
         os.close(self._write)
 
-    def take_reload(self) -> bool:
-        """Tell whether a reload was asked for since the last call; several requests are one."""
-        if not self._reload:
+    def take_news(self) -> bool:
+        """Tell whether there is something to see to besides serving: a reload that is due (`take_reload`), or a process of
+        ours that ended since the last call.
+        """
+        if not (self._reload or self._ended):
             return False
-        # First: a request that comes from here on is a new one.
+        # First: what comes from here on wakes again.
+        self._sleep()
+        ended, self._ended = self._ended, False
+        return ended or self._is_reload_due()
+
+    def take_reload(self) -> bool:
+        """Tell whether a reload was asked for since the last one that was taken, and is due; several requests are one."""
+        if not self._is_reload_due():
+            return False
         self._reload = False
+        self._next_reload = self._clock() + _BETWEEN_RELOADS
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a signal, for so many seconds at most."""
+        poll = select.poll()
+        poll.register(self.wakeup, select.POLLIN)
+        poll.poll(seconds * 1000)
+        self._sleep()
+
+    def _is_reload_due(self) -> bool:
+        return self._reload and self._clock() >= self._next_reload
+
+    def _sleep(self) -> None:
+        """Let `wakeup` be readable no more; unless we are to stop, which wakes all that still waits."""
         if not self.received:
             with contextlib.suppress(BlockingIOError):
                 while os.read(self.wakeup, 1024):
                     pass
-        return True
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             self._reload = True
+        elif number == signal.SIGCHLD:
+            self._ended = True
         else:
             self.received = True
 

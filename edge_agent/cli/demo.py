@@ -8,7 +8,8 @@ import sys
 import click
 
 from edge_agent.errors import InputError
-from edge_agent.predictor import Predictor, locate
+from edge_agent.library import load
+from edge_agent.predictor import locate
 from edge_agent.process import Signals
 from edge_agent.settings import Models
 from edge_agent.wording import plain
@@ -40,7 +41,7 @@ def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
     from edge_agent.demo.view import PlainView, TableView
 
     path = locate(model, Models().directory).resolve()
-    card = Predictor.load(path).card
+    card = load(path).card
     title = f"{card.name} {card.version}: {', '.join(card.labels)}"
     scene = Scene(card, str(path), seed=seed)
     with Signals() as signals:

@@ -10,11 +10,13 @@ from pathlib import Path
 import click
 
 from edge_agent import logs
-from edge_agent.assembly import make_agent, reload
+from edge_agent.agent import Agent
+from edge_agent.assembly import make_agent
 from edge_agent.errors import EdgeAgentError
 from edge_agent.load import DEFAULT_FILE, load
 from edge_agent.precautions import neglected
 from edge_agent.process import Signals
+from edge_agent.reloading import Reloads, load_models
 from edge_agent.systemd import Notifier
 
 _log = logging.getLogger(__name__)
@@ -35,22 +37,35 @@ def command(config: Path | None) -> None:
     new settings and models up, on the same connection unless its own settings changed; when they can't be used,
     everything stays as it was.
     """
-    with Signals() as signals:
-        try:
-            loaded = load(config)
-            logs.set_up(loaded.log.level)
-            for line in neglected(loaded):
-                _log.warning("%s", line)
-            agent = make_agent(loaded)
-        except EdgeAgentError as error:
-            # `systemctl start` can't show it, and says to look at `systemctl status`.
-            Notifier().status(f"can't start: {error}")
-            raise
-        # All of this stays: the garbage collector need not look at it again and again.
-        gc.freeze()
-        while agent.run(signals):
-            # Until now, that is: what it leaves in cycles, models among it, would stay for good.
-            gc.unfreeze()
-            reload(agent, partial(load, config))
-            gc.collect()
+    with Signals(children=True) as signals:
+        begun = _begin(config, signals)
+        if begun is None:
+            return
+        agent, reloads = begun
+        with reloads:
+            # All of this stays: the garbage collector need not look at it again and again.
             gc.freeze()
+            while agent.run(signals):
+                if reloads.see_to(signals):
+                    # Until now, that was: what it leaves in cycles, models among it, would stay for good.
+                    gc.unfreeze()
+                    gc.collect()
+                    gc.freeze()
+
+
+def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | None:
+    """Return the agent, with its models loaded; None when told to stop meanwhile."""
+    try:
+        loaded = load(config)
+        logs.set_up(loaded.log.level)
+        for line in neglected(loaded):
+            _log.warning("%s", line)
+        models = load_models(loaded, signals)
+        if models is None:
+            return None
+        agent = make_agent(loaded, models)
+    except EdgeAgentError as error:
+        # `systemctl start` can't show it, and says to look at `systemctl status`.
+        Notifier().status(f"can't start: {error}")
+        raise
+    return agent, Reloads(agent, partial(load, config), models)

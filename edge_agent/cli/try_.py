@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from edge_agent.errors import InputError
+from edge_agent.library import load
 from edge_agent.messages import Answer, Message, to_json
 from edge_agent.pipeline import Pipeline
 from edge_agent.predictor import Predictor, locate
@@ -38,7 +39,7 @@ def command(ctx: click.Context, source: str | None, model: str) -> None:
 
     Exit status: 0 all predicted, 1 something was rejected, 2 usage, 3 model unusable.
     """
-    predictor = Predictor.load(locate(model, Models().directory))
+    predictor = load(locate(model, Models().directory))
     pipeline = Pipeline([_ROUTE], {_ROUTE.model: predictor})
     if source is None:
         _show_examples(pipeline, predictor)

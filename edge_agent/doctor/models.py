@@ -11,6 +11,7 @@ from edge_agent.doctor.findings import Finding, failed, note, ok
 from edge_agent.doctor.reach import May, explain_model, may
 from edge_agent.errors import ModelError, SettingsError
 from edge_agent.levels import lay_out
+from edge_agent.library import load
 from edge_agent.predictor import Predictor, locate
 from edge_agent.routes import FEATURE, Route
 from edge_agent.settings import Settings
@@ -29,7 +30,7 @@ def check_models(
             yield closed
             continue
         try:
-            model = models[name] = Predictor.load(locate(name, loaded.models.directory))
+            model = models[name] = load(locate(name, loaded.models.directory))
         except ModelError as error:
             yield failed("model", error)
             continue

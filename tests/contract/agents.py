@@ -69,6 +69,7 @@ class RunningAgent:
     def _run(self) -> None:
         try:
             while self.agent.run(self._stop):
+                assert self._stop.take_reload()
                 assert self._next is not None
                 self.agent.take_over(*self._next)
         except BaseException as error:  # noqa: BLE001 - handed to the thread of the test

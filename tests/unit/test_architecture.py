@@ -43,7 +43,7 @@ CORE = WIRE | {
 }
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
-ADAPTERS = PROCESS | {"predictor", "broker", "files", "load", "precautions", "settings", "logs", "device"}
+ADAPTERS = PROCESS | {"predictor", "library", "broker", "files", "load", "precautions", "settings", "logs", "device"}
 LOOP = CORE | PROCESS | {"agent", "announcements", "plan", "reports", "requests"}
 
 #: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
@@ -73,6 +73,8 @@ MAP: dict[str, frozenset[str]] = {
     | {"codecs", "engine", "formats", "gathering", "health", "levels", "responses", "routes", "sensors"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE | {"files"},
+    "apart": BASE | {"wording"},
+    "library": CORE | {"apart", "files", "predictor"},
     "broker": CORE | {"_endings", "_paho", "_patience", "_stream", "_subscriptions", "_tls", "_transport"},
     "_paho": WIRE | {"packets", "_transport", "_stream", "_plain"},
     "_stream": WIRE | {"packets", "_plain", "_transport"},
@@ -102,12 +104,13 @@ MAP: dict[str, frozenset[str]] = {
     "agent": CORE | PROCESS | {"announcements", "plan", "reports", "requests"},
     "testing": LOOP,
     "assembly": LOOP | ADAPTERS,
+    "reloading": LOOP | ADAPTERS | {"assembly"},
     "demo": LOOP | ADAPTERS | {"assembly", "wording"},
     # Beside a running agent: what asks it, and what examines it and its machine.
     "wording": BASE,
     "visit": LOOP | ADAPTERS | {"assembly"},
     "doctor": LOOP | ADAPTERS | {"assembly", "visit", "wording"},
-    "cli": LOOP | ADAPTERS | {"assembly", "demo", "doctor", "visit", "wording"},
+    "cli": LOOP | ADAPTERS | {"assembly", "demo", "doctor", "reloading", "visit", "wording"},
     "__main__": frozenset({"cli"}),
 }
 

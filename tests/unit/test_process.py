@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from edge_agent.process import Signals, rss_bytes
+from edge_agent.testing import FakeClock
 
 
 def readable(descriptor: int) -> bool:
@@ -46,20 +47,67 @@ def test_memory_is_that_of_a_python_process() -> None:
 
 def test_a_reload_is_taken_once_and_the_wakeup_sleeps_again() -> None:
     with Signals() as signals:
+        assert not signals.take_news()
         assert not signals.take_reload()
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGHUP)
         assert select.select([signals.wakeup], [], [], 20)[0]
-        assert signals.take_reload()
+        assert signals.take_news()
         assert not readable(signals.wakeup)
+        assert signals.take_reload()
+        assert not signals.take_news()
         assert not signals.take_reload()
         assert not signals.received
+
+
+def test_reloads_that_come_thick_and_fast_are_taken_together() -> None:
+    clock = FakeClock()
+    taken = []
+    with Signals(clock=clock) as signals:
+        for number in range(1000):  # one every 10 ms
+            signal.raise_signal(signal.SIGHUP)
+            if signals.take_news():
+                assert signals.take_reload()
+                taken.append(number)
+            assert not readable(signals.wakeup)
+            clock.advance(0.01)
+        assert len(taken) == 10
+        # The last one is not lost.
+        assert not signals.take_news()
+        clock.advance(1)
+        assert signals.take_news()
+        assert signals.take_reload()
+
+
+def test_a_process_that_ends_is_news() -> None:
+    with Signals(children=True) as signals:
+        assert not signals.take_news()
+        pid = os.posix_spawn("/bin/true", ["true"], {})
+        signals.wait(20)
+        assert signals.take_news()
+        assert not signals.take_reload()
+        assert not signals.take_news()
+        assert os.waitpid(pid, 0)[1] == 0
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+
+
+def test_a_wait_ends_with_a_signal() -> None:
+    with Signals() as signals:
+        signals.wait(0)
+        signal.raise_signal(signal.SIGHUP)
+        signals.wait(20)
+        assert not readable(signals.wakeup)
+        signal.raise_signal(signal.SIGTERM)
+        signals.wait(20)
+        # Whatever else waits has to end as well.
+        assert readable(signals.wakeup)
 
 
 def test_a_stop_that_comes_with_a_reload_still_wakes() -> None:
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.take_news()
         assert signals.take_reload()
         assert signals.received
         assert readable(signals.wakeup)

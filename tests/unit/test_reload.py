@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import signal
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_agent import assembly
 from edge_agent.agent import Agent
 from edge_agent.announcements import birth, will
 from edge_agent.assembly import make_line
@@ -19,6 +20,8 @@ from edge_agent.broker import TlsOptions, digests
 from edge_agent.errors import BrokerError, ModelError, SettingsError
 from edge_agent.messages import Answer, Message, Refused
 from edge_agent.plan import Line
+from edge_agent.process import Signals
+from edge_agent.reloading import Reloads
 from edge_agent.routes import Route, subscriptions
 from edge_agent.settings import Settings
 from edge_agent.testing import ROUTE, FakeClock, FakeLink, FakeModel, make_card, make_plan
@@ -361,6 +364,17 @@ def test_the_hash_of_a_file_that_is_gone(tmp_path: Path) -> None:
 # -- the reload itself
 
 
+def reload(agent: Agent, load: Callable[[], Settings]) -> bool:
+    """Let it reload as on SIGHUP, and wait for the end; return whether anything was taken over."""
+    with Signals(children=True) as signals, Reloads(agent, load, {}) as reloads:
+        signal.raise_signal(signal.SIGHUP)
+        taken = reloads.see_to(signals)
+        while reloads.busy:
+            signals.wait(1)
+            taken = reloads.see_to(signals)
+    return taken
+
+
 def settings(**sections: Any) -> Settings:
     return Settings(node={"id": "node"}, log={"level": "error"}, **sections)
 
@@ -368,7 +382,7 @@ def settings(**sections: Any) -> Settings:
 def test_a_reload_is_told_and_done(logger: logging.Logger) -> None:
     first = FakeLink()
     running = Running(first)
-    assembly.reload(running.agent, settings)
+    assert reload(running.agent, settings)
     assert running.notifier.said[-1].startswith("RELOADING=1\nMONOTONIC_USEC=")
     assert running.ready == 1
     assert first.closed
@@ -384,7 +398,7 @@ def test_a_reload_that_can_t_be_changes_nothing(
 
     running = Running(link := FakeLink())
     before = logger.handlers
-    assembly.reload(running.agent, load)
+    assert not reload(running.agent, load)
     assert running.notifier.said[-1] == f"READY=1\nSTATUS=reload refused: {error}"
     assert (logger.handlers, link.closed, len(link.subscribed)) == (before, False, 1)
     assert f"reload refused, everything stays as it was: {error}" in caplog.text
@@ -393,7 +407,7 @@ def test_a_reload_that_can_t_be_changes_nothing(
 
 def test_a_model_that_can_t_be_found_changes_nothing(tmp_path: Path) -> None:
     running = Running(link := FakeLink())
-    assembly.reload(running.agent, lambda: settings(route=[{"model": str(tmp_path / "none.onnx")}]))
+    reload(running.agent, lambda: settings(route=[{"model": str(tmp_path / "none.onnx")}]))
     assert "reload refused" in running.notifier.said[-1]
     assert len(answer(link, running.agent, FEATURES)) == 1
 
@@ -404,7 +418,7 @@ def test_a_refusal_ends_the_reload_with_or_without_a_broker(*, away: bool) -> No
         raise SettingsError("no such key")
 
     running = Running(BrokerError("no route") if away else FakeLink())
-    assembly.reload(running.agent, load)
+    reload(running.agent, load)
     assert [said.partition("\n")[0] for said in running.notifier.said[-2:]] == ["RELOADING=1", "READY=1"]
     before = len(running.notifier.said)
     running.agent.step()

@@ -1,0 +1,192 @@
+"""Work in a short-lived process of its own, with limits of time and memory: what may hang, crash, or eat all memory.
+
+Rules:
+
+* The process is a fork: what is imported need not be imported again, which would take longer than all else.
+* It shares nothing that could do harm: its signals are those of any process, its only descriptor is that of its report,
+  what it writes to standard output or error goes nowhere, it leaves no core, and it ends without cleaning up what is
+  not its own.
+* The kernel ends it when a limit is reached. Nobody has to watch the clock here, so it can run beside a service.
+* When memory is short it is the first that the kernel ends.
+* That it has ended is told by SIGCHLD.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn
+
+from edge_agent.wording import mebibytes
+
+#: Signals that a process of ours may have handlers for.
+_HANDLED: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+    signal.SIGALRM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+class End(IntEnum):
+    """How the process ends by itself: all is reported, something unexpected was raised, or there was too little memory."""
+
+    DONE = 0
+    RAISED = 1
+    NO_MEMORY = 2
+
+
+class Limits(NamedTuple):
+    """What work may take: `seconds` of processor time, `patience` in seconds on the clock, and `memory` in bytes beyond
+    what we have mapped already.
+    """
+
+    seconds: float
+    patience: float
+    memory: int
+
+
+class Apart:
+    """Work that was begun in a process of its own.
+
+    `work` is called with a function that adds a line to the report, which stays readable however the work ends.
+    """
+
+    def __init__(self, work: Callable[[Callable[[str], None]], None], limits: Limits) -> None:
+        self._limits = limits
+        self._status: int | None = None
+        self._report = os.memfd_create("report")
+        # A signal between the fork and the child's first steps would be taken for one to us.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _be_apart(work, limits, self._report)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        if self._status is None:
+            self._reap(os.WNOHANG)
+        return self._status is not None
+
+    def wait(self) -> None:
+        """Wait until it has ended, which the limits bound."""
+        if self._status is None:
+            self._reap(0)
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        if not self.ended:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+    def report(self) -> list[str]:
+        """Return the lines that it told, after its end; the last one may be cut when it was ended."""
+        with os.fdopen(os.dup(self._report), "rb") as file:
+            file.seek(0)
+            return file.read().decode(errors="replace").splitlines()
+
+    def trouble(self) -> str | None:
+        """Return in a few words why it did not end as it should; None when it did."""
+        match self._status:
+            case None | End.DONE:
+                return None
+            case End.NO_MEMORY:
+                return f"it needs more memory than the {mebibytes(self._limits.memory)} it may have"
+            case status if status > 0:
+                return f"it failed: {''.join(self.report()[-1:]) or status}"
+            case status:
+                return self._ended_by(signal.Signals(-status))
+
+    def _ended_by(self, number: signal.Signals) -> str:
+        match number:
+            case signal.SIGXCPU:
+                return f"it takes more than the {self._limits.seconds:g} s of processor time that it may"
+            case signal.SIGALRM:
+                return f"it takes more than the {self._limits.patience:g} s that it may"
+            case signal.SIGKILL:
+                return "it was killed, most likely for want of memory"
+            case other:
+                return f"it crashed ({other.name})"
+
+    def close(self) -> None:
+        """End it, and give back what it holds."""
+        self.stop()
+        with contextlib.suppress(OSError):
+            os.close(self._report)
+
+    def _reap(self, how: int) -> None:
+        try:
+            pid, status = os.waitpid(self.pid, how)
+        except ChildProcessError:
+            # Somebody before us had SIGCHLD ignored, so nobody knows how it ended: its report has to tell.
+            self._status = End.DONE
+            return
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+
+
+def _be_apart(work: Callable[[Callable[[str], None]], None], limits: Limits, report: int) -> NoReturn:
+    """Be the process."""
+    status = End.RAISED
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in _HANDLED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        _let_go(report)
+        _limit(limits)
+        work(lambda line: _write(report, line.encode(errors="replace") + b"\n"))
+        status = End.DONE
+    except MemoryError:
+        status = End.NO_MEMORY
+    except BaseException as error:  # noqa: BLE001 - told, and nothing may go on from here
+        _write(report, f"\n{type(error).__name__}: {error}".encode(errors="replace"))
+    finally:
+        # Whatever was raised: nothing of ours may be run twice, at its exit least of all.
+        os._exit(status)
+
+
+def _let_go(report: int) -> None:
+    """Close all descriptors but the report's: a connection would stay open for as long as we have it, too."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    for entry in list(Path("/proc/self/fd").iterdir()):
+        if (descriptor := int(entry.name)) > 2 and descriptor != report:
+            with contextlib.suppress(OSError):  # that of the listing itself is closed by now
+                os.close(descriptor)
+    # Theirs may be elsewhere, and hold what we have not written yet.
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process
+
+
+def _limit(limits: Limits) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
+        (resource.RLIMIT_AS, mapped + limits.memory),
+    ):
+        _, hard = resource.prlimit(0, what)
+        resource.prlimit(0, what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    signal.setitimer(signal.ITIMER_REAL, limits.patience)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]

@@ -1,0 +1,116 @@
+"""Start and reload: models are tried in a process apart, at a reload beside the agent, which goes on as it was meanwhile.
+
+Rules:
+
+* Everything is loaded and checked before the old is let go of. What can't be used changes nothing.
+* One reload at a time. Those that are asked for meanwhile are one, which begins when this one has ended.
+* A signal to stop is obeyed at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, Self
+
+from edge_agent import logs
+from edge_agent.agent import Agent
+from edge_agent.assembly import Loading, make_line, make_plan
+from edge_agent.errors import EdgeAgentError
+from edge_agent.library import Loaded
+from edge_agent.plan import Line
+from edge_agent.process import Signals
+from edge_agent.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+#: Seconds after which to look again whether the models are tried, should the signal that tells it not come.
+_LOOK_AGAIN: Final = 1.0
+
+
+def load_models(settings: Settings, signals: Signals) -> dict[str, Loaded] | None:
+    """Load the models; None when told to stop meanwhile. Raises `ModelError`."""
+    loading = Loading(settings)
+    try:
+        while not loading.ended:
+            if signals.received:
+                return None
+            signals.wait(_LOOK_AGAIN)
+        return loading.models()
+    finally:
+        loading.close()
+
+
+class _Next:
+    """What the agent is to go on with, while its models are tried."""
+
+    def __init__(self, settings: Settings, known: Mapping[str, Loaded]) -> None:
+        self.settings = settings
+        self.line: Line = make_line(settings)
+        self.loading = Loading(settings, known.values())
+
+
+class Reloads:
+    """The reloads of an agent that serves `models`; `load` reads the settings as they are now. Enter it while it runs."""
+
+    def __init__(self, agent: Agent, load: Callable[[], Settings], models: Mapping[str, Loaded]) -> None:
+        self._agent = agent
+        self._load = load
+        self._models = models
+        self._next: _Next | None = None
+        self._wanted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._next is not None:
+            self._next.loading.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the models of a reload are being tried."""
+        return self._next is not None
+
+    def see_to(self, signals: Signals) -> bool:
+        """Begin the reload that was asked for, or end the one whose models are tried; return whether something new was
+        taken over.
+        """
+        self._wanted = signals.take_reload() or self._wanted
+        taken = self._try(self._end)
+        if self._wanted and self._next is None:
+            self._wanted = False
+            self._agent.notifier.reloading()
+            # With no model to try it ends at once.
+            taken = (self._try(self._begin) or self._try(self._end)) or taken
+        return taken
+
+    def _begin(self) -> bool:
+        self._next = _Next(self._load(), self._models)
+        return False
+
+    def _end(self) -> bool:
+        if self._next is None or not self._next.loading.ended:
+            return False
+        following, self._next = self._next, None
+        models = following.loading.models()
+        plan = make_plan(following.settings, models)
+        logs.set_up(following.settings.log.level)
+        self._agent.take_over(following.line, plan)
+        self._models = models
+        _log.info("reloaded")
+        return True
+
+    def _try(self, step: Callable[[], bool]) -> bool:
+        try:
+            return step()
+        except EdgeAgentError as error:
+            _log.error("reload refused, everything stays as it was: %s", error)
+            self._agent.stay(f"reload refused: {error}")
+        except Exception as error:  # noqa: BLE001 - a fault of ours: the agent that serves is not to end by it
+            _log.exception("reload failed, everything stays as it was")
+            self._agent.stay(f"reload failed: {type(error).__name__}: {error}")
+        return False

@@ -1,0 +1,123 @@
+"""Model files that do harm when they are opened or asked: each is valid ONNX with a valid card and seal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import onnx
+from onnx import NodeProto, TensorProto, helper
+
+from edge_agent import card
+from edge_agent.seal import seal
+from edge_agent.testing import make_card
+
+#: What the honest one says of a row: Rock when its only value is above a half.
+_THRESHOLD: Final = 0.5
+
+
+def _constant(name: str, kind: int, shape: Sequence[int], values: Sequence[Any]) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value=helper.make_tensor(name, kind, shape, values))
+
+
+def _file(before: Sequence[NodeProto] = (), label: str = "all", certain: str = "sure") -> bytes:
+    """A model of one feature. `before` may stand for "asked", what the rows are compared as; `label` and `certain` for which
+    of the answers go out.
+    """
+    given = {name for node in before for name in node.output}
+    nodes = [
+        _constant("half", TensorProto.FLOAT, [], [_THRESHOLD]),
+        _constant("rock", TensorProto.STRING, [], [b"Rock"]),
+        _constant("hip_hop", TensorProto.STRING, [], [b"Hip-Hop"]),
+        _constant("flat", TensorProto.INT64, [1], [-1]),
+        _constant("one", TensorProto.FLOAT, [], [1.0]),
+        _constant("two", TensorProto.FLOAT, [], [2.0]),
+        _constant("zero", TensorProto.INT64, [1], [0]),
+        _constant("first", TensorProto.INT64, [1], [1]),
+        *([] if "asked" in given else [helper.make_node("Identity", ["features"], ["asked"])]),
+        *before,
+        helper.make_node("Greater", ["asked", "half"], ["is_rock"]),
+        helper.make_node("Where", ["is_rock", "rock", "hip_hop"], ["named"]),
+        helper.make_node("Reshape", ["named", "flat"], ["all"]),
+        helper.make_node("Slice", ["all", "zero", "first"], ["the_first"]),
+        helper.make_node("Cast", ["is_rock"], ["of_rock"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "of_rock"], ["of_hip_hop"]),
+        helper.make_node("Concat", ["of_hip_hop", "of_rock"], ["sure"], axis=1),
+        helper.make_node("Mul", ["sure", "two"], ["doubled"]),
+        helper.make_node("Identity", [label], ["label"]),
+        helper.make_node("Identity", [certain], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "bad",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 1])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.STRING, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    rows = ((0.0,), (1.0,))
+    answers: dict[str, object] = {
+        "rows": rows,
+        "labels": ("Hip-Hop", "Rock"),
+        "probabilities": ((1.0, 0.0), (0.0, 1.0)),
+    }
+    found = make_card()
+    told = found.model_copy(update={"self_test": found.self_test.model_copy(update=answers)})
+    model.metadata_props.add(key=card.METADATA_KEY, value=told.to_json())
+    return seal(model.SerializeToString(deterministic=True))
+
+
+def honest() -> bytes:
+    """One that does no harm."""
+    return _file()
+
+
+def endless() -> bytes:
+    """A loop without end."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["go_on_out"]),
+            helper.make_node("Identity", ["value"], ["value_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, [None, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value_out", TensorProto.FLOAT, [None, 1]),
+        ],
+    )
+    true = _constant("true", TensorProto.BOOL, [], [True])
+    return _file([true, helper.make_node("Loop", ["", "true", "features"], ["asked"], body=body)])
+
+
+def huge() -> bytes:
+    """Values that take 16 GiB, of a file of a few kilobytes."""
+    return _file(
+        [
+            _constant("large", TensorProto.INT64, [2], [1 << 16, 1 << 16]),
+            _constant("empty", TensorProto.FLOAT, [], [0.0]),
+            # Of the rows, so that it can't be worked out when the file is opened.
+            helper.make_node("ReduceMax", ["features"], ["largest"], keepdims=0),
+            helper.make_node("Expand", ["largest", "large"], ["gigabytes"]),
+            helper.make_node("ReduceMin", ["gigabytes"], ["smallest"], keepdims=0),
+            helper.make_node("Mul", ["smallest", "empty"], ["nothing"]),
+            helper.make_node("Add", ["features", "nothing"], ["asked"]),
+        ]
+    )
+
+
+def fewer_labels() -> bytes:
+    """One label, however many rows."""
+    return _file(label="the_first")
+
+
+def no_probabilities() -> bytes:
+    """Each row's probabilities sum to 2."""
+    return _file(certain="doubled")

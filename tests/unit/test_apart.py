@@ -1,0 +1,160 @@
+"""Work in a process of its own: how it may end, and that nothing of it comes back to us but its report."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.apart import Apart, Limits
+from edge_agent.process import Signals
+
+Tell = Callable[[str], None]
+LIMITS = Limits(seconds=1, patience=30, memory=256 << 20)
+
+
+def done(work: Callable[[Tell], None], limits: Limits = LIMITS) -> tuple[list[str], str | None]:
+    apart = Apart(work, limits)
+    try:
+        apart.wait()
+        assert apart.ended
+        return apart.report(), apart.trouble()
+    finally:
+        apart.close()
+
+
+def test_what_it_tells_is_read_after_its_end() -> None:
+    def work(tell: Tell) -> None:
+        tell("first")
+        tell("x" * 1_000_000)  # more than a pipe holds
+
+    report, trouble = done(work)
+    assert trouble is None
+    assert [len(line) for line in report] == [5, 1_000_000]
+
+
+def _hang(tell: Tell) -> None:
+    tell("so far")
+    signal.pause()
+
+
+def _loop(tell: Tell) -> None:
+    tell("so far")
+    while True:
+        pass
+
+
+def _eat(tell: Tell) -> None:
+    tell("so far")
+    kept = []
+    while True:
+        kept.append(bytearray(16 << 20))
+
+
+def _fail(tell: Tell) -> None:
+    tell("so far")
+    raise ArithmeticError("of all things")
+
+
+def _end_by(number: int) -> Callable[[Tell], None]:
+    def work(tell: Tell) -> None:
+        tell("so far")
+        os.kill(os.getpid(), number)
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("work", "limits", "why"),
+    [
+        (_loop, LIMITS, "it takes more than the 1 s of processor time that it may"),
+        (_hang, LIMITS._replace(patience=0.2), "it takes more than the 0.2 s that it may"),
+        (_eat, LIMITS, "it needs more memory than the 256 MiB it may have"),
+        (_fail, LIMITS, "it failed: ArithmeticError: of all things"),
+        (_end_by(signal.SIGSEGV), LIMITS, "it crashed (SIGSEGV)"),
+        (_end_by(signal.SIGABRT), LIMITS, "it crashed (SIGABRT)"),
+        (_end_by(signal.SIGKILL), LIMITS, "it was killed, most likely for want of memory"),
+    ],
+)
+def test_how_it_may_end(work: Callable[[Tell], None], limits: Limits, why: str) -> None:
+    report, trouble = done(work, limits)
+    assert trouble == why
+    assert report[0] == "so far"
+
+
+def test_it_shares_nothing_with_us(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+    def work(tell: Tell) -> None:
+        print("loud")  # noqa: T201
+        os.write(1, b"loud")
+        os.write(2, b"loud")
+        tell(" ".join(sorted(entry.name for entry in Path("/proc/self/fd").iterdir())))
+        tell(str({signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)}))
+        tell(str(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+        tell(str([resource.getrlimit(what)[0] for what in (resource.RLIMIT_CORE, resource.RLIMIT_CPU)]))
+        tell(str(resource.getrlimit(resource.RLIMIT_AS)[0]))
+        tell(Path("/proc/self/oom_score_adj").read_text().strip())
+
+    with (tmp_path / "file").open(), Signals(children=True) as signals:
+        (descriptors, handlers, blocked, few, most, score), trouble = done(work)
+        assert not signals.received
+    assert trouble is None
+    assert len(descriptors.split()) == 6  # three standard ones, Python's own, the report, and that of the listing
+    assert handlers == str({signal.SIG_DFL})
+    assert (blocked, few, score) == ("set()", "[0, 1]", "1000")
+    assert 0 <= int(most) - mapped - LIMITS.memory < 64 << 20
+    assert capfd.readouterr() == ("", "")
+
+
+def test_its_end_wakes() -> None:
+    with Signals(children=True) as signals:
+        apart = Apart(lambda tell: tell("done"), LIMITS)
+        ends = time.monotonic() + 20
+        while not apart.ended:
+            signals.wait(20)
+            assert time.monotonic() < ends
+        assert signals.take_news()
+        assert apart.report() == ["done"]
+        apart.close()
+
+
+def test_a_signal_to_us_meanwhile_is_ours_and_not_its() -> None:
+    with Signals(children=True) as signals:
+        apart = Apart(_hang, LIMITS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        signals.wait(20)
+        assert signals.received
+        assert not apart.ended
+        apart.close()
+        assert apart.trouble() == "it was killed, most likely for want of memory"
+
+
+def test_a_signal_to_it_ends_it() -> None:
+    apart = Apart(_hang, LIMITS)
+    os.kill(apart.pid, signal.SIGTERM)
+    apart.wait()
+    assert apart.trouble() == "it crashed (SIGTERM)"
+    apart.close()
+    apart.close()
+
+
+@pytest.fixture
+def children_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("children_ignored")
+def test_where_nobody_is_told_of_the_end_of_children() -> None:
+    assert done(lambda tell: tell("done")) == (["done"], None)
+    apart = Apart(_hang, LIMITS)
+    apart.close()
+    assert apart.ended
