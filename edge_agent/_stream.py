@@ -24,7 +24,7 @@ from edge_agent import _transport, packets
 from edge_agent._plain import Plain, let_paho_read
 from edge_agent._transport import Address
 from edge_agent.messages import Answer
-from edge_agent.packets import DISCONNECT, MAX_PACKET_ID, PUBACK, PUBLISH, Event, Publish
+from edge_agent.packets import DISCONNECT, MAX_PACKET_ID, PUBACK, PUBLISH, PUBREC, Event, Publish
 
 _log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class Stream:
             kind = data[place] & 0xF0
             if kind == PUBLISH:
                 events.append(packets.read_publish(data[place], data[start:end], is_5=self._is_5))
-            elif kind == PUBACK:
+            elif kind in {PUBACK, PUBREC}:
                 events.append(packets.read_puback(data[start:end]))
             elif kind == DISCONNECT and self._is_5:
                 events.append(packets.read_disconnect(data[start:end]))

@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from edge_agent import _endings, _paho, _transport
 from edge_agent._patience import Patience
-from edge_agent._stream import prepare
+from edge_agent._stream import Stream, prepare
 from edge_agent._subscriptions import Subscriptions
 from edge_agent._tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
 from edge_agent._tls import digests as digests  # noqa: PLC0414
@@ -77,6 +77,7 @@ class Link:
         self._aliases: dict[int, str] = {}
         self._left = False  # inputs were left with the broker
         self._accepted = False  # CONNACK said yes
+        self._highest_qos = 2
         self._end: BrokerError | None = None
         self._next_upkeep = 0.0
         self._client = _paho.make_client(address, protocol, will)
@@ -120,6 +121,12 @@ class Link:
     def held_bytes(self) -> int:
         """Bytes of answers that wait: for the socket, or for the broker to confirm those before them."""
         return self._wire.backlog + self._delivery.waiting_bytes
+
+    @property
+    def withheld_at_once(self) -> int:
+        """How many messages of QoS 2 may be sent whose second step never comes (`edge_agent.doctor.writing`)."""
+        is_ours = self.protocol == "5" and isinstance(self._wire, Stream)  # paho would release them
+        return self._delivery.receive_maximum if is_ours and self._highest_qos == 2 else 0
 
     def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
         """Move everything forward; return the messages that arrived, after `timeout` seconds at the latest.
@@ -206,6 +213,7 @@ class Link:
             return
         self._accepted = True
         self._delivery.receive_maximum = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
+        self._highest_qos = getattr(properties, "MaximumQoS", 2)
         self._delivery.size_limit = getattr(properties, "MaximumPacketSize", None)
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:

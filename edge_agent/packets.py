@@ -41,6 +41,8 @@ from edge_agent.properties import (
 
 PUBLISH: Final = 0x30
 PUBACK: Final = 0x40
+#: What a broker says to a message of QoS 2, in the same words as PUBACK. Nothing here releases such a message.
+PUBREC: Final = 0x50
 DISCONNECT: Final = 0xE0
 #: The whole packet; its answer is paho's.
 PINGREQ: Final = b"\xc0\x00"

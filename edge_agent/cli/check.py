@@ -57,9 +57,9 @@ def command(
     """Check machine, models, broker, permissions and service, and say what to do.
 
     Logs in under a client id of its own, so a running agent is not disturbed. To see what the broker's rules allow,
-    an empty message goes to each input and output topic, with "edge-agent-check" in place of {sensor}; a running agent
-    answers it with a rejection; --offline touches neither broker nor service. As root it looks as the service does, by its
-    user, in its sandbox and with its credentials, and sees what it writes to disk.
+    an empty message goes to each input topic, with "edge-agent-check" in place of {sensor}; a running agent answers it
+    with a rejection. Nothing is published to outputs; --offline touches neither broker nor service. As root it looks as
+    the service does, by its user, in its sandbox and with its credentials, and sees what it writes to disk.
 
     Exit status: 0 all is well, 1 something has to be done, 2 configuration, 3 model unusable.
     """

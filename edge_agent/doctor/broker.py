@@ -2,18 +2,19 @@
 
 Rules:
 
-* We come under a client id of our own, so a running agent keeps its connection and its session.
+* We come under client ids of our own, so a running agent keeps its connection and its session.
 * What may be read shows only when something is there to be read: Mosquitto grants every subscription, and then keeps
   back what the rules forbid. So an empty message goes to each input that has a captured level, with a name of ours in
-  that level; it has to come through to us. A running agent answers it with a rejection, on a topic with our name.
-* What may be written shows by the broker's answer with MQTT 5. MQTT 3.1.1 has none: there it shows only where we can
-  read what we wrote.
+  that level; it has to come through to us. A running agent answers it with a rejection, on a topic with our name. Where
+  there is no such level, or we may not write, only what others send can show it.
+* What may be written is tried unheard (`edge_agent.doctor.writing`): no output, and nothing that the agent says of itself,
+  is published to.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,18 +22,16 @@ from edge_agent import topics
 from edge_agent.broker import Link
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
+from edge_agent.doctor.writing import DEADLINE, TRIAL, try_writing
 from edge_agent.errors import BrokerError
-from edge_agent.messages import Answer
+from edge_agent.messages import Answer, Message
 from edge_agent.routes import FEATURE, Route, subscriptions
 from edge_agent.settings import Settings
 from edge_agent.topics import Template
 from edge_agent.visit import log_in, receive
 from edge_agent.wording import count
 
-#: What stands for each captured level in the topics of the trial messages.
-_TRIAL: Final = "edge-agent-check"
-#: Seconds for the broker to take or refuse the trial messages, and for those it took to come through.
-_DEADLINE: Final = 5.0
+#: Seconds for trial messages that the broker took to come through.
 _COMES_THROUGH: Final = 1.0
 #: Days before its end at which a certificate is worth a word.
 _SOON: Final = 30
@@ -44,7 +43,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> G
     # Not as one of a pool: the check would take messages from the agents in it.
     alone = [route._replace(share=None) for route in routes]
     try:
-        link, _ = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check")
+        link, early = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check")
     except BrokerError as error:
         yield failed("broker", error)
         if loaded.mqtt.username is not None and loaded.mqtt.password() is None:
@@ -58,8 +57,11 @@ def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> G
         who = f"as {loaded.mqtt.username!r}" if loaded.mqtt.username is not None else "anonymously"
         yield ok("broker", f"{link.address}: logged in over MQTT {link.protocol} {who}")
         yield from _check_encryption(link, loaded, datetime.now(UTC))
-        yield from _Trial(link, loaded, alone).findings()
+        reading = _Reading(link, loaded, alone, early)
+        yield from reading.findings()
         link.close()
+        found = loaded.mqtt.model_copy(update={"protocol": link.protocol})
+        yield from _check_writing(loaded.model_copy(update={"mqtt": found}), alone, reading.came_through)
     except BrokerError as error:
         yield failed("broker", error)
         link.abandon()
@@ -83,79 +85,97 @@ def check_certificate(ends: datetime, now: datetime) -> Finding:
     return note("TLS", said, "renew it on the broker") if days < _SOON else ok("TLS", said)
 
 
-class _Trial:
-    """Trial messages on one connection, and what came of them."""
+class _Reading:
+    """Trial messages to the inputs, on one connection, and what came of them. `early` came before all of it."""
 
-    def __init__(self, link: Link, loaded: Settings, routes: Sequence[Route]) -> None:
+    def __init__(self, link: Link, loaded: Settings, routes: Sequence[Route], early: Iterable[Message]) -> None:
         self._link = link
-        self._requests = topics.request(loaded.node.id).filter
-        inputs, outputs = (
-            [route.subscribe for route in routes],
-            [t for route in routes for t in (route.publish, route.errors)],
-        )
-        #: Topic of a trial message -> the filter that a rule has to name.
-        self._inputs = {_render(one): one.filter for one in inputs if one.captures - {FEATURE}}
-        self._silent = [one.filter for one in inputs if not one.captures - {FEATURE}]
-        self._outputs = {_render(one): one.filter for one in outputs}
-        self._outputs[topics.health(loaded.node.id)] = topics.health(loaded.node.id)
-        self._arrived: set[str] = set()
+        requests = topics.request(loaded.node.id)
+        inputs = [route.subscribe for route in routes]
+        #: Topic of a trial message -> what receives it.
+        self._trials = {_render(one): one for one in (requests, *inputs) if one.captures - {FEATURE}}
+        self._silent = [one for one in inputs if not one.captures - {FEATURE}]
+        self._arrived = {message.topic for message in early}
 
     def findings(self) -> Iterator[Finding]:
-        """Send them all, then say for each topic what came of it."""
-        for topic in dict.fromkeys([*self._inputs, *self._outputs]):
+        """Send them all, then say for each input what came of it."""
+        for topic in self._trials:
             self._link.publish(Answer(topic, b"", qos=1, content_type=None))
         self._wait()
         refused = dict(self._link.refused_answers)
-        for one in (self._requests, *self._silent):
-            yield self._ungranted(one) or ok("subscribe", f"{one}: granted")
-        for topic, one in self._inputs.items():
+        for topic, one in self._trials.items():
             yield self._ungranted(one) or self._read(topic, one, refused.get(topic))
-        for topic, one in self._outputs.items():
-            yield self._written(topic, one, refused.get(topic))
+        for one in self._silent:
+            yield self._ungranted(one) or self._heard(one)
+
+    @property
+    def came_through(self) -> str | None:
+        """A topic of a trial message that came through, None when none did."""
+        return next((topic for topic in self._trials if topic in self._arrived), None)
 
     def _wait(self) -> None:
         """Wait until the broker has confirmed all, and then for a moment until all that we wait for has come through."""
-        ends = time.monotonic() + _DEADLINE
+        ends = time.monotonic() + DEADLINE
         while self._link.unconfirmed and time.monotonic() < ends:
             self._listen(ends)
         ends = time.monotonic() + _COMES_THROUGH
-        awaited = self._inputs.keys() - dict(self._link.refused_answers) - self._link.unconfirmed
+        awaited = self._trials.keys() - dict(self._link.refused_answers) - self._link.unconfirmed
         while awaited - self._arrived and time.monotonic() < ends:
             self._listen(ends)
 
     def _listen(self, ends: float) -> None:
         self._arrived |= {message.topic for message in receive(self._link, ends)}
 
-    def _ungranted(self, one: str) -> Finding | None:
-        reason = dict(self._link.refused).get(one)
-        return None if reason is None else fail("subscribe", f"{one}: {reason}", _allow("read", one))
+    def _ungranted(self, one: Template) -> Finding | None:
+        reason = dict(self._link.refused).get(one.filter)
+        return None if reason is None else fail("subscribe", f"{one.filter}: {reason}", _allow("read", one.filter))
 
-    def _read(self, topic: str, one: str, refused: str | None) -> Finding:
+    def _read(self, topic: str, one: Template, refused: str | None) -> Finding:
         if topic in self._arrived:
-            return ok("subscribe", f"{one}: a trial message came through")
+            return ok("subscribe", f"{one.filter}: a trial message came through")
         if refused is not None:
-            return note(
-                "subscribe", f"{one}: granted; whether messages come through can't be tried without writing there"
-            )
+            return self._heard(one)
         if topic in self._link.unconfirmed:
-            return fail("subscribe", f"{one}: the broker did not confirm a trial message within {_DEADLINE:g} s")
-        said = f"{one}: granted, but no trial message came through"
+            return fail("subscribe", f"{one.filter}: the broker did not confirm a trial message within {DEADLINE:g} s")
+        said = f"{one.filter}: granted, but no trial message came through"
         if self._link.protocol == "5":
-            return fail("subscribe", said, _allow("read", one))
+            return fail("subscribe", said, _allow("read", one.filter))
         return note("subscribe", f"{said}: reading or writing it is not allowed; MQTT 3.1.1 does not tell which")
 
-    def _written(self, topic: str, one: str, refused: str | None) -> Finding:
-        if refused is not None:
-            return fail("publish", f"{topic}: {refused}", _allow("write", one))
-        if topic in self._link.unconfirmed:
-            return fail("publish", f"{topic}: the broker did not confirm it within {_DEADLINE:g} s")
-        if self._link.protocol == "5":
-            return ok("publish", topic)
-        return note("publish", f"{topic}: sent; MQTT 3.1.1 does not tell whether it is allowed")
+    def _heard(self, one: Template) -> Finding:
+        """Say whether anything came where we must not, or may not, send something ourselves."""
+        if any(one.match(topic) is not None for topic in self._arrived):
+            return ok("subscribe", f"{one.filter}: a message came through")
+        return note(
+            "subscribe",
+            f"{one.filter}: granted; whether messages come through can't be tried without writing there",
+            f"if none do: {_allow('read', one.filter)}",
+        )
+
+
+def _check_writing(loaded: Settings, routes: Sequence[Route], witness: str | None) -> Iterator[Finding]:
+    """Say for each output whether the broker would take it."""
+    node = loaded.node.id
+    outputs = {_render(one): one.filter for route in routes for one in (route.publish, route.errors)}
+    own = {topic: topic for topic in (topics.health(node), topics.state(node), topics.info(node))}
+    own[topics.response(node, TRIAL)] = topics.response(node, "+")
+    tried = try_writing(loaded, list(outputs | own), witness)
+    if isinstance(tried, str):
+        for one in (*outputs.values(), topics.health(node)):
+            yield note("publish", f"{one}: not tried: {tried}")
+        return
+    for topic, one in outputs.items():
+        yield _written(one, tried[topic])
+    refused = [_written(one, tried[topic]) for topic, one in own.items() if tried[topic] is not None]
+    yield from refused or [ok("publish", f"{topics.health(node)}, and its state, info and responses")]
+
+
+def _written(one: str, refused: str | None) -> Finding:
+    return ok("publish", one) if refused is None else fail("publish", f"{one}: {refused}", _allow("write", one))
 
 
 def _render(template: Template) -> str:
-    return template.render(dict.fromkeys(template.captures, _TRIAL))
+    return template.render(dict.fromkeys(template.captures, TRIAL))
 
 
 def _allow(act: str, one: str) -> str:

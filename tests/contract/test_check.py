@@ -73,7 +73,7 @@ def test_all_is_well(broker: BrokerProcess, connect: Connect, check: Check) -> N
     # amqtt waits for the rest of what it takes for a broken CONNECT when it is asked for MQTT 5.
     found = check(broker.port, more=f"connect_timeout = {fair(1.0)}")
     assert said(found["subscribe"]) == [
-        ("ok", f"edge/{NODE}/request/+: granted"),
+        ("ok", f"edge/{NODE}/request/+: a trial message came through"),
         ("ok", "music/+/features: a trial message came through"),
     ]
     verdict = "ok" if len(broker.protocols) == 2 else "note"
@@ -102,6 +102,16 @@ def test_reading_that_is_not_allowed(mosquitto: MosquittoFactory, connect: Conne
     assert [one["verdict"] for one in found["subscribe"]] == ["ok", "note"]
 
 
+def test_a_missing_rule_for_its_own_requests(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto(acl=f"topic write edge/{NODE}/#\ntopic readwrite music/#\n")
+    (requests, _) = check(broker.port, status=1)["subscribe"]
+    assert (requests["verdict"], requests["message"]) == (
+        "fail",
+        f"edge/{NODE}/request/+: granted, but no trial message came through",
+    )
+    assert f"topic read edge/{NODE}/request/+" in requests["mend"]
+
+
 def test_writing_that_is_not_allowed(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
     broker = mosquitto(acl=f"{OPEN}topic read music/+/features\ntopic write music/+/genre\n")
     offline(connect(broker))
@@ -112,17 +122,70 @@ def test_writing_that_is_not_allowed(mosquitto: MosquittoFactory, connect: Conne
     assert "topic write music/+/genre/error" in found["publish"][1]["mend"]
 
 
-def test_inputs_of_one_sensor_are_left_alone(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
-    """A trial message never goes where a real sensor's messages go."""
+def test_what_the_agent_says_of_itself_may_not_be_written(
+    mosquitto: MosquittoFactory, connect: Connect, check: Check
+) -> None:
+    broker = mosquitto(acl=f"topic readwrite music/#\ntopic readwrite edge/{NODE}/request/#\n")
+    found = check(broker.port, status=1)
+    assert said(found["publish"]) == [
+        ("ok", "music/+/genre"),
+        ("ok", "music/+/genre/error"),
+        *(("fail", f"edge/{NODE}/{last}: Not authorized") for last in ("health", "state", "info", "response/+")),
+    ]
+
+
+def test_nothing_is_published_to_outputs_or_to_what_the_agent_says_of_itself(
+    mosquitto: MosquittoFactory, connect: Connect, check: Check
+) -> None:
+    """More outputs than the broker lets be under way at once, some without a captured level."""
+    broker = mosquitto(lines=["max_inflight_messages 4"])
+    client = connect(broker)
+    offline(client)
+    routes = [f'[[route]]\nsubscribe = "r{n}/{{s}}/in"\npublish = "r{n}/{{s}}/out"' for n in range(12)]
+    routes.append('[[route]]\nsubscribe = "shop/features"\npublish = "shop/genre"')
+    client.subscribe("#")
+    found = check(broker.port, more="\n".join(routes))
+    assert {one["verdict"] for one in found["publish"]} == {"ok"}
+    assert len(found["publish"]) == 2 * 13 + 1
+    client.barrier()
+    heard = {message.topic for message in client.seen("#")}
+    own = {f"edge/{NODE}/request/{verb}" for verb in ("edge-agent-check", "status")}
+    assert heard - own - {STATE} == {f"r{n}/edge-agent-check/in" for n in range(12)}
+    assert [message.payload for message in client.seen(STATE)] == [b"offline"]
+
+
+def test_a_broker_that_takes_no_qos_2(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto(lines=["max_qos 1"])
+    client = connect(broker)
+    offline(client)
+    client.subscribe("music/#")
+    found = check(broker.port)
+    assert {one["verdict"] for one in found["publish"]} == {"note"}
+    assert "the broker takes no messages of QoS 2" in found["publish"][0]["message"]
+    client.barrier()
+    assert {message.topic for message in client.seen("music/#")} == {"music/edge-agent-check/features"}
+
+
+@pytest.mark.parametrize("retained", [True, False])
+def test_inputs_of_one_sensor_are_left_alone(
+    mosquitto: MosquittoFactory, connect: Connect, check: Check, retained: bool
+) -> None:
+    """A trial message never goes where a real sensor's messages go; what the sensor itself sends shows as much."""
     broker = mosquitto()
     client = connect(broker)
-    client.subscribe("#")
     offline(client)
+    if retained:
+        client.publish("shop/features", "{}", retain=True)
+    client.subscribe("shop/#")
     found = check(broker.port, more='[[route]]\nsubscribe = "shop/features"\npublish = "shop/genre"')
-    assert ("ok", "shop/features: granted") in said(found["subscribe"])
+    (_, shop) = found["subscribe"]
+    if retained:
+        assert (shop["verdict"], shop["message"]) == ("ok", "shop/features: a message came through")
+    else:
+        assert (shop["verdict"], "can't be tried" in shop["message"]) == ("note", True)
+        assert "topic read shop/features" in shop["mend"]
     client.barrier()
-    assert client.seen("shop/genre")
-    assert not client.seen("shop/features")
+    assert [message.payload for message in client.seen("shop/#")] == [b"{}"] * retained
 
 
 def test_a_running_agent(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
