@@ -31,8 +31,10 @@ from edge_agent.systemd import Notifier
 
 _log = logging.getLogger(__name__)
 
-#: Seconds for what is in flight when the agent is told to stop, and then for its last word.
+#: Seconds for what is in flight when the agent is told to stop, those to answer what has arrived among them, and then for
+#: its last word.
 _DRAIN: Final = 2.5
+_FINISH: Final = 1.5
 _LAST_WORD: Final = 1.0
 #: Bytes of answers that the broker has not taken yet, past which nothing more is answered.
 _MOST_HELD: Final = 4 << 20
@@ -313,15 +315,15 @@ class Agent:
         if self._link is None:
             return
         try:
+            ends = self._clock() + _DRAIN
+            self._finish(self._link, _FINISH)
             if self._greeted:
-                ends = self._clock() + _DRAIN
-                self._finish(self._link, _DRAIN)
                 self._answer_due(self._link, ahead=math.inf)
-                if not self._link.drain(max(0.0, ends - self._clock())):
-                    _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
-                if not successor:
-                    self._link.publish(will(self.node))
-                    self._link.drain(_LAST_WORD)
+            if not self._link.drain(max(_DRAIN - _FINISH, ends - self._clock())):
+                _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
+            if self._greeted and not successor:
+                self._link.publish(will(self.node))
+                self._link.drain(_LAST_WORD)
             self._link.close()
         except BrokerError as error:
             _log.warning("while stopping: %s", error)
