@@ -25,6 +25,7 @@ class _Group(click.Group):
 
 
 _FILE = click.Path(path_type=Path)
+_SEED = click.IntRange(0, 2**32 - 1)  # convert.estimators.SEEDS, which takes a second to import
 
 
 def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -59,7 +60,7 @@ _IDENTITY = _options(
     click.option("--version", default="1.0.0", show_default=True, help="The model's version (SemVer)."),
     click.option("--describe", type=_FILE, help="Feature sheet (TOML): units, bounds, examples, licence."),
     click.option("--date", help="Date in the model card, YYYY-MM-DD.  [default: SOURCE_DATE_EPOCH, or today]"),
-    click.option("--seed", default=0, show_default=True, help="Everything random is drawn from this."),
+    click.option("--seed", type=_SEED, default=0, show_default=True, help="Everything random is drawn from this."),
 )
 
 
@@ -89,11 +90,12 @@ def train(out: Path, **options: Any) -> None:
     for other, ending in (("report", ".html"), ("metrics", ".json"), ("save_estimator", ".skops")):
         if options[other] is not None:
             _require_place(options[other], ending)
+    identity = _identity(out, options)
     table = _read(options, labelled=True)
     result = training.train(
         table,
         _sheet(table, options),
-        _identity(out, options),
+        identity,
         kind=options["estimator"],
         repeats=options["repeats"],
         folds=options["folds"],
@@ -126,12 +128,11 @@ def export(model: Path, out: Path, *, trust_pickle: bool, **options: Any) -> Non
     from convert.load import load_estimator
 
     _require_place(out, ".onnx")
+    identity = _identity(out, options)
     estimator = load_estimator(model, trust_pickle=trust_pickle)
     options["columns"] = options["columns"] or inputs_of(estimator)[1]
     table = _read(options, labelled=False)
-    content = training.export(
-        estimator, table, _sheet(table, options), _identity(out, options), seed=options["seed"], say=click.echo
-    )
+    content = training.export(estimator, table, _sheet(table, options), identity, seed=options["seed"], say=click.echo)
     _write(out, content)
 
 
@@ -140,7 +141,7 @@ def export(model: Path, out: Path, *, trust_pickle: bool, **options: Any) -> Non
 @click.option("--estimator", type=_FILE, required=True, help="What train --save-estimator wrote, or what export read.")
 @_TABLE
 @click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Rows to generate.")
-@click.option("--seed", default=0, show_default=True, help="The generated rows are drawn from this.")
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="The generated rows are drawn from this.")
 @click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs whatever code is in it.")
 def verify(model: Path, estimator: Path, rows: int, seed: int, *, trust_pickle: bool, **options: Any) -> None:
     """Compare MODEL with the scikit-learn estimator it was made from.

@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.str_]
 
 INNER_FOLDS: Final = 3
+#: So many seeds there are (from 0 on): what numpy's and scikit-learn's old generators take.
+SEEDS: Final = 1 << 32
 #: How many places on the pruning path are tried, besides not pruning at all.
 PRUNINGS: Final = 6
 
@@ -41,7 +43,7 @@ def fit(kind: Kind, X: NDArray[np.float32], y: Labels, seed: int) -> tuple[Any, 
     """Choose parameters by a stratified cross-validation within `X` (n, f), `y` (n,), and fit on all of it.
 
     Returns the fitted estimator and the parameters chosen. The same arguments give the same estimator. A label with
-    fewer than two rows leaves nothing to choose by; then the first of the grid is taken.
+    fewer than two rows, or one that is alone, leaves nothing to choose by; then the first of the grid is taken.
     """
     wide = X.astype(np.float64)
     # One thread: folds are what runs side by side (convert.evaluate), and on small tables more threads only wait.
@@ -52,8 +54,9 @@ def fit(kind: Kind, X: NDArray[np.float32], y: Labels, seed: int) -> tuple[Any, 
 
 
 def _best(kind: Kind, grid: list[Parameters], X: Floats, y: Labels, seed: int) -> int:
-    folds = min(INNER_FOLDS, int(np.unique(y, return_counts=True)[1].min()))
-    if len(grid) == 1 or folds < 2:
+    counts = np.unique(y, return_counts=True)[1]
+    folds = min(INNER_FOLDS, int(counts.min()))
+    if len(grid) == 1 or len(counts) == 1 or folds < 2:
         return 0
     scores = np.zeros(len(grid))
     for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(X, y):

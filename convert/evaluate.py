@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, confusion_matrix, f1_score, roc_auc_score
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from convert.estimators import INNER_FOLDS, Kind, Parameters, fit
+from convert.estimators import INNER_FOLDS, SEEDS, Kind, Parameters, fit
 from convert.tables import Table
 from edge_agent import card
 
@@ -94,7 +94,7 @@ def evaluate(
     assert table.labels is not None  # noqa: S101 - the caller's promise
     y = table.labels
     splits: list[Splits] = [
-        list(StratifiedKFold(folds, shuffle=True, random_state=seed + repeat).split(table.X, y))
+        list(StratifiedKFold(folds, shuffle=True, random_state=(seed + repeat) % SEEDS).split(table.X, y))
         for repeat in range(repeats)
     ]
     blocks: list[Splits] = []
@@ -189,7 +189,9 @@ def _one_fold(
     answers = estimator.predict(held_out)
     # A block may hold all rows of a label; then the estimator does not know that label at all.
     probabilities = np.zeros((len(test), len(labels)))
-    probabilities[:, [labels.index(label) for label in estimator.classes_]] = estimator.predict_proba(held_out)
+    known = [labels.index(label) for label in estimator.classes_]
+    # With one label left it is certain; boosting says so in two columns, trees in one.
+    probabilities[:, known] = estimator.predict_proba(held_out) if len(known) > 1 else 1.0
     return _Outcome(test, answers, probabilities, _importances(estimator, held_out, y[test], answers, seed), parameters)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from convert.describe import FeatureNote, Sheet
+from convert.describe import ExampleNote, FeatureNote, Sheet
 from convert.rows import Rows, around_thresholds
 from convert.tables import Table
 from convert.verify import reference
@@ -26,12 +27,27 @@ _EDGE_ROWS: Final = 24
 
 @dataclass(frozen=True)
 class Identity:
-    """What the model is called; `date` is YYYY-MM-DD."""
+    """What the model is called; `date` is YYYY-MM-DD. Raises `InputError` when that is no name or no version."""
 
     name: str
     version: str
     date: str
     description: str = ""
+
+    def __post_init__(self) -> None:
+        """Look at it before anything is computed."""
+        for kind, value, what in (
+            (
+                card.ModelName,
+                self.name,
+                "a model's name is up to 64 letters, digits, '.', '_' and '-'; choose one by --name",
+            ),
+            (card.Version, self.version, "a version is one like 1.0.0 (SemVer); choose one by --version"),
+        ):
+            try:
+                TypeAdapter(kind).validate_python(value)
+            except ValidationError:
+                raise InputError(f"{value[:80]!a}: {what}") from None
 
 
 def build_card(
@@ -51,30 +67,83 @@ def build_card(
     `thresholds` are those of each feature, in its own units (empty where there are none). Raises `InputError` if the
     parts do not make a valid card, such as an example outside of its bounds.
     """
-    try:
+    with _explained():
         features = _features(table, sheet)
-        self_test = _self_test(model, thresholds, table, features, seed)
-        return card.ModelCard(
-            format=card.FORMAT,
-            name=identity.name,
-            version=identity.version,
-            description=identity.description or sheet.description,
-            features=features,
-            labels=tuple(labels),
+        return _assembled(
+            identity,
+            table,
+            sheet,
+            features,
+            labels=labels,
             examples=_examples(model, table, sheet),
-            training=card.Training(
-                datasets=tuple(_dataset(table, sheet)),
-                rows=len(table.X),
-                class_counts=table.class_counts,
-                estimator=_title(model),
-                parameters={name: _plain(value) for name, value in sorted(parameters.items())},
-                libraries={"python": platform.python_version()}
-                | {name: metadata.version(name) for name in ("numpy", "onnx", "scikit-learn", "skl2onnx")},
-                date=identity.date,
-            ),
+            self_test=_self_test(model, thresholds, table, features, seed),
+            estimator=_title(model),
+            parameters=parameters,
             metrics=metrics,
-            self_test=self_test,
         )
+
+
+def check_card(identity: Identity, table: Table, sheet: Sheet, labels: list[str]) -> None:
+    """Raise `InputError` for all that would be wrong with the card of whatever model: nobody should wait for one to hear it."""
+    with _explained():
+        features = _features(table, sheet)
+        typical, certain = tuple(feature.example for feature in features), (1.0, *(0.0 for _ in labels[1:]))
+        _assembled(
+            identity,
+            table,
+            sheet,
+            features,
+            labels=labels,
+            examples=tuple(
+                card.Example(name=note.name, features=_row(note, table), label=labels[0]) for note in sheet.examples
+            ),
+            self_test=card.SelfTest(rows=(typical,), labels=(labels[0],), probabilities=(certain,)),
+            estimator="",
+            parameters={},
+            metrics=card.Metrics(values={}, method=""),
+        )
+
+
+def _assembled(
+    identity: Identity,
+    table: Table,
+    sheet: Sheet,
+    features: tuple[card.Feature, ...],
+    *,
+    labels: list[str],
+    examples: tuple[card.Example, ...],
+    self_test: card.SelfTest,
+    estimator: str,
+    parameters: Mapping[str, Any],
+    metrics: card.Metrics,
+) -> card.ModelCard:
+    return card.ModelCard(
+        format=card.FORMAT,
+        name=identity.name,
+        version=identity.version,
+        description=identity.description or sheet.description,
+        features=features,
+        labels=tuple(labels),
+        examples=examples,
+        training=card.Training(
+            datasets=tuple(_dataset(table, sheet)),
+            rows=len(table.X),
+            class_counts=table.class_counts,
+            estimator=estimator,
+            parameters={name: _plain(value) for name, value in sorted(parameters.items())},
+            libraries={"python": platform.python_version()}
+            | {name: metadata.version(name) for name in ("numpy", "onnx", "scikit-learn", "skl2onnx")},
+            date=identity.date,
+        ),
+        metrics=metrics,
+        self_test=self_test,
+    )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -125,14 +194,16 @@ def _short(value: float) -> float:
 def _examples(model: Any, table: Table, sheet: Sheet) -> tuple[card.Example, ...]:
     if not sheet.examples:
         return ()
-    rows = np.array(
-        [[note.features[name] for name in table.feature_names] for note in sheet.examples], dtype=np.float32
-    )
+    rows = np.array([_row(note, table) for note in sheet.examples], dtype=np.float32)
     labels, _ = reference(model, rows)
     return tuple(
         card.Example(name=note.name, features=tuple(map(_short, row)), label=str(label))
         for note, row, label in zip(sheet.examples, rows, labels, strict=True)
     )
+
+
+def _row(note: ExampleNote, table: Table) -> tuple[float, ...]:
+    return tuple(note.features[name] for name in table.feature_names)
 
 
 def _self_test(

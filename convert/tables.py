@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.files import FMA_METADATA, Cell, RawTable, read_raw
-from edge_agent.card import FLOAT32_MAX
+from edge_agent.card import FLOAT32_MAX, MAX_FEATURES
 from edge_agent.errors import InputError
 
 #: Where the eight audio features sit in the FMA project's `echonest.csv`.
@@ -91,8 +91,8 @@ def read_table(
     raw = read_raw(path)
     for name in (*columns, *drop, *filter(None, (target, id_column))):
         raw.column(name)
-    others = {target, id_column, *drop}
-    names = tuple(columns) or tuple(name for name in raw.columns if name not in others)
+    roles = {name: role for role, name in (("labels", target), ("ids", id_column)) if name is not None}
+    names = _feature_names(raw, columns, drop, roles)
     table = Table(
         feature_names=names,
         X=_numbers(raw, names),
@@ -125,7 +125,7 @@ def read_pair(
         label_column = f"track.{label_column}"
     for name in (*columns, *drop, id_column):
         left.column(name)
-    names = tuple(columns) or tuple(name for name in left.columns if name not in {id_column, *drop})
+    names = _feature_names(left, columns, drop, {id_column: "ids"})
     ids = _ids(left, id_column)
     label_cells, label_ids = right.column(label_column), _ids(right, id_column)
     label_of = {key: text for key, cell in zip(label_ids.tolist(), label_cells, strict=True) if (text := _label(cell))}
@@ -163,6 +163,25 @@ def require_trainable(table: Table, folds: int) -> None:
             f"{table.where}: only {counts[label]} of {len(table.X):,} rows say {label!r}; "
             f"{folds} folds need {folds} rows of each label (see --folds)"
         )
+
+
+def _feature_names(
+    raw: RawTable, columns: Sequence[str], drop: Sequence[str], roles: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return `columns`, or all that are left; `roles` are the columns that are no features, with what they hold."""
+    for name in columns:
+        if name in roles:
+            raise InputError(f"{raw.path}: column {name!r} holds the {roles[name]}, so it is no feature; see --columns")
+        if columns.count(name) > 1:
+            raise InputError(f"{raw.path}: column {name!r} is there twice in --columns")
+        if name in drop:
+            raise InputError(f"{raw.path}: column {name!r} stands in --columns and in --drop; leave it out of one")
+    names = tuple(columns) or tuple(name for name in raw.columns if name not in {*roles, *drop})
+    if len(names) > MAX_FEATURES:
+        raise InputError(
+            f"{raw.path}: {len(names):,} columns would be features; a model has at most {MAX_FEATURES:,}: see --columns and --drop"
+        )
+    return names
 
 
 def _source(raw: RawTable) -> Source:

@@ -15,7 +15,7 @@ from convert.describe import Sheet
 from convert.estimators import KINDS, Parameters, fit
 from convert.evaluate import Evaluation, Scheme, brief, default_jobs, evaluate
 from convert.fold import inputs_of, split
-from convert.modelcard import Identity
+from convert.modelcard import Identity, check_card
 from convert.package import package
 from convert.progress import progress_bar
 from convert.report import Report, render
@@ -97,6 +97,7 @@ def train(
     """Evaluate (unless `repeats` is 0), fit on all rows, package and prove. Raises `EdgeAgentError`; writes nothing."""
     require_trainable(table, folds if repeats else 2)
     assert table.labels is not None  # noqa: S101 - require_trainable() has counted them
+    check_card(identity, table, sheet, list(table.class_counts))
     _say_table(table, say)
     evaluation = None
     if repeats:
@@ -132,6 +133,7 @@ def export(model: Any, table: Table, sheet: Sheet, identity: Identity, *, seed: 
             f"{inputs_of(model)[0]}; choose them with --columns"
         )
     _, estimator = split(model)
+    check_card(identity, table, sheet, [str(label) for label in model.classes_])
     with progress_bar("verifying") as progress:
         content, verification = package(
             model,

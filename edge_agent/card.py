@@ -35,6 +35,7 @@ from edge_agent.errors import CardError
 METADATA_KEY: Final = "edge_agent"
 FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
+MAX_FEATURES: Final = 1024
 MAX_CARD_BYTES: Final = 4 * 1024 * 1024
 #: How far probabilities may lie outside of 0 to 1, and their sum from 1: 1,024 of them, rounded to six decimals, and those
 #: of large forests, summed up in float32, stay below.
@@ -156,7 +157,7 @@ class ModelCard(_Part):
     version: Version
     description: Text = ""
     task: Literal["classification"] = "classification"
-    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=1024)]
+    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MAX_FEATURES)]
     labels: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1024)]
     examples: Annotated[tuple[Example, ...], Field(max_length=64)] = ()
     training: Training

@@ -185,8 +185,34 @@ GOOD = "a,b,y\n" + "".join(f"{i},{i % 7},{'uv'[i % 2]}\n" for i in range(30))
             GOOD, ("train", "--data", "nowhere.csv", "--target", "y"), "nowhere.csv: can't be read", id="no file"
         ),
         pytest.param(GOOD, (*TRAIN, "--date", "tomorrow"), "'tomorrow' is not a date", id="date"),
-        pytest.param(GOOD, (*TRAIN, "--name", "a b"), "the model card is not valid: name: ", id="name"),
-        pytest.param(GOOD, (*TRAIN, "--version", "1"), "the model card is not valid: version: ", id="version"),
+        pytest.param(GOOD, (*TRAIN, "--name", "a b"), "'a b': a model's name is up to 64 letters", id="name"),
+        pytest.param(GOOD, (*TRAIN, "--name", "x" * 300), "xxx': a model's name is up to 64 letters", id="long name"),
+        pytest.param(GOOD, (*TRAIN, "--version", "1"), "'1': a version is one like 1.0.0 (SemVer)", id="version"),
+        pytest.param(GOOD, (*TRAIN, "--columns", "a,c"), "t.csv: no column 'c'", id="no such feature"),
+        pytest.param(GOOD, (*TRAIN, "--columns", "a,a"), "t.csv: column 'a' is there twice in --columns", id="twice"),
+        pytest.param(GOOD, (*TRAIN, "--columns", "a,y"), "t.csv: column 'y' holds the labels", id="labels as feature"),
+        pytest.param(
+            GOOD,
+            (*TRAIN, "--columns", "a,b", "--id-column", "a"),
+            "t.csv: column 'a' holds the ids",
+            id="ids as feature",
+        ),
+        pytest.param(
+            GOOD, (*TRAIN, "--columns", "a", "--drop", "a"), "column 'a' stands in --columns and in --drop", id="both"
+        ),
+        pytest.param(GOOD, (*TRAIN, "--drop", "a,b"), "t.csv: no column is left to be a feature", id="no features"),
+        pytest.param(
+            ",".join(f"c{number}" for number in range(1025)) + ",y\n" + "0," * 1025 + "u\n",
+            TRAIN,
+            "t.csv: 1,025 columns would be features; a model has at most 1,024",
+            id="too many features",
+        ),
+        pytest.param(
+            "a,y\n" + "".join(f"{number},{number % 1025}\n" for number in range(10_250)),
+            TRAIN,
+            "the model card is not valid: labels: Tuple should have at most 1024 items",
+            id="too many labels",
+        ),
         pytest.param(GOOD, (*TRAIN, "--describe", "t.csv"), "t.csv: is not TOML", id="sheet"),
         pytest.param(
             GOOD, ("export", "t.skops", "--data", "t.csv", "--target", "y"), "t.skops: can't be read", id="no model"
@@ -201,14 +227,55 @@ def test_bad_input_is_one_line_and_exit_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("t.csv").write_text(content)
-    done = run(
-        *command, *(("--repeats", "0") if "--name" in command or "--version" in command else ()), "--out", "m.onnx"
-    )
+    done = run(*command, "--out", "m.onnx")
     assert done.exit_code == 2, done.output
     assert done.stderr.startswith("edge-convert: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+    # Before anything is computed.
+    assert done.stdout == ""
     assert not Path("m.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [
+        ("[features.a]\nmaximum = 20", "column 'a', row 23: 21 is outside the bounds -inf to 20 of the feature sheet"),
+        (
+            "[features.a]\nmaximum = 50\n[[examples]]\nname = 'x'\nfeatures = {a = 99, b = 1}",
+            "the example 99 is outside",
+        ),
+    ],
+)
+def test_a_sheet_that_does_not_fit_is_said_before_anything_is_computed(
+    run: Run, tmp_path: Path, sheet: str, message: str
+) -> None:
+    table, described = tmp_path / "t.csv", tmp_path / "t.toml"
+    table.write_text(GOOD)
+    described.write_text(sheet)
+    done = run("train", "--data", table, "--target", "y", "--describe", described, "--out", tmp_path / "m.onnx")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**32), "9" * 50])
+def test_seeds_that_there_are_not(run: Run, table_file: Path, tmp_path: Path, seed: str) -> None:
+    table = ("--data", table_file, "--target", "mood")
+    out = tmp_path / "m.onnx"
+    for command in (
+        ("train", *table, "--out", out),
+        ("export", "m.skops", *table, "--out", out),
+        ("verify", out, "--estimator", "m.skops", *table),
+    ):
+        done = run(*command, "--seed", seed)
+        assert done.exit_code == 2
+        assert f"{seed} is not in the range 0<=x<=4294967295" in done.stderr
+
+
+def test_the_largest_seed(run: Run, table_file: Path, tmp_path: Path) -> None:
+    options = ("--seed", str(2**32 - 1), "--repeats", "2", "--folds", "2", "--jobs", "1")
+    done = run("train", "--data", table_file, "--target", "mood", "--out", tmp_path / "m.onnx", *options)
+    assert done.exit_code == 0, done.output
 
 
 def test_files_that_are_not_what_they_say(run: Run, table_file: Path, tmp_path: Path) -> None:

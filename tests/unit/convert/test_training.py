@@ -104,6 +104,20 @@ def test_blocks_of_ids_do_not_learn_from_their_neighbours() -> None:
     assert found.blocks.figures["accuracy"][0] < 0.75
 
 
+@pytest.mark.parametrize("kind", ["tree", "boosting"])
+def test_a_block_that_leaves_one_label(kind: str) -> None:
+    """Twenty neighbours have all there is of a label: without them there is but one, which is certain then."""
+    table = make_table(120)
+    labels = np.array(["fine"] * 120, dtype="<U5")
+    labels[50:70] = "fault"
+    found = _evaluate(replace(table, labels=labels), kind)
+    assert found.blocks is not None
+    (block,) = found.blocks.repeats
+    assert found.blocks.figures["f1 fault"] == (0.0, 0.0)
+    assert block.probabilities[50:70].tolist() == [[0.0, 1.0]] * 20
+    assert np.allclose(block.probabilities.sum(axis=1), 1)
+
+
 def test_a_label_that_lies_in_one_block_only() -> None:
     table = make_table(120, labels=("calm", "loud", "odd"))
     assert table.labels is not None
