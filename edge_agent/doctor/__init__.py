@@ -19,6 +19,7 @@ from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.agent import check_pong
 from edge_agent.doctor.findings import Finding, failed, looked_at
 from edge_agent.doctor.models import check_models
+from edge_agent.doctor.mosquitto import check_rules
 from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError
 from edge_agent.predictor import runtime_version
@@ -43,6 +44,8 @@ def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[F
         yield failed("onnxruntime", error)
     trained: dict[str, str] = {}
     yield from inside.check(loaded, advice, service, trained)
+    if os.geteuid() == 0 and service.get("LoadState") == "loaded":
+        yield from looked_at("rules", check_rules(loaded, loaded.routes()))
     yield host.check_clock(datetime.now(UTC), trained, synchronised=device.clock_is_synchronised())
     if name is not None:
         yield check_service(name, unit)
