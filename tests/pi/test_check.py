@@ -180,6 +180,39 @@ def test_a_socket_that_the_service_may_not_reach(served: Machine) -> None:
     served.run("systemctl", "restart", "mosquitto")
 
 
+def test_a_read_rule_that_is_missing(served: Machine) -> None:
+    """The rules of docs/security.md, with which the agent's user may write to no input: nothing can be tried."""
+    served.shell(
+        "touch /etc/mosquitto/passwd; mosquitto_passwd -b /etc/mosquitto/passwd kitchen right; "
+        "chown mosquitto /etc/mosquitto/passwd"
+    )
+    served.write("/etc/credstore/edge-agent.mqtt-password", "right", mode=0o600)
+    rules = "pattern readwrite edge/%u/#\nuser kitchen\ntopic write music/+/genre\ntopic write music/+/genre/error\n"
+    served.write("/etc/mosquitto/acl", f"{rules}topic read music/+/features\n")
+    served.write(
+        "/etc/mosquitto/conf.d/login.conf",
+        "listener 1883 127.0.0.1\nallow_anonymous false\n"
+        "password_file /etc/mosquitto/passwd\nacl_file /etc/mosquitto/acl\n",
+    )
+    served.run("systemctl", "restart", "mosquitto")
+    with configured(served, '[node]\nid = "kitchen"\n[mqtt]\nusername = "kitchen"\n'):
+        try:
+            served.run("systemctl", "restart", UNIT)
+            served.shell(f"until systemctl status {UNIT} | grep -q 'Status: \"serving'; do sleep 0.1; done", timeout=60)
+            seen = check(served)
+            assert (seen.status, seen.failures, seen.of("rules")) == (0, [], ["ok", "ok"])
+            assert seen.of("publish") == ["ok", "ok", "ok"]
+            served.write("/etc/mosquitto/acl", rules)
+            served.run("systemctl", "reload", "mosquitto")
+            seen = check(served)
+            (found,) = seen.failures
+            assert (seen.status, found["what"]) == (1, "rules")
+            assert found["message"] == "/etc/mosquitto/acl: user kitchen may read nothing of music/+/features"
+        finally:
+            served.run("rm", "/etc/mosquitto/conf.d/login.conf", "/etc/credstore/edge-agent.mqtt-password")
+            served.run("systemctl", "restart", "mosquitto")
+
+
 def test_a_configuration_that_only_root_may_read(served: Machine) -> None:
     served.run("chmod", "600", CONFIGURATION)
     seen = check(served)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
+from edge_agent import doctor
 from tests.documents import ROOT, blocks, broken_links, documents
 
 
@@ -38,3 +40,17 @@ def test_blocks_and_links_are_found(tmp_path: Path) -> None:
     page.write_text("<!-- not run: -->\n```sh\nx\n```\n")
     with pytest.raises(ValueError, match="needs a reason"):
         blocks(page)
+
+
+def test_every_finding_of_the_doctor_is_in_the_table_of_its_page() -> None:
+    page = (ROOT / "docs" / "check.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    listed = {what for row in rows for what in row.split("|")[1].strip().split(", ")} - {"finding", "---"}
+    found = {"configuration"}
+    for file in Path(doctor.__file__).parent.glob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args:
+                first = call.args[0]
+                if call.func.id in {"ok", "note", "fail", "failed"} and isinstance(first, ast.Constant):
+                    found.add(str(first.value))
+    assert found == listed
