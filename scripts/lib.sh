@@ -171,16 +171,22 @@ setup_demo() {
     printf '%s' "$stamp" >.venv/.stamp-demo
 }
 
-# The environment of `scripts/test` and `scripts/check`: everything, at the newest versions there are.
+# The environment of `scripts/test` and `scripts/check`: everything, at the newest versions there are, or with LOCKED=1 at
+# those of requirements/suite.txt, whose hashes are looked at.
 setup_dev() {
     make_venv "$ROOT/.venv" 3.13 any 3.14 3.12 3.11
     local stamp
-    stamp="$(stamp_of "$ROOT/.venv" pyproject.toml)"
+    stamp="$(stamp_of "$ROOT/.venv" pyproject.toml ${LOCKED:+requirements/suite.txt})"
     if stamped .venv/.stamp-dev "$stamp"; then
         return 0
     fi
     say "installing edge-agent with all its extras and the test tools into .venv (a minute or two, once)"
-    install_into .venv --upgrade --editable '.[cbor,convert,demo,parquet]' --group dev
+    if [[ -n "${LOCKED:-}" ]]; then
+        install_into .venv --require-hashes --requirement requirements/suite.txt
+        install_into .venv --no-deps --editable .
+    else
+        install_into .venv --upgrade --editable '.[cbor,convert,demo,parquet]' --group dev
+    fi
     printf '%s' "$stamp" >.venv/.stamp-dev
 }
 
@@ -198,7 +204,7 @@ setup_ansible() {
     printf '%s' "$stamp" >.venv-ansible/.stamp
 }
 
-# build_wheel DIRECTORY: leaves one wheel in it and prints its name.
+# build_wheel DIRECTORY: leaves one wheel in it, with its bill of materials, and prints the wheel's name.
 build_wheel() {
     rm -rf "$1"
     mkdir -p "$1"
@@ -207,5 +213,6 @@ build_wheel() {
     else
         fetched .venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$1" . || return 1
     fi
+    .venv/bin/python deploy/sbom.py wheel "$1"/*.whl --lock requirements/device.txt >/dev/null || return 1
     ls "$1"/*.whl
 }

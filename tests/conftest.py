@@ -24,9 +24,10 @@ settings.load_profile(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a root file system of Debian, unless it is asked for by name: `-m pi`."""
-    if "pi" in re.findall(r"\w+", str(config.getoption("markexpr"))):
-        return
-    for item in items:
-        if item.get_closest_marker("pi"):
-            item.add_marker(pytest.mark.skip(reason="needs root and a Debian 13 to install: scripts/test --pi"))
+    """Leave out what needs a root file system of Debian, unless it is asked for by name: `-m pi`, `-m fresh`."""
+    asked = re.findall(r"\w+", str(config.getoption("markexpr")))
+    for name in {"pi", "fresh"} - set(asked):
+        for item in items:
+            if item.get_closest_marker(name):
+                reason = f"needs root and a Debian 13 to install: scripts/test --{name}"
+                item.add_marker(pytest.mark.skip(reason=reason))

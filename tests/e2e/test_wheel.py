@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
+import sys
 import zipfile
 from email import message_from_bytes
 from email.message import Message
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import call
+from tests.e2e.conftest import ROOT, call
 
 #: What a device must not be burdened with.
 HEAVY = ("amqtt", "matplotlib", "onnx", "rich", "sklearn", "skl2onnx", "skops", "pyarrow")
@@ -90,3 +93,26 @@ def test_commands_introduce_themselves(edge_agent: Path, elsewhere: Path) -> Non
     version = call(edge_agent, "--version")
     assert version.returncode == 0
     assert any(character.isdigit() for character in version.stdout)
+
+
+def test_its_bill_of_materials_is_valid_and_complete(wheel: Path, tmp_path: Path) -> None:
+    if not (ROOT / "deploy" / "sbom.py").exists():
+        pytest.skip("the clone is not here: this is the wheel's suite")
+    validation = pytest.importorskip("cyclonedx.validation.json")
+    schema = pytest.importorskip("cyclonedx.schema")
+    copy = tmp_path / wheel.name
+    shutil.copy(wheel, copy)
+    done = call(
+        sys.executable, ROOT / "deploy" / "sbom.py", "wheel", copy, "--lock", ROOT / "requirements" / "device.txt"
+    )
+    assert done.returncode == 0, done.stderr
+    text = Path(done.stdout.strip()).read_text()
+    assert validation.JsonStrictValidator(schema.SchemaVersion.V1_6).validate_str(text) is None
+    found = json.loads(text)
+    assert found["metadata"]["component"]["hashes"][0]["content"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert {"numpy", "onnxruntime", "paho-mqtt", "pydantic", "pydantic-core", "genre.onnx"} <= {
+        one["name"] for one in found["components"]
+    }
+    if given := os.environ.get("TESTED_WHEEL"):
+        # scripts/test built them together.
+        assert Path(given + ".cdx.json").read_text() == text
