@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import signal
 import weakref
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from edge_agent.announcements import birth, will
 from edge_agent.assembly import make_line
 from edge_agent.broker import TlsOptions, digests
 from edge_agent.errors import BrokerError, ModelError, SettingsError
+from edge_agent.load import load
 from edge_agent.messages import Answer, Message, Refused
 from edge_agent.plan import Line
 from edge_agent.process import Signals
@@ -408,6 +410,36 @@ def test_a_reload_that_can_t_be_changes_nothing(
 def test_a_model_that_can_t_be_found_changes_nothing(tmp_path: Path) -> None:
     running = Running(link := FakeLink())
     reload(running.agent, lambda: settings(route=[{"model": str(tmp_path / "none.onnx")}]))
+    assert "reload refused" in running.notifier.said[-1]
+    assert len(answer(link, running.agent, FEATURES)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[limits]\nbatch_rows = 18446744073709551616",
+        "[limits]\nbatch_rows = " + "9" * 5000,
+        f'[[route]]\nmodel = "{"m" * 300}"',
+        "x = " + "[" * 5000 + "]" * 5000,
+        "x = " + "{a = " * 5000,
+        "a." * 100_000 + "a = 1",
+        f'[mqtt]\nusername = "{"a" * 65_536}"',
+        "\x00\x01",
+        "#" * 1_000_000,
+        None,
+    ],
+)
+def test_a_hostile_configuration_changes_nothing(
+    text: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "edge-agent.toml"
+    if text is None:
+        os.mkfifo(file)  # nobody writes to it
+    else:
+        file.write_text(text)
+    running = Running(link := FakeLink())
+    reload(running.agent, lambda: load(file))
+    assert f"reload refused, everything stays as it was: {file}: " in caplog.text
     assert "reload refused" in running.notifier.said[-1]
     assert len(answer(link, running.agent, FEATURES)) == 1
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from edge_agent import logs
 from edge_agent.cli.main import cli, main
 from edge_agent.cli.status import _lines
-from edge_agent.demo.view import Line, PlainView, TableView
 from edge_agent.systemd import Notifier
 from edge_agent.wording import plain, plain_json
 from tests.unit.strategies import json_values
@@ -131,6 +130,9 @@ def test_lines_of_status() -> None:
 
 
 def test_lines_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich", reason="the extra `demo` is not installed")
+    from edge_agent.demo.view import Line, PlainView, TableView
+
     line = Line(HOSTILE, HOSTILE, error=HOSTILE, reason=HOSTILE)
     PlainView().show(line)
     assert capsys.readouterr().out.rstrip("\n").isprintable()
