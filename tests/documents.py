@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-DEVICE_PAGES = (ROOT / "docs" / "raspberry-pi.md",)
+#: In the order in which they are followed: each goes on where the one before ends.
+DEVICE_PAGES = (ROOT / "docs" / "raspberry-pi.md", ROOT / "docs" / "security.md")
 
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*([\w-]*)")
 _COMMENT = re.compile(r"^\s*<!--\s*(.*?)\s*-->\s*$")

@@ -1,7 +1,8 @@
 """Every shell block of the documents, run as a reader would (the convention: tests/documents.py).
 
-The blocks of one page share a directory, with the clone's files in it, and a broker; a block that stays in the
-background (a subscription, the agent) is subscribed before the next block starts. The pages may speak of the default
+The blocks of one page are typed at one terminal (tests/terminal.py), in a directory with the clone's files in it, beside one
+broker; a block that stays in the background (a subscription, the agent) has a terminal of its own, and is subscribed
+before the next block starts. The pages may speak of the default
 broker, localhost:1883: the agent and Mosquitto's clients are told here that it is on another port.
 """
 
@@ -19,10 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import HOST, BrokerProcess, Mosquitto, find_program
+from tests.brokers import HOST, Mosquitto
 from tests.documents import DEVICE_PAGES, ROOT, Block, blocks, documents
 from tests.e2e.conftest import END_WITHIN
 from tests.patience import DEADLINE, fair
+from tests.terminal import Terminal
 
 PAGES = [
     path for path in documents() if path not in DEVICE_PAGES and any(block.not_run is None for block in blocks(path))
@@ -52,25 +54,10 @@ class Reader:
         }
         self.broker = broker
         self.running: list[tuple[Block, subprocess.Popen[bytes], Path]] = []
-
-    def call(self, text: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text],
-            cwd=self.directory,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        self.terminal = Terminal(cwd=self.directory, env=self.environment)
 
     def run(self, block: Block) -> None:
-        done = self.call(block.text)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, f"{block} ended with {done.returncode}:\n{block.text}\n--- said:\n{said}"
-        for text in block.prints:
-            assert text in said, f"{block} does not print {text!r}:\n{said}"
+        self.terminal.run(block)
 
     def start(self, block: Block) -> None:
         """Start a block that stays, and wait until the broker has granted it a subscription."""
@@ -107,6 +94,7 @@ class Reader:
             )
 
     def leave(self) -> None:
+        self.terminal.close()
         for _, process, _ in self.running:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -150,46 +138,6 @@ def test_a_page_does_what_it_says(page: Path, reader: Reader) -> None:
         else:
             reader.run(block)
     reader.finish()
-
-
-class Documented(BrokerProcess):
-    """The Mosquitto of docs/security.md, on a port of its own."""
-
-    name = "the broker of docs/security.md"
-
-    def command(self) -> list[str]:
-        text = (self.directory / "secure" / "mosquitto.conf").read_text()
-        assert "listener 8883\n" in text
-        # Started as root it would become the user mosquitto, who can't read the directories of tests.
-        text = text.replace("listener 8883\n", f"user root\nlistener {self.port} {HOST}\n")
-        file = self.directory / "mosquitto.conf"
-        file.write_text(text)
-        return [find_program("mosquitto") or "mosquitto", "-c", str(file)]
-
-
-def test_the_secured_broker_lets_the_agent_in_and_nobody_else(reader: Reader) -> None:
-    for block in blocks(ROOT / "docs" / "security.md"):
-        if block.not_run is None:
-            reader.run(block)
-    broker = Documented(reader.directory)
-    broker.start()
-    reader.environment |= {
-        "EDGE_AGENT_NODE__ID": "kitchen",
-        "EDGE_AGENT_MQTT__PORT": str(broker.port),
-        "EDGE_AGENT_MQTT__USERNAME": "kitchen",
-        "EDGE_AGENT_MQTT__PASSWORD_FILE": "secure/mqtt-password",
-        "EDGE_AGENT_MQTT__TLS__CA": "secure/ca.crt",
-    }
-    try:
-        done = reader.call("edge-agent check")
-        assert done.returncode == 0, done.stdout
-        assert "logged in over MQTT 5 as 'kitchen'" in done.stdout
-        reader.environment["EDGE_AGENT_NODE__ID"] = "cellar"
-        assert "FAIL  publish        edge/cellar/health: Not authorized" in reader.call("edge-agent check").stdout
-        del reader.environment["EDGE_AGENT_MQTT__USERNAME"], reader.environment["EDGE_AGENT_MQTT__PASSWORD_FILE"]
-        assert "FAIL  broker" in reader.call("edge-agent check").stdout
-    finally:
-        broker.stop()
 
 
 def test_the_convention_itself(reader: Reader, tmp_path: Path) -> None:

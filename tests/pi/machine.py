@@ -43,7 +43,7 @@ shift
 exec "$@"
 """
 BOOTS: Final = ("systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates")
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
     "HOME": "/root",
@@ -184,12 +184,12 @@ class Machine:
         """Run a command as root in the machine, and in these control groups of the host."""
         join = "".join(f"echo $$ > {group}/cgroup.procs; " for group in groups)
         ran = subprocess.run(
-            ["sh", "-ec", f'{join}exec "$@"', "sh", *self._inside(*command)],
+            ["sh", "-ec", f'{join}exec "$@"', "sh", *self.inside(*command)],
             capture_output=True,
             text=True,
             timeout=timeout,
             stdin=subprocess.DEVNULL,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
             check=False,
         )
         if check and ran.returncode:
@@ -201,10 +201,11 @@ class Machine:
     def start(self, *command: str | Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start a command as root in the machine, which ends with it at the latest."""
         return subprocess.Popen(
-            self._inside(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_ENVIRONMENT
+            self.inside(*command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=ENVIRONMENT
         )
 
-    def _inside(self, *command: str | Path) -> list[str | Path]:
+    def inside(self, *command: str | Path) -> list[str | Path]:
+        """Return what runs a command as root in the machine, for a process of one's own; `ENVIRONMENT` is meant for it."""
         return ["nsenter", "--target", str(self.leader), "--all", "--", *command]
 
     def shell(self, script: str, *, check: bool = True, timeout: float = 300.0) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 import edge_agent
 from edge_agent.seal import LENGTH, seal
 from tests.contract.client import Client
+from tests.documents import ROOT
 from tests.e2e.tracks import ROCK
 from tests.pi.conftest import BROKER, STANDS_ON
 from tests.pi.machine import Machine, booted
@@ -193,6 +195,31 @@ def test_another_password_is_taken_up(machine: Machine, workstation: Workstation
     pid = machine.show(UNIT, "MainPID")
     workstation.play(**{**variables, "password": ANOTHER}).fine()
     assert machine.show(UNIT, "MainPID") not in {pid, "0"}
+    assert ask(machine, TESTER)["label"] == "Rock"
+
+
+def test_passwords_come_from_the_vault(
+    machine: Machine, workstation: Workstation, variables: dict[str, Any], tmp_path: Path
+) -> None:
+    """As docs/ansible.md has it: the file in group_vars of the clone takes them from there."""
+    (table,) = re.findall(
+        r"^```yaml\n(vault_\w+):\n  kitchen: ", (ROOT / "docs" / "ansible.md").read_text(), re.MULTILINE
+    )
+    key, vault = tmp_path / "key", tmp_path / "vault.yml"
+    key.write_text("of the vault\n")
+    vault.write_text(json.dumps({table: {machine.name: ANOTHER}}))
+    subprocess.run(
+        [program("ansible-vault"), "encrypt", "--vault-password-file", key, vault],
+        env=environment(tmp_path),
+        check=True,
+        capture_output=True,
+    )
+    assert ANOTHER not in vault.read_text()
+    chosen = {name: value for name, value in variables.items() if name != "password"}
+    play = workstation.play("-e", f"@{vault}", "--vault-password-file", str(key), **chosen).fine()
+    assert ANOTHER not in play.printed
+    # It has that one already.
+    assert machine.run("cat", "/etc/credstore/edge-agent.mqtt-password").stdout == ANOTHER
     assert ask(machine, TESTER)["label"] == "Rock"
 
 

@@ -1,0 +1,130 @@
+"""docs/raspberry-pi.md and docs/security.md, followed word for word by the user `pi` on a machine that boots.
+
+Before the pages begin there is what Raspberry Pi OS Lite has: a user `pi` with sudo, and the network, for apt alone.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.documents import DEVICE_PAGES, ROOT, Block, blocks
+from tests.pi.machine import ENVIRONMENT, Machine, booted, wait_until
+from tests.terminal import Terminal
+
+pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that README.md trains."""
+    out = tmp_path_factory.mktemp("iris") / "iris.onnx"
+    table = ROOT / "docs" / "examples" / "iris.csv"
+    subprocess.run(
+        [Path(sys.executable).with_name("edge-convert"), "train", "--data", table, "--target", "species", "--out", out],
+        check=True,
+    )
+    return out
+
+
+@pytest.fixture
+def fresh(deb: Path, iris: Path) -> Iterator[Machine]:
+    with booted("sudo", "openssl") as machine:
+        machine.shell("useradd --create-home --groups adm --shell /bin/bash pi")
+        machine.write("/etc/sudoers.d/pi", "pi ALL=(ALL) NOPASSWD: ALL\n", mode=0o440)
+        machine.copy_in(iris, "/home/pi/iris.onnx")
+        # To see who has subscribed.
+        machine.write("/etc/mosquitto/conf.d/log.conf", "log_type all\n")
+        # As the page has it, whatever the version.
+        machine.copy_in(deb, "/home/pi/edge-agent_1.0.0_all.deb")
+        with machine.mirror():
+            yield machine
+
+
+def as_pi(machine: Machine, *command: str) -> list[str | Path]:
+    """What starts a program in the machine, as a login of pi does."""
+    return machine.inside("runuser", "--login", "pi", "--command", shlex.join(command))
+
+
+def test_the_pages_can_be_followed(fresh: Machine, tmp_path: Path) -> None:
+    """One after the other, by one user at one terminal; what stays in the background has a terminal of its own."""
+    # Line by line, as on a terminal.
+    shell = ("stdbuf", "-oL", "bash")
+    with ExitStack() as background, Terminal(as_pi(fresh, *shell), env=ENVIRONMENT) as terminal:
+        for page in DEVICE_PAGES:
+            printed: dict[Block, Path] = {}
+            for block in blocks(page):
+                if block.background:
+                    printed[block] = tmp_path / f"{block}.log"
+                    background.enter_context(running(fresh, block, printed[block]))
+                elif block.not_run is None:
+                    said = terminal.run(block)
+                    print(f"--- {block}\n{said}")  # noqa: T201 - shown when a test fails
+                    assert "Warning" not in said, f"{block} warns:\n{said}"
+            for block, file in printed.items():
+                wait_until(partial(holds, file, *block.prints), f"{block} does not print all of {block.prints}")
+    log = (fresh.directory / "var/log/mosquitto/mosquitto.log").read_text()
+    # mosquitto_passwd and the broker warn of files that others can read, or that belong to somebody else.
+    assert "Future versions will refuse" not in log
+    keeps_its_secrets(fresh)
+    lets_in_whom_it_should(fresh)
+
+
+def keeps_its_secrets(machine: Machine) -> None:
+    places = (
+        "/home/pi/passwords /home/pi/secure /etc/mosquitto/passwords /etc/mosquitto/secure /etc/credstore.encrypted"
+    )
+    assert machine.shell(f"runuser -u nobody -- find {places} -type f -readable 2>/dev/null || true") == ""
+    # Nor by their own bits alone, were they moved elsewhere.
+    assert machine.shell("find /home/pi/passwords /etc/mosquitto/passwords -type f -perm /077") == ""
+
+
+def lets_in_whom_it_should(machine: Machine) -> None:
+    """The user of security.md's second device, as its own node only; and nobody without a name."""
+
+    def check(node: str, mqtt: str) -> tuple[int, str]:
+        machine.write("/root/second.toml", f'[node]\nid = "{node}"\n[mqtt]\n{mqtt}\n', mode=0o600)
+        done = machine.run("edge-agent", "check", "--config", "/root/second.toml", check=False)
+        return done.returncode, done.stdout
+
+    kitchen = 'username = "kitchen"\npassword_file = "/home/pi/passwords/kitchen"'
+    status, said = check("kitchen", kitchen)
+    assert (status, "logged in over MQTT 5 as 'kitchen'" in said) == (0, True), said
+    status, said = check("cellar", kitchen)
+    assert (status, "FAIL  publish        edge/cellar/health: Not authorized" in said) == (1, True), said
+    status, said = check("kitchen", "")
+    assert (status, "FAIL  broker" in said) == (1, True), said
+
+
+@contextmanager
+def running(machine: Machine, block: Block, output: Path) -> Iterator[None]:
+    """Start a block that stays, and wait until the broker has granted it a subscription."""
+    granted = subscriptions(machine)
+    with output.open("wb") as file:
+        command = as_pi(machine, "stdbuf", "-oL", "bash", "-euo", "pipefail", "-c", block.text)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=ENVIRONMENT)
+    try:
+        wait_until(lambda: subscriptions(machine) > granted, f"{block} does not subscribe")
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def subscriptions(machine: Machine) -> int:
+    """Count those that the broker has granted to others than the agent and its check."""
+    log = (machine.directory / "var/log/mosquitto/mosquitto.log").read_text()
+    return len(re.findall(r"Sending SUBACK to (?!edge-agent)", log))
+
+
+def holds(file: Path, *texts: str) -> bool:
+    content = file.read_text()
+    return all(text in content for text in texts)
