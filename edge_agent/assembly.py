@@ -15,7 +15,7 @@ from edge_agent.codecs import ECHOED
 from edge_agent.errors import SettingsError
 from edge_agent.health import Tally
 from edge_agent.levels import lay_out
-from edge_agent.library import Loaded, Trial
+from edge_agent.library import Limits, Loaded, Trial, limits
 from edge_agent.messages import Answer, Described
 from edge_agent.pipeline import Pipeline
 from edge_agent.plan import Connection, Line, Plan
@@ -90,11 +90,13 @@ class Loading:
     not opened again.
     """
 
-    def __init__(self, settings: Settings, known: Collection[Loaded] = ()) -> None:
+    def __init__(
+        self, settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits
+    ) -> None:
         names = dict.fromkeys(route.model for route in settings.routes())
         self._paths = {name: locate(name, settings.models.directory) for name in names}
         self._known = known
-        self._trial = Trial(list(self._paths.values()), known=known)
+        self._trial = Trial(list(self._paths.values()), allowed, known)
 
     @property
     def ended(self) -> bool:

@@ -17,6 +17,8 @@ from edge_agent.apart import Apart, Limits
 from edge_agent.errors import CardError, FileError, ModelError
 from edge_agent.predictor import MAX_MODEL_BYTES, Predictor, runtime_version
 
+__all__ = ["Limits", "Loaded", "Trial", "limits", "load"]
+
 _KINDS: Final[Mapping[str, type[ModelError]]] = {kind.__name__: kind for kind in (ModelError, CardError)}
 _MIB: Final = 1 << 20
 

@@ -18,7 +18,7 @@ from edge_agent import logs
 from edge_agent.agent import Agent
 from edge_agent.assembly import Loading, make_line, make_plan
 from edge_agent.errors import EdgeAgentError
-from edge_agent.library import Loaded
+from edge_agent.library import Limits, Loaded, limits
 from edge_agent.plan import Line
 from edge_agent.process import Signals
 from edge_agent.settings import Settings
@@ -29,9 +29,11 @@ _log = logging.getLogger(__name__)
 _LOOK_AGAIN: Final = 1.0
 
 
-def load_models(settings: Settings, signals: Signals) -> dict[str, Loaded] | None:
+def load_models(
+    settings: Settings, signals: Signals, allowed: Callable[[int], Limits] = limits
+) -> dict[str, Loaded] | None:
     """Load the models; None when told to stop meanwhile. Raises `ModelError`."""
-    loading = Loading(settings)
+    loading = Loading(settings, allowed=allowed)
     try:
         while not loading.ended:
             if signals.received:
@@ -45,19 +47,26 @@ def load_models(settings: Settings, signals: Signals) -> dict[str, Loaded] | Non
 class _Next:
     """What the agent is to go on with, while its models are tried."""
 
-    def __init__(self, settings: Settings, known: Mapping[str, Loaded]) -> None:
+    def __init__(self, settings: Settings, known: Mapping[str, Loaded], allowed: Callable[[int], Limits]) -> None:
         self.settings = settings
         self.line: Line = make_line(settings)
-        self.loading = Loading(settings, known.values())
+        self.loading = Loading(settings, known.values(), allowed)
 
 
 class Reloads:
-    """The reloads of an agent that serves `models`; `load` reads the settings as they are now. Enter it while it runs."""
+    """The reloads of an agent that serves `models`, which change with each; `load` reads the settings as they are now. Enter it while it runs."""
 
-    def __init__(self, agent: Agent, load: Callable[[], Settings], models: Mapping[str, Loaded]) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        load: Callable[[], Settings],
+        models: Mapping[str, Loaded],
+        allowed: Callable[[int], Limits] = limits,
+    ) -> None:
         self._agent = agent
         self._load = load
-        self._models = models
+        self.models = models
+        self._allowed = allowed
         self._next: _Next | None = None
         self._wanted = False
 
@@ -89,7 +98,7 @@ class Reloads:
         return taken
 
     def _begin(self) -> bool:
-        self._next = _Next(self._load(), self._models)
+        self._next = _Next(self._load(), self.models, self._allowed)
         return False
 
     def _end(self) -> bool:
@@ -100,7 +109,7 @@ class Reloads:
         plan = make_plan(following.settings, models)
         logs.set_up(following.settings.log.level)
         self._agent.take_over(following.line, plan)
-        self._models = models
+        self.models = models
         _log.info("reloaded")
         return True
 

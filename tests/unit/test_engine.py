@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import tracemalloc
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -75,14 +77,41 @@ class Varied(FakeModel):
         return [row[0] for row in rows]
 
     def read(self, output: Any) -> tuple[str, list[float]]:
-        return "label 0", [output] * 1000
+        return "label 0", [output, *[(1 - output) / 999] * 999]
 
 
 def test_the_predictions_that_are_kept_take_bounded_memory() -> None:
     engine = Engine(Varied(), FeatureCodec(MODEL.card.features))
     tracemalloc.start()
     for number in range(500):
-        engine.outcomes([Message("a", b'{"loudness": %f}' % (number / 1000))], Tally())
+        (outcome,) = engine.outcomes([Message("a", b'{"loudness": %f}' % (number / 1000))], Tally())
+        assert not outcome.rejected
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "good"),
+    [
+        ([0.25, 0.75], True),
+        ([0.0, 1.0], True),
+        ([0.333333, 0.666666], True),
+        ([0.6, 0.6], False),
+        ([0.2, 0.2], False),
+        ([-0.5, 1.5], False),
+        ([1.0, -0.01], False),
+        ([math.nan, 1.0], False),
+        ([math.inf, -math.inf], False),
+        ([0.0, 0.0], False),
+    ],
+)
+def test_what_are_no_probabilities_is_no_prediction(probabilities: list[float], *, good: bool) -> None:
+    class Odd(FakeModel):
+        def read(self, output: Any) -> tuple[str, list[float]]:
+            return output, probabilities
+
+    engine, tally = Engine(Odd(), FeatureCodec(MODEL.card.features)), Tally()
+    (outcome,) = engine.outcomes([Message("a", b'{"loudness": 0.9}')], tally)
+    assert outcome.rejected is not good
+    assert ("error" in json.loads(outcome.json)) is not good

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,52 @@ def test_a_self_test_that_does_not_reproduce() -> None:
     message = refused(seal(CONTENT.replace(first, turned)))
     assert "the self-test failed on" in message
     assert "install another onnxruntime, or convert the model again" in message
+
+
+def test_a_self_test_that_fails_on_one_row_is_refused_whichever_it_is() -> None:
+    begin = CONTENT.index(b'"probabilities":[[', CONTENT.index(b'"self_test":')) + len(b'"probabilities":[[')
+    end = CONTENT.index(b"]]", begin)
+    rows = CONTENT[begin:end].split(b"],[")
+    assert len(rows) == 48
+    for number, row in enumerate(rows):
+        # Its last probability, by a little more than the tolerance: the sixth decimal is another one.
+        head, _, last = row.rpartition(b",")
+        whole, _, decimals = last.partition(b".")
+        other = decimals[:4] + (b"5" if decimals[4:5] < b"5" else b"4") + decimals[5:] if len(decimals) > 5 else b"5"
+        changed = head + b"," + whole + b"." + other
+        assert len(changed) == len(row)
+        content = CONTENT[:begin] + b"],[".join([*rows[:number], changed, *rows[number + 1 :]]) + CONTENT[end:]
+        assert f"the self-test failed on 1 of 48 rows (first: row {number})" in refused(seal(content))
+
+
+def test_what_onnxruntime_writes_stays_out_of_ours(tmp_path: Path) -> None:
+    """An onnxruntime that is loud, at its import and as it opens a file; native code writes to the descriptors."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import os\n"
+        "def loud(*_arguments, **_options):\n"
+        "    os.write(1, b'banner'), os.write(2, b'banner')\n"
+        "    raise RuntimeError('not a model')\n"
+        "os.write(1, b'banner'), os.write(2, b'banner')\n"
+        "__version__ = '9'\n"
+        "class SessionOptions: pass\n"
+        "InferenceSession = loud\n"
+    )
+    code = (
+        "from edge_agent.predictor import Predictor, runtime_version\n"
+        "print('ours', runtime_version())\n"
+        "try: Predictor(b'', where='x')\n"
+        "except Exception as error: print(error)\n"
+    )
+    paths = [str(tmp_path), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("ours 9\nx: onnxruntime can't open this as a model: not a model; ")
+    assert ("banner" in done.stdout, done.stderr) == (False, "")
 
 
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""A reload beside the agent that serves: what is tried does no harm, and nothing that comes meanwhile is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
+
+from edge_agent.library import Limits, Loaded, limits
+from edge_agent.predictor import locate
+from edge_agent.process import Signals
+from edge_agent.reloading import Reloads, load_models
+from edge_agent.settings import Settings
+from edge_agent.testing import FakeClock, FakeLink
+from tests import bad_models
+from tests.unit.test_agent import FEATURES
+from tests.unit.test_reload import Running, answer
+
+pytestmark = pytest.mark.usefixtures("logger")
+
+
+def short(size: int) -> Limits:
+    """Little time, so that nobody has to wait for it."""
+    return limits(size)._replace(seconds=1.0, patience=20.0)
+
+
+class Scene:
+    """An agent that serves, and a file of a model that its reloads take up."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.path = directory / "mine.onnx"
+        self.path.write_bytes(bad_models.honest())
+        self.clock = FakeClock()
+        self.signals = stack.enter_context(Signals(children=True, clock=self.clock))
+        self.link = FakeLink()
+        self.running = Running(self.link)
+        models = load_models(self.settings(), self.signals)
+        assert models is not None
+        self.models: dict[str, Loaded] = models
+        self.fails: Exception | None = None
+        self.reloads = stack.enter_context(Reloads(self.running.agent, self.settings, models, short))
+
+    def settings(self) -> Settings:
+        if getattr(self, "fails", None):
+            raise self.fails  # type: ignore[misc]
+        return Settings(node={"id": "node"}, log={"level": "error"}, route=[{"model": str(self.path)}])
+
+    def put(self, content: bytes) -> None:
+        self.path.with_suffix(".new").write_bytes(content)
+        self.path.with_suffix(".new").rename(self.path)
+
+    def ask(self) -> bool:
+        """Ask for a reload, and let it begin; return whether it is over and has brought something new."""
+        self.clock.advance(1)
+        signal.raise_signal(signal.SIGHUP)
+        assert self.signals.take_news()
+        return self.reloads.see_to(self.signals)
+
+    def end(self) -> bool:
+        """Wait for the end of what is under way."""
+        while not self.signals.take_news():
+            self.signals.wait(20)
+        return self.reloads.see_to(self.signals)
+
+    def serves(self) -> bool:
+        return len(answer(self.link, self.running.agent, FEATURES)) == 1
+
+    def said(self) -> str:
+        return self.running.notifier.said[-1].replace("\n", " ")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with ExitStack() as stack:
+        yield Scene(tmp_path, stack)
+
+
+def test_a_new_model_is_tried_beside_the_agent_and_then_taken(scene: Scene) -> None:
+    scene.put(locate("genre").read_bytes())
+    assert not scene.ask()
+    assert scene.reloads.busy
+    assert scene.said().startswith("RELOADING=1")
+    assert scene.serves()
+    assert scene.end()
+    assert not scene.reloads.busy
+    assert scene.link.closed  # what a FakeLink is the line of is not that of the settings
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (bad_models.endless, "it takes more than the 1 s of processor time that it may"),
+        (bad_models.huge, "there is not enough memory for it"),
+        (bad_models.fewer_labels, "the graph does not fit its card: for 2 rows"),
+        (bad_models.no_probabilities, "the self-test failed on 2 of 2 rows"),
+        (lambda: bad_models.honest()[:-9], "the file is damaged"),
+        (lambda: b"", "onnxruntime can't open this as a model"),
+    ],
+)
+def test_a_model_that_does_harm_changes_nothing(
+    scene: Scene, make: Callable[[], bytes], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.put(make())
+    assert not scene.ask()
+    assert scene.serves()
+    assert not scene.end()
+    assert scene.said().startswith(f"READY=1 STATUS=reload refused: {scene.path}: ")
+    assert f"reload refused, everything stays as it was: {scene.path}: " in caplog.text
+    assert why in caplog.text
+    assert "Traceback" not in caplog.text
+    assert scene.serves()
+    assert not scene.link.closed
+    # The next one is as good as the first.
+    scene.put(bad_models.honest())
+    assert not scene.ask()
+    assert scene.end()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "is a pipe, not a file"),
+        (os.mkdir, "Is a directory, not a file"),
+        (lambda path: path.symlink_to("gone"), "it is a link to gone"),
+        (lambda path: path.symlink_to(path), "a link that leads round in a circle"),
+        (lambda _: None, "no such file"),
+    ],
+)
+def test_what_is_no_file_changes_nothing(scene: Scene, make: Callable[[Path], Any], why: str) -> None:
+    scene.path.unlink()
+    make(scene.path)
+    assert not scene.ask()
+    assert not scene.reloads.busy
+    assert why in scene.said()
+    assert scene.serves()
+
+
+def test_a_model_whose_file_is_as_it_was_is_not_tried_again(scene: Scene) -> None:
+    assert scene.ask()
+    assert not scene.reloads.busy
+    assert scene.reloads.models == scene.models
+
+
+def test_those_that_are_asked_for_meanwhile_are_one_more(scene: Scene) -> None:
+    scene.put(bad_models.endless())
+    assert not scene.ask()
+    for _ in range(10):
+        assert not scene.ask()
+    scene.put(bad_models.honest())
+    taken = [scene.end()]
+    while scene.reloads.busy:
+        taken.append(scene.end())
+    assert taken[-1]
+    told = [said.partition("\n")[0] for said in scene.running.notifier.said]
+    assert told.count("RELOADING=1") == 2
+
+
+def test_a_stop_is_obeyed_while_a_model_is_tried(scene: Scene) -> None:
+    scene.put(bad_models.endless())
+    assert not scene.ask()
+    signal.raise_signal(signal.SIGTERM)
+    assert not scene.running.agent.run(scene.signals)
+    assert scene.link.closed
+    assert scene.reloads.busy
+
+
+def test_a_stop_is_obeyed_while_the_first_models_are_tried(scene: Scene) -> None:
+    scene.put(bad_models.endless())
+    signal.raise_signal(signal.SIGTERM)
+    assert load_models(scene.settings(), scene.signals) is None
+
+
+def test_a_fault_of_ours_changes_nothing_either(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.fails = RecursionError("of all things")
+    assert not scene.ask()
+    assert "reload failed: RecursionError: of all things" in scene.said()
+    assert "Traceback" in caplog.text
+    assert scene.serves()
