@@ -6,7 +6,20 @@ from typing import Final
 
 from edge_agent import _transport
 from edge_agent._transport import Address
-from edge_agent.errors import BrokerError, ProtocolRefusedError
+from edge_agent.errors import BrokerError, FarewellError, ProtocolRefusedError
+
+#: Reasons for a DISCONNECT that have nothing to do with what was sent, in paho's words (MQTT 5, 3.14.2.1).
+_FAREWELLS = (
+    "Server busy",
+    "Server shutting down",
+    "Keep alive timeout",
+    "Session taken over",
+    "Administrative action",
+    "Use another server",
+    "Server moved",
+    "Connection rate exceeded",
+    "Maximum connect time",
+)
 
 #: In paho's words. It is the reason of clients, and what paho 2.1 makes of a reason that it drops (`edge_agent._plain`).
 _NO_REASON: Final = "Normal disconnection"
@@ -37,7 +50,8 @@ def ended(address: Address, protocol: str, words: str | None, *, accepted: bool)
     if not accepted and protocol == "5":
         # An old broker that does not know MQTT 5 may just hang up.
         return ProtocolRefusedError(f"broker {address}: ended the connection: {text} (MQTT 5)")
-    return BrokerError(f"broker {address}: the connection ended: {text}")
+    kind = FarewellError if words is not None and words.startswith(_FAREWELLS) else BrokerError
+    return kind(f"broker {address}: the connection ended: {text}")
 
 
 def late(address: Address, *, accepted: bool) -> str:

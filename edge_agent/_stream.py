@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+from collections import deque
 from collections.abc import Container
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from edge_agent import _transport, packets
 from edge_agent._plain import Plain, let_paho_read
 from edge_agent._transport import Address
 from edge_agent.messages import Answer
-from edge_agent.packets import DISCONNECT, MAX_PACKET_ID, PUBACK, PUBLISH, PUBREC, Event, Publish
+from edge_agent.packets import DISCONNECT, MAX_PACKET_ID, PINGRESP, PUBACK, PUBLISH, PUBREC, Event, Pong, Publish
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Stream:
         self._unread = bytearray()  # the beginning of a packet that is not all there
         self._awaited = 0  # the size of `_unread` at which it is worth another look
         self._dropping = 0  # bytes still to come of a packet that is too large
+        self._pings: deque[bool] = deque()  # on their way: whether somebody waits for the answer
         self._for_paho = b""
         self._end: OSError | None = None
         self._ended = False
@@ -87,7 +89,13 @@ class Stream:
     def keep_alive(self, *, due: bool) -> None:
         """Send a ping with the next `flush`, when one is due."""
         if due:
+            self._pings.append(False)
             self._unsent += packets.PINGREQ
+
+    def ping(self) -> None:
+        """Send a ping with the next `flush` that is answered with a `Pong`: the broker has taken all before it."""
+        self._pings.append(True)
+        self._unsent += packets.PINGREQ
 
     def flush(self) -> None:
         """Write what is kept, as far as the socket takes it without waiting. Raises `OSError`."""
@@ -177,13 +185,20 @@ class Stream:
                 events.append(packets.read_publish(data[place], data[start:end], is_5=self._is_5))
             elif kind in {PUBACK, PUBREC}:
                 events.append(packets.read_puback(data[start:end]))
-            elif kind == DISCONNECT and self._is_5:
-                events.append(packets.read_disconnect(data[start:end]))
             else:
-                self._for_paho = data[place:end]
-                let_paho_read(self._client)
+                events += self._rare(kind, data[place:end], start - place)
             place = end
         return events
+
+    def _rare(self, kind: int, packet: bytes, start: int) -> list[Event]:
+        """Read a packet whose body begins at `start`; what is not ours is paho's."""
+        if kind == DISCONNECT and self._is_5:
+            return [packets.read_disconnect(packet[start:])]
+        if kind == PINGRESP and self._pings and self._pings.popleft():
+            return [Pong()]
+        self._for_paho = packet
+        let_paho_read(self._client)
+        return []
 
     def _cut(self, first: int, body: bytes) -> Publish:
         """Read the beginning of a packet that is too large: enough to refuse its payload."""

@@ -13,15 +13,14 @@ import logging
 import math
 import random
 import select
-import sys
 import time
 from collections.abc import Callable
 from typing import Final
 
 from edge_agent import topics
 from edge_agent.announcements import ONLINE, Retry, birth, standing, will
+from edge_agent.answering import Answering
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
-from edge_agent.intake import Intake
 from edge_agent.messages import Answer, Health, Info, Message, to_json
 from edge_agent.plan import Connection, Line, Plan
 from edge_agent.process import Signals
@@ -36,14 +35,12 @@ _log = logging.getLogger(__name__)
 _DRAIN: Final = 2.5
 _FINISH: Final = 1.5
 _LAST_WORD: Final = 1.0
-#: Bytes of answers that the broker has not taken yet, past which nothing more is answered.
-_MOST_HELD: Final = 4 << 20
 #: Longest wait in the loop: the watchdog and the reports are looked after at least this often.
 _TICK: Final = 1.0
-#: Answers that gathering puts off wait while this many messages are in flight: waiting, they cost nothing.
-_ENOUGH_IN_FLIGHT: Final = 1000
 #: Longest topic, in characters, that a log line shows.
 _SHOWN: Final = 200
+#: Seconds before a suspect is tried again (`edge_agent.poison`).
+_RETRIAL: Final = 0.1
 #: Seconds before the first attempt to connect again; doubled each time up to the maximum, with jitter.
 _FIRST_BACKOFF: Final = 1.0
 #: Seconds that a connection has to last for pauses to begin anew: two agents of one name throw each other out for ever.
@@ -70,7 +67,7 @@ class Agent:
         self._started = now()
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
-        self._intake = Intake()
+        self._answering = Answering(plan.pipeline, clock, self._respond)
         self._greeted_at = 0.0
         self._greeted = False  # the connection has heard that we are there
         self._announced = False  # what the plan runs has been published
@@ -103,7 +100,19 @@ class Agent:
         return False
 
     def step(self, wakeup: int | None = None) -> None:
-        """Go once round the loop."""
+        """Go once round the loop. Only a signal ends it."""
+        try:
+            self._turn(wakeup)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - there are errors of ours and of libraries that nobody has met yet
+            connected = self._link is not None
+            self._fault(error)
+            if not connected:
+                # What went wrong may be in front of every pause.
+                _pause(_FIRST_BACKOFF, wakeup)
+
+    def _turn(self, wakeup: int | None) -> None:
         if not self._settled:
             # Whether there is a broker is another question: boot and terminals wait for this, and it may be away for long.
             self._settled = True
@@ -115,69 +124,16 @@ class Agent:
         link = self._link
         assert link is not None  # noqa: S101 - for the type checker: _connect said so
         try:
-            # Not to read while much waits keeps it bounded, unless only the broker's confirmations get us on.
-            reading = not self._intake.full or _is_behind(link)
-            self._intake.add(link.receive(self._patience(link), wakeup, reading=reading), self._clock())
+            self._answering.receive(link, wakeup, hurry=link.ready and not self._announced)
             if link.ready:
                 self._look_after_subscriptions(link)
-            self._answer(link)
-            self._answer_due(link)
+            self._answering.answer(link)
+            self._answering.answer_due(link)
             self._report(link)
         except SurplusError as error:
             self._begin_again(link, error)
         except BrokerError as error:
             self._lost(link, error)
-
-    def _answer(self, link: Connection) -> None:
-        """Answer a slice of what has arrived, when there is room for its answers."""
-        if not self._intake or _is_behind(link):
-            return
-        messages, arrived = self._intake.take()
-        began = self._clock()
-        for message, answers in zip(messages, self._plan.pipeline.process(messages, began), strict=True):
-            verb = self._requests.verb(message.topic)
-            if verb is None and not answers and not self._plan.pipeline.takes(message.topic):
-                self.tally.unrouted += 1
-            link.answer(message, answers if verb is None else [*answers, self._respond(link, verb, message)])
-        ended = self._clock()
-        self.tally.took(ended - arrived, len(messages))
-        self._intake.took(ended - began)
-
-    def _finish(self, link: Connection, seconds: float) -> None:
-        """Answer what has arrived, as far as that goes in so many seconds. What arrives meanwhile waits behind it."""
-        ends = self._clock() + seconds
-        later: list[Message] = []
-        while self._intake and (left := ends - self._clock()) > 0:
-            self._feed_watchdog()
-            behind = _is_behind(link)
-            later += link.receive(min(left, _TICK) if behind else 0.0, reading=behind)
-            self._answer(link)
-        self._intake.add(later, self._clock())
-
-    def _room(self, link: Connection) -> int:
-        """Return how many answers that were put off may go out now."""
-        return _ENOUGH_IN_FLIGHT - link.in_flight if self._greeted else 0
-
-    def _patience(self, link: Connection) -> float:
-        """Return how long to wait for messages: not at all when some are to be answered, and no longer than until the
-        next answer that was put off.
-        """
-        if (self._intake and not _is_behind(link)) or (link.ready and not self._announced):
-            return 0.0
-        due = self._plan.pipeline.next_due
-        if due is None or self._room(link) <= 0:
-            return _TICK
-        # A millisecond more, for the wait counts whole ones and would come back a little too early.
-        return min(_TICK, max(0.0, due - self._clock()) + 0.001)
-
-    def _answer_due(self, link: Connection, ahead: float = 0.0) -> None:
-        """Send answers that were put off until now, or, at the end of a plan, all until `ahead` seconds from now."""
-        if self._plan.pipeline.next_due is None:
-            return
-        most = sys.maxsize if ahead else self._room(link)
-        for answer in self._plan.pipeline.due(self._clock(), most=most, ahead=ahead):
-            link.publish(answer)
-            self.tally.answered += 1
 
     # -- the connection
 
@@ -204,21 +160,43 @@ class Agent:
         _log.log(logging.DEBUG if self._surplus_told else logging.WARNING, "%s", error)
         self._surplus_told = True
         link.close()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let go of a connection that has ended, with what came on it."""
         self._link = None
-        self._intake.clear()
+        self._answering.drop()
 
     def _lost(self, link: Connection, error: BrokerError) -> None:
+        nearer = self._answering.ended(link, error)
+        self._reporter.note_refused(link.refused_answers)
         link.abandon()
-        self._link = None
-        self._intake.clear()
+        self._drop()
         if self._greeted and self._clock() - self._greeted_at >= _LASTED:
             self._failures = 0
+        if nearer:
+            # To the input that ends the connections. The others wait.
+            self._failures, self._next_attempt = 0, self._clock() + _RETRIAL
+            _log.warning("%s; trying again at once", error)
+            return
         if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._line.protocols):
             self._attempt += 1
             _log.info("%s; trying MQTT %s", error, self._line.protocols[self._attempt])
             return
         self._attempt = 0
         self._schedule(error)
+
+    def _fault(self, error: BaseException) -> None:
+        """Begin the connection anew after an error that should not be: what was being answered is under suspicion."""
+        self._reporter.fault(error)
+        end = BrokerError(f"an error of our own: {type(error).__name__}")
+        if self._link is None:
+            self._schedule(end)
+            return
+        try:
+            self._lost(self._link, end)
+        finally:
+            self._drop()
 
     def _schedule(self, error: BrokerError) -> None:
         """Set the time of the next attempt: doubling, with jitter so that a fleet does not come back as one."""
@@ -270,6 +248,7 @@ class Agent:
         _log.info("%s; %s", where, status)
         self.notifier.status(status)
         self._greeted = self._announced = True
+        self._answering.greeted()
 
     def _info(self, link: Connection) -> Info:
         described = self._plan.describe(link.protocol, self._started)
@@ -289,8 +268,8 @@ class Agent:
             self._next_attempt = 0.0
         else:
             try:
-                self._finish(link, math.inf)  # which is not much: the intake is bounded
-                self._answer_due(link, ahead=math.inf)
+                # Which is not much: what waits is bounded.
+                self._answering.finish(link, math.inf, self._feed_watchdog)
             except BrokerError as error:
                 self._lost(link, error)
         plan.pipeline.tally = self.tally
@@ -298,6 +277,7 @@ class Agent:
         if self._link is not None:
             self._link.subscribe(plan.subscriptions, anew)
         self._line, self._plan = line, plan
+        self._answering.pipeline = plan.pipeline
         self._requests = Requests(line.node, self._clock)
         self._reporter.go_on_with(plan)
         self._announced = self._settled = self._asked_again = False
@@ -316,9 +296,7 @@ class Agent:
             return
         try:
             ends = self._clock() + _DRAIN
-            self._finish(self._link, _FINISH)
-            if self._greeted:
-                self._answer_due(self._link, ahead=math.inf)
+            self._answering.finish(self._link, _FINISH, self._feed_watchdog)
             if not self._link.drain(max(_DRAIN - _FINISH, ends - self._clock())):
                 _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
             if self._greeted and not successor:
@@ -328,21 +306,24 @@ class Agent:
         except BrokerError as error:
             _log.warning("while stopping: %s", error)
             self._link.abandon()
-        self._link = None
-        self._intake.clear()
+        self._drop()
 
     # -- reports and requests
 
     def _report(self, link: Connection) -> None:
         self._reporter.note_refused(link.refused_answers)
-        if self._reporter.is_due():
+        if self._reporter.is_due() and not self._answering.busy_alone:
             health = self._reporter.health(link.in_flight)
             self._reporter.begin_interval()
             if self._greeted:
                 link.publish(Answer(topics.health(self.node), to_json(health)))
         self._reporter.log_summaries()
 
-    def _respond(self, link: Connection, verb: str, message: Message) -> Answer:
+    def _respond(self, link: Connection, message: Message) -> Answer | None:
+        verb = self._requests.verb(message.topic)
+        if verb is None:
+            return None
+
         def health(asking: Message) -> Health:
             return self._reporter.health(link.in_flight, asking=asking)
 
@@ -356,11 +337,6 @@ class Agent:
         if interval is not None and self._clock() >= self._next_watchdog:
             self._next_watchdog = self._clock() + interval
             self.notifier.alive()
-
-
-def _is_behind(link: Connection) -> bool:
-    """Tell whether so many answers wait for the broker that no more should be made."""
-    return link.held_bytes > _MOST_HELD
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:

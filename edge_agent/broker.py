@@ -36,7 +36,8 @@ from edge_agent.delivery import DEFAULT_RECEIVE_MAXIMUM, Delivery
 from edge_agent.errors import BrokerError, SurplusError
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Message, Refused
-from edge_agent.packets import Disconnect, Event, Publish
+from edge_agent.packets import Disconnect, Event, Puback, Publish
+from edge_agent.poison import cause_of, cause_of_own
 
 _log = logging.getLogger(__name__)
 
@@ -128,6 +129,15 @@ class Link:
         is_ours = self.protocol == "5" and isinstance(self._wire, Stream)  # paho would release them
         return self._delivery.receive_maximum if is_ours and self._highest_qos == 2 else 0
 
+    @property
+    def under_way(self) -> frozenset[int]:
+        """What was sent and is not known to be taken, by what `edge_agent.poison` knows it by."""
+        return self._delivery.under_way
+
+    def settle(self) -> bool:
+        """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
+        return self._delivery.settle()
+
     def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
         """Move everything forward; return the messages that arrived, after `timeout` seconds at the latest.
 
@@ -149,19 +159,21 @@ class Link:
         messages, self._inbox = self._inbox, []
         return messages
 
-    def answer(self, message: Message, answers: Iterable[Answer]) -> None:
-        """Send the answers of `message`; it is acknowledged once the broker has them all."""
+    def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
+        """Send the answers of `message`; it is acknowledged once the broker has them all. Those that are `bare` carry
+        nothing over from it.
+        """
         debt, taken_over = message.token if message.token is not None else (None, None)
         kept = list(answers)
-        if taken_over is not None:
+        if taken_over is not None and not bare:
             found, arrived = taken_over
             carried = found.after(time.monotonic() - arrived)
             kept = [answer._replace(carried=carried) for answer in kept]
-        self._delivery.answer(debt, kept)
+        self._delivery.answer(debt, kept, cause_of(message))
 
     def publish(self, answer: Answer) -> None:
         """Send a message that answers nothing: state, info, health."""
-        self._delivery.send(answer)
+        self._delivery.send(answer, cause_of_own(answer.topic))
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
         """Change what is subscribed to: only the difference goes to the broker, and those in `anew` once more.
@@ -318,8 +330,10 @@ class Link:
             raise ValueError(f"{type(event).__name__} before CONNACK")
         if isinstance(event, Publish):
             self._arrived(event)
-        else:
+        elif isinstance(event, Puback):
             self._delivery.confirmed(event)
+        else:
+            self._delivery.answered()
 
     def _arrived(self, event: Publish) -> None:
         topic, payload, qos, packet_id, duplicate, alias, content_type, reply_to, carried, retained, left = event

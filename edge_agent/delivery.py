@@ -4,6 +4,8 @@ Rules:
 
 * an input is acknowledged after the broker has confirmed its answers (`edge_agent.ledger`);
 * no more answers are unconfirmed than the broker's Receive Maximum allows; those behind wait in order;
+* an answer is known to be taken when the broker has confirmed something that was sent after its confirmation: one that
+  it confirms and then hangs up for was not;
 * what the broker refuses for good is counted, and settled like what it took: it must not hold up what comes after it.
 
 The bytes are another's: a `Wire`.
@@ -24,6 +26,8 @@ from edge_agent.topics import MAX_TOPIC_BYTES
 
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
+#: Messages whose fate is still open that are remembered, at the most.
+_OPEN_KEPT: Final = 10_000
 #: Refused answers kept for their owner to look at.
 _REFUSED_KEPT: Final = 1000
 
@@ -36,6 +40,9 @@ class Wire(Protocol):
 
     def acknowledge(self, packet_id: int) -> None:
         """Acknowledge an input."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life, on which `Delivery.answered` is called."""
 
 
 class Delivery:
@@ -51,8 +58,14 @@ class Delivery:
         self.waiting_bytes = 0
         self._wire = wire
         self._tally = tally
-        self._outbox: deque[tuple[Answer, Debt | None]] = deque()
-        self._unconfirmed: dict[int, tuple[str, Debt | None]] = {}
+        #: Answers with what they are the answer to: the debt, and what the input is known by.
+        self._outbox: deque[tuple[Answer, Debt | None, int]] = deque()
+        #: By packet id: topic, debt, what the input is known by, and the how manieth packet it was that gets an answer.
+        self._unconfirmed: dict[int, tuple[str, Debt | None, int, int]] = {}
+        #: What was sent at QoS 0, or confirmed, with how many packets had been sent by then that get an answer.
+        self._open: deque[tuple[int, int]] = deque(maxlen=_OPEN_KEPT)
+        self._packets = 0
+        self._pinged: deque[int] = deque()
 
     @property
     def in_flight(self) -> int:
@@ -65,22 +78,37 @@ class Delivery:
         return not self._unconfirmed
 
     @property
+    def under_way(self) -> frozenset[int]:
+        """What the inputs are known by whose answers were sent and are not known to be taken."""
+        return frozenset(one[2] for one in self._unconfirmed.values()) | {cause for _, cause in self._open}
+
+    def settle(self) -> bool:
+        """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
+        if self._outbox or self._unconfirmed:
+            return False
+        if self._open and not self._pinged:
+            self._packets += 1
+            self._pinged.append(self._packets)
+            self._wire.ping()
+        return not self._open
+
+    @property
     def unconfirmed(self) -> frozenset[str]:
         """Topics of QoS 1 messages that the broker has not confirmed yet."""
-        return frozenset(topic for topic, _ in self._unconfirmed.values()) | {
-            answer.topic for answer, _ in self._outbox
-        }
+        return frozenset(one[0] for one in self._unconfirmed.values()) | {answer.topic for answer, _, _ in self._outbox}
 
-    def answer(self, debt: Debt | None, answers: Collection[Answer]) -> None:
-        """Send the answers of an input; it is acknowledged once the broker has them all. `debt` is None at QoS 0."""
+    def answer(self, debt: Debt | None, answers: Collection[Answer], cause: int) -> None:
+        """Send the answers of an input, which is known by `cause`; it is acknowledged once the broker has them all.
+        `debt` is None at QoS 0.
+        """
         if debt is not None:
             self._acknowledge(self.ledger.answer(debt, sum([answer.qos > 0 for answer in answers])))
         for answer in answers:
-            self.send(answer, debt if answer.qos else None)
+            self.send(answer, cause, debt if answer.qos else None)
         self._tally.answered += len(answers)
 
-    def send(self, answer: Answer, debt: Debt | None = None) -> None:
-        """Send one message, now or when the Receive Maximum allows it."""
+    def send(self, answer: Answer, cause: int, debt: Debt | None = None) -> None:
+        """Send one message, now or when the Receive Maximum allows it; the rest as for `answer`."""
         if len(answer.topic) > MAX_TOPIC_BYTES // 4 and len(answer.topic.encode()) > MAX_TOPIC_BYTES:
             self._refuse(answer.topic, "the topic is too long", debt)
         elif self.size_limit is not None and packets.size_of(answer) > self.size_limit:
@@ -88,8 +116,9 @@ class Delivery:
             self._refuse(answer.topic, f"larger than the broker takes, {self.size_limit} bytes", debt)
         elif answer.qos == 0:
             self._wire.publish(answer, self._unconfirmed)
+            self._open.append((self._packets, cause))
         else:
-            self._outbox.append((answer, debt))
+            self._outbox.append((answer, debt, cause))
             self.waiting_bytes += len(answer.payload)
 
     def pump(self, asked: Mapping[int, object]) -> None:
@@ -97,23 +126,38 @@ class Delivery:
         taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
         room = min(self.receive_maximum, packets.MAX_PACKET_ID - len(asked))
         while self._outbox and len(self._unconfirmed) < room:
-            answer, debt = self._outbox.popleft()
+            answer, debt, cause = self._outbox.popleft()
             self.waiting_bytes -= len(answer.payload)
-            self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt
+            self._packets += 1
+            self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt, cause, self._packets
 
     def confirmed(self, event: Puback) -> None:
         """Note what the broker says about a message."""
-        topic, debt = self._unconfirmed.pop(event.packet_id, ("", None))
+        if event.packet_id not in self._unconfirmed:
+            return
+        topic, debt, cause, number = self._unconfirmed.pop(event.packet_id)
+        self._taken_before(number)
+        self._open.append((self._packets, cause))
         if event.refused is not None:
             self._refuse(topic, event.refused, debt)
         elif debt is not None:
             self._acknowledge(self.ledger.confirm(debt))
+
+    def answered(self) -> None:
+        """Note the answer to a ping."""
+        self._taken_before(self._pinged.popleft())
+
+    def _taken_before(self, number: int) -> None:
+        """Note that the broker has answered a packet: what was settled when that was sent is taken."""
+        while self._open and self._open[0][0] < number:
+            self._open.popleft()
 
     def clear(self) -> None:
         """Forget all of it: the connection has ended."""
         self._outbox.clear()
         self.waiting_bytes = 0
         self._unconfirmed.clear()
+        self._open.clear()
         self.ledger = Ledger()
 
     def _refuse(self, topic: str, reason: str, debt: Debt | None) -> None:

@@ -112,6 +112,7 @@ class Engine:
 
     def __init__(self, model: Model, codec: FeatureCodec) -> None:
         self._name = model.card.name
+        self.version = model.card.version
         self._model = model
         self._codec = codec
         self._labels = model.card.labels

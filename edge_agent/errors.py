@@ -53,6 +53,10 @@ class ProtocolRefusedError(BrokerError):
     """The broker does not speak the protocol version that was tried."""
 
 
+class FarewellError(BrokerError):
+    """The broker ended the connection and gave a reason that has nothing to do with what was sent: a shutdown, say."""
+
+
 class SurplusError(BrokerError):
     """The broker sent more than can be held; what was taken is settled, the rest comes on the next connection."""
 

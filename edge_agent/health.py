@@ -22,6 +22,8 @@ class Tally:
         self.answered = 0
         self.refused = 0
         self.unrouted = 0
+        self.poisoned = 0
+        self.faults = 0
         self.acknowledged = 0
         self.connections = 0
         self._latencies: deque[float] = deque(maxlen=_SAMPLES)

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from edge_agent.messages import Message
@@ -67,6 +67,11 @@ class Intake:
         """Whether so much waits that no more should be read."""
         return self._cost > _FULL
 
+    @property
+    def first(self) -> Message:
+        """The oldest; IndexError when there is none."""
+        return self._waiting[0][0]
+
     def add(self, messages: Iterable[Message], now: float) -> None:
         """Take messages that arrived at `now`, in seconds of any clock."""
         for message in messages:
@@ -74,14 +79,21 @@ class Intake:
             self._cost += costs
             self._waiting.append((message, costs, now))
 
-    def take(self, most: int | None = None) -> tuple[list[Message], float]:
-        """Return the next slice, of `most` messages at the most, and when the first of them arrived."""
+    def take(
+        self, most: int | None = None, *, until: Callable[[Message], bool] | None = None
+    ) -> tuple[list[Message], float]:
+        """Return the next slice, of `most` messages at the most and up to one for which `until` is true, and when the
+        first of them arrived.
+        """
         slice_: list[Message] = []
         left = self._budget
         waiting = self._waiting
         arrived = waiting[0][2] if waiting else 0.0
         while waiting and (left >= waiting[0][1] or not slice_) and (most is None or len(slice_) < most):
-            message, costs, _ = waiting.popleft()
+            message, costs, _ = waiting[0]
+            if until is not None and until(message):
+                break
+            waiting.popleft()
             left -= costs
             self._cost -= costs
             slice_.append(message)

@@ -32,6 +32,7 @@ class ErrorCode(StrEnum):
     INVALID_TOPIC = "invalid_topic"
     MODEL_UNAVAILABLE = "model_unavailable"
     INFERENCE_FAILED = "inference_failed"
+    UNDELIVERABLE = "undeliverable"
 
 
 class Detail(TypedDict):
@@ -140,8 +141,9 @@ class Health(TypedDict):
 
     `redelivered` counts messages that the broker sent again, `refused` answers that the broker did not take, `unrouted`
     messages that no route takes (from a subscription of an earlier configuration that the broker still keeps).
-    `latency_ms` runs from a message read off the socket to its answer handed to the connection. `gathering` is there
-    when a route gathers.
+    `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
+    errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
+    handed to the connection. `gathering` is there when a route gathers.
     """
 
     time: str
@@ -154,6 +156,8 @@ class Health(TypedDict):
     answered: int
     refused: int
     unrouted: int
+    poisoned: int
+    faults: int
     acknowledged: int
     in_flight: int
     connections: int

@@ -44,8 +44,9 @@ PUBACK: Final = 0x40
 #: What a broker says to a message of QoS 2, in the same words as PUBACK. Nothing here releases such a message.
 PUBREC: Final = 0x50
 DISCONNECT: Final = 0xE0
-#: The whole packet; its answer is paho's.
+#: The whole packet.
 PINGREQ: Final = b"\xc0\x00"
+PINGRESP: Final = 0xD0
 
 #: Largest packet id, and so the most messages that can be under way at QoS 1.
 MAX_PACKET_ID: Final = 65_535
@@ -106,6 +107,10 @@ class Puback(NamedTuple):
     refused: str | None = None
 
 
+class Pong(NamedTuple):
+    """The answer to a PINGREQ of ours."""
+
+
 class Disconnect(NamedTuple):
     """One DISCONNECT of MQTT 5: its reason code (3.14.2.1), 0 when it has none, and the broker's own words for it."""
 
@@ -114,7 +119,7 @@ class Disconnect(NamedTuple):
 
 
 #: What a broker sends that is read here.
-Event: TypeAlias = Publish | Puback | Disconnect
+Event: TypeAlias = Publish | Puback | Disconnect | Pong
 
 
 def bounds(data: bytes | bytearray, place: int) -> tuple[int, int] | None:

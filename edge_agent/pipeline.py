@@ -110,6 +110,25 @@ class Pipeline:
             self._gather(messages, answers, now)
         return answers
 
+    def undeliverable(self, message: Message) -> list[Answer]:
+        """Return short rejections in place of the answers to `message`, which the broker does not take: one a route, and
+        nothing in them that is the sender's choice but the topic.
+        """
+        reason: Detail = {
+            "type": "undeliverable",
+            "loc": [],
+            "msg": "The broker does not take the answer",
+            "input": None,
+        }
+        unusable = Unusable(ErrorCode.UNDELIVERABLE, [reason], {})
+        answers = []
+        for target in self._targets_of(message.topic):
+            name, engine = target.engine[0], self._engines.get(target.engine)
+            self.tally.rejected(unusable.code, unusable.code)
+            row = rejection(unusable, message.topic, name, engine.version if engine is not None else None)
+            answers.append(Answer(target.errors, to_json(row), message.qos))
+        return answers
+
     @property
     def next_due(self) -> float | None:
         """When `due` has its next answer, None when no answer is put off."""

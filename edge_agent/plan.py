@@ -6,6 +6,7 @@ They are apart because their ends are: a new plan goes on with the connection th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from edge_agent.health import Tally
@@ -35,11 +36,18 @@ class Connection(Protocol):
     def held_bytes(self) -> int:
         """Bytes of answers that the broker has not taken yet."""
 
+    @property
+    def under_way(self) -> AbstractSet[int]:
+        """What was sent and is not known to be taken, by what `edge_agent.poison` knows it by."""
+
+    def settle(self) -> bool:
+        """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
+
     def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
         """Return the messages that arrived."""
 
-    def answer(self, message: Message, answers: Iterable[Answer]) -> None:
-        """Send the answers of a message."""
+    def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
+        """Send the answers of a message; those that are `bare` carry nothing over from it."""
 
     def publish(self, answer: Answer) -> None:
         """Send a message that answers nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -23,6 +24,8 @@ _WAITING_IN_HEALTH: Final = 10
 _WAITING_IN_STATUS: Final = 100
 #: Seconds that a look at every sensor is good for.
 _SURVEY: Final = 1.0
+#: Kinds of faults that are remembered.
+_FAULTS: Final = 100
 
 
 class Reporter:
@@ -38,6 +41,7 @@ class Reporter:
         self._last_received = 0
         self._last_predictions = 0
         self._next_summary = self._started
+        self._faults: dict[str, float] = {}  # when each kind may be logged again
         self._refused = 0
         self._first_refused: Refused | None = None
         self._next_refused = self._started
@@ -77,6 +81,8 @@ class Reporter:
             "answered": tally.answered,
             "refused": tally.refused,
             "unrouted": tally.unrouted,
+            "poisoned": tally.poisoned,
+            "faults": tally.faults,
             "acknowledged": tally.acknowledged,
             "in_flight": max(0, in_flight - (asking is not None and asking.qos > 0)),
             "connections": tally.connections,
@@ -102,6 +108,18 @@ class Reporter:
             self._refused += len(refused)
             self._first_refused = self._first_refused or refused[0]
             refused.clear()
+
+    def fault(self, error: BaseException) -> None:
+        """Count an error that should not be, and log it with its traceback: once a minute for each place it comes from."""
+        self._tally.faults += 1
+        frames = traceback.extract_tb(error.__traceback__, limit=-1)
+        kind = f"{type(error).__name__} in {frames[0].filename}:{frames[0].lineno}" if frames else type(error).__name__
+        if self._clock() < self._faults.get(kind, 0.0):
+            return
+        if len(self._faults) >= _FAULTS:
+            self._faults.clear()
+        self._faults[kind] = self._clock() + _SUMMARY
+        _log.error("an error that should not be; the service goes on", exc_info=error)
 
     def log_summaries(self) -> None:
         """Log what was rejected or refused: at once the first time, then summed up, never a line a message."""

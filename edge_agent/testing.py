@@ -12,7 +12,7 @@ second of waiting.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from edge_agent.agent import Agent
@@ -23,6 +23,7 @@ from edge_agent.health import Tally
 from edge_agent.messages import Answer, Described, Message, Refused
 from edge_agent.pipeline import Pipeline
 from edge_agent.plan import Line, Plan
+from edge_agent.poison import cause_of, cause_of_own
 from edge_agent.routes import Route, subscriptions
 from edge_agent.systemd import Notifier
 from edge_agent.topics import Template
@@ -97,7 +98,11 @@ class FakeClock:
 
 
 class FakeLink:
-    """A connection in memory: `arrive` puts a message in, `sent` and `answered` show what came out."""
+    """A connection in memory: `arrive` puts a message in, `sent` and `answered` show what came out.
+
+    What is sent is taken at once, unless `takes` is set to False; `hangs_up` makes the broker end the connection when it
+    is sent something.
+    """
 
     def __init__(self, protocol: str = "5") -> None:
         self.protocol = protocol
@@ -116,6 +121,12 @@ class FakeLink:
         self.drained: list[int] = []
         #: Each change of subscriptions: what was wanted then, and what of it anew.
         self.subscribed: list[tuple[dict[str, bool], set[str]]] = []
+        #: What was sent and not taken, by what `edge_agent.poison` knows it by.
+        self.under_way: set[int] = set()
+        self.takes = True
+        self.hangs_up: Callable[[Answer], bool] = lambda _: False
+        #: Messages whose answers carried nothing over.
+        self.bare: list[Message] = []
         self.closed = False
         self.abandoned = False
         #: Counts what is received; that of the agent, once it has one.
@@ -141,15 +152,33 @@ class FakeLink:
         self.tally.received += len(messages)
         return messages
 
-    def answer(self, message: Message, answers: Iterable[Answer]) -> None:
+    def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
         """Note the answers of a message."""
         kept = list(answers)
         self.answered.append((message, kept))
-        self.sent.extend(kept)
+        if bare:
+            self.bare.append(message)
+        for answer in kept:
+            self._send(answer, cause_of(message))
 
     def publish(self, answer: Answer) -> None:
         """Note a message that answers nothing."""
+        self._send(answer, cause_of_own(answer.topic))
+
+    def settle(self) -> bool:
+        """Return whether all is taken."""
+        return not self.under_way
+
+    def take(self) -> None:
+        """Take what is under way."""
+        self.under_way.clear()
+
+    def _send(self, answer: Answer, cause: int) -> None:
         self.sent.append(answer)
+        if self._lost is None and self.hangs_up(answer):
+            self.lose(BrokerError("the broker hung up"))
+        if self._lost is not None or not self.takes:
+            self.under_way.add(cause)
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
         """Note what is wanted; whether it is granted at once is what `ready` says."""

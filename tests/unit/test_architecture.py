@@ -35,6 +35,7 @@ CORE = WIRE | {
     "levels",
     "packets",
     "pipeline",
+    "poison",
     "properties",
     "responses",
     "routes",
@@ -44,7 +45,7 @@ CORE = WIRE | {
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
 ADAPTERS = PROCESS | {"predictor", "library", "broker", "files", "load", "precautions", "settings", "logs", "device"}
-LOOP = CORE | PROCESS | {"agent", "announcements", "plan", "reports", "requests"}
+LOOP = CORE | PROCESS | {"agent", "announcements", "answering", "caution", "plan", "reports", "requests"}
 
 #: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
 MAP: dict[str, frozenset[str]] = {
@@ -63,6 +64,7 @@ MAP: dict[str, frozenset[str]] = {
     "delivery": WIRE | {"health", "ledger", "packets"},
     "properties": frozenset(),
     "packets": WIRE | {"properties"},
+    "poison": WIRE | {"health", "packets", "wording"},
     "routes": WIRE | {"codecs", "formats"},
     "responses": WIRE | {"packets", "routes"},
     "levels": WIRE | {"codecs", "formats"},
@@ -101,7 +103,9 @@ MAP: dict[str, frozenset[str]] = {
     "announcements": WIRE,
     "requests": WIRE,
     "plan": CORE,
-    "agent": CORE | PROCESS | {"announcements", "plan", "reports", "requests"},
+    "caution": CORE | {"plan"},
+    "answering": CORE | {"caution", "plan"},
+    "agent": CORE | PROCESS | {"announcements", "answering", "caution", "plan", "reports", "requests"},
     "testing": LOOP,
     "assembly": LOOP | ADAPTERS,
     "reloading": LOOP | ADAPTERS | {"assembly"},
