@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 _DRAIN: Final = 2.5
 _FINISH: Final = 1.5
 _LAST_WORD: Final = 1.0
+#: What ends the loop.
+_SIGNALS: Final = (SystemExit, KeyboardInterrupt)
 #: Longest wait in the loop: the watchdog and the reports are looked after at least this often.
 _TICK: Final = 1.0
 #: Longest topic, in characters, that a log line shows.
@@ -103,9 +105,9 @@ class Agent:
         """Go once round the loop. Only a signal ends it."""
         try:
             self._turn(wakeup)
-        except (SystemExit, KeyboardInterrupt):
+        except _SIGNALS:
             raise
-        except BaseException as error:  # noqa: BLE001 - there are errors of ours and of libraries that nobody has met yet
+        except BaseException as error:  # noqa: BLE001 - an error of ours, or of a library, that nobody has met yet
             connected = self._link is not None
             self._fault(error)
             if not connected:
@@ -272,6 +274,10 @@ class Agent:
                 self._answering.finish(link, math.inf, self._feed_watchdog)
             except BrokerError as error:
                 self._lost(link, error)
+            except _SIGNALS:
+                raise
+            except BaseException as error:  # noqa: BLE001 - as in `step`
+                self._fault(error)
         plan.pipeline.tally = self.tally
         anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
         if self._link is not None:
@@ -305,6 +311,11 @@ class Agent:
             self._link.close()
         except BrokerError as error:
             _log.warning("while stopping: %s", error)
+            self._link.abandon()
+        except _SIGNALS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in `step`
+            self._reporter.fault(error)
             self._link.abandon()
         self._drop()
 

@@ -128,17 +128,20 @@ class Caution:
             if course.alone and not self._is_alone(link, cause_of(message)):
                 return
             self._intake.take(1)
-            if course is Course.ALONE:
-                self._poison.begin(cause_of(message), message.topic)
-                (answers,) = maker.work(link, [message])
-                self._try(link, message, answers)
-            else:
+            if course is not Course.ALONE:
                 self._cut_short(link, maker, message, course)
+                return
+            # To make its answers is part of the trial, for that may go wrong as well.
+            self._poison.begin(cause_of(message), message.topic)
+            self._made.extend(zip([message], maker.work(link, [message]), strict=True))
+            self._poison.interrupted()
 
     def _send(self, link: Connection, maker: Work, message: Message, answers: list[Answer]) -> bool:
         """Send answers that were made in the usual way; return False when they have to wait."""
         cause, now = cause_of(message), self._clock()
         course = self._poison.judge(cause, message.topic, answers, now, followed=_followed(message, answers))
+        if course is Course.USUAL:
+            course = self._poison.course(cause, now)
         if course.alone and not self._is_alone(link, cause):
             return False
         if course is Course.USUAL:
