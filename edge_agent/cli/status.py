@@ -87,6 +87,8 @@ def _lines(status: Status) -> Iterator[str]:
             "answered",
             f"{status['answered']}, {status['refused']} refused by the broker, {status['in_flight']} in flight",
         ),
+        *([("poisoned", f"{status['poisoned']} that ended the connection each time")] if status["poisoned"] else []),
+        *([("faults", f"{count(status['faults'], 'error')} of its own, see its log")] if status["faults"] else []),
         ("latency", f"p50 {latency['p50']:g} ms, p99 {latency['p99']:g} ms" if latency else "no message lately"),
         ("memory", f"{status['rss_bytes'] / 2**20:.0f} MiB"),
     ]

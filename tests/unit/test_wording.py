@@ -119,7 +119,7 @@ def test_answers_of_try() -> None:
 def test_lines_of_status() -> None:
     status: Any = {
         "node": HOSTILE, "state": "degraded", "reason": HOSTILE, "agent": HOSTILE, "mqtt": HOSTILE, "uptime": 1, "connections": 1, "received": 1,
-        "messages_per_second": 1.0, "predictions_per_second": 1.0, "redelivered": 0, "unrouted": 0, "predictions": 0,
+        "messages_per_second": 1.0, "predictions_per_second": 1.0, "redelivered": 0, "unrouted": 0, "poisoned": 1, "faults": 1, "predictions": 0,
         "rejections": {HOSTILE: 1}, "answered": 0, "refused": 0, "in_flight": 0, "latency_ms": None, "rss_bytes": 1,
         "gathering": {
             "sensors": 1, "complete": 0, "forgotten": 0, "ignored": 0,
