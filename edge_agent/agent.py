@@ -10,7 +10,6 @@ Once `run` has begun it survives everything but the signal to stop: a lost conne
 from __future__ import annotations
 
 import logging
-import math
 import random
 import select
 import time
@@ -34,6 +33,8 @@ _log = logging.getLogger(__name__)
 #: its last word.
 _DRAIN: Final = 2.5
 _FINISH: Final = 1.5
+#: Seconds to answer what arrived before a reload by the settings from before.
+_FINISH_PLAN: Final = 5.0
 _LAST_WORD: Final = 1.0
 #: What ends the loop.
 _SIGNALS: Final = (SystemExit, KeyboardInterrupt)
@@ -270,8 +271,8 @@ class Agent:
             self._next_attempt = 0.0
         else:
             try:
-                # Which is not much: what waits is bounded.
-                self._answering.finish(link, math.inf, self._feed_watchdog)
+                # Which takes a moment, for what waits is bounded, unless the broker does not take answers.
+                self._answering.finish(link, _FINISH_PLAN, self._feed_watchdog)
             except BrokerError as error:
                 self._lost(link, error)
             except _SIGNALS:

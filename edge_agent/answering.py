@@ -62,7 +62,7 @@ class Answering:
         # Not to read while much waits keeps it bounded, unless only the broker's confirmations get us on.
         reading = not self._intake.full or _is_behind(link) or self._caution.pause > 0
         patience = 0.0 if hurry else self._patience(link)
-        self._intake.add(link.receive(patience, wakeup, reading=reading), self._clock())
+        self._take_in(link.receive(patience, wakeup, reading=reading))
 
     def greeted(self) -> None:
         """Note that the connection stands, and has heard that we are there."""
@@ -110,7 +110,7 @@ class Answering:
             behind = _is_behind(link)
             later += link.receive(min(left, _TICK) if behind else 0.0, reading=behind)
             self.answer(link)
-        self._intake.add(later, self._clock())
+        self._take_in(later)
         if self._caution.stands:
             self._publish(link, self.pipeline.due(self._clock(), most=sys.maxsize, ahead=math.inf))
 
@@ -138,6 +138,12 @@ class Answering:
         self._intake.clear()
         self._caution.clear()
         self._poison.interrupted()
+
+    def _take_in(self, messages: Sequence[Message]) -> None:
+        for lost in self._intake.add(messages, self._clock()):
+            self._tally.note(
+                "lost at QoS 0: too much waits to be answered, and the broker does not take answers", lost.topic
+            )
 
     def _publish(self, link: Connection, answers: Sequence[Answer]) -> None:
         for answer in answers:

@@ -24,6 +24,8 @@ _LEAST: Final = 500
 _TOO_LONG: Final = 0.1
 #: Past this cost no more is read from the broker until some of it is worked off.
 _FULL: Final = 4 * MOST
+#: Past this cost, which is only reached where reading goes on for the broker's confirmations, messages at QoS 0 are lost.
+_OVERFULL: Final = 8 * _FULL
 #: What a message costs besides its rows, in rows.
 _EACH: Final = 10
 #: How much more payload costs as much as a row, as a power of two: reading it, and the memory that it takes.
@@ -72,12 +74,19 @@ class Intake:
         """The oldest; IndexError when there is none."""
         return self._waiting[0][0]
 
-    def add(self, messages: Iterable[Message], now: float) -> None:
-        """Take messages that arrived at `now`, in seconds of any clock."""
+    def add(self, messages: Iterable[Message], now: float) -> list[Message]:
+        """Take messages that arrived at `now`, in seconds of any clock. Return those that there is no room for, all of them
+        at QoS 0: the others are bounded by the connection.
+        """
+        lost: list[Message] = []
         for message in messages:
+            if self._cost > _OVERFULL and not message.qos:
+                lost.append(message)
+                continue
             costs = cost(message.payload)
             self._cost += costs
             self._waiting.append((message, costs, now))
+        return lost
 
     def take(
         self, most: int | None = None, *, until: Callable[[Message], bool] | None = None

@@ -116,6 +116,16 @@ def test_a_slice_came_when_its_first_message_did() -> None:
     assert [intake.take()[1], intake.take()[1]] == [1.0, 2.0]
 
 
+def test_what_there_is_no_room_for_is_lost_at_qos_0_only() -> None:
+    intake = Intake()
+    waiting = [message._replace(qos=0) for message in messages(HOSTILE, 50)]
+    lost = intake.add(waiting, 0.0)
+    assert lost == waiting[-len(lost) :]
+    assert 10 < len(lost) < 40
+    assert intake.add(messages(HOSTILE, 5), 0.0) == []
+    assert len(intake) == 55 - len(lost)
+
+
 def test_an_end_takes_all_with_it() -> None:
     intake = Intake()
     intake.add(messages(HOSTILE, 13), 1.0)

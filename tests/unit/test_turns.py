@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -44,8 +45,16 @@ class StrictLink(FakeLink):
         return super().receive(timeout, wakeup, reading=reading)
 
 
+#: Costs as much as far as can be told before it is read, and is refused at once.
+HEAVY = bytes(40_000)
+
+
 def hostile(count: int, qos: int = 1) -> list[Message]:
     return [Message(f"music/{number}/features", HOSTILE, qos, CBOR) for number in range(count)]
+
+
+def heavy(count: int, qos: int = 1) -> list[Message]:
+    return [Message(f"music/{number}/features", HEAVY, qos) for number in range(count)]
 
 
 def good(count: int, qos: int = 1) -> list[Message]:
@@ -104,26 +113,22 @@ def test_the_watchdog_is_fed_between_slices() -> None:
 
 @pytest.mark.parametrize("qos", [0, 1])
 def test_the_signal_to_stop_is_seen_between_slices_and_what_waits_is_answered(qos: int) -> None:
-    link = FakeLink()
-    agent = make_agent(link)
-    agent.step()
-    link.arrive(*hostile(5, qos))
-    with Signals() as signals:
-
-        class Ending(HeardNotifier):
-            def stopping(self) -> None:
-                self.said.append(f"{len(link.answered)} answered")
-
-        agent.notifier = Ending()
-        step = agent.step
-
-        def step_and_stop(wakeup: int | None = None) -> None:
-            step(wakeup)
+    class Ending(FakeLink):
+        def answer(self, message: Message, found: Iterable[Answer], *, bare: bool = False) -> None:
+            super().answer(message, found, bare=bare)
             os.kill(os.getpid(), signal.SIGTERM)
 
-        agent.step = step_and_stop  # type: ignore[method-assign]
+    class Notifier(HeardNotifier):
+        def stopping(self) -> None:
+            self.said.append(f"{len(link.answered)} answered")
+
+    link, notifier = Ending(), Notifier()
+    agent = make_agent(link, notifier=notifier)
+    agent.step()
+    link.arrive(*heavy(5, qos))
+    with Signals() as signals:
         assert not agent.run(signals)
-    assert agent.notifier.said == ["1 answered"]
+    assert notifier.said[-1] == "1 answered"
     assert len(link.answered) == 5
     assert topics_of(link.sent)[-1] == "edge/node/state"
 
@@ -146,7 +151,7 @@ def test_nothing_more_is_answered_while_much_waits_for_the_broker() -> None:
     link = StrictLink()
     agent = make_agent(link)
     agent.step()
-    link.arrive(*hostile(13))
+    link.arrive(*heavy(13))
     link.held_bytes = 5 << 20
     agent.step()
     agent.step()
@@ -160,7 +165,7 @@ def test_nothing_more_is_answered_while_much_waits_for_the_broker() -> None:
 def test_what_waits_ends_with_its_connection() -> None:
     first, second, clock = FakeLink(), FakeLink(), FakeClock()
     agent = make_agent(first, second, clock=clock)
-    first.arrive(*hostile(3))
+    first.arrive(*heavy(3))
     agent.step()
     first.lose(BrokerError("gone"))
     agent.step()
@@ -175,7 +180,7 @@ def test_a_message_is_answered_with_the_settings_it_was_read_with() -> None:
     line = make_line(link)
     agent = Agent(line, make_plan(), clock=FakeClock())
     agent.step()
-    link.arrive(*hostile(3), *good(1))
+    link.arrive(*heavy(3), *good(1))
     agent.step()
     link.arrive(Message("elsewhere", b"", 1))
     agent.take_over(line, make_plan(routes=()))
@@ -183,6 +188,44 @@ def test_a_message_is_answered_with_the_settings_it_was_read_with() -> None:
     assert all(found for _, found in link.answered)
     agent.step()
     assert link.answered[-1][1] == []
+
+
+def test_a_reload_does_not_wait_for_ever_for_a_broker_that_takes_nothing() -> None:
+    class Stuck(FakeLink):
+        def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
+            clock.advance(timeout)
+            return super().receive(timeout, wakeup, reading=reading)
+
+    link, clock = Stuck(), FakeClock()
+    line = make_line(link)
+    agent = Agent(line, make_plan(), clock=clock)
+    agent.step()
+    link.arrive(*heavy(3))
+    link.held_bytes = 5 << 20
+    agent.step()
+    began = clock()
+    agent.take_over(line, make_plan())
+    assert clock() - began <= 6
+    assert link.answered == []
+    link.held_bytes = 0
+    for _ in range(3):
+        agent.step()
+    assert len(link.answered) == 3
+
+
+def test_a_flood_at_qos_0_is_bounded_and_told_while_the_broker_takes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    link = FakeLink()
+    agent = make_agent(link)
+    agent.step()
+    link.held_bytes = 5 << 20
+    for _ in range(10):
+        link.arrive(*heavy(10, qos=0))
+        agent.step()
+    assert "lost at QoS 0" in caplog.text
+    link.held_bytes = 0
+    for _ in range(50):
+        agent.step()
+    assert 30 <= len(link.answered) <= 40
 
 
 def test_the_latency_counts_what_waited() -> None:
