@@ -114,9 +114,9 @@ class Apart:
     def _ended_by(self, number: signal.Signals) -> str:
         match number:
             case signal.SIGXCPU:
-                return f"it takes more than the {self._limits.seconds:g} s of processor time that it may"
+                return f"it takes more than the {round(self._limits.seconds, 1):g} s of processor time that it may"
             case signal.SIGALRM:
-                return f"it takes more than the {self._limits.patience:g} s that it may"
+                return f"it takes more than the {round(self._limits.patience, 1):g} s that it may"
             case signal.SIGKILL:
                 return "it was killed, most likely for want of memory"
             case other:
