@@ -145,10 +145,9 @@ class Device:
 
     def journal(self) -> str | None:
         """Return the device that journald keeps the log on; None when it keeps it in memory, or is not there."""
-        if any(self._at(Path("/run/log/journal")).glob("*/system.journal")):
+        if self._has_journal("run/log/journal"):
             return None
-        kept = Path("/var/log/journal")
-        return self._device_of(kept) if any(self._at(kept).glob("*/system.journal")) else None
+        return self._device_of(Path("/var/log/journal")) if self._has_journal("var/log/journal") else None
 
     def written(self, pid: int) -> Written | None:
         """Return what a process has written since it began; None when we may not know (it is another user's)."""
@@ -165,7 +164,7 @@ class Device:
 
     def has_systemd(self) -> bool:
         """Tell whether systemd runs this machine (sd_booted(3))."""
-        return self._at(Path("/run/systemd/system")).is_dir()
+        return self._is_there("run/systemd/system")
 
     def unit(self, name: str) -> Mapping[str, str] | None:
         """Return what systemd knows about a service: LoadState, ActiveState, ...; nothing when it does not tell.
@@ -180,7 +179,7 @@ class Device:
 
     def clock_is_synchronised(self) -> bool | None:
         """Tell whether the clock follows the network's; None when nobody here knows."""
-        if self._at(Path("/run/systemd/timesync/synchronized")).exists():
+        if self._is_there("run/systemd/timesync/synchronized"):
             return True
         if not self.has_systemd():
             return None
@@ -192,6 +191,16 @@ class Device:
 
     def _at(self, path: Path) -> Path:
         return self._root / str(path).lstrip("/")
+
+    def _is_there(self, path: str) -> bool:
+        """Tell whether there is something; not when we may not know (before Python 3.14, Path.exists raises then)."""
+        return os.access(self._root / path, os.F_OK)
+
+    def _has_journal(self, path: str) -> bool:
+        try:
+            return any((self._root / path).glob("*/system.journal"))
+        except OSError:
+            return False
 
     def _text(self, path: str) -> str | None:
         try:

@@ -35,6 +35,7 @@ def unit_name(config: Path | None) -> str | None:
     """
     if config is None or config == _CONFIGURATION / f"{_NAME}.toml":
         return _NAME
+    config = config.absolute()  # people are in that directory when they edit it
     ours = config.parent == _CONFIGURATION and config.suffix == ".toml"
     return f"{_NAME}@{config.stem}" if ours else None
 

@@ -43,7 +43,7 @@ def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[F
     except ModelError as error:
         yield failed("onnxruntime", error)
     trained: dict[str, str] = {}
-    yield from inside.check(loaded, advice, service, trained)
+    yield from looked_at("sandbox", inside.check(loaded, advice, service, trained))
     if os.geteuid() == 0 and service.get("LoadState") == "loaded":
         yield from looked_at("rules", check_rules(loaded, loaded.routes()))
     yield host.check_clock(datetime.now(UTC), trained, synchronised=device.clock_is_synchronised())

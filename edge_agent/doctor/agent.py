@@ -70,12 +70,13 @@ def _judge(status: Status, advice: Advice) -> Iterator[Finding]:
         )
     else:
         yield ok("agent", said)
-    if status["refused"]:
-        yield note(
-            "answers",
-            f"the broker has refused {count(status['refused'], 'message')} of the running agent",
-            f"to see which, and why: {advice.log}",
-        )
+    which = f"to see which, and why: {advice.log}"
+    if refused := status["refused"]:
+        yield note("answers", f"the broker has refused {count(refused, 'message')} of the running agent", which)
+    if poisoned := status["poisoned"]:
+        yield note("poisoned", f"the answer to {count(poisoned, 'input')} ended the connection each time", which)
+    if faults := status["faults"]:
+        yield note("faults", f"{count(faults, 'unexpected error')} happened in the running agent", which)
 
 
 def _is_pong(answer: bytes, word: str) -> bool:

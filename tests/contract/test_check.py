@@ -231,13 +231,15 @@ def test_an_agent_that_loses_its_connection_again_and_again(
 
 def test_a_degraded_agent_is_a_failure(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
     broker = mosquitto()
-    told = status_of(state="degraded", reason="subscription to 'a/+' refused: Not authorized", refused=3)
+    told = status_of(state="degraded", reason="subscription to 'a/+' refused: Not authorized", refused=3, faults=1)
     connect(broker).publish(f"edge/{NODE}/response/status", json.dumps(told), retain=True)
     found = check(broker.port, status=1)
     (agent,) = found["agent"]
     assert agent["verdict"] == "fail"
     assert "degraded: subscription to 'a/+' refused: Not authorized" in agent["message"]
     assert said(found["answers"]) == [("note", "the broker has refused 3 messages of the running agent")]
+    assert said(found["faults"]) == [("note", "1 unexpected error happened in the running agent")]
+    assert "poisoned" not in found
 
 
 def test_an_agent_of_another_version(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:

@@ -258,6 +258,7 @@ def test_an_instance_is_looked_at_as_itself(served: Machine) -> None:
 @pytest.mark.parametrize(
     ("added", "verdict", "says"),
     [
+        ("DynamicUser=no\nUser=root", "ok", "seen as edge-agent sees it"),
         ("BindReadOnlyPaths=/nowhere", "fail", "226/NAMESPACE"),
         ("LoadCredential=mqtt-password:/nowhere", "fail", "243/CREDENTIALS"),
         ('ExecStart=\nExecStart=/bin/sh -c "exec edge-agent run"', "note", "does not run the agent itself"),
@@ -270,6 +271,7 @@ def test_a_unit_that_can_t_be_looked_from(served: Machine, added: str, verdict: 
     seen = check(served)
     (found,) = [one for one in seen.findings if one["what"] == "sandbox"]
     assert (found["verdict"], says in found["message"]) == (verdict, True), found
+    assert seen.of("user") == (["note"] if "User=root" in added else [])
     # The rest is looked at all the same.
     assert seen.of("model") == seen.of("broker") == ["ok"]
     served.run("rm", "-r", f"/etc/systemd/system/{UNIT}.d")
