@@ -249,6 +249,9 @@ def test_an_instance_is_looked_at_as_itself(served: Machine) -> None:
     # It does not run: its credentials are there all the same.
     seen = check(served, "--config", KITCHEN)
     assert seen.of("broker") == ["ok"]
+    # Also to who stands in that directory.
+    told = served.shell("cd /etc/edge-agent && edge-agent check --json --config kitchen.toml", check=False)
+    assert [one["what"] for one in json.loads(told)["findings"]] == [one["what"] for one in seen.findings]
     (service,) = seen.failures
     assert service["mend"] == "sudo systemctl enable --now edge-agent@kitchen"
     served.run("rm", KITCHEN, "/etc/mosquitto/conf.d/login.conf", "/etc/credstore/edge-agent.mqtt-password")
