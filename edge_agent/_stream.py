@@ -25,7 +25,7 @@ from edge_agent import _transport, packets
 from edge_agent._plain import Plain, let_paho_read
 from edge_agent._transport import Address
 from edge_agent.messages import Answer
-from edge_agent.packets import DISCONNECT, MAX_PACKET_ID, PINGRESP, PUBACK, PUBLISH, PUBREC, Event, Pong, Publish
+from edge_agent.packets import CONFIRMATIONS, DISCONNECT, MAX_PACKET_ID, PINGRESP, PUBLISH, Event, Pong, Publish
 
 _log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Stream:
             kind = data[place] & 0xF0
             if kind == PUBLISH:
                 events.append(packets.read_publish(data[place], data[start:end], is_5=self._is_5))
-            elif kind in {PUBACK, PUBREC}:
+            elif kind in CONFIRMATIONS:
                 events.append(packets.read_puback(data[start:end]))
             else:
                 events += self._rare(kind, data[place:end], start - place)

@@ -43,6 +43,7 @@ PUBLISH: Final = 0x30
 PUBACK: Final = 0x40
 #: What a broker says to a message of QoS 2, in the same words as PUBACK. Nothing here releases such a message.
 PUBREC: Final = 0x50
+CONFIRMATIONS: Final = frozenset({PUBACK, PUBREC})
 DISCONNECT: Final = 0xE0
 #: The whole packet.
 PINGREQ: Final = b"\xc0\x00"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_agent import seal
 from edge_agent.device import Device, Disk
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.broker import check_certificate
-from edge_agent.doctor.findings import Finding, fail, failed, note, ok
+from edge_agent.doctor.findings import Finding, fail, failed, looked_at, note, ok
 from edge_agent.doctor.host import (
     RELEASED,
     check_clock,
@@ -21,8 +24,11 @@ from edge_agent.doctor.host import (
     check_python,
     check_runtime,
 )
+from edge_agent.doctor.models import check_models
 from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError, SettingsError
+from edge_agent.predictor import Predictor, locate
+from edge_agent.settings import Models, RouteSettings, Settings
 
 KITCHEN = Advice.about(Path("/etc/edge-agent/kitchen.toml"))
 NOW = RELEASED + timedelta(days=60)
@@ -223,3 +229,25 @@ def test_a_journal_on_the_card(tmp_path: Path) -> None:
     (tmp_path / "var/log/journal/abc/system.journal").touch()
     (finding,) = check_writing(device, {}, Advice())
     assert (finding.what, finding.verdict) == ("journal", "note")
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_model_file_without_its_digest_is_noted(tmp_path: Path, sealed: bool) -> None:
+    content = locate("genre").read_bytes()
+    (tmp_path / "mine.onnx").write_bytes(content if sealed else content[: -seal.LENGTH])
+    loaded = Settings(models=Models(directory=tmp_path), route=(RouteSettings(model="mine"),))
+    models: dict[str, Predictor] = {}
+    found = list(check_models(loaded, loaded.routes(), models))
+    assert verdicts(found) == [("model", "ok"), ("digest", "ok" if sealed else "note"), ("self-test", "ok")]
+    assert models["mine"].sha256[:12] in found[0].message
+
+
+def test_where_looking_fails_the_rest_goes_on() -> None:
+    def look() -> Iterator[Finding]:
+        yield ok("disk", "there")
+        raise PermissionError(errno.EACCES, "Permission denied", "/var/lib/private")
+
+    assert list(looked_at("disk", look(), "sudo edge-agent check")) == [
+        ok("disk", "there"),
+        note("disk", "/var/lib/private: can't be looked at: Permission denied", "sudo edge-agent check"),
+    ]
