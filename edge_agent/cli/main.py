@@ -86,6 +86,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; an error a user can meet becomes one line on stderr."""
+    # paho looks for dnspython, for a function that we never call. Where Debian has it, it brings httpx and rich along: 11 MiB
+    # in every agent, and seconds of a small board's start.
+    sys.modules.setdefault("dns", None)  # type: ignore[arg-type] # what Python itself has for "there is none"
     try:
         return cli.main(args=arguments, prog_name="edge-agent")
     except EdgeAgentError as error:

@@ -67,6 +67,23 @@ def test_nothing_heavy_is_imported(python: Path, elsewhere: Path) -> None:
     assert json.loads(done.stdout) == []
 
 
+def test_what_paho_would_import_and_we_do_not_need_is_not(python: Path, elsewhere: Path) -> None:
+    """dnspython, which comes with Debian's recommended packages, and brings httpx, rich and 11 MiB along."""
+    (elsewhere / "dns").mkdir()
+    (elsewhere / "dns" / "__init__.py").write_text("")
+    (elsewhere / "dns" / "resolver.py").write_text("raise SystemExit('dns was imported')\n")
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(elsewhere)!r})\n"
+        "from edge_agent.cli.main import main\n"
+        "sys.argv = ['edge-agent', 'check', '--offline', '--quiet']\n"
+        "try:\n    main()\n"
+        "finally:\n    assert 'paho.mqtt.client' in sys.modules\n"
+    )
+    done = call(python, "-I", "-c", code)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_help_costs_no_model_and_no_client(python: Path, elsewhere: Path) -> None:
     """`--help` on a Raspberry Pi Zero must not take seconds: commands are imported when they are called."""
     code = (

@@ -18,6 +18,7 @@ import pytest
 
 from tests.documents import DEVICE_PAGES, ROOT, Block, blocks
 from tests.pi.machine import ENVIRONMENT, Machine, booted, wait_until
+from tests.pi.service import UNIT
 from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
@@ -75,6 +76,7 @@ def test_the_pages_can_be_followed(fresh: Machine, tmp_path: Path) -> None:
     # mosquitto_passwd and the broker warn of files that others can read, or that belong to somebody else.
     assert "Future versions will refuse" not in log
     keeps_its_secrets(fresh)
+    takes_little_memory(fresh)
     lets_in_whom_it_should(fresh)
 
 
@@ -85,6 +87,16 @@ def keeps_its_secrets(machine: Machine) -> None:
     assert machine.shell(f"runuser -u nobody -- find {places} -type f -readable 2>/dev/null || true") == ""
     # Nor by their own bits alone, were they moved elsewhere.
     assert machine.shell("find /home/pi/passwords /etc/mosquitto/passwords -type f -perm /077") == ""
+
+
+def takes_little_memory(machine: Machine) -> None:
+    """With what apt installs besides, which is more than what we stand on: what docs/performance.md says of it."""
+    machine.run("systemctl", "restart", UNIT)
+    wait_until(lambda: "serving" in machine.show(UNIT, "StatusText"), "it does not serve")
+    status = machine.shell(f"cat /proc/{machine.show(UNIT, 'MainPID')}/status")
+    resident = int(re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[0])
+    print(f"resident: {resident / 1024:.1f} MiB")  # noqa: T201
+    assert resident < 85 << 10
 
 
 def lets_in_whom_it_should(machine: Machine) -> None:
