@@ -41,6 +41,8 @@ _STRIKES_AFTER_OTHERS: Final = 2
 _STRIKES_OF_THE_LIKE: Final = 1
 #: Convictions after which their like is not tried any more.
 _ENOUGH: Final = 3
+#: How many times as much as all that was taken is so much more that it can't be by chance.
+_FAR: Final = 2
 #: Seconds after which what was learned is tried again.
 _TERM: Final = 3600.0
 #: Inputs and kinds that are remembered; those that were looked at least recently are forgotten first.
@@ -197,7 +199,8 @@ class Poison:
                 if now >= kind.ends:
                     # One of them is tried again; convicted once more, they all are for another term.
                     kind.convictions, kind.ends = _ENOUGH - 1, now + _TERM
-                if reaches and kind.convictions >= _ENOUGH and (of_topic or self._largest != _NOTHING):
+                sure = of_topic or _is_far_beyond(kind.least, self._largest)
+                if reaches and sure and kind.convictions >= _ENOUGH:
                     return self._leave_untried(cause, topic, now)
                 found = Course.ALONE
                 self._open(cause, now).like |= reaches
@@ -373,6 +376,11 @@ def _reaches(measure: Measure, least: Measure) -> bool:
 def _stands_out(measure: Measure, least: Measure, taken: Measure) -> bool:
     """Tell whether an answer measures more than all that the broker took, in a way in which the convicted ones did too."""
     return any(one > most < convicted for one, convicted, most in zip(measure, least, taken, strict=True))
+
+
+def _is_far_beyond(least: Measure, taken: Measure) -> bool:
+    """Tell whether something was taken, and what was convicted measures a multiple of that, in one way at least."""
+    return any(0 < most * _FAR <= convicted for convicted, most in zip(least, taken, strict=True))
 
 
 def _shown(topic: str) -> str:

@@ -58,14 +58,18 @@ def take(buffer: bytearray) -> list[Packet]:
     return packets
 
 
-def pack(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+def varint(value: int) -> bytes:
+    """A length of seven bits a byte (MQTT 5, 1.5.5)."""
     length = bytearray()
-    left = len(body)
     while True:
-        left, digit = left >> 7, left & 0x7F
-        length.append(digit | (0x80 if left else 0))
-        if not left:
-            return bytes([kind << 4 | flags]) + bytes(length) + body
+        value, digit = value >> 7, value & 0x7F
+        length.append(digit | (0x80 if value else 0))
+        if not value:
+            return bytes(length)
+
+
+def pack(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+    return bytes([kind << 4 | flags]) + varint(len(body)) + body
 
 
 def text(value: str) -> bytes:

@@ -66,6 +66,15 @@ def pause(moments: random.Random) -> None:
     time.sleep(moments.uniform(*WINDOW))
 
 
+def suspects_nobody(agent: Agent) -> None:
+    """Fail when an input was taken for one that ends the connection, or something went wrong that should not."""
+    with Client(agent.broker.port) as client:
+        client.subscribe("edge/node/response/status")
+        client.publish("edge/node/request/status")
+        status = client.json("edge/node/response/status")
+    assert (status["poisoned"], status["faults"]) == (0, 0)
+
+
 def start(agent: Agent, client: Client, line: Line | None = None) -> None:
     """Start the agent, through a line when there is one, and return when it is online."""
     client.subscribe(STATE)
@@ -89,7 +98,7 @@ def test_the_agent_is_killed(agent: Agent, client: Client, blows: int) -> None:
         traffic.finish(f"agent killed {blows} times", at_least=int(blows * RATE * WINDOW[0] / 2))
 
 
-@times(2, 10)
+@times(2, 50)
 def test_the_broker_is_restarted(agent: Agent, client: Client, blows: int) -> None:
     """On SIGTERM Mosquitto writes its store, so what it has confirmed is there again."""
     moments = random.Random(blows)
@@ -100,9 +109,10 @@ def test_the_broker_is_restarted(agent: Agent, client: Client, blows: int) -> No
             agent.broker.restart()
             traffic.wait_for_news()
         traffic.finish(f"broker restarted {blows} times", at_least=int(blows * EASY * WINDOW[0] / 2))
+    suspects_nobody(agent)
 
 
-@times(2, 10)
+@times(2, 50)
 @pytest.mark.parametrize(
     "broker", [("autosave_on_changes true", f"autosave_interval {SAVED_CHANGES}")], ids=["autosave"], indirect=True
 )
@@ -125,6 +135,31 @@ def test_the_broker_is_killed(agent: Agent, client: Client, blows: int) -> None:
             agent.broker.start()
             traffic.wait_for_news()
         traffic.finish(f"broker killed {blows} times", at_least=int(blows * EASY * WINDOW[0] / 2))
+    suspects_nobody(agent)
+
+
+@times(6, 50)
+@pytest.mark.parametrize("how", ["restarted", "killed"])
+@pytest.mark.parametrize(
+    "broker", [("autosave_on_changes true", f"autosave_interval {SAVED_CHANGES}")], ids=["autosave"], indirect=True
+)
+def test_the_broker_ends_before_anything_is_settled(agent: Agent, client: Client, blows: int, how: str) -> None:
+    """Again and again while the agent is at the same messages: that must not look as if those did it."""
+    moments = random.Random(blows)
+    start(agent, client)
+    traffic = Traffic(agent.broker.port, EASY, doubt=10 * SAVED_CHANGES, ahead=1000, in_vain=agent.in_vain)
+    with traffic:
+        for _ in range(blows):
+            connections = agent.log().count("; serving ")
+            if how == "killed":
+                agent.broker.kill()
+            else:
+                agent.broker.stop()
+            agent.broker.start()
+            wait_until(lambda before=connections: agent.log().count("; serving ") > before, "it does not come back")  # type: ignore[misc]
+            time.sleep(moments.uniform(0, 0.05))
+        traffic.finish(f"broker {how} {blows} times in a row", at_least=EASY)
+    suspects_nobody(agent)
 
 
 @times(3, 10)

@@ -192,6 +192,18 @@ def test_what_passes_elsewhere_is_not_taken_for_the_like(poison: Poison) -> None
     assert judged(poison, 3, other) is Course.USUAL
 
 
+def test_what_is_a_little_larger_than_all_that_passed_is_tried(poison: Poison) -> None:
+    """Of 182 bytes where 181 were taken: that is no reason to leave an honest one without its label."""
+    poison.begin(9, TOPIC)
+    poison.made([ANSWER])
+    poison.passed()
+    little = ANSWER._replace(payload=ANSWER.payload + b" ")
+    for cause in (1, 2, 3):
+        suspect(poison, cause)
+        convict(poison, cause, little)
+    assert judged(poison, 4, little._replace(topic="music/hallway/genre")) is Course.ALONE
+
+
 def test_nothing_is_left_untried_before_anything_has_passed(poison: Poison) -> None:
     for cause in (1, 2, 3):
         suspect(poison, cause)

@@ -1,0 +1,192 @@
+"""A broker with a session that hangs up on what it does not like: by topic, size or number, in both protocols.
+
+It keeps to all other rules: what was not acknowledged comes again, in order, on the next connection.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+from tests import wire
+from tests.brokers import HOST
+
+DEADLINE: Final = 60.0
+#: MQTT's protocol level, by name.
+LEVELS: Final = {"5": 5, "3.1.1": 4}
+
+
+class Said(NamedTuple):
+    """A message from the agent; `size` is that of the whole packet."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    size: int
+    connection: int
+
+
+class Question(NamedTuple):
+    """A message to the agent; `properties` are those of MQTT 5, without their length."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    properties: bytes = b""
+
+
+class HostileBroker:
+    """`with HostileBroker(hangs_up) as broker:` serves one client after the other at `broker.port`.
+
+    `hangs_up` is asked about each message of the client. With `confirms_first` the broker confirms it before it hangs
+    up, as Mosquitto 2.0.11 does. `window` is how many questions are under way at once.
+    """
+
+    def __init__(
+        self,
+        hangs_up: Callable[[Said], bool] = lambda _: False,
+        *,
+        protocol: str = "5",
+        confirms_first: bool = False,
+        window: int = 100,
+    ) -> None:
+        self._hangs_up = hangs_up
+        self._level = LEVELS[protocol]
+        self._confirms_first = confirms_first
+        self._window = window
+        self._changed = threading.Condition()
+        self._waiting: deque[Question] = deque()
+        self._sent: dict[int, Question] = {}  # by packet id, not acknowledged
+        self._next_id = 0
+        self._closed = False
+        self._error: BaseException | None = None
+        #: What the agent has published, connections, and questions that were acknowledged.
+        self.said: list[Said] = []
+        self.connections = 0
+        self.acknowledged = 0
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._run, name="hostile broker")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(DEADLINE)
+        self._listener.close()
+
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Send questions, as soon as there is somebody who has subscribed."""
+        with self._changed:
+            self._waiting.extend(questions)
+
+    def wait(self, ready: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
+        """`ready` is looked at after each packet."""
+        ends = time.monotonic() + deadline
+        with self._changed:
+            while not ready():
+                if self._error is not None:
+                    raise RuntimeError("the broker has ended") from self._error
+                if not self._changed.wait(max(0.0, ends - time.monotonic())):
+                    raise TimeoutError(
+                        f"after {deadline:g} s: {what}; {self.acknowledged} acknowledged, {self.connections} connections, "
+                        f"said at last {self.said[-5:]}"
+                    )
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                try:
+                    sock, _ = self._listener.accept()
+                except OSError:
+                    return
+                with sock:
+                    self.connections += 1
+                    sock.settimeout(0.05)
+                    try:
+                        self._serve(sock)
+                    except ConnectionError:
+                        continue
+        except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _serve(self, sock: socket.socket) -> None:
+        arrived = bytearray()
+        subscribed = again = False
+        while not self._closed:
+            if subscribed:
+                if not again:
+                    again = True
+                    sock.sendall(b"".join(self._packet(one, packet, again=True) for packet, one in self._sent.items()))
+                sock.sendall(self._questions())
+            try:
+                data = sock.recv(wire.CHUNK)
+            except TimeoutError:
+                continue
+            if not data:
+                return
+            arrived += data
+            for packet in wire.take(arrived):
+                subscribed = subscribed or packet.kind == wire.SUBSCRIBE
+                reply, ends = self._take(packet)
+                sock.sendall(reply)
+                if ends:
+                    return
+
+    def _questions(self) -> bytes:
+        made = []
+        with self._changed:
+            while self._waiting and len(self._sent) < self._window:
+                question = self._waiting.popleft()
+                self._next_id = self._next_id % 65_535 + 1
+                if question.qos:
+                    self._sent[self._next_id] = question
+                made.append(self._packet(question, self._next_id))
+        return b"".join(made)
+
+    def _packet(self, question: Question, packet_id: int, *, again: bool = False) -> bytes:
+        body = wire.text(question.topic) + (packet_id.to_bytes(2) if question.qos else b"")
+        if self._level == LEVELS["5"]:
+            body += wire.varint(len(question.properties)) + question.properties
+        return wire.pack(wire.PUBLISH, body + question.payload, question.qos << 1 | (0b1000 if again else 0))
+
+    def _take(self, packet: wire.Packet) -> tuple[bytes, bool]:
+        """Return the reply, and whether to hang up behind it."""
+        reply, ends = b"", False
+        nothing = b"\0" if self._level == LEVELS["5"] else b""  # no properties
+        with self._changed:
+            match packet.kind:
+                case wire.CONNECT:
+                    reply = wire.pack(wire.CONNACK, b"\0\0" + nothing)
+                case wire.SUBSCRIBE:
+                    # As many as any agent here asks for: two.
+                    reply = wire.pack(wire.SUBACK, packet.body[:2] + nothing + b"\1\1")
+                case wire.PINGREQ:
+                    reply = wire.pack(wire.PINGRESP)
+                case wire.PUBACK:
+                    known = self._sent.pop(int.from_bytes(packet.body[:2]), None)
+                    self.acknowledged += known is not None
+                case wire.PUBLISH:
+                    topic, packet_id, rest = wire.read_publish(packet)
+                    said = Said(topic, rest, 0 if packet_id is None else 1, len(packet.body), self.connections)
+                    ends = self._hangs_up(said)
+                    if packet_id is not None and (self._confirms_first or not ends):
+                        reply = wire.pack(wire.PUBACK, packet_id.to_bytes(2))
+                    if not ends:
+                        self.said.append(said)
+            self._changed.notify_all()
+        return reply, ends
