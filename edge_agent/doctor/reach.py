@@ -152,15 +152,13 @@ def _as_credential(setting: str, path: Path, advice: Advice) -> str:
 
 
 def _mend_socket(found: Barrier, advice: Advice) -> str:
-    unit = advice.unit or "edge-agent"
-    if found.how == "may not write to":
-        return (
-            f"let the service into the socket's group (which is it: ls -l {_quoted(found.at)}): sudo systemctl edit {unit}, "
-            f"and below [Service]: SupplementaryGroups=GROUP; then: {advice.restart}"
-        )
+    if _hiding(found.at):
+        return "let the broker make its socket elsewhere (docs/security.md, on the same machine), and name it there"
+    right = "to enter it (g+x)" if found.how == "may not enter" else "to write to it (g+w)"
     return (
-        "let the broker make its socket in a directory that all may enter "
-        "(docs/security.md, on the same machine), and name it there"
+        f"let the service into the group that ls -ld {_quoted(found.at)} shows, which has to have the right {right}: "
+        f"sudo systemctl edit {advice.unit or 'edge-agent'}, below [Service]: SupplementaryGroups=GROUP; then: "
+        f"{advice.restart} (docs/security.md, on the same machine)"
     )
 
 

@@ -94,6 +94,7 @@ def test_a_socket_that_the_service_may_not_reach() -> None:
     (directory,) = check_connection_files(loaded, KITCHEN, may=closed("/run/mosquitto"))
     assert (directory.what, directory.exit_status) == ("broker", 1)
     assert directory.message.endswith("mqtt.sock: the service's user may not enter /run/mosquitto")
+    assert "ls -ld /run/mosquitto" in (directory.mend or "")
     (socket,) = check_connection_files(loaded, KITCHEN, may=closed("/run/mosquitto/mqtt.sock"))
     assert socket.message.endswith("the service's user may not write to it")
     assert "sudo systemctl edit edge-agent@kitchen" in (socket.mend or "")
