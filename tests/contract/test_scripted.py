@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import struct
 
 import pytest
 
+from edge_agent import logs
 from edge_agent.packets import bounds
 from tests.brokers import HOST
 from tests.contract.agents import STATE, RunningAgent, plainly, wait_for_line
@@ -90,6 +92,23 @@ def test_what_is_not_mqtt_ends_the_connection_and_the_next_one_works(
         assert answers(broker) == [GENRE]
     lines = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
     assert len(lines) == 1
+
+
+def test_what_a_broker_says_commands_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    words = "\x1b]0;pwned\x07\x9b31m\u202ego away\n<0>fake".encode()
+    said = b"\x1f" + struct.pack("!H", len(words)) + words
+    goodbye = b"\xe0" + bytes([2 + len(said)]) + b"\x8b" + bytes([len(said)]) + said
+    fine = publish(7, "music/hall/features")
+    with (
+        caplog.at_level(logging.WARNING),
+        ScriptedBroker(lambda number: goodbye if number == 1 else fine) as broker,
+        RunningAgent(broker.port),
+    ):
+        broker.wait(lambda: broker.acknowledged == [7], "the second connection's message is not acknowledged")
+    lines = [logs._OneLine("%(message)s").format(record) for record in caplog.records]
+    (line,) = [line for line in lines if "go away" in line]
+    assert "\\x1b]0;pwned\\x07\\x9b31m\\u202ego away\\n<0>fake" in line
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_payload_beyond_the_limit_is_answered_and_costs_no_memory() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests.contract.agents import wait_until
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent, call
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
@@ -103,6 +105,45 @@ def test_a_file_of_settings(agent: Agent, client: Client, elsewhere: Path) -> No
     client.publish("in/kitchen/7", "nonsense")
     assert client.json("out/kitchen/7")["label"] == "Rock"
     assert client.json("out/kitchen/7/error")["error"] == "malformed_payload"
+
+
+def test_a_configuration_of_several_files(agent: Agent, client: Client, elsewhere: Path) -> None:
+    """With no file of its own, a directory beside it; a reload takes up what was put there."""
+    route = '[[route]]\nsubscribe = "{0}/{{x}}"\npublish = "{0}/{{x}}/genre"\n'
+    beside = elsewhere / "agent.d"
+    beside.mkdir()
+    (beside / "20-hall.toml").write_text(route.format("hall"))
+    (beside / "10-node.toml").write_text('[node]\nid = "from-fragment"\n')
+    client.subscribe("edge/#", "hall/+/genre", "attic/+/genre")
+    agent.start("--config", "agent.toml", EDGE_AGENT_NODE__ID="from-environment")
+    client.wait_for_payload("edge/from-environment/state", "online")
+    client.publish("hall/a", ROCK)
+    assert client.json("hall/a/genre")["label"] == "Rock"
+    (beside / "30-attic.toml").write_text('[log]\nlevel = "loud"\n')
+    agent.send(signal.SIGHUP)
+    wait_until(lambda: "agent.d/30-attic.toml: log.level: Input" in agent.log(), "the refusal does not name the file")
+    (beside / "30-attic.toml").write_text(route.format("attic"))
+    agent.send(signal.SIGHUP)
+    wait_until(lambda: "still connected" in agent.log(), "the new route is not subscribed to")
+    client.publish("hall/b", ROCK)
+    client.publish("attic/b", ROCK)
+    assert client.json("attic/b/genre")["label"] == client.json("hall/b/genre")["label"] == "Rock"
+
+
+def test_an_open_secret_is_said_once(agent: Agent, client: Client, elsewhere: Path) -> None:
+    secret = elsewhere / "password"
+    secret.write_text("secret")
+    secret.chmod(0o644)
+    client.subscribe("edge/#")
+    agent.start(EDGE_AGENT_MQTT__USERNAME="ann", EDGE_AGENT_MQTT__PASSWORD_FILE=str(secret))
+    client.wait_for_payload(STATE, "online")
+    agent.send(signal.SIGHUP)
+    wait_until(lambda: "reloaded" in agent.log(), "not reloaded")
+    lines = agent.log().splitlines()
+    said = [line for line in lines if f"mqtt.password_file: {secret}: is open to everybody on this machine" in line]
+    assert len(said) == 1
+    assert "WARNING" in said[0]
+    assert sum("WARNING running as root" in line for line in lines) == (os.geteuid() == 0)
 
 
 @pytest.mark.parametrize(
