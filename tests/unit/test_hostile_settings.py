@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from edge_agent.assembly import make_line
 from edge_agent.cli.main import main
 from edge_agent.errors import EdgeAgentError, SettingsError
 from edge_agent.load import load
-from edge_agent.settings import Mqtt, Settings
+from edge_agent.settings import SECTIONS, Mqtt, Settings
 from edge_agent.wording import plain
 from tests.unit.strategies import environments, toml_texts
 
@@ -154,6 +155,28 @@ def test_what_is_too_much(text: str, says: str, tmp_path: Path) -> None:
     assert len(str(raised.value)) < 1000
     # Work, not waiting: keys of 100,000 parts took minutes, and 40 GB.
     assert time.process_time() - began < 10
+
+
+def leaves(model: type[BaseModel], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name in model.model_fields:
+        section = SECTIONS.get(name)
+        if section is None:
+            yield (*place, name)
+        else:
+            yield from leaves(section, (*place, name))
+
+
+@pytest.mark.parametrize("place", list(leaves(Settings)), ids=".".join)
+@pytest.mark.parametrize(
+    "value", [2**63, -(2**63), 1e300, "x" * 300_000, "/x" * 40_000, ["x"] * 100_000, {f"x{number}": "x" for number in range(5000)}],
+    ids=["integer", "negative", "float", "text", "path", "list", "table"],
+)  # fmt: skip
+def test_every_setting_has_bounds(place: tuple[str, ...], value: object) -> None:
+    nested: object = [{place[1]: value}] if place[0] == "route" else value
+    for name in reversed(place[:1] if place[0] == "route" else place):
+        nested = {name: nested}
+    with pytest.raises((SettingsError, ValidationError)):
+        Settings.model_validate(nested).routes()
 
 
 def test_lines_with_many_dots_that_are_fine(tmp_path: Path) -> None:
