@@ -5,6 +5,7 @@ Needs root, and minutes the first time: `scripts/test --pi`. That lintian is con
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -134,6 +135,17 @@ def test_two_builds_are_the_same_bytes(packages: tuple[Path, Path]) -> None:
     first, second = packages
     assert first.name == second.name == f"edge-agent_{__version__}_all.deb"
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_it_needs_of_debian_is_listed(packages: tuple[Path, Path]) -> None:
+    validation = pytest.importorskip("cyclonedx.validation.json")
+    schema = pytest.importorskip("cyclonedx.schema")
+    first, second = (package.with_name(package.name + ".cdx.json").read_text() for package in packages)
+    assert first == second
+    assert validation.JsonStrictValidator(schema.SchemaVersion.V1_6).validate_str(first) is None
+    versions = {one["name"]: one["version"] for one in json.loads(first)["components"]}
+    assert versions["python3-onnxruntime"].startswith("1.21")
+    assert {"libc6", "python3", "python3-pydantic-core"} <= versions.keys()
 
 
 def test_it_holds_the_device_s_part_only(package: Path) -> None:
