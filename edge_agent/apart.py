@@ -65,6 +65,7 @@ class Apart:
     def __init__(self, work: Callable[[Callable[[str], None]], None], limits: Limits) -> None:
         self._limits = limits
         self._status: int | None = None
+        self._closed = False
         self._report = os.memfd_create("report")
         # A signal between the fork and the child's first steps would be taken for one to us.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
@@ -123,10 +124,12 @@ class Apart:
                 return f"it crashed ({other.name})"
 
     def close(self) -> None:
-        """End it, and give back what it holds."""
+        """End it, and give back what it holds; once is enough."""
+        if self._closed:
+            return
+        self._closed = True
         self.stop()
-        with contextlib.suppress(OSError):
-            os.close(self._report)
+        os.close(self._report)
 
     def _reap(self, how: int) -> None:
         try:
