@@ -51,9 +51,10 @@ def locate(model: str, *directories: Path) -> Path:
     was passed over is logged. Raises `ModelError` when there is none, or something else is in its place.
     """
     if model.endswith(".onnx"):
-        candidates = [Path(model)]
+        candidates, said = [Path(model)], ""
     else:
         candidates = [directory / f"{model}.onnx" for directory in (*directories, _BUNDLED)]
+        said = f"model {_shown(model)}: "
     closed: FileError | None = None
     for candidate in candidates:
         try:
@@ -61,14 +62,14 @@ def locate(model: str, *directories: Path) -> Path:
                 continue
         except FileError as error:
             if not isinstance(error.__cause__, PermissionError):
-                raise ModelError(f"model {_shown(model)}: {error}") from error
+                raise ModelError(f"{said}{error}") from error
             closed = error
         else:
             if closed is not None:
                 _log.warning("model %s: the bundled one is taken; %s", model, closed)
             return candidate
     if closed is not None:
-        raise ModelError(f"model {_shown(model)}: {closed}")
+        raise ModelError(f"{said}{closed}")
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise ModelError(
         f"model {_shown(model)}: no such file ({looked}); write one with edge-convert, or correct the name"

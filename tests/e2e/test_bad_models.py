@@ -53,6 +53,32 @@ def test_one_sentence_at_start_and_by_try_and_check(
     assert why in finding["message"]
 
 
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "is a pipe, not a file"),
+        (os.mkdir, "Is a directory, not a file"),
+        (lambda path: path.symlink_to("gone"), "it is a link to gone; mend the link"),
+        (lambda path: path.symlink_to(path), "it is a link that leads round in a circle; mend the link"),
+    ],
+)
+def test_one_sentence_about_what_is_no_file(
+    edge_agent: Path, elsewhere: Path, make: Callable[[Path], Any], why: str
+) -> None:
+    path = elsewhere / "bad.onnx"
+    make(path)
+    (elsewhere / "agent.toml").write_text(f'[[route]]\nmodel = "{path}"\n')
+    for command in (("run", "--config", "agent.toml"), ("try", "--model", path, "{}")):
+        done = call(edge_agent, *command)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert why in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    done = call(edge_agent, "check", "--config", "agent.toml", "--json")
+    assert done.returncode == 3
+    (finding,) = [one for one in json.loads(done.stdout)["findings"] if one["what"] == "model"]
+    assert why in f"{finding['message']}; {finding['mend']}"
+
+
 class Asking:
     """Questions, one after the other, each with its answer."""
 
