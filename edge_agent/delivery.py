@@ -27,7 +27,7 @@ from edge_agent.topics import MAX_TOPIC_BYTES
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 #: Messages whose fate is still open that are remembered, at the most.
-_OPEN_KEPT: Final = 10_000
+_OPEN_KEPT: Final = 4096
 #: Refused answers kept for their owner to look at.
 _REFUSED_KEPT: Final = 1000
 
@@ -60,11 +60,14 @@ class Delivery:
         self._tally = tally
         #: Answers with what they are the answer to: the debt, and what the input is known by.
         self._outbox: deque[tuple[Answer, Debt | None, int]] = deque()
-        #: By packet id: topic, debt, what the input is known by, and the how manieth packet it was that gets an answer.
+        #: By packet id: topic, debt, what the input is known by, and its number among the packets that get an answer.
         self._unconfirmed: dict[int, tuple[str, Debt | None, int, int]] = {}
         #: What was sent at QoS 0, or confirmed, with how many packets had been sent by then that get an answer.
         self._open: deque[tuple[int, int]] = deque(maxlen=_OPEN_KEPT)
         self._packets = 0
+        #: The last of those packets that the broker has answered: what was settled when it was sent is taken. Nothing is
+        #: taken out of `_open` for it, which would have to be done for each message.
+        self._last_answered = 0
         self._pinged: deque[int] = deque()
 
     @property
@@ -80,17 +83,20 @@ class Delivery:
     @property
     def under_way(self) -> frozenset[int]:
         """What the inputs are known by whose answers were sent and are not known to be taken."""
-        return frozenset(one[2] for one in self._unconfirmed.values()) | {cause for _, cause in self._open}
+        return frozenset(one[2] for one in self._unconfirmed.values()) | {
+            cause for packets_sent, cause in self._open if packets_sent >= self._last_answered
+        }
 
     def settle(self) -> bool:
         """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
         if self._outbox or self._unconfirmed:
             return False
-        if self._open and not self._pinged:
+        settled = not self._open or self._open[-1][0] < self._last_answered
+        if not settled and not self._pinged:
             self._packets += 1
             self._pinged.append(self._packets)
             self._wire.ping()
-        return not self._open
+        return settled
 
     @property
     def unconfirmed(self) -> frozenset[str]:
@@ -125,18 +131,20 @@ class Delivery:
         """Send what the Receive Maximum allows, with packet ids that are not of the packets in `asked`."""
         taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
         room = min(self.receive_maximum, packets.MAX_PACKET_ID - len(asked))
-        while self._outbox and len(self._unconfirmed) < room:
-            answer, debt, cause = self._outbox.popleft()
+        outbox, unconfirmed, publish = self._outbox, self._unconfirmed, self._wire.publish
+        while outbox and len(unconfirmed) < room:
+            answer, debt, cause = outbox.popleft()
             self.waiting_bytes -= len(answer.payload)
             self._packets += 1
-            self._unconfirmed[self._wire.publish(answer, taken)] = answer.topic, debt, cause, self._packets
+            unconfirmed[publish(answer, taken)] = answer.topic, debt, cause, self._packets
 
     def confirmed(self, event: Puback) -> None:
         """Note what the broker says about a message."""
-        if event.packet_id not in self._unconfirmed:
+        found = self._unconfirmed.pop(event.packet_id, None)
+        if found is None:
             return
-        topic, debt, cause, number = self._unconfirmed.pop(event.packet_id)
-        self._taken_before(number)
+        topic, debt, cause, number = found
+        self._last_answered = max(self._last_answered, number)
         self._open.append((self._packets, cause))
         if event.refused is not None:
             self._refuse(topic, event.refused, debt)
@@ -145,12 +153,7 @@ class Delivery:
 
     def answered(self) -> None:
         """Note the answer to a ping."""
-        self._taken_before(self._pinged.popleft())
-
-    def _taken_before(self, number: int) -> None:
-        """Note that the broker has answered a packet: what was settled when that was sent is taken."""
-        while self._open and self._open[0][0] < number:
-            self._open.popleft()
+        self._last_answered = max(self._last_answered, self._pinged.popleft())
 
     def clear(self) -> None:
         """Forget all of it: the connection has ended."""

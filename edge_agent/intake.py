@@ -94,10 +94,14 @@ class Intake:
         """Return the next slice, of `most` messages at the most and up to one for which `until` is true, and when the
         first of them arrived.
         """
-        slice_: list[Message] = []
-        left = self._budget
         waiting = self._waiting
         arrived = waiting[0][2] if waiting else 0.0
+        if most is None and until is None and self._cost <= self._budget:
+            everything = [message for message, _, _ in waiting]
+            self.clear()
+            return everything, arrived
+        slice_: list[Message] = []
+        left = self._budget
         while waiting and (left >= waiting[0][1] or not slice_) and (most is None or len(slice_) < most):
             message, costs, _ = waiting[0]
             if until is not None and until(message):
