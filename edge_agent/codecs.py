@@ -23,6 +23,7 @@ from edge_agent import formats
 from edge_agent.card import FLOAT32_MAX, Feature
 from edge_agent.formats import Format
 from edge_agent.messages import MAX_DETAILS, Detail, ErrorCode, cut_details
+from edge_agent.weights import MAX_WEIGHT
 
 #: Keys of a message that are handed back with its answer.
 ECHOED: Final = ("id", "time")
@@ -146,7 +147,7 @@ class FeatureCodec:
                 f"The content type has to be one of {', '.join(formats.known())}",
                 shown=content_type,
             )
-        if len(payload) > formats.LIGHT and chosen.weigh(payload, self._keys) > formats.MAX_WEIGHT:
+        if len(payload) > formats.LIGHT and chosen.weigh(payload, self._keys) > MAX_WEIGHT:
             return refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE,
                 f"The payload holds too many values to look at; at most {self._max_rows} rows are taken",

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
@@ -203,25 +203,37 @@ def pack(outcome: Any) -> list[Record]:
     Each answer is a run of records that begins with its `label` or `error`. `id` is the base name, where it can be
     one, and `time` the time, where it is a number; otherwise they are records like the rest.
     """
-    records: list[Record] = []
-    name, time = "", 0.0
-    for row in outcome if isinstance(outcome, list) else [outcome]:
+    packer = _Packer()
+    return [record for row in (outcome if isinstance(outcome, list) else [outcome]) for record in packer.records(row)]
+
+
+def row_encoder() -> Callable[[Mapping[str, Any]], bytes]:
+    """Return what encodes the answers of one pack, one after the other, without the brackets around all of them."""
+    packer = _Packer()
+    return lambda row: to_json(packer.records(row))[1:-1]
+
+
+class _Packer:
+    """Makes records of answers. A base field holds until the next one, so an answer without one has to say so."""
+
+    def __init__(self) -> None:
+        self._name, self._time = "", 0.0
+
+    def records(self, row: Mapping[str, Any]) -> list[Record]:
+        """Return the records of the next answer: one at least."""
         values = dict(row)
         first: Record = {}
-        its_name, its_time = "", 0.0
+        name, time = "", 0.0
         if _is_base_name(values.get("id")):
-            its_name = _separated(values.pop("id"))
+            name = _separated(values.pop("id"))
         if _is_finite(values.get("time")):
-            its_time = values.pop("time")
-        # A base field holds until the next one, so an answer without one has to say so.
-        if its_name != name:
-            first["bn"] = name = its_name
-        if its_time != time:
-            first["bt"] = time = its_time
-        for record in _records(values):
-            records.append({**first, **record})
-            first = {}
-    return records
+            time = values.pop("time")
+        if name != self._name:
+            first["bn"] = self._name = name
+        if time != self._time:
+            first["bt"] = self._time = time
+        head, *rest = _records(values)
+        return [{**first, **head}, *rest]
 
 
 def _records(values: Mapping[str, Any]) -> Iterator[Record]:

@@ -24,6 +24,8 @@ SIDE = PACKAGE.parent
 BASE = frozenset({"errors"})
 WIRE = BASE | {"topics", "messages", "card", "seal"}
 CORE = WIRE | {
+    "cbor",
+    "checks",
     "codecs",
     "delivery",
     "engine",
@@ -41,6 +43,7 @@ CORE = WIRE | {
     "routes",
     "senml",
     "sensors",
+    "weights",
 }
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
@@ -56,8 +59,10 @@ MAP: dict[str, frozenset[str]] = {
     "card": BASE,
     "seal": BASE,
     "senml": WIRE,
-    "formats": WIRE | {"senml"},
-    "codecs": WIRE | {"formats"},
+    "weights": frozenset(),
+    "cbor": frozenset({"weights"}),
+    "formats": WIRE | {"cbor", "senml", "weights"},
+    "codecs": WIRE | {"checks", "formats", "weights"},
     "health": WIRE,
     "intake": WIRE,
     "ledger": BASE,
@@ -122,7 +127,7 @@ MAP: dict[str, frozenset[str]] = {
 VENDORS = {
     "paho": frozenset({"_paho", "_stream", "_plain"}),
     "onnxruntime": frozenset({"predictor"}),
-    "cbor2": frozenset({"formats"}),
+    "cbor2": frozenset({"cbor"}),
     "pydantic_settings": frozenset({"load"}),
     "click": frozenset({"cli", "demo"}),
     "rich": frozenset({"demo"}),

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from edge_agent import formats
+from edge_agent import weights
 from tests.patience import DEADLINE
 
 #: Bytes above what the process has with everything loaded: what weighing allows, and as much again for rows and answer.
-ALLOWED = formats.MAX_WEIGHT * 2
+ALLOWED = weights.MAX_WEIGHT * 2
 #: Of processor time.
 SECONDS = 10.0
 
@@ -30,7 +30,7 @@ PAYLOADS = {
     "objects in an object": ("json", """b'{"a":[' + b",".join([b"{}"] * (SIZE // 3 - 4)) + b"]}" """),
     "arrays": ("json", 'b"[" + b",".join([b"[]"] * (SIZE // 3 - 1)) + b"]"'),
     "numbers": ("json", 'b"[" + b",".join([b"0"] * (SIZE // 2 - 1)) + b"]"'),
-    "numbers, just not too many": ("json", 'b"[" + b",".join([b"0"] * (formats.MAX_WEIGHT // 41)) + b"]"'),
+    "numbers, just not too many": ("json", 'b"[" + b",".join([b"0"] * (weights.MAX_WEIGHT // 41)) + b"]"'),
     "brackets": ("json", 'b"[" * SIZE'),
     "one long text": ("json", """b'{"a":"' + b"x" * (SIZE - 8) + b'"}' """),
     "keys": ("json", "json.dumps({str(key): 0 for key in range(SIZE // 16)}).encode()"),
@@ -52,7 +52,7 @@ PAYLOADS = {
 
 MEASURE = """
 import json, os, resource, sys, time
-from edge_agent import formats
+from edge_agent import weights
 from edge_agent.messages import Message
 from edge_agent.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
