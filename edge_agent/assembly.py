@@ -47,6 +47,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         models,
         max_bytes=settings.limits.payload_bytes,
         max_rows=settings.limits.batch_rows,
+        max_answer=settings.limits.answer_bytes,
         max_sensors=settings.limits.sensors,
         response_topics=settings.mqtt.response_topics,
     )

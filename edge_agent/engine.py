@@ -1,20 +1,36 @@
-"""One served model with its codec: payloads in, predictions and rejections out.
+"""One served model with its codec: payloads in, written answers out.
 
-A tree has as many predictions as leaves, so each is made once, its JSON with it; what a row has to have echoed is put at
-the end of that.
+Rules:
+
+* a tree has as many predictions as leaves, so each is made once, its JSON with it; what a row has to have echoed is put
+  at the end of that. Equal rejections of a batch are made once too;
+* the size of an answer is known before it is there: a batch is predicted and written piece by piece, and rejected as a
+  whole as soon as it comes to more than `max_answer` bytes;
+* what is counted is what went out.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
+from collections.abc import Hashable, Sequence
+from typing import Any, Final, Protocol
 
+from edge_agent import formats
 from edge_agent.card import ModelCard, are_probabilities
-from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
+from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable, refuse
 from edge_agent.health import Tally
-from edge_agent.messages import Detail, ErrorCode, Message, Prediction, Rejection, Row, shown_topic, to_json
+from edge_agent.messages import ErrorCode, Message, Prediction, to_json
+from edge_agent.writing import (
+    MAX_ANSWER_BYTES,
+    NOTHING,
+    BatchWriter,
+    Question,
+    Settled,
+    Written,
+    failed,
+    reason_of,
+    settled_rejection,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +40,8 @@ _REMEMBERED: Final = 10_000
 _PROBABILITIES: Final = 100_000
 #: Probabilities that are shown when something is wrong with them.
 _SHOWN: Final = 10
-_NOTHING: Final[Mapping[str, Any]] = {}
+#: Probabilities that are asked for at once. All rows of a model of few labels go through one call.
+_ASKED: Final = 1 << 15
 
 
 class Model(Protocol):
@@ -41,150 +58,102 @@ class Model(Protocol):
         """Return the label and the probabilities (labels,) of an output."""
 
 
-class Settled(NamedTuple):
-    """What a row came to: its prediction or rejection, and the JSON of that, which nearly every answer is."""
-
-    #: Less what is echoed with a prediction.
-    bare: Row
-    echo: Mapping[str, Any]
-    #: Less the brace at its end.
-    begun: bytes
-
-    @property
-    def rejected(self) -> bool:
-        """Whether there is no label."""
-        return "error" in self.bare
-
-    @property
-    def content(self) -> Row:
-        """The answer."""
-        return cast("Row", {**self.bare, **self.echo}) if self.echo else self.bare
-
-    @property
-    def json(self) -> bytes:
-        """The answer as JSON."""
-        return self.begun + b"}"
-
-    def echoing(self, echo: Mapping[str, Any]) -> Settled:
-        """Return it with what a row has to have echoed."""
-        return Settled(self.bare, echo, self.begun + b"," + to_json(echo)[1:-1]) if echo else self
-
-
-class SettledBatch(NamedTuple):
-    """What the rows of a batch came to; with `ids` (see `Batch`), these are still to be echoed."""
-
-    made: list[Settled]
-    ids: list[int] | None = None
-
-    @property
-    def rejected(self) -> bool:
-        """Not as a whole: each row says it for itself."""
-        return False
-
-    @property
-    def content(self) -> list[Row]:
-        """The answer."""
-        if self.ids is None:
-            return [one.content for one in self.made]
-        return [cast("Row", {**one.bare, "id": number}) for one, number in zip(self.made, self.ids, strict=True)]
-
-    @property
-    def json(self) -> bytes:
-        """The answer as JSON."""
-        if self.ids is None:
-            return b"[" + b",".join([one.begun + b"}" for one in self.made]) + b"]"
-        # Whole numbers have no comma in them, so all can be written at once.
-        numbers = to_json(self.ids)[1:-1].split(b",")
-        rows = [one.begun + b',"id":' + number for one, number in zip(self.made, numbers, strict=True)]
-        return b"[" + b"},".join(rows) + b"}]"
-
-
-Outcome: TypeAlias = Settled | SettledBatch
-
-
-def settled(row: Row) -> Settled:
-    """Return a whole answer."""
-    return Settled(row, _NOTHING, to_json(row)[:-1])
-
-
 class Engine:
-    """One served model with its codec."""
+    """One served model with its codec. `max_answer` is in bytes."""
 
-    def __init__(self, model: Model, codec: FeatureCodec) -> None:
+    def __init__(self, model: Model, codec: FeatureCodec, *, max_answer: int = MAX_ANSWER_BYTES) -> None:
         self._name = model.card.name
         self.version = model.card.version
         self._model = model
         self._codec = codec
+        self._max_answer = max_answer
         self._labels = model.card.labels
         self._column = {label: position for position, label in enumerate(model.card.labels)}
         self._most = max(1, min(_REMEMBERED, _PROBABILITIES // len(self._labels)))
+        self._at_once = max(1, _ASKED // len(self._labels))
         #: Predictions by the model's output: a tree has as many as leaves, so most are made once.
         self._made: dict[Hashable, Settled] = {}
 
-    def outcomes(self, messages: Sequence[Message], tally: Tally) -> list[Outcome]:
-        """Return what each message comes to, all their rows through one call of the model."""
-        decoded = [self._codec.decode(message.payload, message.content_type) for message in messages]
-        return self.settle([message.topic for message in messages], decoded, tally)
+    def outcomes(self, asked: Sequence[tuple[Message, str | None]], tally: Tally) -> list[Written]:
+        """Return the answer to each message; beside it stands the sensor that the answer has to name, if any."""
+        return self.settle(
+            [
+                Question(
+                    message.topic,
+                    self._codec.decode(message.payload, message.content_type),
+                    # What can't be read is answered in JSON.
+                    formats.find(message.content_type) or formats.JSON,
+                    sensor,
+                )
+                for message, sensor in asked
+            ],
+            tally,
+        )
 
-    def settle(
-        self, sources: Sequence[str], contents: Sequence[Features | Unusable | Batch], tally: Tally
-    ) -> list[Outcome]:
-        """Return what each of `contents` comes to, all their rows through one call; `sources` are their topics."""
-        values: list[tuple[float, ...]] = []
-        for content in contents:
+    def settle(self, questions: Sequence[Question], tally: Tally) -> list[Written]:
+        """Return the answer to each question, all their rows through as few calls of the model as there can be."""
+        rows: list[tuple[float, ...]] = []
+        for question in questions:
+            content = question.content
             if isinstance(content, Features):
-                values.append(content.values)
+                rows.append(content.values)
             elif isinstance(content, Batch):
-                values += content.values
-        predicted = iter(self._predict(values))
-        outcomes: list[Outcome] = []
-        for topic, content in zip(sources, contents, strict=True):
-            if isinstance(content, Features):
-                outcomes.append(self._predicted(next(predicted), content.echo, topic, tally))
-            elif isinstance(content, Unusable):
-                outcomes.append(self._rejected(content, topic, tally))
-            else:
-                outcomes.append(self._batch(content, predicted, topic, tally))
-        return outcomes
+                rows += content.values
+        predicted = _Predicted(self, rows)
+        return [self._settle(question, predicted, tally) for question in questions]
 
-    def _batch(self, batch: Batch, predicted: Iterator[Settled | None], topic: str, tally: Tally) -> SettledBatch:
-        found = list(islice(predicted, len(batch.values)))
-        if batch.unusable or None in found:
-            rows = zip(found, batch.echoed, strict=True)
-            return SettledBatch(
-                [
-                    self._rejected(batch.unusable[position], topic, tally)
-                    if position in batch.unusable
-                    else self._predicted(*next(rows), topic, tally)
-                    for position in range(len(batch.values) + len(batch.unusable))
-                ]
-            )
-        made = cast("list[Settled]", found)
-        tally.predictions += len(made)
-        if batch.echoes is None:
-            return SettledBatch(made, batch.ids)
-        return SettledBatch([one.echoing(echo) for one, echo in zip(made, batch.echoes, strict=True)])
+    def _settle(self, question: Question, predicted: _Predicted, tally: Tally) -> Written:
+        topic, content, answering, sensor = question
+        if isinstance(content, Batch):
+            writer = BatchWriter(question, self.rejection, self._max_answer)
+            payload = writer.write(content, predicted)
+            if payload is not None:
+                writer.count(tally)
+                return Written(payload, rejected=False, content_type=answering.answers)
+            return self._too_large(question, tally)
+        named = NOTHING if sensor is None else {"sensor": sensor}
+        if isinstance(content, Features):
+            ((settled),) = predicted.take(1)
+            if settled is not None:
+                payload = settled.write({**content.echo, **named} if named else content.echo, answering)
+                if len(payload) > self._max_answer:
+                    return self._too_large(question, tally)
+                tally.predictions += 1
+                return Written(payload, rejected=False, content_type=answering.answers)
+            content = failed(content.echo)
+        settled = self.rejection(content, topic)
+        payload = settled.write({**content.echo, **named} if named else content.echo, answering)
+        if len(payload) > self._max_answer:
+            return self._too_large(question, tally)
+        tally.rejected(content.code, reason_of(content))
+        return Written(payload, rejected=True, content_type=answering.answers)
 
-    def _predicted(self, made: Settled | None, echo: Mapping[str, Any], topic: str, tally: Tally) -> Settled:
-        """Return the prediction with what has to be echoed, or, where the model failed, the rejection."""
-        if made is None:
-            reason: Detail = {"type": "inference_failed", "loc": [], "msg": "The model failed on this", "input": None}
-            return self._rejected(Unusable(ErrorCode.INFERENCE_FAILED, [reason], dict(echo)), topic, tally)
-        tally.predictions += 1
-        return made.echoing(echo)
+    def _too_large(self, question: Question, tally: Tally) -> Written:
+        """Return the rejection of what would have too large an answer: short, whatever came."""
+        unusable = refuse(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"The answer would have more than {self._max_answer} bytes (limits.answer_bytes); send fewer rows at once",
+        )
+        tally.rejected(unusable.code, f"{unusable.code} (the answer would be too large)")
+        payload = self.rejection(unusable, question.topic).write(NOTHING, question.answering)
+        return Written(payload, rejected=True, content_type=question.answering.answers)
 
-    def _rejected(self, unusable: Unusable, topic: str, tally: Tally) -> Settled:
-        tally.rejected(unusable.code, _reason(unusable))
-        return settled(rejection(unusable, topic, self._name, self._model.card.version))
+    def rejection(self, unusable: Unusable, topic: str) -> Settled:
+        """Return the rejection, less what has to be echoed."""
+        return settled_rejection(unusable, topic, self._name, self._model.card.version)
 
-    def _predict(self, rows: list[tuple[float, ...]]) -> list[Settled | None]:
-        """Return the predictions of `rows` (n, features), None where the model failed."""
-        if not rows:
-            return []
+    def predict(self, rows: Sequence[tuple[float, ...]], *, told: bool = False) -> list[Settled | None]:
+        """Return the predictions of `rows` (n, features), None where the model failed, which is logged, if not `told` yet."""
         try:
             return self._ask(rows)
         except Exception:  # noqa: BLE001 - whatever a model does, its messages get their answer and the agent goes on
-            _log.exception("model %s: inference failed on %d rows", self._name, len(rows))
+            _log.log(
+                logging.DEBUG if told else logging.ERROR,
+                "model %s: inference failed on %d rows",
+                self._name,
+                len(rows),
+                exc_info=True,
+            )
         if len(rows) == 1:
             return [None]
         # One row must not take the others with it.
@@ -196,7 +165,12 @@ class Engine:
                 alone.append(None)
         return alone
 
-    def _ask(self, rows: list[tuple[float, ...]]) -> list[Settled | None]:
+    @property
+    def at_once(self) -> int:
+        """How many rows the model is asked about at once."""
+        return self._at_once
+
+    def _ask(self, rows: Sequence[tuple[float, ...]]) -> list[Settled | None]:
         outputs = self._model.predict(rows)
         if len(outputs) != len(rows):
             raise ValueError(f"{len(outputs)} outputs for {len(rows)} rows")
@@ -218,25 +192,34 @@ class Engine:
         }
         if len(self._made) >= self._most:
             self._made.clear()
-        made = self._made[output] = settled(prediction)
+        made = self._made[output] = Settled(prediction, to_json(prediction)[:-1])
         return made
 
 
-def rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Rejection:
-    """Return the message that says why there is no label."""
-    message: Rejection = {
-        "error": unusable.code,
-        "detail": unusable.detail,
-        "topic": None if topic is None else shown_topic(topic),
-        "model": model,
-        "version": version,
-    }
-    message.update(unusable.echo)  # type: ignore[typeddict-item]  # only the keys in codecs.ECHOED
-    return message
+class _Predicted:
+    """The predictions of rows, asked for as they are taken."""
 
+    def __init__(self, engine: Engine, rows: list[tuple[float, ...]]) -> None:
+        self._engine = engine
+        self._rows = rows
+        self._place = 0
+        self._asked: list[Settled | None] = []
+        self._begin = 0  # of those asked for
+        self._told = False  # that the model failed
 
-def _reason(unusable: Unusable) -> str:
-    """Return the first reason in a few words, for the log: which feature and what is wrong with it."""
-    first = unusable.detail[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{unusable.code} ({place}: {first['type']})" if place else str(unusable.code)
+    def take(self, count: int) -> list[Settled | None]:
+        """Return the next predictions: up to `count`, at least one."""
+        end = self._begin + len(self._asked)
+        if self._place >= end:
+            self._begin = self._place
+            rows = self._rows[self._place : self._place + self._engine.at_once]
+            self._asked = self._engine.predict(rows, told=self._told)
+            self._told = self._told or None in self._asked
+            end = self._begin + len(self._asked)
+        place = self._place
+        self._place = min(end, place + count)
+        return self._asked[place - self._begin : self._place - self._begin]
+
+    def skip(self, count: int) -> None:
+        """Leave out the next rows."""
+        self._place += count

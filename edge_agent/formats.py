@@ -34,7 +34,7 @@ class Format(NamedTuple):
 
     `encode` gives an answer, whose content type is `answers`. One of many rows is written row by row, so that its size is
     known before it is too large: what `begin` makes of their number, what a new `row_encoder` makes of each, one after
-    the other, with `between`, and `end`.
+    the other, with `between`, and `end`. `alike` says that a row is written the same whatever stands before it.
     """
 
     decode: Callable[[bytes, Sequence[str]], Any]
@@ -47,6 +47,7 @@ class Format(NamedTuple):
     row_encoder: Callable[[], Callable[[Any], bytes]] = lambda: to_json
     between: bytes = b","
     end: bytes = b"]"
+    alike: bool = True
 
 
 def find(content_type: str | None) -> Format | None:
@@ -109,7 +110,13 @@ PACKED: Final = Format(_decode_packed, _weigh_packed, to_json, JSON_TYPE, "packe
 _FORMATS: Final = {
     JSON_TYPE: JSON,
     SENML_TYPE: Format(
-        _decode_senml, _weigh_json, _encode_senml, SENML_TYPE, "senml_invalid", row_encoder=senml.row_encoder
+        _decode_senml,
+        _weigh_json,
+        _encode_senml,
+        SENML_TYPE,
+        "senml_invalid",
+        row_encoder=senml.row_encoder,
+        alike=False,
     ),
     CBOR_TYPE: Format(
         cbor.decode,

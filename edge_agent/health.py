@@ -43,13 +43,13 @@ class Tally:
         self._notes.clear()
         return notes
 
-    def rejected(self, code: str, reason: str) -> None:
-        """Count a row or payload that got none. `reason` is short: a feature and what is wrong with it."""
-        self.rejections[code] += 1
+    def rejected(self, code: str, reason: str, count: int = 1) -> None:
+        """Count rows or payloads that got none. `reason` is short: a feature and what is wrong with it."""
+        self.rejections[code] += count
         if reason in self._reasons or len(self._reasons) < _REASONS:
-            self._reasons[reason] += 1
+            self._reasons[reason] += count
         else:
-            self._other_reasons += 1
+            self._other_reasons += count
 
     def took(self, seconds: float, messages: int) -> None:
         """Note that a batch of `messages` took `seconds` from the socket to its answers."""

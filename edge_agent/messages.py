@@ -45,7 +45,9 @@ class Detail(TypedDict):
 
 
 class Prediction(TypedDict):
-    """A label. `confidence` is the probability of the label; `probabilities` sums to 1."""
+    """A label. `confidence` is the probability of the label; `probabilities` sums to 1. `sensor` is what the route
+    captured of the topic, joined by "/", where the route has `name_sensor`.
+    """
 
     label: str
     confidence: float
@@ -54,6 +56,7 @@ class Prediction(TypedDict):
     version: str
     id: NotRequired[Any]
     time: NotRequired[Any]
+    sensor: NotRequired[str]
 
 
 class Rejection(TypedDict):
@@ -66,6 +69,7 @@ class Rejection(TypedDict):
     version: str | None
     id: NotRequired[Any]
     time: NotRequired[Any]
+    sensor: NotRequired[str]
 
 
 class ServedModel(TypedDict):

@@ -5,7 +5,8 @@ Rules:
 * every message gives exactly one answer a route that takes it, in the order of the messages; a route that gathers
   gives one at most, and those that it puts off come from `due`;
 * nothing raises: what goes wrong with a message becomes its rejection;
-* all rows that arrived together for one model (and one set of `fields`) go through one call of that model.
+* all rows that arrived together for one model (and one set of `fields`) go through one call of that model, or, where it
+  has many labels, through several that are bounded.
 
 `run`, `try` and the tests all go through here. What a model does with its rows is in `engine`.
 """
@@ -18,14 +19,14 @@ from typing import Final, NamedTuple
 
 from edge_agent import formats
 from edge_agent.codecs import MAX_BATCH_ROWS, MAX_PAYLOAD_BYTES, FeatureCodec, Fields, Unusable
-from edge_agent.engine import Engine, Model, Outcome, rejection, settled
-from edge_agent.formats import Format
+from edge_agent.engine import Engine, Model
 from edge_agent.gathering import Due, Gathering, Source, captured_by, report
 from edge_agent.health import Tally
-from edge_agent.messages import Answer, Detail, ErrorCode, Gathered, Message, to_json
+from edge_agent.messages import Answer, Detail, ErrorCode, Gathered, Message, shown_topic
 from edge_agent.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routes import Route
+from edge_agent.routes import FEATURE, Route
 from edge_agent.sensors import MAX_SENSORS
+from edge_agent.writing import MAX_ANSWER_BYTES, NOTHING, Question, Written, settled_rejection
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Pipeline:
         tally: Tally | None = None,
         max_bytes: int = MAX_PAYLOAD_BYTES,
         max_rows: int = MAX_BATCH_ROWS,
+        max_answer: int = MAX_ANSWER_BYTES,
         max_sensors: int = MAX_SENSORS,
         response_topics: Sequence[str] = DEFAULT_FILTERS,
     ) -> None:
@@ -59,6 +61,7 @@ class Pipeline:
                 FeatureCodec(
                     models[route.model].card.features, fields=route.fields, max_bytes=max_bytes, max_rows=max_rows
                 ),
+                max_answer=max_answer,
             )
             for route in self._routes
             if route.model in models
@@ -96,16 +99,12 @@ class Pipeline:
                 if target.source is None:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
         for engine, questions in asked.items():
-            outcomes = self._outcomes(engine, [message for _, message, _ in questions])
-            for (position, message, target), outcome in zip(questions, outcomes, strict=True):
+            outcomes = self._outcomes(engine, questions)
+            for (position, message, target), written in zip(questions, outcomes, strict=True):
                 topic = self.respond_to(message)
                 if topic is None:
-                    topic = target.errors if outcome.rejected else target.publish
-                # What can't be read is answered in JSON.
-                answering = formats.find(message.content_type) or formats.JSON
-                answers[position].append(
-                    Answer(topic, _encode(outcome, answering), message.qos, content_type=answering.answers)
-                )
+                    topic = target.errors if written.rejected else target.publish
+                answers[position].append(Answer(topic, written.payload, message.qos, content_type=written.content_type))
         if self._gatherings:
             self._gather(messages, answers, now)
         return answers
@@ -125,8 +124,9 @@ class Pipeline:
         for target in self._targets_of(message.topic):
             name, engine = target.engine[0], self._engines.get(target.engine)
             self.tally.rejected(unusable.code, unusable.code)
-            row = rejection(unusable, message.topic, name, engine.version if engine is not None else None)
-            answers.append(Answer(target.errors, to_json(row), message.qos))
+            version = engine.version if engine is not None else None
+            row = settled_rejection(unusable, message.topic, name, version)
+            answers.append(Answer(target.errors, row.json(NOTHING), message.qos))
         return answers
 
     @property
@@ -176,22 +176,21 @@ class Pipeline:
 
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
         """Return the answers to `found`, in order: in the format of the route, for no one message is their question."""
-        settled: dict[str, Iterator[Outcome]] = {}
+        settled: dict[str, Iterator[Written]] = {}
         for model, fields in {due.route.model: due.route.fields for due in found}.items():
-            mine = [due for due in found if due.route.model == model]
-            settled[model] = iter(
-                self._engines[model, fields].settle(
-                    [due.topic for due in mine], [due.content for due in mine], self.tally
-                )
-            )
+            mine = [self._question(due) for due in found if due.route.model == model]
+            settled[model] = iter(self._engines[model, fields].settle(mine, self.tally))
         answers: list[Answer] = []
         for due in found:
-            outcome = next(settled[due.route.model])
-            template = due.route.errors if outcome.rejected else due.route.publish
-            chosen = formats.find(due.route.content_type) or formats.JSON
+            written = next(settled[due.route.model])
+            template = due.route.errors if written.rejected else due.route.publish
             topic = template.render(captured_by(due.route, due.sensor))
-            answers.append(Answer(topic, _encode(outcome, chosen), due.qos, content_type=chosen.answers))
+            answers.append(Answer(topic, written.payload, due.qos, content_type=written.content_type))
         return answers
+
+    def _question(self, due: Due) -> Question:
+        answering = formats.find(due.route.content_type) or formats.JSON
+        return Question(due.topic, due.content, answering, _named(due.route, captured_by(due.route, due.sensor)))
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
@@ -203,6 +202,7 @@ class Pipeline:
                     route.errors.render(captured),
                     route.content_type,
                     self._gatherings[route].source(captured) if route in self._gatherings else None,
+                    _named(route, captured),
                 )
                 for route in self._routes
                 if (captured := route.subscribe.match(topic)) is not None
@@ -213,30 +213,39 @@ class Pipeline:
                 self._targets[topic] = targets
         return targets
 
-    def _outcomes(self, key: tuple[str, Fields], messages: Sequence[Message]) -> list[Outcome]:
+    def _outcomes(self, key: tuple[str, Fields], questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
         engine, (name, _) = self._engines.get(key), key
         if engine is not None:
-            return engine.outcomes(messages, self.tally)
+            return engine.outcomes([(message, target.sensor) for _, message, target in questions], self.tally)
         reason: Detail = {"type": "model_unavailable", "loc": [], "msg": f"No model {name!r} is served", "input": None}
         unusable = Unusable(ErrorCode.MODEL_UNAVAILABLE, [reason], {})
-        for _ in messages:
+        written: list[Written] = []
+        for _, message, _ in questions:
             self.tally.rejected(unusable.code, unusable.code)
-        return [settled(rejection(unusable, message.topic, name, None)) for message in messages]
+            answering = formats.find(message.content_type) or formats.JSON
+            payload = settled_rejection(unusable, message.topic, name, None).write(NOTHING, answering)
+            written.append(Written(payload, rejected=True, content_type=answering.answers))
+        return written
 
 
-def _encode(outcome: Outcome, answering: Format) -> bytes:
-    """Return the payload of an answer."""
-    return outcome.json if answering.encode is to_json else answering.encode(outcome.content)
+def _named(route: Route, captured: Mapping[str, str]) -> str | None:
+    """Return what an answer calls its sensor, None when the route does not ask for it."""
+    if not route.name_sensor:
+        return None
+    return shown_topic("/".join(level for name, level in captured.items() if name != FEATURE))
 
 
 class _Target(NamedTuple):
-    """A route for one topic: the model with its fields, the topics of the answer, and the source when it gathers."""
+    """A route for one topic: the model with its fields, the topics of the answer, the source when it gathers, and the
+    name of the sensor when answers have to tell it.
+    """
 
     engine: tuple[str, Fields]
     publish: str
     errors: str
     content_type: str | None
     source: Source | None
+    sensor: str | None
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type, when it has none of its own."""

@@ -22,7 +22,7 @@ class Route(NamedTuple):
 
     A route that captures `{feature}` gathers: it takes one value per topic, and what else it captures names the sensor.
     `max_age` is the age in seconds from which a value is not answered for any more, None for never; `debounce` the
-    seconds for which an answer waits for more changes.
+    seconds for which an answer waits for more changes. With `name_sensor` each answer says what the route captured.
     """
 
     model: str
@@ -34,6 +34,7 @@ class Route(NamedTuple):
     content_type: str | None = None
     max_age: float | None = None
     debounce: float = 0.0
+    name_sensor: bool = False
 
     @property
     def gathers(self) -> bool:
@@ -57,7 +58,11 @@ def subscriptions(node: str, routes: Iterable[Route]) -> dict[str, bool]:
 
 
 def refuse_mixtures(route: Route) -> None:
-    """Raise `SettingsError` when a route has what does not go with gathering, or needs it and does not gather."""
+    """Raise `SettingsError` when a route has what does not go with gathering, or needs it and does not gather, or has to
+    name what it does not capture.
+    """
+    if route.name_sensor and not route.subscribe.captures - {FEATURE}:
+        raise SettingsError(f"name_sensor: {route.subscribe.text!r} captures nothing that an answer could name")
     if not route.gathers:
         if route.max_age is not None or route.debounce:
             raise SettingsError(

@@ -37,6 +37,7 @@ from edge_agent.values import (
     Wait,
     Way,
 )
+from edge_agent.writing import MAX_ANSWER_BYTES
 
 #: Longest path of a unix socket: unix(7), `sun_path` less its closing zero.
 _MAX_SOCKET_BYTES: Final = 107
@@ -214,6 +215,8 @@ class RouteSettings(_Section):
     #: Seconds; both are for routes that capture {feature}.
     max_age: Age | None = None
     debounce: Wait = 0.0
+    #: Whether an answer says, in `sensor`, what the route captured.
+    name_sensor: bool = False
 
     @field_validator("fields")
     @classmethod
@@ -243,7 +246,16 @@ class RouteSettings(_Section):
         if content_type is not None and formats.find(content_type) is None:
             raise SettingsError(f"{content_type} needs cbor2: apt install python3-cbor2, or pip install cbor2")
         route = Route(
-            self.model, subscribe, publish, errors, fields, self.share, content_type, self.max_age, self.debounce
+            self.model,
+            subscribe,
+            publish,
+            errors,
+            fields,
+            self.share,
+            content_type,
+            self.max_age,
+            self.debounce,
+            self.name_sensor,
         )
         refuse_mixtures(route)
         return route
@@ -264,6 +276,8 @@ class Limits(_Section):
 
     payload_bytes: Bytes = MAX_PAYLOAD_BYTES
     batch_rows: Many = MAX_BATCH_ROWS
+    #: Largest answer; a batch that would have a larger one is rejected as a whole.
+    answer_bytes: Annotated[int, Field(ge=4096, le=64 << 20)] = MAX_ANSWER_BYTES
     #: Sensors whose values are kept, for each route that captures {feature}.
     sensors: Many = MAX_SENSORS
 

@@ -44,6 +44,7 @@ CORE = WIRE | {
     "senml",
     "sensors",
     "weights",
+    "writing",
 }
 #: What the loop itself may touch of the outside: signals and memory, and the service manager.
 PROCESS = frozenset({"process", "systemd"})
@@ -62,6 +63,7 @@ MAP: dict[str, frozenset[str]] = {
     "weights": frozenset(),
     "cbor": frozenset({"weights"}),
     "formats": WIRE | {"cbor", "senml", "weights"},
+    "checks": WIRE,
     "codecs": WIRE | {"checks", "formats", "weights"},
     "health": WIRE,
     "intake": WIRE,
@@ -75,9 +77,10 @@ MAP: dict[str, frozenset[str]] = {
     "levels": WIRE | {"codecs", "formats"},
     "sensors": BASE,
     "gathering": WIRE | {"codecs", "formats", "levels", "routes", "sensors"},
-    "engine": WIRE | {"codecs", "health"},
+    "writing": WIRE | {"codecs", "formats", "health"},
+    "engine": WIRE | {"writing", "codecs", "formats", "health"},
     "pipeline": WIRE
-    | {"codecs", "engine", "formats", "gathering", "health", "levels", "responses", "routes", "sensors"},
+    | {"codecs", "engine", "formats", "gathering", "health", "levels", "responses", "routes", "sensors", "writing"},
     # Adapters: the outside world, one file each. None knows another one.
     "predictor": CORE | {"files"},
     "apart": BASE | {"wording"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
 from edge_agent.messages import MAX_DETAILS, MAX_SHOWN, ErrorCode, to_json
 from edge_agent.testing import make_card
 from tests.unit.strategies import payloads, rows
+from tests.work import steps
 
 FEATURES = ("tempo", "energy", "valence")
 CODEC = FeatureCodec(make_card(FEATURES).features)
@@ -179,12 +179,13 @@ def test_reasons_stand_in_the_order_of_the_features() -> None:
     ]
 
 
-def test_rows_that_lack_all_of_many_features_take_little_time() -> None:
+def test_rows_that_lack_all_of_many_features_take_little_work() -> None:
     codec = FeatureCodec(make_card(tuple(f"f{number}" for number in range(1024))).features)
-    began = time.perf_counter()
-    decoded = codec.decode(b"[" + b",".join([b"{}"] * 10_000) + b"]")
+    found: list[Any] = []
+    taken = steps(lambda: found.append(codec.decode(b"[" + b",".join([b"{}"] * 10_000) + b"]")))
     # All reasons of all rows would be ten million, and 15 seconds.
-    assert time.perf_counter() - began < 5
+    assert taken < 100 * 10_000
+    (decoded,) = found
     assert isinstance(decoded, Batch)
     assert decoded.unusable[9_999].detail == [
         {"type": "missing", "loc": ["f0"], "msg": "Field required", "input": {}},

@@ -13,13 +13,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_agent.codecs import FeatureCodec
+from edge_agent import formats, senml
+from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
 from edge_agent.engine import Engine
-from edge_agent.formats import PACKED_TYPE
+from edge_agent.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
 from edge_agent.health import Tally
-from edge_agent.messages import Message
+from edge_agent.messages import Message, to_json
 from edge_agent.testing import FakeModel, make_card
+from edge_agent.writing import Question
 from tests.unit.strategies import json_values
+
+cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install '.[cbor]'")
 
 MODEL = FakeModel()
 TIMED = FakeModel(make_card(("loudness", "time")))
@@ -27,6 +31,10 @@ ECHOED = st.one_of(
     st.builds(lambda number: {"id": number}, st.integers()),
     st.fixed_dictionaries({}, optional={"id": json_values(), "time": json_values()}),
 )
+
+
+def answers(engine: Engine, messages: list[Message]) -> list[bytes]:
+    return [one.payload for one in engine.outcomes([(message, None) for message in messages], Tally())]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1.1), ECHOED), max_size=5))
@@ -41,30 +49,59 @@ ECHOED = st.one_of(
 def test_the_rows_of_a_batch_are_answered_as_they_are_alone(rows: list[tuple[float, dict[str, Any]]]) -> None:
     payloads = [json.dumps({"loudness": loudness, **echo}).encode() for loudness, echo in rows]
     engine = Engine(MODEL, FeatureCodec(MODEL.card.features))
-    together, *alone = engine.outcomes(
-        [Message("a", payload, 1) for payload in (b"[%b]" % b",".join(payloads), *payloads)], Tally()
+    together, *alone = answers(
+        engine, [Message("a", payload, 1) for payload in (b"[%b]" % b",".join(payloads), *payloads)]
     )
-    assert together.json == b"[%b]" % b",".join(one.json for one in alone)
-    # NaN is not equal to itself.
-    assert repr(together.content) == repr([one.content for one in alone])
-    assert len(json.loads(together.json)) == len(rows)
+    assert together == b"[%b]" % b",".join(alone)
+    assert len(json.loads(together)) == len(rows)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1.1), ECHOED), max_size=5))
+@example([(0.9, {"id": 1}), (1.1, {"time": 2})])
+def test_in_cbor_too(rows: list[tuple[float, dict[str, Any]]]) -> None:
+    contents = [{"loudness": loudness, **echo} for loudness, echo in rows]
+    engine = Engine(MODEL, FeatureCodec(MODEL.card.features))
+    together, *alone = answers(
+        engine, [Message("a", cbor2.dumps(content), 1, CBOR_TYPE) for content in (contents, *contents)]
+    )
+    assert together == cbor2.dumps([None] * len(rows))[: -len(rows) or None] + b"".join(alone)
+    assert len(cbor2.loads(together)) == len(rows)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1.1), ECHOED), max_size=5))
+def test_in_senml_as_one_pack(rows: list[tuple[float, dict[str, Any]]]) -> None:
+    engine = Engine(MODEL, FeatureCodec(MODEL.card.features))
+    as_cbor, answering = formats.find(CBOR_TYPE), formats.find(SENML_TYPE)
+    assert as_cbor is not None
+    assert answering is not None
+    questions = [Question("a", engine._codec.check({"loudness": loudness, **echo}), as_cbor) for loudness, echo in rows]
+    alone = [cbor2.loads(one.payload) for one in engine.settle(questions, Tally())]
+    batch = Batch([], unusable={})
+    for number, question in enumerate(questions):
+        if isinstance(question.content, Features):
+            batch.values.append(question.content.values)
+        elif isinstance(question.content, Unusable):
+            batch = batch._replace(unusable={**batch.unusable, number: question.content})
+    echoes = [one.content.echo for one in questions if isinstance(one.content, Features)]
+    (together,) = engine.settle([Question("a", batch._replace(echoes=echoes), answering)], Tally())
+    assert together.payload == to_json(senml.pack(alone))
 
 
 def test_a_feature_called_time_is_echoed_in_a_batch_as_it_is_alone() -> None:
     engine = Engine(TIMED, FeatureCodec(TIMED.card.features))
     row, packed = b'{"loudness": 0.9, "time": 0.5}', struct.pack("<2f", 0.9, 0.5)
-    alone, together, packed_alone, packed_together = engine.outcomes(
+    alone, together, packed_alone, packed_together = answers(
+        engine,
         [
             Message("a", row),
             Message("a", b"[%b,%b]" % (row, row)),
             Message("a", packed, 0, PACKED_TYPE),
             Message("a", packed * 2, 0, PACKED_TYPE),
         ],
-        Tally(),
     )
-    assert json.loads(alone.json)["time"] == 0.5
-    assert alone.json == packed_alone.json
-    assert together.json == packed_together.json == b"[%b,%b]" % (alone.json, alone.json)
+    assert json.loads(alone)["time"] == 0.5
+    assert alone == packed_alone
+    assert together == packed_together == b"[%b,%b]" % (alone, alone)
 
 
 class Varied(FakeModel):
@@ -84,7 +121,7 @@ def test_the_predictions_that_are_kept_take_bounded_memory() -> None:
     engine = Engine(Varied(), FeatureCodec(MODEL.card.features))
     tracemalloc.start()
     for number in range(500):
-        (outcome,) = engine.outcomes([Message("a", b'{"loudness": %f}' % (number / 1000))], Tally())
+        (outcome,) = engine.outcomes([(Message("a", b'{"loudness": %f}' % (number / 1000)), None)], Tally())
         assert not outcome.rejected
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -112,6 +149,6 @@ def test_what_are_no_probabilities_is_no_prediction(probabilities: list[float], 
             return output, probabilities
 
     engine, tally = Engine(Odd(), FeatureCodec(MODEL.card.features)), Tally()
-    (outcome,) = engine.outcomes([Message("a", b'{"loudness": 0.9}')], tally)
+    (outcome,) = engine.outcomes([(Message("a", b'{"loudness": 0.9}'), None)], tally)
     assert outcome.rejected is not good
-    assert ("error" in json.loads(outcome.json)) is not good
+    assert ("error" in json.loads(outcome.payload)) is not good

@@ -52,7 +52,7 @@ PAYLOADS = {
 
 MEASURE = """
 import json, os, resource, sys, time
-from edge_agent import weights
+from edge_agent import formats, weights
 from edge_agent.messages import Message
 from edge_agent.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card

@@ -74,6 +74,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
             [limits]
             payload_bytes = 1000
             batch_rows = 5
+            answer_bytes = 5000
             [health]
             interval = 5
             [log]
@@ -97,7 +98,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
     assert settings.mqtt.tls.ca == Path("/ca")
     assert settings.mqtt.tls.alpn == ("mqtt",)
     assert settings.models.directory == Path("/models")
-    assert (settings.limits.payload_bytes, settings.limits.batch_rows) == (1000, 5)
+    assert (settings.limits.payload_bytes, settings.limits.batch_rows, settings.limits.answer_bytes) == (1000, 5, 5000)
     assert (settings.health.interval, settings.log.level) == (5.0, "debug")
     assert [route.model for route in settings.routes()] == ["a", "genre"]
     assert settings.routes()[0].errors.text == "bad/{x}"
@@ -472,6 +473,13 @@ def test_what_senders_may_not_be_allowed_to_name(tmp_path: Path, filters: str, w
     message = refusal(tmp_path, f"[mqtt]\nresponse_topics = {filters}\n")
     assert "mqtt.response_topics" in message
     assert words in message
+
+
+def test_a_route_that_captures_nothing_has_no_sensor_to_name(tmp_path: Path) -> None:
+    route = '[[route]]\nsubscribe = "{}"\npublish = "b"\nname_sensor = true\n'
+    assert load(write(tmp_path, route.format("a/{x}"))).routes()[0].name_sensor
+    for subscribe in ("a", "a/{feature}"):
+        assert "name_sensor" in refusal(tmp_path, route.format(subscribe))
 
 
 def test_settings_are_frozen() -> None:
