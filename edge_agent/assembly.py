@@ -20,7 +20,7 @@ from edge_agent.messages import Answer, Described
 from edge_agent.pipeline import Pipeline
 from edge_agent.plan import Connection, Line, Plan
 from edge_agent.predictor import Predictor, locate, runtime_version
-from edge_agent.routes import Route, subscriptions
+from edge_agent.routes import Route, subscriptions, told_overlaps
 from edge_agent.settings import Settings
 from edge_agent.systemd import Notifier
 
@@ -39,6 +39,8 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
     `SettingsError`.
     """
     routes = settings.routes()
+    for sentence in told_overlaps(routes):
+        _log.info("%s", sentence)
     loaded = Loading(settings).models() if loaded is None else loaded
     models = {name: one.predictor for name, one in loaded.items()}
     check_fields(routes, models)

@@ -24,7 +24,7 @@ from edge_agent.gathering import Due, Gathering, Source, captured_by, report
 from edge_agent.health import Tally
 from edge_agent.messages import Answer, Detail, ErrorCode, Gathered, Message, shown_topic
 from edge_agent.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routes import FEATURE, Route
+from edge_agent.routes import FEATURE, Route, first_of
 from edge_agent.sensors import MAX_SENSORS
 from edge_agent.writing import MAX_ANSWER_BYTES, NOTHING, Question, Written, settled_rejection
 
@@ -204,14 +204,17 @@ class Pipeline:
                     self._gatherings[route].source(captured) if route in self._gatherings else None,
                     _named(route, captured),
                 )
-                for route in self._routes
-                if (captured := route.subscribe.match(topic)) is not None
+                for route, captured in self._routes_of(topic)
             )
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()
             if len(topic) <= _LONGEST_REMEMBERED:
                 self._targets[topic] = targets
         return targets
+
+    def _routes_of(self, topic: str) -> list[tuple[Route, dict[str, str]]]:
+        # MQTT has no wildcards in the topic of a message. A broker that lets them through would not take them back.
+        return [] if any(mark in topic for mark in "+#\0") else first_of(self._routes, topic)
 
     def _outcomes(self, key: tuple[str, Fields], questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
         engine, (name, _) = self._engines.get(key), key

@@ -118,13 +118,46 @@ def refuse_loops(routes: Sequence[Route], node: str) -> None:
 
 
 def refuse_overlaps(routes: Sequence[Route]) -> None:
-    """Raise `SettingsError` when subscriptions partly overlap: a broker may deliver such a message once or twice."""
+    """Raise `SettingsError` where routes take the same topics and it can't be that the first of them has those.
+
+    A broker sends a message of two subscriptions once or once for each. It has one answer for each route all the same:
+    of routes with unlike filters, the first that takes its topic has it (`first_of`).
+    """
     for number, route in enumerate(routes, start=1):
-        for other, second in enumerate(routes[: number - 1], start=1):
-            if route.subscribe.filter != second.subscribe.filter and route.subscribe.overlaps(second.subscribe):
+        for other, first in enumerate(routes[: number - 1], start=1):
+            if route.subscribe.filter == first.subscribe.filter:
+                if route.publish.text == first.publish.text:
+                    raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
+            elif first.subscribe.covers(route.subscribe):
                 raise SettingsError(
-                    f"routes {other} and {number}: {second.subscribe.text!r} and {route.subscribe.text!r} take partly "
-                    "the same topics, so a message might be answered twice; make them the same, or separate"
+                    f"routes {other} and {number}: {first.subscribe.text!r} takes all that {route.subscribe.text!r} could "
+                    f"take, and stands before it; let route {number} stand first"
                 )
-            if route.subscribe.filter == second.subscribe.filter and route.publish.text == second.publish.text:
-                raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
+            elif first.subscribe.overlaps(route.subscribe) and (first.share or route.share):
+                raise SettingsError(
+                    f"routes {other} and {number}: {first.subscribe.text!r} and {route.subscribe.text!r} take partly the "
+                    "same topics, and with share such a message comes for each; make them the same, or separate"
+                )
+
+
+def first_of(routes: Iterable[Route], topic: str) -> list[tuple[Route, dict[str, str]]]:
+    """Return the routes that a message on `topic` goes to, with what they capture: the first that takes it, and those with
+    the same filter.
+    """
+    found: list[tuple[Route, dict[str, str]]] = []
+    for route in routes:
+        captured = route.subscribe.match(topic)
+        if captured is not None and (not found or found[0][0].subscribe.filter == route.subscribe.filter):
+            found.append((route, captured))
+    return found
+
+
+def told_overlaps(routes: Sequence[Route]) -> list[str]:
+    """Return a sentence for each pair of routes that take partly the same topics."""
+    return [
+        f"routes {other} and {number} both take {first.subscribe.shared(route.subscribe)!r}: route {other}, which stands "
+        "first, has it"
+        for number, route in enumerate(routes, start=1)
+        for other, first in enumerate(routes[: number - 1], start=1)
+        if first.subscribe.filter != route.subscribe.filter and first.subscribe.overlaps(route.subscribe)
+    ]

@@ -98,6 +98,21 @@ class Template:
                 return False  # as in `match`
         return True
 
+    def covers(self, other: Template) -> bool:
+        """Tell whether every topic of the other template is one of this one too."""
+        if not self.overlaps(other):
+            return False
+        return all(
+            self._is_capture(position) or not other._is_capture(position) for position in range(len(self._levels))
+        )
+
+    def shared(self, other: Template) -> str:
+        """Return the filter of the topics that are of both templates, which overlap."""
+        return "/".join(
+            ours if theirs == "+" else theirs
+            for ours, theirs in zip(self.filter.split("/"), other.filter.split("/"), strict=True)
+        )
+
     def _is_capture(self, position: int) -> bool:
         return position in self._captures.values()
 

@@ -15,7 +15,7 @@ from edge_agent.codecs import MAX_BATCH_ROWS
 from edge_agent.health import Tally
 from edge_agent.messages import MAX_SHOWN, Answer, ErrorCode, Message, Prediction, Rejection, validator
 from edge_agent.pipeline import Pipeline
-from edge_agent.routes import Route
+from edge_agent.routes import Route, told_overlaps
 from edge_agent.testing import ROUTE, FakeModel, make_card
 from edge_agent.topics import Template
 from tests.unit.strategies import ANY_LEVEL, payloads
@@ -188,6 +188,35 @@ def test_two_routes_to_one_model_answer_both() -> None:
 
 @pytest.mark.parametrize("topic", ["", "music", "music/a/b/features", "$SYS/features", "edge/node/request/ping"])
 def test_a_topic_of_no_route_has_no_answer(topic: str) -> None:
+    assert make().process([Message(topic, b"{}", 1)]) == [[]]
+
+
+def test_of_routes_that_share_a_topic_the_first_has_it() -> None:
+    tasmota = ROUTE._replace(
+        subscribe=Template("tele/{device}/SENSOR"), publish=Template("a/{device}"), errors=Template("e")
+    )
+    shelly = ROUTE._replace(
+        subscribe=Template("{device}/status/{part}"), publish=Template("b/{device}"), errors=Template("e")
+    )
+    topics = ("tele/x/SENSOR", "x/status/y", "tele/status/SENSOR")
+    for routes, expected in (
+        ((tasmota, shelly), ["a/x", "b/x", "a/status"]),
+        ((shelly, tasmota), ["a/x", "b/x", "b/tele"]),
+    ):
+        pipeline = Pipeline(routes, {"genre": FakeModel()})
+        found = pipeline.process([Message(topic, b'{"loudness": 0.9}') for topic in topics])
+        assert [answer.topic for (answer,) in found] == expected
+        assert told_overlaps(routes) == [
+            "routes 1 and 2 both take 'tele/status/SENSOR': route 1, which stands first, has it"
+        ]
+    # Those with the same filter have it together.
+    pipeline = Pipeline([tasmota, shelly, tasmota._replace(publish=Template("c/{device}"))], {"genre": FakeModel()})
+    (answers,) = pipeline.process([Message("tele/status/SENSOR", b'{"loudness": 0.9}')])
+    assert [answer.topic for answer in answers] == ["a/status", "c/status"]
+
+
+@pytest.mark.parametrize("topic", ["music/+/features", "music/#/features", "music/\0/features"])
+def test_a_topic_that_no_message_may_have_is_of_no_route(topic: str) -> None:
     assert make().process([Message(topic, b"{}", 1)]) == [[]]
 
 

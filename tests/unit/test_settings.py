@@ -310,8 +310,12 @@ def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
         ([route("a", "b", errors="edge/kitchen/request/ping")], "could be one of this node's own topics"),
         # A message that a broker may deliver once or twice.
         (
-            [route("a/{x}/c", "o"), route("a/b/{x}", "p")],
-            "routes 1 and 2: 'a/{x}/c' and 'a/b/{x}' take partly the same",
+            [route("a/{x}/c", "o"), route("a/b/c", "p")],
+            "routes 1 and 2: 'a/{x}/c' takes all that 'a/b/c' could take, and stands before it; let route 2 stand first",
+        ),
+        (
+            [route("a/{x}/c", "o"), route("a/b/{x}", "p", share="pool")],
+            "routes 1 and 2: 'a/{x}/c' and 'a/b/{x}' take partly the same topics, and with share",
         ),
         ([route("a/{x}", "o"), route("a/{y}", "o")], "routes 1 and 2: the same topics in and out"),
         # Topics that are not valid.
@@ -326,6 +330,18 @@ def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
 )
 def test_routes_that_are_refused(tmp_path: Path, tables: list[dict[str, str]], says: str) -> None:
     assert says in refusal(tmp_path, '[node]\nid = "kitchen"\n' + routes(*tables))
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        [route("tele/{device}/SENSOR", "out/a/{device}"), route("{device}/status/{feature}", "out/b/{device}")],
+        [route("a/{x}/c", "o"), route("a/b/{x}", "p")],
+        [route("a/b/c", "o"), route("a/{x}/c", "p")],
+    ],
+)
+def test_routes_may_share_some_topics(tmp_path: Path, tables: list[dict[str, str]]) -> None:
+    assert len(load(write(tmp_path, routes(*tables))).routes()) == 2
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,26 @@ def test_templates_overlap_when_they_have_a_topic_in_common(one: str, other: str
     assert first.overlaps(second) == second.overlaps(first) == _some_topic_of_both(first, second)
 
 
+@given(one=template_texts(max_levels=3), other=template_texts(max_levels=3), levels=st.lists(ANY_LEVEL, max_size=3))
+def test_what_templates_share_is_of_both(one: str, other: str, levels: list[str]) -> None:
+    first, second = Template(one), Template(other)
+    if not first.overlaps(second):
+        assert not first.covers(second)
+        return
+    parts = first.shared(second).split("/")
+    drawn = iter([*levels, "x", "y", "z"])
+    topic = "/".join(next(drawn) if part == "+" else part for part in parts)
+    assume(parts[0] != "+" or not topic.startswith("$"))
+    assert first.match(topic) is not None
+    assert second.match(topic) is not None
+    # One that covers another shares all topics of that with it.
+    assert first.covers(second) == (first.shared(second) == second.filter)
+
+
 @given(text=template_texts())
 def test_a_template_overlaps_itself(text: str) -> None:
     assert Template(text).overlaps(Template(text))
+    assert Template(text).covers(Template(text))
 
 
 def test_a_template_shows_itself() -> None:
