@@ -176,9 +176,14 @@ def _let_go(report: int) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process
 
 
-def _limit(limits: Limits) -> None:
+def be_first_to_go() -> None:
+    """Let this process be the first that the kernel ends when memory is short: what serves is to stay."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _limit(limits: Limits) -> None:
+    be_first_to_go()
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for what, most in (
         (resource.RLIMIT_CORE, 0),

@@ -156,8 +156,8 @@ def address(settings: Settings, *, client_id: str | None = None, session_expiry:
     mqtt = settings.mqtt
     tls = None
     if mqtt.tls is not None and mqtt.uses_tls:
-        files = {name: mqtt.tls.file(name) for name in ("ca", "certificate", "key")}
-        tls = TlsOptions(**files, alpn=mqtt.tls.alpn)
+        certificate, key = mqtt.tls.pair()
+        tls = TlsOptions(ca=mqtt.tls.file("ca"), certificate=certificate, key=key, alpn=mqtt.tls.alpn)
         make_context(tls)  # a start with a file that can't be used ends here; each connection reads them anew
     return Address(
         host=mqtt.host,

@@ -85,6 +85,13 @@ def _credential(name: str) -> Path | None:
         raise SettingsError(f"systemd credential {name}: {error}") from error
 
 
+def _credentials_are_hidden() -> bool:
+    """Whether there may be credentials that we are not shown: systemd 257 keeps them from the check of ExecReload=, which
+    it tells the MAINPID of the service (systemd.exec(5)).
+    """
+    return "MAINPID" in os.environ and "CREDENTIALS_DIRECTORY" not in os.environ
+
+
 class Tls(_Section):
     """TLS to the broker; any key here, or `enabled`, turns it on."""
 
@@ -103,9 +110,15 @@ class Tls(_Section):
         found: Path | None = getattr(self, name)
         return found or _credential(f"mqtt-{name}")
 
+    def pair(self) -> tuple[Path | None, Path | None]:
+        """Return certificate and key; neither where one is a credential that we are not shown."""
+        certificate, key = self.file("certificate"), self.file("key")
+        return (None, None) if certificate is None or key is None else (certificate, key)
+
     @model_validator(mode="after")
-    def _pair(self) -> Tls:
-        if (self.file("certificate") is None) != (self.file("key") is None):
+    def _both_or_none(self) -> Tls:
+        one_only = (self.file("certificate") is None) != (self.file("key") is None)
+        if one_only and not _credentials_are_hidden():
             raise ValueError("certificate and key go together")
         return self
 

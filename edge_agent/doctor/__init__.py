@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_agent.apart import be_first_to_go
 from edge_agent.device import Device
 from edge_agent.doctor import host, inside
 from edge_agent.doctor.advice import Advice
@@ -59,6 +60,8 @@ def examine_quickly(loaded: Settings) -> Iterator[Finding]:
 
 def examine_offline(loaded: Settings) -> Iterator[Finding]:
     """Look at whether the models can be served, and touch neither broker nor service: what has to hold before a reload."""
+    if "MAINPID" in os.environ:  # as ExecReload=, beside the agent and within its limits (systemd.exec(5))
+        be_first_to_go()
     yield from looked_at("model", check_models(loaded, loaded.routes(), {}))
 
 

@@ -150,6 +150,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("broken", "reason"), BROKEN)
 def test_a_reload_of_what_only_an_edit_can_mend_fails(installed: Machine, broken: str, reason: str) -> None:
+    installed.write(CONFIGURATION, AS_USER)
     systemctl(installed, "restart")
     wait_online(installed, TESTER)
     wait_for_status(installed, "serving genre")

@@ -121,7 +121,7 @@ MAP: dict[str, frozenset[str]] = {
     # Beside a running agent: what asks it, and what examines it and its machine.
     "wording": BASE,
     "visit": LOOP | ADAPTERS | {"assembly"},
-    "doctor": LOOP | ADAPTERS | {"assembly", "visit", "wording"},
+    "doctor": LOOP | ADAPTERS | {"apart", "assembly", "visit", "wording"},
     "cli": LOOP | ADAPTERS | {"assembly", "demo", "doctor", "reloading", "visit", "wording"},
     "__main__": frozenset({"cli"}),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent import formats
+from edge_agent import assembly, formats
 from edge_agent import settings as settings_module
 from edge_agent.errors import SettingsError
 from edge_agent.load import load
@@ -461,6 +461,20 @@ def test_the_systemd_credentials_of_tls(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tls.file("ca"), tls.file("certificate"), tls.file("key")) == (None, Path("/own"), tmp_path / "mqtt-key")
     # They turn nothing on by themselves.
     assert not settings_module.Mqtt().uses_tls
+
+
+def test_a_key_that_is_a_credential_is_not_missed_where_systemd_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of ExecReload= is shown no credentials: a reload that is right must not fail by it."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ValueError, match="certificate and key go together"):
+        settings_module.Tls(certificate=Path("/own"))
+    monkeypatch.setenv("MAINPID", "17")
+    assert settings_module.Tls(certificate=Path("/own")).pair() == (None, None)
+    # No connection is made with it, and nothing is looked at that is half of a pair.
+    chosen = settings_module.Settings(mqtt={"tls": {"certificate": "/nowhere"}})
+    tls = assembly.address(chosen).tls
+    assert tls is not None
+    assert (tls.certificate, tls.key) == (None, None)
 
 
 def test_passwords_that_can_not_be_read(tmp_path: Path) -> None:
