@@ -160,13 +160,14 @@ def _check_writing(loaded: Settings, routes: Sequence[Route], witness: str | Non
     own = {topic: topic for topic in (topics.health(node), topics.state(node), topics.info(node))}
     own[topics.response(node, TRIAL)] = topics.response(node, "+")
     tried = try_writing(loaded, list(outputs | own), witness)
-    if isinstance(tried, str):
+    refused = [_written(one, reason) for topic, one in own.items() if (reason := tried.topics.get(topic)) is not None]
+    if tried.why is not None:
+        yield from refused
         for one in (*outputs.values(), topics.health(node)):
-            yield note("publish", f"{one}: not tried: {tried}")
+            yield note("publish", f"{one}: not tried: {tried.why}")
         return
     for topic, one in outputs.items():
-        yield _written(one, tried[topic])
-    refused = [_written(one, tried[topic]) for topic, one in own.items() if tried[topic] is not None]
+        yield _written(one, tried.topics[topic])
     yield from refused or [ok("publish", f"{topics.health(node)}, and its state, info and responses")]
 
 

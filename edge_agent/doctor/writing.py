@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge_agent import topics
 from edge_agent.broker import Link
@@ -28,8 +28,15 @@ TRIAL: Final = "edge-agent-check"
 DEADLINE: Final = 5.0
 
 
-def try_writing(loaded: Settings, wanted: Sequence[str], witness: str | None = None) -> dict[str, str | None] | str:
-    """Return for each topic why the broker refuses it, None where it does not; or why that can't be tried.
+class Tried(NamedTuple):
+    """What is known: why the broker refuses a topic, None where it does not; and `why` the others can't be tried."""
+
+    topics: dict[str, str | None]
+    why: str | None = None
+
+
+def try_writing(loaded: Settings, wanted: Sequence[str], witness: str | None = None) -> Tried:
+    """Ask the broker which topics may be written.
 
     `witness` is a topic for trials that is known to be written and read. Raises `BrokerError` when the connection fails.
     """
@@ -38,8 +45,9 @@ def try_writing(loaded: Settings, wanted: Sequence[str], witness: str | None = N
     link, _ = log_in(loaded, [witness], purpose="check-writing")
     try:
         if (why := _why_not(link, witness)) is not None:
+            refused = dict[str, str | None](link.refused_answers)
             link.close()
-            return why
+            return Tried(refused, why)
         # What is held back counts against what may be under way; so does the first message of the witness.
         room, left = link.withheld_at_once - 1, list(wanted)
         while left:
@@ -51,7 +59,7 @@ def try_writing(loaded: Settings, wanted: Sequence[str], witness: str | None = N
     except BrokerError:
         link.abandon()
         raise
-    return found
+    return Tried(found)
 
 
 def _why_not(link: Link, witness: str) -> str | None:

@@ -134,6 +134,15 @@ def test_what_the_agent_says_of_itself_may_not_be_written(
     ]
 
 
+def test_a_user_of_another_node(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    """It may not even write where the broker would be tried."""
+    broker = mosquitto(acl="topic readwrite edge/cellar/#\ntopic read music/+/features\ntopic write music/+/genre\n")
+    found = check(broker.port, status=1)
+    refused, *others = said(found["publish"])
+    assert refused == ("fail", f"edge/{NODE}/response/+: Not authorized")
+    assert {verdict for verdict, _ in others} == {"note"}
+
+
 def test_nothing_is_published_to_outputs_or_to_what_the_agent_says_of_itself(
     mosquitto: MosquittoFactory, connect: Connect, check: Check
 ) -> None:
