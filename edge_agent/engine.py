@@ -23,8 +23,8 @@ from edge_agent.messages import ErrorCode, Message, Prediction, to_json
 from edge_agent.writing import (
     MAX_ANSWER_BYTES,
     NOTHING,
+    Asked,
     BatchWriter,
-    Question,
     Settled,
     Written,
     failed,
@@ -76,13 +76,14 @@ class Engine:
 
     def outcomes(self, asked: Sequence[tuple[Message, str | None]], tally: Tally) -> list[Written]:
         """Return the answer to each message; beside it stands the sensor that the answer has to name, if any."""
+        decode, find = self._codec.decode, formats.find
         return self.settle(
             [
-                Question(
+                (
                     message.topic,
-                    self._codec.decode(message.payload, message.content_type),
+                    decode(message.payload, message.content_type),
                     # What can't be read is answered in JSON.
-                    formats.find(message.content_type) or formats.JSON,
+                    find(message.content_type) or formats.JSON,
                     sensor,
                 )
                 for message, sensor in asked
@@ -90,11 +91,10 @@ class Engine:
             tally,
         )
 
-    def settle(self, questions: Sequence[Question], tally: Tally) -> list[Written]:
+    def settle(self, questions: Sequence[Asked], tally: Tally) -> list[Written]:
         """Return the answer to each question, all their rows through as few calls of the model as there can be."""
         rows: list[tuple[float, ...]] = []
-        for question in questions:
-            content = question.content
+        for _, content, _, _ in questions:
             if isinstance(content, Features):
                 rows.append(content.values)
             elif isinstance(content, Batch):
@@ -102,41 +102,44 @@ class Engine:
         predicted = _Predicted(self, rows)
         return [self._settle(question, predicted, tally) for question in questions]
 
-    def _settle(self, question: Question, predicted: _Predicted, tally: Tally) -> Written:
+    def _settle(self, question: Asked, predicted: _Predicted, tally: Tally) -> Written:
         topic, content, answering, sensor = question
         if isinstance(content, Batch):
-            writer = BatchWriter(question, self.rejection, self._max_answer)
-            payload = writer.write(content, predicted)
-            if payload is not None:
-                writer.count(tally)
-                return Written(payload, rejected=False, content_type=answering.answers)
-            return self._too_large(question, tally)
-        named = NOTHING if sensor is None else {"sensor": sensor}
+            return self._settle_batch(question, content, predicted, tally)
+        echo = content.echo if sensor is None else {**content.echo, "sensor": sensor}
         if isinstance(content, Features):
-            ((settled),) = predicted.take(1)
+            settled = predicted.one()
             if settled is not None:
-                payload = settled.write({**content.echo, **named} if named else content.echo, answering)
+                payload = settled.write(echo, answering)
                 if len(payload) > self._max_answer:
                     return self._too_large(question, tally)
                 tally.predictions += 1
-                return Written(payload, rejected=False, content_type=answering.answers)
+                return Written(payload, False, answering.answers)  # noqa: FBT003 - twice as fast as by name
             content = failed(content.echo)
-        settled = self.rejection(content, topic)
-        payload = settled.write({**content.echo, **named} if named else content.echo, answering)
+        payload = self.rejection(content, topic).write(echo, answering)
         if len(payload) > self._max_answer:
             return self._too_large(question, tally)
         tally.rejected(content.code, reason_of(content))
         return Written(payload, rejected=True, content_type=answering.answers)
 
-    def _too_large(self, question: Question, tally: Tally) -> Written:
+    def _settle_batch(self, question: Asked, batch: Batch, predicted: _Predicted, tally: Tally) -> Written:
+        writer = BatchWriter(question, self.rejection, self._max_answer)
+        payload = writer.write(batch, predicted)
+        if payload is None:
+            return self._too_large(question, tally)
+        writer.count(tally)
+        return Written(payload, rejected=False, content_type=question[2].answers)
+
+    def _too_large(self, question: Asked, tally: Tally) -> Written:
         """Return the rejection of what would have too large an answer: short, whatever came."""
         unusable = refuse(
             ErrorCode.PAYLOAD_TOO_LARGE,
             f"The answer would have more than {self._max_answer} bytes (limits.answer_bytes); send fewer rows at once",
         )
         tally.rejected(unusable.code, f"{unusable.code} (the answer would be too large)")
-        payload = self.rejection(unusable, question.topic).write(NOTHING, question.answering)
-        return Written(payload, rejected=True, content_type=question.answering.answers)
+        topic, _, answering, _ = question
+        payload = self.rejection(unusable, topic).write(NOTHING, answering)
+        return Written(payload, rejected=True, content_type=answering.answers)
 
     def rejection(self, unusable: Unusable, topic: str) -> Settled:
         """Return the rejection, less what has to be echoed."""
@@ -204,22 +207,31 @@ class _Predicted:
         self._rows = rows
         self._place = 0
         self._asked: list[Settled | None] = []
-        self._begin = 0  # of those asked for
+        self._begin = self._end = 0  # of those asked for
         self._told = False  # that the model failed
+
+    def one(self) -> Settled | None:
+        """Return the next prediction."""
+        if self._place >= self._end:
+            self._ask()
+        found = self._asked[self._place - self._begin]
+        self._place += 1
+        return found
 
     def take(self, count: int) -> list[Settled | None]:
         """Return the next predictions: up to `count`, at least one."""
-        end = self._begin + len(self._asked)
-        if self._place >= end:
-            self._begin = self._place
-            rows = self._rows[self._place : self._place + self._engine.at_once]
-            self._asked = self._engine.predict(rows, told=self._told)
-            self._told = self._told or None in self._asked
-            end = self._begin + len(self._asked)
+        if self._place >= self._end:
+            self._ask()
         place = self._place
-        self._place = min(end, place + count)
+        self._place = min(self._end, place + count)
         return self._asked[place - self._begin : self._place - self._begin]
 
     def skip(self, count: int) -> None:
         """Leave out the next rows."""
         self._place += count
+
+    def _ask(self) -> None:
+        rows = self._rows[self._place : self._place + self._engine.at_once]
+        self._asked = self._engine.predict(rows, told=self._told)
+        self._told = self._told or None in self._asked
+        self._begin, self._end = self._place, self._place + len(rows)

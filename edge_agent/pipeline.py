@@ -101,10 +101,11 @@ class Pipeline:
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, questions)
             for (position, message, target), written in zip(questions, outcomes, strict=True):
-                topic = self.respond_to(message)
+                payload, rejected, content_type = written
+                topic = None if message.response_topic is None else self.respond_to(message)
                 if topic is None:
-                    topic = target.errors if written.rejected else target.publish
-                answers[position].append(Answer(topic, written.payload, message.qos, content_type=written.content_type))
+                    topic = target.errors if rejected else target.publish
+                answers[position].append(Answer(topic, payload, message.qos, False, content_type))  # noqa: FBT003 - quick
         if self._gatherings:
             self._gather(messages, answers, now)
         return answers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from edge_agent.codecs import Batch, Features, Unusable
 from edge_agent.formats import Format
@@ -35,6 +35,10 @@ class Question(NamedTuple):
     content: Features | Unusable | Batch
     answering: Format
     sensor: str | None = None
+
+
+#: The same, or as bare a tuple.
+Asked: TypeAlias = tuple[str, Features | Unusable | Batch, Format, str | None]
 
 
 class Written(NamedTuple):
@@ -77,7 +81,7 @@ class BatchWriter:
     """Writes the answer to one batch, piece by piece, and counts; counted for good is what goes out."""
 
     def __init__(
-        self, question: Question, reject: Callable[[Unusable, str], Settled], max_answer: int = MAX_ANSWER_BYTES
+        self, question: Asked, reject: Callable[[Unusable, str], Settled], max_answer: int = MAX_ANSWER_BYTES
     ) -> None:
         self._reject = reject
         self._topic, _, self._answering, sensor = question
