@@ -213,8 +213,10 @@ class Agent:
     def _look_after_subscriptions(self, link: Connection) -> None:
         """Announce once the broker has answered them; ask for what it refused again when it is time to."""
         if not (self._greeted and self._announced) or self._asked_again:
-            self._asked_again = False
-            self._announce(link)
+            messages = (birth(self.node, self._standing), _info_message(self.node, self._info(link)))
+            if self._answering.may_say(link, *messages):
+                self._asked_again = False
+                self._announce(link)
         elif self._retry.take():
             self._asked_again = True
             link.subscribe(self._plan.subscriptions)
@@ -240,9 +242,9 @@ class Agent:
             self.tally.connections += 1
             self._plan.pipeline.reconnected()
         if changed:
-            link.publish(birth(self.node, self._standing))
+            self._answering.say(link, birth(self.node, self._standing))
         info = self._info(link)
-        link.publish(Answer(topics.info(self.node), to_json(info), qos=1, retain=True))
+        self._answering.say(link, _info_message(self.node, info))
         served = ", ".join(f"{model['name']} {model['version']}" for model in info["models"])
         status = f"serving {served} over MQTT {link.protocol}"
         if self._standing != ONLINE:
@@ -325,10 +327,11 @@ class Agent:
     def _report(self, link: Connection) -> None:
         self._reporter.note_refused(link.refused_answers)
         if self._reporter.is_due() and not self._answering.busy_alone:
-            health = self._reporter.health(link.in_flight)
-            self._reporter.begin_interval()
-            if self._greeted:
-                link.publish(Answer(topics.health(self.node), to_json(health)))
+            message = Answer(topics.health(self.node), to_json(self._reporter.health(link.in_flight)))
+            if not self._greeted or self._answering.may_say(link, message):
+                self._reporter.begin_interval()
+                if self._greeted:
+                    self._answering.say(link, message)
         self._reporter.log_summaries()
 
     def _respond(self, link: Connection, message: Message) -> Answer | None:
@@ -349,6 +352,10 @@ class Agent:
         if interval is not None and self._clock() >= self._next_watchdog:
             self._next_watchdog = self._clock() + interval
             self.notifier.alive()
+
+
+def _info_message(node: str, info: Info) -> Answer:
+    return Answer(topics.info(node), to_json(info), qos=1, retain=True)
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:

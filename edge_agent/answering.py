@@ -61,8 +61,16 @@ class Answering:
         """Take in what has arrived; wait for it, unless there is something to be done or in a `hurry`."""
         # Not to read while much waits keeps it bounded, unless only the broker's confirmations get us on.
         reading = not self._intake.full or _is_behind(link) or self._caution.pause > 0
-        patience = 0.0 if hurry else self._patience(link)
+        patience = 0.0 if hurry and not self._caution.due else self._patience(link)
         self._take_in(link.receive(patience, wakeup, reading=reading))
+
+    def may_say(self, link: Connection, *answers: Answer) -> bool:
+        """Tell whether messages of our own may be sent now, as far as they are not known to end the connection."""
+        return self._caution.may_say(link, *answers)
+
+    def say(self, link: Connection, answer: Answer) -> None:
+        """Send a message of our own, unless it is one that ends the connection."""
+        self._caution.say(link, answer)
 
     def greeted(self) -> None:
         """Note that the connection stands, and has heard that we are there."""

@@ -111,6 +111,25 @@ class Caution:
             link.publish(_confirmed(answer) if course.alone else answer)
             self._tally.answered += 1
 
+    def may_say(self, link: Connection, *answers: Answer) -> bool:
+        """Tell whether messages of our own may be sent; one of them that is suspected is tried first."""
+        for answer in answers:
+            cause = cause_of_own(answer.topic)
+            if self._poison.course(cause, self._clock()) is Course.ALONE:
+                if not self._poison.trying and link.settle():
+                    self._poison.passed()
+                    self._poison.begin(cause, answer.topic, own=True)
+                    self._poison.made([answer])
+                    link.publish(_confirmed(answer))
+                self._pause = _TICK
+                return False
+        return True
+
+    def say(self, link: Connection, answer: Answer) -> None:
+        """Send a message of our own, unless it is one that ends the connection."""
+        if self._poison.course(cause_of_own(answer.topic), self._clock()) is not Course.NOTHING:
+            link.publish(answer)
+
     # -- the parts of a turn
 
     def _make(self, link: Connection, maker: Work) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import wire
-from tests.contract.agents import PROTOCOLS, STATE, RunningAgent, wait_for_line, wait_until
+from tests.contract.agents import INFO, PROTOCOLS, STATE, RunningAgent, wait_for_line, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
@@ -220,3 +220,18 @@ def test_a_broker_that_hangs_up_at_random_is_not_its_answers_fault() -> None:
         broker.wait(lambda: broker.acknowledged == 100, "not all are acknowledged")
         assert agent.agent.tally.poisoned == 0
         assert len({said.topic for said in broker.said if "hall" in said.topic}) == 100
+
+
+@PROTOCOLS
+def test_an_info_that_the_broker_does_not_take_keeps_nobody_waiting(protocol: str) -> None:
+    with (
+        HostileBroker(lambda said: said.topic == INFO, protocol=protocol, confirms_first=True) as broker,
+        RunningAgent(broker.port, mqtt={"protocol": protocol}) as agent,
+    ):
+        broker.ask([Question("music/hall/features", json.dumps(ROCK).encode())])
+        broker.wait(lambda: broker.acknowledged == 1, "the question is not acknowledged")
+        broker.wait(lambda: any(said.topic == STATE for said in broker.said), "it does not say that it is there")
+        wait_until(lambda: agent.agent.tally.poisoned == 1, "info is not left out")
+        broker.ask([Question("music/hall/features", json.dumps({**ROCK, "id": 2}).encode())])
+        broker.wait(lambda: broker.acknowledged == 2, "the second question is not acknowledged")
+        assert agent.agent.tally.received <= 2 * broker.connections

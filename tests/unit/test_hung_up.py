@@ -225,6 +225,30 @@ def test_an_answer_that_was_put_off() -> None:
     assert session.topics()[-1] == "music/hall/genre"
 
 
+@pytest.mark.parametrize("topic", ["edge/node/info", "edge/node/state"])
+def test_what_the_agent_says_of_itself(topic: str) -> None:
+    """An info larger than the broker takes, say: the sensors are served all the same."""
+    session = Session(lambda answer: answer.topic == topic)
+    session.send(message("hall"))
+    session.run()
+    assert session.queue == []
+    assert session.topics()[-1] == "music/hall/genre"
+    link = session.links[-1]
+    session.run(20)
+    assert session.links[-1] is link, "it stays"
+    assert {"edge/node/info", "edge/node/state"} - {topic} <= {answer.topic for answer in link.sent}
+
+
+def test_health_that_is_not_taken() -> None:
+    session = Session(lambda answer: answer.topic == "edge/node/health")
+    session.run(1000)
+    links = len(session.links)
+    assert links < 10
+    session.run(500)
+    assert len(session.links) == links
+    assert session.agent.tally.poisoned == 1
+
+
 # -- errors of our own
 
 
