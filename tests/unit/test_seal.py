@@ -72,9 +72,12 @@ def test_what_a_flipped_bit_did_without_a_seal() -> None:
     """The test of the test: files that are served although their labels, probabilities or names are others."""
     expected = Predictor(BARE, where="genre.onnx")
     others = 0
-    for content in flipped(BARE, 1009):
+    # In the card only: a graph that is damaged may end the whole process (onnxruntime 1.21 aborts).
+    for place in range(BARE.index(b'{"format"'), len(BARE), 127):
+        content = bytearray(BARE)
+        content[place] ^= 1
         try:
-            found = Predictor(content, where="genre.onnx")
+            found = Predictor(bytes(content), where="genre.onnx")
         except ModelError:
             continue
         others += found.card != expected.card
