@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.brokers import Mosquitto
 from tests.contract.agents import NODE, STATE, RunningAgent
 from tests.contract.client import Client
-from tests.contract.conftest import Connect
+from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
 
 IN, OUT, ERROR = "music/hall/features", "music/hall/genre", "music/hall/genre/error"
@@ -113,3 +115,69 @@ def test_what_is_too_large_to_be_carried_over_is_left_and_the_log_says_so(
     client.publish(IN, json.dumps(ROCK), qos=1)
     client.message(OUT)
     assert "Correlation Data of more than 1024 bytes and User Properties of more than 4096 bytes" in caplog.text
+
+
+#: The rules of docs/security.md, and a client that may write one sensor's features and read what is answered to it.
+RULES = f"""
+topic readwrite test/#
+user agent
+topic readwrite edge/{NODE}/#
+topic read music/+/features
+topic write music/+/genre
+topic write music/+/genre/error
+topic write +/response/#
+user sensor
+topic write music/x/features
+topic read sensor/response/#
+user watcher
+topic readwrite #
+"""
+
+
+def test_a_client_that_may_write_one_sensor_has_no_label_published_for_another(
+    mosquitto: MosquittoFactory, connect: Connect, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hush")
+    broker = mosquitto(users=dict.fromkeys(("agent", "sensor", "watcher"), "hush"), acl=RULES)
+    watcher, sensor = (connect(broker, username=name, password="hush") for name in ("watcher", "sensor"))  # noqa: S106
+    watcher.subscribe("music/+/genre", "music/+/genre/error", "edge/#")
+    with RunningAgent(broker.port, mqtt={"username": "agent", "password_file": str(secret)}) as agent:
+        watcher.wait_for_payload(STATE, "online")
+        sensor.subscribe("sensor/response/#")
+        forged = ["music/y/genre", "music/y/genre/error", f"edge/{NODE}/info", "music/y/features"]
+        for topic in forged:
+            sensor.publish("music/x/features", json.dumps(ROCK), qos=1, ResponseTopic=topic)
+        sensor.publish(
+            "music/x/features", json.dumps(ROCK), qos=1, ResponseTopic="sensor/response/1", CorrelationData=b"1"
+        )
+        # The request/response user has his answer; the others went where they go anyway.
+        assert sensor.json("sensor/response/1")["label"] == "Rock"
+        watcher.messages(len(forged), "music/x/genre")
+        watcher.barrier()
+        assert not watcher.seen("music/y/genre") + watcher.seen("music/y/genre/error")
+        assert agent.agent.tally.refused == 0
+    assert "Response Topic not followed" in caplog.text
+
+
+def test_of_routes_that_share_a_topic_the_first_answers(
+    mosquitto: MosquittoFactory, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = mosquitto()
+    routes = [
+        {"subscribe": "tele/{device}/SENSOR", "publish": "out/tele/{device}/label"},
+        {"subscribe": "{device}/status/{part}", "publish": "out/status/{device}/label"},
+    ]
+    client = connect(broker)
+    client.subscribe("out/#", STATE)
+    with caplog.at_level(logging.INFO), RunningAgent(broker.port, route=routes):
+        client.wait_for_payload(STATE, "online")
+        for topic in ("tele/attic/SENSOR", "attic/status/x", "tele/status/SENSOR"):
+            client.publish(topic, json.dumps(ROCK), qos=1)
+        client.message("out/tele/status/label")
+        client.barrier()
+        answered = [message.topic for message in client.seen() if message.topic.startswith("out/")]
+    # Mosquitto sends one such message for each subscription over MQTT 5, so it may be answered twice; by no other route.
+    assert list(dict.fromkeys(answered)) == ["out/tele/attic/label", "out/status/attic/label", "out/tele/status/label"]
+    assert answered.count("out/tele/status/label") <= 2
+    assert "routes 1 and 2 both take 'tele/status/SENSOR': route 1, which stands first, has it" in caplog.text
