@@ -53,7 +53,9 @@ class Level:
         self._places = places
         self._names = [name for name, _ in places]
         self._keys = [way[0] if way else name for name, way in places]
-        self._codec = FeatureCodec([features[one] for one in self.positions], max_bytes=max_bytes)
+        # What leads into a document is named where it leads nowhere.
+        inside = tuple((name, way) for name, way in places if way)
+        self._codec = FeatureCodec([features[one] for one in self.positions], fields=inside, max_bytes=max_bytes)
 
     def decode(self, payload: bytes, content_type: str | None = None) -> tuple[float, ...] | Unusable:
         """Return the values at `positions`, or why there are none: a message is taken whole, or not at all."""

@@ -296,6 +296,13 @@ def test_what_happened_is_counted() -> None:
     )
 
 
+def test_the_log_says_where_something_was_looked_for_in_vain() -> None:
+    nested = ROUTE._replace(fields=(("loudness", ("AM2301", "Loudness")),))
+    pipeline = Pipeline([nested], {"genre": FakeModel()})
+    assert read(ask(pipeline, {}))["detail"][0]["msg"] == "Field required at AM2301.Loudness"
+    assert pipeline.tally.take_reasons() == ("1 rejected: 1 x invalid_features (loudness: missing at AM2301.Loudness)")
+
+
 def test_the_topics_that_are_remembered_are_bounded() -> None:
     pipeline = make()
     for number in range(0, 25_000, 500):
