@@ -194,9 +194,15 @@ def test_a_file_in_place_of_the_directory(main: Path) -> None:
 
 
 def test_check_shows_which_files_were_read(main: Path) -> None:
-    put(main, main="[node]\nid = 'shown'", a="[mqtt]\nport = 0")
-    output = CliRunner().invoke(cli, ["check", "--quick", "--config", str(main)]).output
-    assert f"{main.with_suffix('.d') / 'a.toml'}: mqtt.port" in output
+    put(main, main="[node]\nid = 'shown'", a="[mqtt]\nport = 1", b="")
+    beside = main.with_suffix(".d")
+    result = CliRunner().invoke(cli, ["check", "--offline", "--config", str(main)])
+    assert result.exit_code == 0, result.output
+    assert f"configuration  {main}, {beside / 'a.toml'}, {beside / 'b.toml'}; node shown" in result.output
+    put(main, b="[mqtt]\nport = 0")
+    result = CliRunner().invoke(cli, ["check", "--offline", "--config", str(main)])
+    assert result.exit_code == 2
+    assert f"{beside / 'b.toml'}: mqtt.port" in result.output
 
 
 def test_a_reload_reads_all_of_them_anew(main: Path) -> None:
