@@ -107,7 +107,14 @@ def exposed(path: Path) -> str | None:
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         who = "everybody on this machine" if mode & 0o007 else f"everybody in {_group(status.st_gid)}"
-        return f"{path}: is open to {who} (mode {mode:03o}); chmod 600 {path}"
+        # Of a file that is not ours, less would be nothing for us either.
+        ours = status.st_uid == os.geteuid()
+        fix = (
+            f"chmod 600 {path}"
+            if ours
+            else "make it a credential of systemd, or a file of the agent's user with mode 600"
+        )
+        return f"{path}: is open to {who} (mode {mode:03o}); {fix}"
     if status.st_uid not in {0, os.geteuid()}:
         return f"{path}: belongs to {user(status.st_uid)}, and the agent runs as {user()}; chown root {path}"
     return None

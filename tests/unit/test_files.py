@@ -182,6 +182,18 @@ def test_secrets_that_others_may_read(mode: int, says: str | None, tmp_path: Pat
         assert found.startswith(f"{secret}: {says}")
 
 
+def test_an_open_secret_of_root_is_not_advised_to_be_closed_to_the_service(place: Path) -> None:
+    secret = place / "secret"
+    secret.touch()
+    secret.chmod(0o644)
+    if os.geteuid() == 0:
+        with without_rights():
+            found = files.exposed(secret)
+        assert found is not None
+        assert "chmod 600" not in found
+        assert "credential of systemd" in found
+
+
 def test_secrets_of_somebody_else(place: Path) -> None:
     secret = place / "secret"
     secret.touch(mode=0o600)
