@@ -33,11 +33,17 @@ _ANSWER: Final = "music/where/genre"
 _PLACES: Final = (
     ("sockets and waiting for them", re.compile(r"(^|\.)(receive|flush|_wait|_sock_recv|_sock_send) \(")),
     ("paho", re.compile(r"paho/")),
-    ("connection: packets and acknowledgements", re.compile(r"edge_agent/(_stream|_plain|packets|broker|ledger)\.py")),
-    ("payload to features (pydantic)", re.compile(r"edge_agent/(codecs|formats)\.py|pydantic")),
+    (
+        "connection: packets and acknowledgements",
+        re.compile(r"edge_agent/(_stream|_plain|packets|properties|broker|delivery|ledger|_patience)\.py"),
+    ),
+    ("payload to features (pydantic)", re.compile(r"edge_agent/(codecs|formats|checks|cbor|weights)\.py|pydantic")),
     ("the model (onnxruntime, numpy)", re.compile(r"edge_agent/predictor\.py|onnxruntime|numpy")),
-    ("pipeline: routes and answers", re.compile(r"edge_agent/(pipeline|engine|messages|topics|routes)\.py")),
-    ("the loop and its counters", re.compile(r"edge_agent/(agent|health|reports)\.py")),
+    (
+        "pipeline: routes and answers",
+        re.compile(r"edge_agent/(pipeline|engine|messages|topics|routes|responses|writing)\.py"),
+    ),
+    ("the loop and its counters", re.compile(r"edge_agent/(agent|answering|intake|poison|health|reports)\.py")),
 )
 _COMMANDS: Final = {"through paho": ["-m", "benchmarks.subjects.plain"], "as it is": ["-m", "edge_agent"]}
 

@@ -109,7 +109,8 @@ def test_it_shares_nothing_with_us(capfd: pytest.CaptureFixture[str], tmp_path: 
     assert len(descriptors.split()) == 6  # three standard ones, Python's own, the report, and that of the listing
     assert handlers == str({signal.SIG_DFL})
     assert (blocked, few, score) == ("set()", "[0, 1]", "1000")
-    assert 0 <= int(most) - mapped - LIMITS.memory < 64 << 20
+    # What is mapped changes by itself, either way.
+    assert abs(int(most) - mapped - LIMITS.memory) < 64 << 20
     assert capfd.readouterr() == ("", "")
 
 
