@@ -17,7 +17,8 @@ DEADLINE: Final = 180.0
 
 
 def fair(seconds: float) -> float:
-    """What `seconds` of a machine of one's own are on this one as it is now, and twice that where it is busy at all."""
+    """What `seconds` of a machine of one's own are on this one as it is now, and twice that where it is busy at all; ten times
+    as many at the most, for settings have upper ends."""
     load, _, _, running, *_ = Path("/proc/loadavg").read_text().split()
     share = max(float(load), float(running.partition("/")[0])) / (os.cpu_count() or 1)
-    return seconds * (1 if share <= 0.5 else 1 + 2 * share)
+    return seconds * (1 if share <= 0.5 else min(1 + 2 * share, 10))

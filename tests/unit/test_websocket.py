@@ -94,7 +94,7 @@ def read_all(web: WebSocket, size: int = 1 << 16) -> bytes:
 
 
 @given(
-    st.lists(st.binary(max_size=300) | st.binary(min_size=300, max_size=300).map(lambda part: part * 300), max_size=6),
+    st.lists(st.binary(max_size=300) | st.binary(min_size=300, max_size=300).map(lambda part: part * 220), max_size=4),
     st.integers(0, 2**32),
     st.integers(1, 1000),
 )
