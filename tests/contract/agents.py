@@ -59,7 +59,7 @@ class RunningAgent:
 
     def __init__(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
         # The same for all its life: a reload with another one would connect anew.
-        self._timeout = {"connect_timeout": fair(1.0)}
+        self._timeout = {"connect_timeout": min(60.0, fair(1.0))}
         self.agent: Agent = make_agent(settings(port, {**self._timeout, **(mqtt or {})}, sections))
         self._next: tuple[Line, Plan] | None = None
         self._stop = Stop()

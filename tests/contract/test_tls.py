@@ -54,7 +54,7 @@ class Secured:
 
     def mqtt(self, **tls: Any) -> dict[str, Any]:
         """The section of the agent's settings."""
-        return {"port": self.port, "connect_timeout": fair(5.0), "tls": tls}
+        return {"port": self.port, "connect_timeout": min(60.0, fair(5.0)), "tls": tls}
 
 
 @pytest.fixture

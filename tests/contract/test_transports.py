@@ -47,7 +47,7 @@ def start(broker: Mosquitto) -> None:
 def listening(mosquitto: MosquittoFactory, tmp_path: Path) -> Callable[[str], Set]:
     def make(transport: str) -> Set:
         port = free_port()
-        mqtt: dict[str, Any] = {"transport": transport.partition(" ")[0], "connect_timeout": fair(5.0)}
+        mqtt: dict[str, Any] = {"transport": transport.partition(" ")[0], "connect_timeout": min(60.0, fair(5.0))}
         if transport == "unix":
             mqtt["socket"] = tmp_path / "mqtt.sock"
             lines = [f"listener 0 {mqtt['socket']}"]
