@@ -70,19 +70,10 @@ class Attack(NamedTuple):
 
     def packet(self, packet_id: int) -> bytes:
         """As MQTT 5 PUBLISH."""
-        length = _variable(len(self.properties))
+        length = wire.varint(len(self.properties))
         middle = packet_id.to_bytes(2) if self.qos else b""
         body = wire.text(self.topic) + middle + length + self.properties + self.payload
         return wire.pack(wire.PUBLISH, body, self.qos << 1 | self.retain)
-
-
-def _variable(number: int) -> bytes:
-    digits = bytearray()
-    while True:
-        number, digit = number >> 7, number & 0x7F
-        digits.append(digit | (0x80 if number else 0))
-        if not number:
-            return bytes(digits)
 
 
 def _row(**values: object) -> bytes:

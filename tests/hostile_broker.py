@@ -6,15 +6,12 @@ It keeps to all other rules: what was not acknowledged comes again, in order, on
 from __future__ import annotations
 
 import socket
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from tests import wire
-from tests.brokers import HOST
+from tests.server import Server
 
 DEADLINE: Final = 60.0
 #: MQTT's protocol level, by name.
@@ -40,12 +37,15 @@ class Question(NamedTuple):
     properties: bytes = b""
 
 
-class HostileBroker:
+class HostileBroker(Server):
     """`with HostileBroker(hangs_up) as broker:` serves one client after the other at `broker.port`.
 
     `hangs_up` is asked about each message of the client. With `confirms_first` the broker confirms it before it hangs
     up, as Mosquitto 2.0.11 does. `window` is how many questions are under way at once.
     """
+
+    deadline = DEADLINE
+    gone = ConnectionError
 
     def __init__(
         self,
@@ -55,76 +55,30 @@ class HostileBroker:
         confirms_first: bool = False,
         window: int = 100,
     ) -> None:
+        super().__init__("hostile broker")
         self._hangs_up = hangs_up
         self._level = LEVELS[protocol]
         self._confirms_first = confirms_first
         self._window = window
-        self._changed = threading.Condition()
         self._waiting: deque[Question] = deque()
         self._sent: dict[int, Question] = {}  # by packet id, not acknowledged
         self._next_id = 0
-        self._closed = False
-        self._error: BaseException | None = None
-        #: What the agent has published, connections, and questions that were acknowledged.
+        #: What the agent has published, and questions that were acknowledged.
         self.said: list[Said] = []
-        self.connections = 0
         self.acknowledged = 0
-        self._listener = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._run, name="hostile broker")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed = True
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(DEADLINE)
-        self._listener.close()
 
     def ask(self, questions: Sequence[Question]) -> None:
         """Send questions, as soon as there is somebody who has subscribed."""
         with self._changed:
             self._waiting.extend(questions)
 
-    def wait(self, ready: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
-        """`ready` is looked at after each packet."""
-        ends = time.monotonic() + deadline
-        with self._changed:
-            while not ready():
-                if self._error is not None:
-                    raise RuntimeError("the broker has ended") from self._error
-                if not self._changed.wait(max(0.0, ends - time.monotonic())):
-                    raise TimeoutError(
-                        f"after {deadline:g} s: {what}; {self.acknowledged} acknowledged, {self.connections} connections, "
-                        f"said at last {self.said[-5:]}"
-                    )
+    def __str__(self) -> str:
+        return f"{self.acknowledged} acknowledged, {self.connections} connections, said at last {self.said[-5:]}"
 
     # -- in the thread
 
-    def _run(self) -> None:
-        try:
-            while not self._closed:
-                try:
-                    sock, _ = self._listener.accept()
-                except OSError:
-                    return
-                with sock:
-                    self.connections += 1
-                    sock.settimeout(0.05)
-                    try:
-                        self._serve(sock)
-                    except ConnectionError:
-                        continue
-        except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
-
     def _serve(self, sock: socket.socket) -> None:
+        sock.settimeout(0.05)
         arrived = bytearray()
         subscribed = again = False
         while not self._closed:

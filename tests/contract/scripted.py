@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
 
 from edge_agent import packets
 from edge_agent.packets import Puback, Publish
-from tests.brokers import HOST
 from tests.patience import DEADLINE
+from tests.server import Server
 
 
-class ScriptedBroker:
+class ScriptedBroker(Server):
     """Takes connections one after the other, MQTT 5; grants what is asked for, confirms what is published, and sends
     `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing. `queue` is
     what it sends before it grants, `pace` seconds apart, as a broker does that has a session to work off. `grants` gives
     the reason code of the nth SUBSCRIBE, for each of its filters."""
+
+    deadline = DEADLINE
 
     def __init__(
         self,
@@ -31,54 +30,22 @@ class ScriptedBroker:
         pace: float = 0.05,
         grants: Callable[[int], int] = lambda _: 1,
     ) -> None:
+        super().__init__("scripted broker")
         self._pace = pace
         self._grants = grants
         self.subscribed = 0
         self._confirms = confirms
         self._queue = queue
         self._script = script
-        self._listener = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._changed = threading.Condition()
         self.published: list[Publish] = []
         self.acknowledged: list[int] = []
-        self.connections = 0
         self.connect = b""
-        self._closed = False
-        self._thread = threading.Thread(target=self._accept, name="scripted broker")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed = True
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(DEADLINE)
-        self._listener.close()
-
-    def wait(self, ready: Callable[[], bool], what: str) -> None:
-        """`ready` is looked at after each packet."""
-        with self._changed:
-            if not self._changed.wait_for(ready, DEADLINE):
-                raise TimeoutError(
-                    f"after {DEADLINE:g} s: {what}; published {self.published[-5:]}, {self.acknowledged}"
-                )
-
-    def _accept(self) -> None:
-        while not self._closed:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            with sock:
-                sock.settimeout(DEADLINE)
-                self.connections += 1
-                self._serve(sock)
+    def __str__(self) -> str:
+        return f"published {self.published[-5:]}, {self.acknowledged}"
 
     def _serve(self, sock: socket.socket) -> None:
+        sock.settimeout(DEADLINE)
         buffer = b""
         while not self._closed:
             try:

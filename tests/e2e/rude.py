@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import select
 import socket
-import threading
-import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tests import wire
-from tests.brokers import HOST
 from tests.patience import DEADLINE
+from tests.server import Server
 from tests.traffic import SENSORS, question
 
 #: Messages under way while it behaves: no more than the agent's Receive Maximum, 500.
@@ -22,38 +18,22 @@ _PIECE: Final = 50
 _ANSWERS: Final = tuple(f"music/{sensor}/genre" for sensor in SENSORS)
 
 
-class RudeBroker:
+class RudeBroker(Server):
     """`with RudeBroker(qos=1, reads=True) as broker:` serves whoever comes to `broker.port`, MQTT 5 only.
 
     It begins well-behaved. Once `rude` is set it sends as fast as the socket takes, and then either reads nothing at
     all or reads and confirms nothing; PINGREQ it answers as long as it reads.
     """
 
+    deadline = DEADLINE
+
     def __init__(self, *, qos: int, reads: bool) -> None:
+        super().__init__("rude broker")
         self._qos = qos
         self._reads = reads
-        self._changed = threading.Condition()
-        self._closed = False
-        self._error: BaseException | None = None
         self._rude = False
-        self._listener = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._run, name="rude broker")
-        self.connections = 0
         self.sent = 0
         self.answered = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed = True
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(DEADLINE)
-        self._listener.close()
 
     def be(self, *, rude: bool) -> None:
         """Change manners; from rude to polite on the next connection."""
@@ -63,37 +43,12 @@ class RudeBroker:
         """Return when `count` more questions are answered."""
         with self._changed:
             goal = self.answered + count
-        self._wait(lambda: self.answered >= goal, f"{count} more answers")
+        self.wait(lambda: self.answered >= goal, f"{count} more answers")
 
-    def _wait(self, ready: Callable[[], bool], what: str) -> None:
-        ends = time.monotonic() + DEADLINE
-        with self._changed:
-            while not ready():
-                if self._error is not None:
-                    raise RuntimeError("the broker has ended") from self._error
-                if not self._changed.wait(max(0.0, ends - time.monotonic())):
-                    raise TimeoutError(f"after {DEADLINE:g} s: {what}; {self.sent} sent, {self.answered} answered")
+    def __str__(self) -> str:
+        return f"{self.sent} sent, {self.answered} answered"
 
     # -- in the thread
-
-    def _run(self) -> None:
-        try:
-            while not self._closed:
-                try:
-                    sock, _ = self._listener.accept()
-                except OSError:
-                    return
-                with sock:
-                    self.connections += 1
-                    try:
-                        self._serve(sock)
-                    except OSError:
-                        # The agent has had enough of this connection.
-                        continue
-        except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
 
     def _serve(self, sock: socket.socket) -> None:
         sock.setblocking(False)
