@@ -7,7 +7,7 @@ import random
 from bisect import bisect_right
 from typing import Any, Final
 
-from edge_agent.card import QUANTILE_LEVELS, Feature, ModelCard
+from edge_agent.contract.card import QUANTILE_LEVELS, Feature, ModelCard
 
 #: A prime, so that nothing falls into step with it.
 COUNT: Final = 121

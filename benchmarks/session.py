@@ -17,7 +17,7 @@ from benchmarks.processes import BenchmarkError, Program, free_port, start_mosqu
 from benchmarks.results import Measurement, Results
 from benchmarks.scenarios import Plan, Scenario
 from benchmarks.targets import IMPORT
-from edge_agent.predictor import Predictor, locate
+from edge_agent.model.onnx import Predictor, locate
 
 MODEL: Final = "genre"
 _LIBRARIES: Final = "import onnxruntime, paho.mqtt.client, pydantic"

@@ -1,5 +1,5 @@
 """Where a message's time goes: the running agent under load, sampled by py-spy, once with paho carrying the messages
-(as they went before `edge_agent._stream`) and once as it is.
+(as they went before `edge_agent.link.fast_lane`) and once as it is.
 
     .venv-bench/bin/python -m benchmarks.where
 
@@ -21,7 +21,7 @@ from typing import Final
 
 from benchmarks import load, payloads
 from benchmarks.processes import HOST, READY_WITHIN, BenchmarkError, Program, free_port, start_mosquitto
-from edge_agent.predictor import Predictor, locate
+from edge_agent.model.onnx import Predictor, locate
 
 SECONDS: Final = 12.0
 _SAMPLED: Final = 8
@@ -35,15 +35,15 @@ _PLACES: Final = (
     ("paho", re.compile(r"paho/")),
     (
         "connection: packets and acknowledgements",
-        re.compile(r"edge_agent/(_stream|_plain|packets|properties|broker|delivery|ledger|_patience)\.py"),
+        re.compile(r"edge_agent/link/"),
     ),
-    ("payload to features (pydantic)", re.compile(r"edge_agent/(codecs|formats|checks|cbor|weights)\.py|pydantic")),
-    ("the model (onnxruntime, numpy)", re.compile(r"edge_agent/predictor\.py|onnxruntime|numpy")),
+    ("payload to features (pydantic)", re.compile(r"edge_agent/payload/|pydantic")),
+    ("the model (onnxruntime, numpy)", re.compile(r"edge_agent/model/|onnxruntime|numpy")),
     (
         "pipeline: routes and answers",
-        re.compile(r"edge_agent/(pipeline|engine|messages|topics|routes|responses|writing)\.py"),
+        re.compile(r"edge_agent/(contract|routing|serving/(pipeline|engine|writing))"),
     ),
-    ("the loop and its counters", re.compile(r"edge_agent/(agent|answering|intake|poison|health|reports)\.py")),
+    ("the loop and its counters", re.compile(r"edge_agent/(serving|tally)")),
 )
 _COMMANDS: Final = {"through paho": ["-m", "benchmarks.subjects.plain"], "as it is": ["-m", "edge_agent"]}
 

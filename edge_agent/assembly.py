@@ -8,21 +8,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_agent import __version__
-from edge_agent.agent import Agent
-from edge_agent.announcements import will
-from edge_agent.broker import Address, Link, TlsOptions, digests, make_context
-from edge_agent.codecs import ECHOED
+from edge_agent.config.settings import Settings
+from edge_agent.contract.messages import Answer, Described
 from edge_agent.errors import SettingsError
-from edge_agent.health import Tally
-from edge_agent.levels import lay_out
-from edge_agent.library import Limits, Loaded, Trial, limits
-from edge_agent.messages import Answer, Described
-from edge_agent.pipeline import Pipeline
-from edge_agent.plan import Connection, Line, Plan
-from edge_agent.predictor import Predictor, locate, runtime_version
-from edge_agent.routes import Route, subscriptions, told_overlaps
-from edge_agent.settings import Settings
-from edge_agent.systemd import Notifier
+from edge_agent.host.systemd import Notifier
+from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
+from edge_agent.model.library import Limits, Loaded, Trial, limits
+from edge_agent.model.onnx import Predictor, locate, runtime_version
+from edge_agent.payload.features import ECHOED
+from edge_agent.routing.levels import lay_out
+from edge_agent.routing.routes import Route, subscriptions, told_overlaps
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.announcements import will
+from edge_agent.serving.pipeline import Pipeline
+from edge_agent.serving.plan import Connection, Line, Plan
+from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
 

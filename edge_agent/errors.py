@@ -3,7 +3,7 @@
 Whatever goes wrong at start ends as one of these: `str(error)` is one line that says what is wrong, where, and what to
 do about it. The command line prints that line and exits with `exit_status`. Exceptions of other libraries never cross
 the file that imports the library. What goes wrong with a single message is not an exception: it is a rejection
-(`edge_agent.messages.Rejection`), because it has to be answered.
+(`edge_agent.contract.messages.Rejection`), because it has to be answered.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from edge_agent import logs
-from edge_agent.agent import Agent
 from edge_agent.assembly import Loading, make_line, make_plan
+from edge_agent.config.settings import Settings
 from edge_agent.errors import EdgeAgentError
-from edge_agent.library import Limits, Loaded, limits
-from edge_agent.plan import Line
-from edge_agent.process import Signals
-from edge_agent.settings import Settings
+from edge_agent.host import logs
+from edge_agent.host.process import Signals
+from edge_agent.model.library import Limits, Loaded, limits
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.plan import Line
 
 _log = logging.getLogger(__name__)
 

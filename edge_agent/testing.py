@@ -15,18 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from edge_agent.agent import Agent
-from edge_agent.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
-from edge_agent.engine import Model
+from edge_agent.contract.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
+from edge_agent.contract.messages import Answer, Described, Message, Refused
+from edge_agent.contract.topics import Template
 from edge_agent.errors import BrokerError
-from edge_agent.health import Tally
-from edge_agent.messages import Answer, Described, Message, Refused
-from edge_agent.pipeline import Pipeline
-from edge_agent.plan import Line, Plan
-from edge_agent.poison import cause_of, cause_of_own
-from edge_agent.routes import Route, subscriptions
-from edge_agent.systemd import Notifier
-from edge_agent.topics import Template
+from edge_agent.host.systemd import Notifier
+from edge_agent.link.poison import cause_of, cause_of_own
+from edge_agent.routing.routes import Route, subscriptions
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.engine import Model
+from edge_agent.serving.pipeline import Pipeline
+from edge_agent.serving.plan import Line, Plan
+from edge_agent.tally import Tally
 
 ROUTE: Final = Route(
     "genre",
@@ -121,7 +121,7 @@ class FakeLink:
         self.drained: list[int] = []
         #: Each change of subscriptions: what was wanted then, and what of it anew.
         self.subscribed: list[tuple[dict[str, bool], set[str]]] = []
-        #: What was sent and not taken, by what `edge_agent.poison` knows it by.
+        #: What was sent and not taken, by what `edge_agent.link.poison` knows it by.
         self.under_way: set[int] = set()
         self.takes = True
         self.hangs_up: Callable[[Answer], bool] = lambda _: False

@@ -8,8 +8,8 @@ from typing import Any, Final
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from edge_agent import card
-from edge_agent.seal import seal
+from edge_agent.contract import card
+from edge_agent.contract.seal import seal
 from edge_agent.testing import make_card
 
 #: What the honest one says of a row: Rock when its only value is above a half.

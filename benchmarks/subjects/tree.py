@@ -23,8 +23,8 @@ ROWS = 50_000
 
 def learn(model: Path, out: Path) -> None:
     """Write the tree that decides as the ONNX file `model` does to `out`, with joblib."""
-    from edge_agent.card import QUANTILE_LEVELS
-    from edge_agent.predictor import Predictor
+    from edge_agent.contract.card import QUANTILE_LEVELS
+    from edge_agent.model.onnx import Predictor
 
     predictor = Predictor.load(model)
     random = np.random.default_rng(0)

@@ -14,14 +14,14 @@ from typing import Final
 import click
 
 from edge_agent import assembly, doctor
-from edge_agent.device import Device
+from edge_agent.config.load import DEFAULT_FILE, load, sources
 from edge_agent.doctor import inside
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, failed, ok
 from edge_agent.doctor.reach import explain_configuration
 from edge_agent.errors import EdgeAgentError, InputError
-from edge_agent.load import DEFAULT_FILE, load, sources
-from edge_agent.systemd import borrow_credentials
+from edge_agent.host.device import Device
+from edge_agent.host.systemd import borrow_credentials
 from edge_agent.wording import plain, plain_json
 
 _COLOURS: Final = {"ok": "green", "note": "yellow", "fail": "red"}

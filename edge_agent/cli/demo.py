@@ -7,11 +7,11 @@ import sys
 
 import click
 
+from edge_agent.config.settings import Models
 from edge_agent.errors import InputError
-from edge_agent.library import load
-from edge_agent.predictor import locate
-from edge_agent.process import Signals
-from edge_agent.settings import Models
+from edge_agent.host.process import Signals
+from edge_agent.model.library import load
+from edge_agent.model.onnx import locate
 from edge_agent.wording import plain
 
 

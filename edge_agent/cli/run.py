@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from edge_agent import logs
-from edge_agent.agent import Agent
 from edge_agent.assembly import make_agent
+from edge_agent.config.load import DEFAULT_FILE, load
+from edge_agent.config.precautions import neglected
 from edge_agent.errors import EdgeAgentError
-from edge_agent.load import DEFAULT_FILE, load
-from edge_agent.precautions import neglected
-from edge_agent.process import Signals
+from edge_agent.host import logs
+from edge_agent.host.process import Signals
+from edge_agent.host.systemd import Notifier
 from edge_agent.reloading import Reloads, load_models
-from edge_agent.systemd import Notifier
+from edge_agent.serving.agent import Agent
 
 _log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
+from edge_agent.client import ask, cut
+from edge_agent.config.load import DEFAULT_FILE, load
+from edge_agent.contract.messages import Busy, Gathered, Status, validator
 from edge_agent.errors import BrokerError
-from edge_agent.load import DEFAULT_FILE, load
-from edge_agent.messages import Busy, Gathered, Status, validator
-from edge_agent.systemd import borrow_credentials
-from edge_agent.visit import ask, cut
+from edge_agent.host.systemd import borrow_credentials
 from edge_agent.wording import count, duration, plain, plain_json
 
 

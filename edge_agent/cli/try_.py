@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
+from edge_agent.config.settings import Models
+from edge_agent.contract.messages import Answer, Message, to_json
+from edge_agent.contract.topics import Template
 from edge_agent.errors import InputError
-from edge_agent.library import load
-from edge_agent.messages import Answer, Message, to_json
-from edge_agent.pipeline import Pipeline
-from edge_agent.predictor import Predictor, locate
-from edge_agent.routes import Route
-from edge_agent.settings import Models
-from edge_agent.topics import Template
+from edge_agent.model.library import load
+from edge_agent.model.onnx import Predictor, locate
+from edge_agent.routing.routes import Route
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.wording import plain, plain_json
 
 _ROUTE = Route("model", Template("try"), Template("prediction"), Template("rejection"))

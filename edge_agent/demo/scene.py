@@ -17,16 +17,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Final
 
-from edge_agent import settings as settings_module
-from edge_agent import topics
-from edge_agent.broker import Address, Link
-from edge_agent.card import ModelCard
+from edge_agent.config import settings as settings_module
+from edge_agent.config.load import ENVIRONMENT
+from edge_agent.contract import topics
+from edge_agent.contract.card import ModelCard
+from edge_agent.contract.messages import Answer, Message
+from edge_agent.contract.topics import Template
 from edge_agent.demo.sensors import Reading, Sensors
 from edge_agent.demo.view import Line, View
 from edge_agent.errors import BrokerError
-from edge_agent.load import ENVIRONMENT
-from edge_agent.messages import Answer, Message
-from edge_agent.topics import Template
+from edge_agent.link.link import Address, Link
 
 _NODE: Final = "demo"
 _PER_SECOND: Final = 8

@@ -8,8 +8,8 @@ from bisect import bisect_right
 from itertools import cycle
 from typing import Any, Final, NamedTuple
 
-from edge_agent.card import QUANTILE_LEVELS, Feature, ModelCard
-from edge_agent.messages import to_json
+from edge_agent.contract.card import QUANTILE_LEVELS, Feature, ModelCard
+from edge_agent.contract.messages import to_json
 
 NAMES: Final = ("kitchen", "garage", "studio")
 #: One message in so many is broken.

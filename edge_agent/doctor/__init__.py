@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_agent.apart import be_first_to_go
-from edge_agent.device import Device
+from edge_agent.config.settings import Settings
 from edge_agent.doctor import host, inside
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.agent import check_pong
@@ -23,8 +22,9 @@ from edge_agent.doctor.models import check_models
 from edge_agent.doctor.mosquitto import check_rules
 from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError
-from edge_agent.predictor import runtime_version
-from edge_agent.settings import Settings
+from edge_agent.host.apart import be_first_to_go
+from edge_agent.host.device import Device
+from edge_agent.model.onnx import runtime_version
 
 
 def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[Finding]:

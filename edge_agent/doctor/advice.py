@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_agent.systemd import unit_name
+from edge_agent.host.systemd import unit_name
 
 
 class Advice(NamedTuple):

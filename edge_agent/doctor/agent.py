@@ -10,12 +10,12 @@ from typing import Final
 from pydantic import ValidationError
 
 from edge_agent import __version__
+from edge_agent.client import ask
+from edge_agent.config.settings import Settings
+from edge_agent.contract.messages import Status, validator
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.errors import BrokerError, NoAnswerError
-from edge_agent.messages import Status, validator
-from edge_agent.settings import Settings
-from edge_agent.visit import ask
 from edge_agent.wording import count, duration, mebibytes
 
 #: Seconds that a running agent may take to answer.

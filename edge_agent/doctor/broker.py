@@ -18,17 +18,17 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from edge_agent import topics
-from edge_agent.broker import Link
+from edge_agent.client import log_in, receive
+from edge_agent.config.settings import Settings
+from edge_agent.contract import topics
+from edge_agent.contract.messages import Answer, Message
+from edge_agent.contract.topics import Template
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.doctor.writing import DEADLINE, TRIAL, try_writing
 from edge_agent.errors import BrokerError
-from edge_agent.messages import Answer, Message
-from edge_agent.routes import FEATURE, Route, subscriptions
-from edge_agent.settings import Settings
-from edge_agent.topics import Template
-from edge_agent.visit import log_in, receive
+from edge_agent.link.link import Link
+from edge_agent.routing.routes import FEATURE, Route, subscriptions
 from edge_agent.wording import count
 
 #: Seconds for trial messages that the broker took to come through.

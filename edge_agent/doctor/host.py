@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from edge_agent.device import Device, Disk, is_card
 from edge_agent.doctor.findings import Finding, fail, note, ok
+from edge_agent.host.device import Device, Disk, is_card
 from edge_agent.wording import count, mebibytes
 
 _OLDEST_PYTHON: Final = (3, 11)

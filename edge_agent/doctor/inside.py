@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from edge_agent import assembly
+from edge_agent.config.precautions import as_root
+from edge_agent.config.settings import Settings
 from edge_agent.doctor import sandbox
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.agent import check_agent
@@ -21,9 +23,7 @@ from edge_agent.doctor.models import check_models
 from edge_agent.doctor.reach import check_connection_files, check_secrets
 from edge_agent.doctor.sandbox import Blind
 from edge_agent.errors import SettingsError
-from edge_agent.precautions import as_root
-from edge_agent.predictor import Predictor
-from edge_agent.settings import Settings
+from edge_agent.model.onnx import Predictor
 
 #: What `edge-agent check` is called with where it is to look as the service.
 COMMAND: Final = "check --as-service"

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent import assembly
+from edge_agent.config.settings import Settings
 from edge_agent.doctor.findings import Finding, failed, note, ok
 from edge_agent.doctor.reach import May, explain_model, may
 from edge_agent.errors import ModelError, SettingsError
-from edge_agent.levels import lay_out
-from edge_agent.library import load
-from edge_agent.predictor import Predictor, locate
-from edge_agent.routes import FEATURE, Route
-from edge_agent.settings import Settings
+from edge_agent.model.library import load
+from edge_agent.model.onnx import Predictor, locate
+from edge_agent.routing.levels import lay_out
+from edge_agent.routing.routes import FEATURE, Route
 
 #: Topics of a gathering route that are named.
 _PLACES: Final = 10

@@ -17,10 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edge_agent import assembly, topics
+from edge_agent import assembly
+from edge_agent.config.settings import Settings
+from edge_agent.contract import topics
 from edge_agent.doctor.findings import Finding, fail, note, ok
-from edge_agent.routes import Route
-from edge_agent.settings import Settings
+from edge_agent.routing.routes import Route
 
 _MAX_BYTES: Final = 1 << 20
 _ACCESS: Final = frozenset({"read", "write", "readwrite", "deny"})

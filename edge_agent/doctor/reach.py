@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from edge_agent.config.settings import Settings
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, note
-from edge_agent.files import exposed
-from edge_agent.settings import Settings
+from edge_agent.host.files import exposed
 
 #: What a sandbox hides (systemd.exec(5)), and the setting of the unit that does.
 _HIDDEN: Final = {

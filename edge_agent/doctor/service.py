@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from edge_agent.device import Device, Written, is_card
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, note, ok
+from edge_agent.host.device import Device, Written, is_card
 from edge_agent.wording import count, duration, mebibytes
 
 #: A model that is replaced now and then is no steady state; a megabyte a day wears out no card.

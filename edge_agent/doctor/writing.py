@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from edge_agent import topics
-from edge_agent.broker import Link
+from edge_agent.client import log_in, receive
+from edge_agent.config.settings import Settings
+from edge_agent.contract import topics
+from edge_agent.contract.messages import Answer
 from edge_agent.errors import BrokerError
-from edge_agent.messages import Answer
-from edge_agent.settings import Settings
-from edge_agent.visit import log_in, receive
+from edge_agent.link.link import Link
 
 #: Names us, in topics.
 TRIAL: Final = "edge-agent-check"

@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple, Self
 import paho.mqtt.client as paho
 import pytest
 
-from edge_agent._plain import Plain
-from edge_agent.agent import Agent
 from edge_agent.assembly import make_agent, make_line, make_plan
-from edge_agent.broker import Address
-from edge_agent.plan import Line, Plan
-from edge_agent.process import Signals
-from edge_agent.settings import Settings
+from edge_agent.config.settings import Settings
+from edge_agent.host.process import Signals
+from edge_agent.link.link import Address
+from edge_agent.link.slow_lane import Plain
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.plan import Line, Plan
 from tests import wire
 from tests.brokers import HOST, BrokerProcess
 from tests.patience import DEADLINE, fair

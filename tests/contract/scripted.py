@@ -7,8 +7,8 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 
-from edge_agent import packets
-from edge_agent.packets import Puback, Publish
+from edge_agent.link import packets
+from edge_agent.link.packets import Puback, Publish
 from tests.patience import DEADLINE
 from tests.server import Server
 

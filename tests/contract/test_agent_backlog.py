@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from edge_agent.process import rss_bytes
+from edge_agent.host.process import rss_bytes
 from tests.brokers import Mosquitto
 from tests.contract.agents import STATE, RunningAgent, wait_until
 from tests.contract.client import Client

@@ -13,9 +13,9 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_agent.assembly import make_agent
 from edge_agent.cli.main import cli
+from edge_agent.config.load import load
+from edge_agent.contract.messages import Prediction, validator
 from edge_agent.errors import SettingsError
-from edge_agent.load import load
-from edge_agent.messages import Prediction, validator
 from tests.brokers import BrokerProcess, Mosquitto
 from tests.contract.agents import INFO, PROTOCOLS, STATE, Packet, Relay, RunningAgent, wait_until
 from tests.contract.client import Client

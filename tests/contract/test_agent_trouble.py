@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.systemd import Notifier
+from edge_agent.host.systemd import Notifier
 from tests.brokers import HOST, free_port
 from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_for_line, wait_until
 from tests.contract.conftest import Connect, MosquittoFactory

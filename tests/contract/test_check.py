@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from edge_agent import __version__
 from edge_agent.cli.main import cli
-from edge_agent.messages import Status
+from edge_agent.contract.messages import Status
 from tests.brokers import HOST, BrokerProcess, free_port
 from tests.certificates import DAY, Authority
 from tests.contract.agents import NODE, STATE, RunningAgent, wait_until

@@ -9,8 +9,8 @@ import struct
 
 import pytest
 
-from edge_agent import logs
-from edge_agent.packets import bounds
+from edge_agent.host import logs
+from edge_agent.link.packets import bounds
 from tests.brokers import HOST
 from tests.contract.agents import STATE, RunningAgent, plainly, wait_for_line
 from tests.contract.scripted import ScriptedBroker
@@ -208,7 +208,7 @@ def test_the_reason_of_a_disconnect_is_told(goodbye: bytes, words: str, caplog: 
 def test_the_slow_lane_does_not_pass_off_a_dropped_reason_as_a_normal_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
+    monkeypatch.setattr("edge_agent.link.link.prepare", plainly)
     with (
         caplog.at_level(logging.WARNING),
         ScriptedBroker(lambda number: TAKEN_OVER if number == 1 else b"") as broker,

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge_agent.cli.main import cli
-from edge_agent.messages import Status, validator
+from edge_agent.contract.messages import Status, validator
 from tests.brokers import HOST
 from tests.contract.agents import NODE, STATE, RunningAgent
 from tests.contract.conftest import Connect, MosquittoFactory

@@ -16,12 +16,12 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent import packets
-from edge_agent._plain import Plain
-from edge_agent._stream import Stream, prepare
-from edge_agent.broker import Address
-from edge_agent.messages import Answer, Carried
-from edge_agent.packets import Puback, Publish
+from edge_agent.contract.messages import Answer, Carried
+from edge_agent.link import packets
+from edge_agent.link.fast_lane import Stream, prepare
+from edge_agent.link.link import Address
+from edge_agent.link.packets import Puback, Publish
+from edge_agent.link.slow_lane import Plain
 from tests.brokers import BrokerProcess
 from tests.contract.agents import STATE, RunningAgent, plainly, wait_until
 from tests.contract.conftest import Connect
@@ -84,7 +84,7 @@ def test_a_paho_that_opens_its_sockets_elsewhere_is_left_alone(caplog: pytest.Lo
 def test_the_agent_works_without_it(
     broker: BrokerProcess, connect: Connect, monkeypatch: pytest.MonkeyPatch, qos: int
 ) -> None:
-    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
+    monkeypatch.setattr("edge_agent.link.link.prepare", plainly)
     client = connect(broker)
     protocol = "3.1.1" if broker.name == "amqtt" else "5"
     with RunningAgent(broker.port, mqtt={"protocol": protocol}) as running:
@@ -102,7 +102,7 @@ def test_without_it_too_a_lost_connection_is_made_again(
     broker: BrokerProcess, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """paho has let go of its socket by then."""
-    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
+    monkeypatch.setattr("edge_agent.link.link.prepare", plainly)
     protocol = "3.1.1" if broker.name == "amqtt" else "5"
     with RunningAgent(broker.port, mqtt={"protocol": protocol}) as running:
         wait_until(lambda: running.agent.tally.connections == 1, "connected")

@@ -93,7 +93,7 @@ def test_thousands_of_messages_and_large_answers(
 def test_a_paho_that_opens_its_sockets_elsewhere(
     listening: Callable[[str], Set], connect: Connect, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.broker.prepare", plainly)
+    monkeypatch.setattr("edge_agent.link.link.prepare", plainly)
     made = listening(transport)
     client = connect(made.broker)
     client.subscribe(STATE, "music/+/genre")

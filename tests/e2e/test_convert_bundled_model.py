@@ -15,15 +15,15 @@ import pytest
 pytest.importorskip("skl2onnx", reason="needs the extra `convert`")
 
 import onnx
+from edge_convert.describe import sheet_for
+from edge_convert.estimators import KINDS, fit
+from edge_convert.modelcard import Identity
+from edge_convert.package import package
+from edge_convert.tables import Table, read_pair
+from edge_convert.verify import open_session, run
 
 import edge_agent
-from convert.describe import sheet_for
-from convert.estimators import KINDS, fit
-from convert.modelcard import Identity
-from convert.package import package
-from convert.tables import Table, read_pair
-from convert.verify import open_session, run
-from edge_agent import card
+from edge_agent.contract import card
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = Path(os.environ.get("FMA_DATA", ROOT.parent / "shared" / "data" / "fma"))

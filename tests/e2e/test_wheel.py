@@ -31,7 +31,7 @@ def test_the_wheel_holds_the_packages_and_the_model_only(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"edge_agent", "convert"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"edge_agent", "edge_convert"}
     assert "edge_agent/models/genre.onnx" in names
     assert "edge_agent/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
@@ -59,7 +59,7 @@ def test_nothing_heavy_is_imported(python: Path, elsewhere: Path) -> None:
     code = (
         "import sys, json\n"
         "from edge_agent.cli.main import main\n"
-        "import edge_agent.agent, edge_agent.predictor\n"
+        "import edge_agent.serving.agent, edge_agent.model.onnx\n"
         f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
     )
     done = call(python, "-I", "-c", code)

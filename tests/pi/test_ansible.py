@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import edge_agent
-from edge_agent.seal import LENGTH, seal
+from edge_agent.contract.seal import LENGTH, seal
 from tests.contract.client import Client
 from tests.documents import ROOT
 from tests.e2e.tracks import ROCK

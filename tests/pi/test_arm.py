@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from edge_agent import __version__
-from edge_agent.predictor import Predictor, locate
+from edge_agent.model.onnx import Predictor, locate
 from tests.brokers import HOST, Mosquitto
 from tests.contract.client import Client
 from tests.e2e.conftest import ROOT, call

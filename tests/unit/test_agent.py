@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.agent import Agent
-from edge_agent.announcements import birth, will
+from edge_agent.contract.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, validator
+from edge_agent.contract.topics import Template
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
-from edge_agent.messages import Answer, Health, Info, Message, Pong, Refused, Status, UnknownVerb, validator
-from edge_agent.process import Signals
-from edge_agent.reports import now
-from edge_agent.routes import Route
-from edge_agent.systemd import Notifier
+from edge_agent.host.process import Signals
+from edge_agent.host.systemd import Notifier
+from edge_agent.routing.routes import Route
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.announcements import birth, will
+from edge_agent.serving.reports import now
 from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_card
-from edge_agent.topics import Template
 
 GOOD = b'{"loudness": 0.9}'
 FEATURES = "music/kitchen/features"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent.messages import Answer, Message
-from edge_agent.pipeline import Pipeline
+from edge_agent.contract.messages import Answer, Message
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 
 cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install '.[cbor]'")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.apart import Apart, Limits
-from edge_agent.process import Signals
+from edge_agent.host.apart import Apart, Limits
+from edge_agent.host.process import Signals
 
 Tell = Callable[[str], None]
 LIMITS = Limits(seconds=1, patience=30, memory=256 << 20)

@@ -1,9 +1,7 @@
-"""The map of the house, and the walls between its rooms.
+"""The order of the house: arrows point down only.
 
-    cli, demo, doctor -> assembly -> agent -> adapters -> core -> (topics, messages, card) -> errors
-
-`MAP` places every module of `edge_agent`: what it may import, beside itself. `VENDORS` names who may import a library that we keep
-behind an interface. A new module fails here until it has its place.
+`FLOORS` is the order of the rooms of `edge_agent`, which are its folders and the modules beside them. `VENDORS` names who may
+import a library that we keep behind an interface. A new room fails here until it has its floor.
 """
 
 from __future__ import annotations
@@ -21,126 +19,53 @@ PACKAGE = Path(edge_agent.__file__).parent
 #: What lies beside the package: the clone, or, when the wheel is tested, the installed packages.
 SIDE = PACKAGE.parent
 
-BASE = frozenset({"errors"})
-WIRE = BASE | {"topics", "messages", "card", "seal"}
-CORE = WIRE | {
-    "cbor",
-    "checks",
-    "codecs",
-    "delivery",
-    "engine",
-    "formats",
-    "gathering",
-    "health",
-    "intake",
-    "ledger",
-    "levels",
-    "packets",
-    "pipeline",
-    "poison",
-    "properties",
-    "responses",
-    "routes",
-    "senml",
-    "sensors",
-    "weights",
-    "writing",
-}
-#: What the loop itself may touch of the outside: signals and memory, and the service manager.
-PROCESS = frozenset({"process", "systemd"})
-ADAPTERS = PROCESS | {"predictor", "library", "broker", "files", "load", "precautions", "settings", "logs", "device"}
-LOOP = CORE | PROCESS | {"agent", "announcements", "answering", "caution", "plan", "reports", "requests"}
+#: The house from the ground up. A room imports from the floors below its own, never from a neighbour's.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"errors", "tally", "wording"}),
+    frozenset({"host"}),
+    frozenset({"contract"}),
+    frozenset({"payload", "link", "model"}),
+    frozenset({"routing"}),
+    frozenset({"config", "serving"}),
+    frozenset({"assembly", "testing"}),
+    frozenset({"reloading", "demo"}),
+    frozenset({"client"}),
+    frozenset({"doctor"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 
-#: module or sub-package -> the modules that it may import, beside itself. Everything may import the package itself (`__version__`).
-MAP: dict[str, frozenset[str]] = {
-    # Pure: no files, no sockets, no clock, no vendor but numpy and pydantic.
-    "errors": frozenset(),
-    "topics": BASE,
-    "messages": BASE | {"topics", "card"},
-    "card": BASE,
-    "seal": BASE,
-    "senml": WIRE,
-    "weights": frozenset(),
-    "cbor": frozenset({"weights"}),
-    "formats": WIRE | {"cbor", "senml", "weights"},
-    "checks": WIRE,
-    "codecs": WIRE | {"checks", "formats", "weights"},
-    "health": WIRE,
-    "intake": WIRE,
-    "ledger": BASE,
-    "delivery": WIRE | {"health", "ledger", "packets"},
-    "properties": frozenset(),
-    "packets": WIRE | {"properties"},
-    "poison": WIRE | {"health", "packets", "wording"},
-    "routes": WIRE | {"codecs", "formats"},
-    "responses": WIRE | {"packets", "routes"},
-    "levels": WIRE | {"codecs", "formats"},
-    "sensors": BASE,
-    "gathering": WIRE | {"codecs", "formats", "levels", "routes", "sensors"},
-    "writing": WIRE | {"codecs", "formats", "health"},
-    "engine": WIRE | {"writing", "codecs", "formats", "health"},
-    "pipeline": WIRE
-    | {"codecs", "engine", "formats", "gathering", "health", "levels", "responses", "routes", "sensors", "writing"},
-    # Adapters: the outside world, one file each. None knows another one.
-    "predictor": CORE | {"files"},
-    "apart": BASE | {"wording"},
-    "library": CORE | {"apart", "files", "predictor"},
-    "broker": CORE | {"_endings", "_paho", "_patience", "_stream", "_subscriptions", "_tls", "_transport"},
-    "_paho": WIRE | {"packets", "_transport", "_stream", "_plain"},
-    "_stream": WIRE | {"packets", "_plain", "_transport"},
-    "_plain": WIRE | {"packets", "_transport"},
-    "_subscriptions": WIRE | {"_paho"},
-    "_endings": BASE | {"_transport"},
-    "_patience": frozenset(),
-    "_tls": BASE | {"files"},
-    "_transport": BASE | {"_tls", "_websocket"},
-    "_websocket": frozenset(),
-    "files": BASE,
-    "values": CORE,
-    "settings": CORE | {"files", "values"},
-    "toml": frozenset(),
-    "load": CORE | {"complaints", "files", "settings", "toml"},
-    "precautions": BASE | {"files", "settings"},
-    "complaints": frozenset(),
-    "process": BASE,
-    "systemd": BASE | {"wording"},
-    "logs": BASE | {"wording"},
-    "device": BASE,
-    # The loop, the shipped fakes, the composition root, and the commands.
-    "reports": CORE | {"plan", "process"},
-    "announcements": WIRE,
-    "requests": WIRE,
-    "plan": CORE,
-    "caution": CORE | {"plan"},
-    "answering": CORE | {"caution", "plan"},
-    "agent": CORE | PROCESS | {"announcements", "answering", "caution", "plan", "reports", "requests"},
-    "testing": LOOP,
-    "assembly": LOOP | ADAPTERS,
-    "reloading": LOOP | ADAPTERS | {"assembly"},
-    "demo": LOOP | ADAPTERS | {"assembly", "wording"},
-    # Beside a running agent: what asks it, and what examines it and its machine.
-    "wording": BASE,
-    "visit": LOOP | ADAPTERS | {"assembly"},
-    "doctor": LOOP | ADAPTERS | {"apart", "assembly", "visit", "wording"},
-    "cli": LOOP | ADAPTERS | {"assembly", "demo", "doctor", "reloading", "visit", "wording"},
-    "__main__": frozenset({"cli"}),
-}
-
-#: library -> the one module that imports it; those of `paho` are the private parts of `broker`.
+#: library -> who alone imports it: a room, or a module of one.
 VENDORS = {
-    "paho": frozenset({"_paho", "_stream", "_plain"}),
-    "onnxruntime": frozenset({"predictor"}),
-    "cbor2": frozenset({"cbor"}),
-    "pydantic_settings": frozenset({"load"}),
+    "paho": frozenset({"link/paho_client", "link/fast_lane", "link/slow_lane"}),
+    "onnxruntime": frozenset({"model/onnx"}),
+    "cbor2": frozenset({"payload/cbor"}),
+    "pydantic_settings": frozenset({"config/load"}),
     "click": frozenset({"cli", "demo"}),
     "rich": frozenset({"demo"}),
     "amqtt": frozenset({"demo"}),
 }
-#: What the other packages may import from edge_agent: the pure parts.
-PUBLIC_TO_OTHERS = frozenset({"errors", "topics", "messages", "card", "seal"})
-OTHERS = frozenset({"convert", "deploy"})
+#: What the other packages may import from edge_agent.
+PUBLIC_TO_OTHERS = frozenset({"errors", "contract"})
+OTHERS = frozenset({"edge_convert", "deploy"})
 
-#: What the core has no business with.
+
+#: Rooms, and modules of rooms, without files, sockets, clock or threads; and what they so have no business with.
+PURE = frozenset(
+    {
+        "errors",
+        "tally",
+        "wording",
+        "contract",
+        "payload",
+        "routing",
+        "serving/pipeline",
+        "serving/engine",
+        "serving/writing",
+    }
+    | {"serving/intake", "link/packets", "link/properties", "link/ledger", "link/delivery", "link/poison"}
+)
 IMPURE = frozenset(
     {"asyncio", "io", "os", "pathlib", "random", "select", "signal", "socket", "ssl", "subprocess", "threading", "time"}
 )
@@ -156,6 +81,11 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
             yield relative.parts[0], path
 
 
+def folder_of(package: str) -> Path:
+    """Where a package lies: in the clone edge_convert is in convert/, where the wheel is installed beside edge_agent."""
+    return next(folder for folder in (SIDE / package, SIDE / "convert" / package) if folder.is_dir())
+
+
 def imports(path: Path, side: Path = SIDE) -> Iterator[tuple[str, int]]:
     """Every dotted name that a file imports, at any depth and also under TYPE_CHECKING, with its line."""
     inside = path.relative_to(side).parent.parts
@@ -166,7 +96,7 @@ def imports(path: Path, side: Path = SIDE) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom):
             above = ".".join(inside[: len(inside) - node.level + 1]) if node.level else ""
             base = ".".join(part for part in (above, node.module or "") if part)
-            # `from edge_agent import card` imports a module, `from edge_agent.card import Card` a name: both begin so.
+            # `from edge_agent import card` imports a module, `from edge_agent.contract.card import Card` a name: both begin so.
             for alias in node.names:
                 yield f"{base}.{alias.name}", node.lineno
 
@@ -181,39 +111,56 @@ def room_of(name: str) -> str | None:
 
 
 def breaches(path: Path, room: str) -> Iterator[str]:
-    """What one file of edge_agent imports against the map."""
+    """What one file of edge_agent imports against the order."""
+    module = path.relative_to(PACKAGE).with_suffix("").as_posix()
     for name, line in imports(path):
         where = f"{path.relative_to(SIDE)}:{line}"
         top = name.partition(".")[0]
         if top in OTHERS:
             yield f"{where}: the device never imports {top}"
-        if room not in VENDORS.get(top, {room}):
+        if not {room, module} & VENDORS.get(top, {room}):
             yield f"{where}: {top} is imported in {' or '.join(sorted(VENDORS[top]))} only"
-        if room in CORE and top in IMPURE:
-            yield f"{where}: {room} is pure and may not import {top}"
+        if top in IMPURE and {room, module} & PURE:
+            yield f"{where}: {module} is pure and may not import {top}"
         target = room_of(name)
-        if target is None or target == room or target in MAP.get(room, ()):
-            continue
-        yield f"{where}: {room} may not import {target}"
+        if target is not None and target != room and LEVEL[target] >= LEVEL[room]:
+            yield f"{where}: {room} is not above {target}, and may not import it"
 
 
-def test_every_module_has_its_place() -> None:
-    unplaced = {room for room, _ in modules(PACKAGE)} - MAP.keys()
-    assert not unplaced, f"place these in MAP: {sorted(unplaced)}"
+def arrows() -> dict[str, set[str]]:
+    """Which module imports which, beside itself."""
+    known = {path.relative_to(PACKAGE).with_suffix("").as_posix() for _, path in modules(PACKAGE)}
+    found: dict[str, set[str]] = {}
+    for module in known:
+        names = [name.split(".")[1:] for name, _ in imports(PACKAGE / f"{module}.py") if name.startswith("edge_agent.")]
+        found[module] = {"/".join(parts[:cut]) for parts in names for cut in (1, 2, 3)} & known - {module}
+    return found
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room for room, _ in modules(PACKAGE)} == LEVEL.keys()
 
 
 @pytest.mark.parametrize(
     ("room", "path"), [pytest.param(room, path, id=str(path.relative_to(PACKAGE))) for room, path in modules(PACKAGE)]
 )
-def test_imports_point_inward(room: str, path: Path) -> None:
+def test_imports_point_down(room: str, path: Path) -> None:
     assert list(breaches(path, room)) == []
+
+
+def test_no_circle_within_a_room_either() -> None:
+    left = arrows()
+    while left:
+        ready = {module for module, imported in left.items() if not imported & left.keys()}
+        assert ready, f"these import one another: {sorted(left)}"
+        left = {module: imported for module, imported in left.items() if module not in ready}
 
 
 @pytest.mark.parametrize("other", sorted(OTHERS))
 def test_others_import_the_pure_parts_only(other: str) -> None:
     wrong = [
         f"{path.relative_to(SIDE)}:{line}: {other} may not import edge_agent.{room_of(name)}"
-        for _, path in modules(SIDE / other)
+        for _, path in modules(folder_of(other))
         for name, line in imports(path)
         if room_of(name) not in {None, *PUBLIC_TO_OTHERS}
     ]
@@ -223,7 +170,9 @@ def test_others_import_the_pure_parts_only(other: str) -> None:
 @pytest.mark.parametrize("package", ["edge_agent", "benchmarks", *sorted(OTHERS)])
 def test_no_module_grows_past_its_size(package: str) -> None:
     """Past 400 lines, look for the second thing inside."""
-    lengths = {str(path.relative_to(SIDE)): len(path.read_text().splitlines()) for _, path in modules(SIDE / package)}
+    lengths = {
+        str(path.relative_to(SIDE)): len(path.read_text().splitlines()) for _, path in modules(folder_of(package))
+    }
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
 
 
@@ -240,22 +189,14 @@ def test_only_known_libraries_are_imported() -> None:
     assert extra == set()
 
 
-def test_the_map_has_no_circle() -> None:
-    done: set[str] = set()
-    while left := MAP.keys() - done:
-        ready = {room for room in left if MAP[room] <= done}
-        assert ready, f"these import one another: {sorted(left)}"
-        done |= ready
-
-
 def test_a_breach_is_seen(tmp_path: Path) -> None:
     """The test of the test: each wall, once broken, is reported."""
     source = tmp_path / "edge_agent" / "card.py"
     source.parent.mkdir()
     source.write_text(
-        "import convert.train\nfrom edge_agent import __version__, errors\nfrom . import errors as again\n"
+        "import edge_convert.train\nfrom edge_agent import __version__, errors\nfrom . import errors as again\n"
     )
     found = {name for name, _ in imports(source, tmp_path)}
-    assert found == {"convert.train", "edge_agent.__version__", "edge_agent.errors"}
+    assert found == {"edge_convert.train", "edge_agent.__version__", "edge_agent.errors"}
     assert room_of("edge_agent.errors.CardError") == "errors"
     assert room_of("edge_agent.__version__") is None

@@ -14,8 +14,8 @@ from benchmarks.report import number, render
 from benchmarks.results import Measurement, Results, Spread
 from benchmarks.scenarios import BATCH, CONNECTIONS, FULL, QUICK, Scenario
 from benchmarks.targets import IMPORT, Verdict, judge
-from edge_agent.card import ModelCard
-from edge_agent.predictor import Predictor, locate
+from edge_agent.contract.card import ModelCard
+from edge_agent.model.onnx import Predictor, locate
 
 MIB = 1024 * 1024
 FAST = Scenario("mqtt", 1, 500, qos=1, protocol="5")

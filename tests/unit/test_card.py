@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.card import MAX_CARD_BYTES, QUANTILE_LEVELS, Example, ModelCard, parse
+from edge_agent.contract.card import MAX_CARD_BYTES, QUANTILE_LEVELS, Example, ModelCard, parse
 from edge_agent.errors import CardError
 from edge_agent.testing import make_card
 from tests.unit.strategies import json_values

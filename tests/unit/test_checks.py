@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from edge_agent import checks
-from edge_agent.checks import Checker, Known
-from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
-from edge_agent.messages import shown
+from edge_agent.contract.messages import shown
+from edge_agent.payload import checks
+from edge_agent.payload.checks import Checker, Known
+from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.testing import make_card
 from tests.unit.strategies import json_values, rows
 from tests.work import steps

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from edge_agent import __version__
 from edge_agent.cli.main import _COMMANDS, cli, main
-from edge_agent.messages import Prediction, Rejection, validator
-from edge_agent.predictor import locate
+from edge_agent.contract.messages import Prediction, Rejection, validator
+from edge_agent.model.onnx import locate
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
 
 

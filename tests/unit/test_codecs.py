@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_agent.card import FLOAT32_MAX
-from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
-from edge_agent.messages import MAX_DETAILS, MAX_SHOWN, ErrorCode, to_json
+from edge_agent.contract.card import FLOAT32_MAX
+from edge_agent.contract.messages import MAX_DETAILS, MAX_SHOWN, ErrorCode, to_json
+from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.testing import make_card
 from tests.unit.strategies import payloads, rows
 from tests.work import steps

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from edge_agent import settings
-from edge_agent.load import load
-from edge_agent.settings import Settings
+from edge_agent.config import settings
+from edge_agent.config.load import load
+from edge_agent.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "deploy" / "edge-agent.toml"
 #: Settings without a default of their own: the file shows an example of each.

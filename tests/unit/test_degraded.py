@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from edge_agent.agent import Agent
-from edge_agent.announcements import ONLINE, birth, standing, will
+from edge_agent.contract.messages import Answer, Gathered, Message, Refused, Status, validator
+from edge_agent.contract.topics import Template
 from edge_agent.errors import BrokerError
-from edge_agent.messages import Answer, Gathered, Message, Refused, Status, validator
-from edge_agent.pipeline import Pipeline
-from edge_agent.routes import Route
+from edge_agent.routing.routes import Route
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.announcements import ONLINE, birth, standing, will
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_line, make_plan
-from edge_agent.topics import Template
 from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, status_of, topics_of
 
 REFUSED = Refused("music/+/features", "Not authorized")

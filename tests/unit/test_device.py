@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.device import Device, Written
+from edge_agent.host.device import Device, Written
 
 MOUNTS = """\
 25 1 179:2 / / rw,noatime shared:1 - ext4 /dev/root rw

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent import seal
-from edge_agent.device import Device, Disk
+from edge_agent.config.settings import Models, RouteSettings, Settings
+from edge_agent.contract import seal
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.broker import check_certificate
 from edge_agent.doctor.findings import Finding, fail, failed, looked_at, note, ok
@@ -27,8 +27,8 @@ from edge_agent.doctor.host import (
 from edge_agent.doctor.models import check_models
 from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError, SettingsError
-from edge_agent.predictor import Predictor, locate
-from edge_agent.settings import Models, RouteSettings, Settings
+from edge_agent.host.device import Device, Disk
+from edge_agent.model.onnx import Predictor, locate
 
 KITCHEN = Advice.about(Path("/etc/edge-agent/kitchen.toml"))
 NOW = RELEASED + timedelta(days=60)

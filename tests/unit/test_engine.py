@@ -13,14 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_agent import formats, senml
-from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
-from edge_agent.engine import Engine
-from edge_agent.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
-from edge_agent.health import Tally
-from edge_agent.messages import Message, to_json
+from edge_agent.contract.messages import Message, to_json
+from edge_agent.payload import formats, senml
+from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
+from edge_agent.payload.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
+from edge_agent.serving.engine import Engine
+from edge_agent.serving.writing import Question
+from edge_agent.tally import Tally
 from edge_agent.testing import FakeModel, make_card
-from edge_agent.writing import Question
 from tests.unit.strategies import json_values
 
 cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install '.[cbor]'")

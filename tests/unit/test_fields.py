@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from edge_agent.codecs import Batch, FeatureCodec, Features, Fields, Unusable
-from edge_agent.messages import ErrorCode, Message
-from edge_agent.pipeline import Pipeline
+from edge_agent.contract.messages import ErrorCode, Message
+from edge_agent.payload.features import Batch, FeatureCodec, Features, Fields, Unusable
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 
 #: device -> what it publishes (shortened to what matters), where the features are, and what they are

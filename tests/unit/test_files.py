@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import files
+from edge_agent.config.precautions import as_root, neglected, open_secrets
+from edge_agent.config.settings import Settings
 from edge_agent.errors import FileError
-from edge_agent.precautions import as_root, neglected, open_secrets
-from edge_agent.settings import Settings
+from edge_agent.host import files
 
 NOBODY = 65_534
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_agent import formats
-from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
-from edge_agent.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
-from edge_agent.messages import ErrorCode, Message
-from edge_agent.pipeline import Pipeline
+from edge_agent.contract.messages import ErrorCode, Message
+from edge_agent.payload import formats
+from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
+from edge_agent.payload.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 
 cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install '.[cbor]'")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.sensors import Lack, Reading, Sensors
+from edge_agent.routing.sensors import Lack, Reading, Sensors
 
 KITCHEN, BATH = ("kitchen",), ("bath",)
 T, H = 0, 1

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.gathering import MAX_NAME_BYTES
-from edge_agent.messages import Answer, Gathered, Message, Prediction, Rejection, shown_topic, validator
-from edge_agent.pipeline import Pipeline
-from edge_agent.routes import Route
+from edge_agent.contract.messages import Answer, Gathered, Message, Prediction, Rejection, shown_topic, validator
+from edge_agent.contract.topics import Template
+from edge_agent.routing.gathering import MAX_NAME_BYTES
+from edge_agent.routing.routes import Route
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeModel, make_card
-from edge_agent.topics import Template
 
 TWO = ("temperature", "humidity")
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.health import Tally
+from edge_agent.tally import Tally
 
 
 def test_nothing_happened() -> None:

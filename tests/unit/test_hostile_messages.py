@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent import packets
-from edge_agent.codecs import FeatureCodec
-from edge_agent.messages import Answer, Message
-from edge_agent.pipeline import Pipeline
+from edge_agent.contract.messages import Answer, Message
+from edge_agent.link import packets
+from edge_agent.payload.features import FeatureCodec
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 from tests import wire
 from tests.hostile import ATTACKS, CBOR, HEAVY, PACKED, SENML, Attack, content_type, correlation, response_topic, user

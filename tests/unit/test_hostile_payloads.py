@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent import weights
+from edge_agent.payload import weights
 from tests.patience import DEADLINE
 
 #: Bytes above what the process has with everything loaded: what weighing allows, and as much again for rows and answer.
@@ -52,9 +52,10 @@ PAYLOADS = {
 
 MEASURE = """
 import json, os, resource, sys, time
-from edge_agent import formats, weights
-from edge_agent.messages import Message
-from edge_agent.pipeline import Pipeline
+from edge_agent.payload import formats
+from edge_agent.payload import weights
+from edge_agent.contract.messages import Message
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 
 pipeline = Pipeline([ROUTE], {"genre": FakeModel(make_card(tuple("abcdefgh")))})

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from edge_agent.assembly import make_line
 from edge_agent.cli.main import main
+from edge_agent.config.load import load
+from edge_agent.config.settings import SECTIONS, Mqtt, Settings
 from edge_agent.errors import EdgeAgentError, SettingsError
-from edge_agent.load import load
-from edge_agent.settings import SECTIONS, Mqtt, Settings
 from edge_agent.wording import plain
 from tests.unit.strategies import environments, toml_texts
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from edge_agent.agent import Agent
+from edge_agent.contract.messages import Answer, Health, Message, Rejection, validator
+from edge_agent.contract.topics import Template
 from edge_agent.errors import BrokerError, FarewellError
-from edge_agent.messages import Answer, Health, Message, Rejection, validator
-from edge_agent.pipeline import Pipeline
-from edge_agent.plan import Plan
-from edge_agent.routes import Route
+from edge_agent.routing.routes import Route
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.pipeline import Pipeline
+from edge_agent.serving.plan import Plan
 from edge_agent.testing import ROUTE, FakeClock, FakeLink, FakeModel, make_agent, make_line, make_plan
-from edge_agent.topics import Template
 
 GOOD = b'{"loudness": 0.9}'
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.intake import MOST, Intake, cost
-from edge_agent.messages import Message
+from edge_agent.contract.messages import Message
+from edge_agent.serving.intake import MOST, Intake, cost
 
 FEATURES = {f"feature{number}": 0.123456 for number in range(8)}
 GOOD = json.dumps(FEATURES).encode()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge_agent.ledger import Debt, Ledger
+from edge_agent.link.ledger import Debt, Ledger
 
 
 class LedgerMachine(RuleBasedStateMachine):

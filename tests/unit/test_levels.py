@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.codecs import Fields, Unusable
+from edge_agent.contract.messages import ErrorCode
 from edge_agent.errors import SettingsError
-from edge_agent.levels import Level, lay_out
-from edge_agent.messages import ErrorCode
+from edge_agent.payload.features import Fields, Unusable
+from edge_agent.routing.levels import Level, lay_out
 from edge_agent.testing import make_card
 from tests.unit.strategies import json_values
 

@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 
-from edge_agent.apart import Limits
+from edge_agent.contract.seal import seal
 from edge_agent.errors import CardError, ModelError
-from edge_agent.library import Trial, limits, load
-from edge_agent.predictor import MAX_MODEL_BYTES, Predictor, locate
-from edge_agent.seal import seal
+from edge_agent.host.apart import Limits
+from edge_agent.model.library import Trial, limits, load
+from edge_agent.model.onnx import MAX_MODEL_BYTES, Predictor, locate
 from tests import bad_models
 
 BUNDLED = locate("genre")

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from edge_agent.cli.main import cli
+from edge_agent.config.load import DEFAULT_FILE, fragments, load, sources
+from edge_agent.config.settings import Settings
 from edge_agent.errors import SettingsError
-from edge_agent.load import DEFAULT_FILE, fragments, load, sources
-from edge_agent.settings import Settings
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.predictor import Predictor, locate
+from edge_agent.model.onnx import Predictor, locate
 from tests.unit.test_files import place, without_rights
 
 __all__ = ["place"]

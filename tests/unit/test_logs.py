@@ -5,14 +5,14 @@ import re
 
 import pytest
 
-from edge_agent import logs
+from edge_agent.host import logs
 
 pytestmark = pytest.mark.usefixtures("logger")
 
 
 def test_plain_lines_have_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("info", {})
-    logging.getLogger("edge_agent.agent").info("connected as %s", "kitchen")
+    logging.getLogger("edge_agent.serving.agent").info("connected as %s", "kitchen")
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d INFO    connected as kitchen\n", err)

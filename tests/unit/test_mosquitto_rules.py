@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.config.settings import Mqtt, Node, RouteSettings, Settings
 from edge_agent.doctor.mosquitto import Client, Rule, check_rules, reads, rules_for
-from edge_agent.settings import Mqtt, Node, RouteSettings, Settings
 
 KITCHEN = Client("kitchen", "edge-agent-kitchen")
 #: That of docs/security.md.

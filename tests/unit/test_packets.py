@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent import _plain, packets
-from edge_agent.messages import Answer, Carried
-from edge_agent.packets import Disconnect, Puback, Publish
-from edge_agent.properties import varint
+from edge_agent.contract.messages import Answer, Carried
+from edge_agent.link import packets, slow_lane
+from edge_agent.link.packets import Disconnect, Puback, Publish
+from edge_agent.link.properties import varint
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
 topics = texts.filter(bool)
@@ -148,7 +148,7 @@ def test_whatever_was_read_can_be_written_in_either_lane(block: bytes) -> None:
     packet = packets.publish(answer, 1, is_5=True)
     assert packets.read_publish(packet[0], body_of(packet), is_5=True).carried == found.carried
     assert len(packet) <= packets.size_of(answer) < 6000
-    _plain._properties(answer).pack()
+    slow_lane._properties(answer).pack()
 
 
 @given(first=st.integers(0, 255), body=st.binary(max_size=300), is_5=st.booleans())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent._patience import Patience
+from edge_agent.link.patience import Patience
 
 
 def waiting() -> Patience:

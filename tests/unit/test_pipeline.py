@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.codecs import MAX_BATCH_ROWS
-from edge_agent.health import Tally
-from edge_agent.messages import MAX_SHOWN, Answer, ErrorCode, Message, Prediction, Rejection, validator
-from edge_agent.pipeline import Pipeline
-from edge_agent.routes import Route, told_overlaps
+from edge_agent.contract.messages import MAX_SHOWN, Answer, ErrorCode, Message, Prediction, Rejection, validator
+from edge_agent.contract.topics import Template
+from edge_agent.payload.features import MAX_BATCH_ROWS
+from edge_agent.routing.routes import Route, told_overlaps
+from edge_agent.serving.pipeline import Pipeline
+from edge_agent.tally import Tally
 from edge_agent.testing import ROUTE, FakeModel, make_card
-from edge_agent.topics import Template
 from tests.unit.strategies import ANY_LEVEL, payloads
 
 SECOND = Route(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.health import Tally
-from edge_agent.messages import Answer, Message
-from edge_agent.poison import Course, Poison, cause_of
+from edge_agent.contract.messages import Answer, Message
+from edge_agent.link.poison import Course, Poison, cause_of
+from edge_agent.tally import Tally
 
 TOPIC = "music/kitchen/features"
 ANSWER = Answer("music/kitchen/genre", b'{"label":"Rock"}', 1)

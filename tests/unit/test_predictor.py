@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.contract.messages import Message
+from edge_agent.contract.seal import seal
 from edge_agent.errors import CardError, ModelError
-from edge_agent.messages import Message
-from edge_agent.pipeline import Pipeline
-from edge_agent.predictor import DECIMALS, MAX_MODEL_BYTES, Predictor, locate, runtime_version
-from edge_agent.seal import seal
+from edge_agent.model.onnx import DECIMALS, MAX_MODEL_BYTES, Predictor, locate, runtime_version
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE
 
 #: The article's two tracks: acousticness, danceability, energy, instrumentalness, liveness, speechiness, tempo, valence.
@@ -138,7 +138,7 @@ def test_what_onnxruntime_writes_stays_out_of_ours(tmp_path: Path) -> None:
         "InferenceSession = loud\n"
     )
     code = (
-        "from edge_agent.predictor import Predictor, runtime_version\n"
+        "from edge_agent.model.onnx import Predictor, runtime_version\n"
         "print('ours', runtime_version())\n"
         "try: Predictor(b'', where='x')\n"
         "except Exception as error: print(error)\n"

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from edge_agent.process import Signals, rss_bytes
+from edge_agent.host.process import Signals, rss_bytes
 from edge_agent.testing import FakeClock
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.config.settings import Mqtt, Settings, Tls
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding
 from edge_agent.doctor.models import explain_closed
 from edge_agent.doctor.reach import Barrier, barrier, check_connection_files, check_secrets, explain_configuration
-from edge_agent.settings import Mqtt, Settings, Tls
 
 KITCHEN = Advice.about(Path("/etc/edge-agent/kitchen.toml"))
 

@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from edge_agent.agent import Agent
-from edge_agent.announcements import birth, will
 from edge_agent.assembly import make_line
-from edge_agent.broker import TlsOptions, digests
+from edge_agent.config.load import load
+from edge_agent.config.settings import Settings
+from edge_agent.contract.messages import Answer, Message, Refused
+from edge_agent.contract.topics import Template
 from edge_agent.errors import BrokerError, ModelError, SettingsError
-from edge_agent.load import load
-from edge_agent.messages import Answer, Message, Refused
-from edge_agent.plan import Line
-from edge_agent.process import Signals
+from edge_agent.host.process import Signals
+from edge_agent.link.link import TlsOptions, digests
 from edge_agent.reloading import Reloads
-from edge_agent.routes import Route, subscriptions
-from edge_agent.settings import Settings
+from edge_agent.routing.routes import Route, subscriptions
+from edge_agent.serving.agent import Agent
+from edge_agent.serving.announcements import birth, will
+from edge_agent.serving.plan import Line
 from edge_agent.testing import ROUTE, FakeClock, FakeLink, FakeModel, make_card, make_plan
 from edge_agent.testing import make_line as fake_line
-from edge_agent.topics import Template
 from tests.certificates import Authority
 from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, topics_of
 

@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 
-from edge_agent.library import Limits, Loaded, limits
-from edge_agent.predictor import locate
-from edge_agent.process import Signals
+from edge_agent.config.settings import Settings
+from edge_agent.host.process import Signals
+from edge_agent.model.library import Limits, Loaded, limits
+from edge_agent.model.onnx import locate
 from edge_agent.reloading import Reloads, load_models
-from edge_agent.settings import Settings
 from edge_agent.testing import FakeClock, FakeLink
 from tests import bad_models
 from tests.unit.test_agent import FEATURES

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.contract.topics import Template
 from edge_agent.errors import TopicError
-from edge_agent.responses import DEFAULT_FILTERS, MAX_BYTES, MAX_LEVELS, ResponseTopics, check_filter
-from edge_agent.routes import Route
+from edge_agent.routing.responses import DEFAULT_FILTERS, MAX_BYTES, MAX_LEVELS, ResponseTopics, check_filter
+from edge_agent.routing.routes import Route
 from edge_agent.testing import ROUTE
-from edge_agent.topics import Template
 from tests.unit.strategies import ANY_LEVEL, LEVELS
 
 GATHERING = Route(

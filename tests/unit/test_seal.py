@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from edge_agent.contract.seal import KEY, LENGTH, is_sealed, seal
 from edge_agent.errors import ModelError
-from edge_agent.predictor import Predictor, locate
-from edge_agent.seal import KEY, LENGTH, is_sealed, seal
+from edge_agent.model.onnx import Predictor, locate
 
 SEALED = locate("genre").read_bytes()
 BARE = SEALED[:-LENGTH]

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent import senml
-from edge_agent.codecs import Batch, FeatureCodec, Features, Unusable
-from edge_agent.formats import SENML_TYPE
-from edge_agent.messages import ErrorCode, Message, to_json
-from edge_agent.pipeline import Pipeline
+from edge_agent.contract.messages import ErrorCode, Message, to_json
+from edge_agent.payload import senml
+from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
+from edge_agent.payload.formats import SENML_TYPE
+from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 from tests.unit.strategies import json_values
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.card import QUANTILE_LEVELS, Feature, ModelCard
-from edge_agent.codecs import FeatureCodec, Features, Unusable
+from edge_agent.contract.card import QUANTILE_LEVELS, Feature, ModelCard
 from edge_agent.demo.sensors import NAMES, Reading, Sensors
+from edge_agent.payload.features import FeatureCodec, Features, Unusable
 from edge_agent.testing import make_card
 
 CARD = make_card(("tempo", "energy", "valence"))

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from edge_agent import assembly, formats
-from edge_agent import settings as settings_module
+from edge_agent import assembly
+from edge_agent.config import settings as settings_module
+from edge_agent.config.load import load
+from edge_agent.config.settings import Settings
 from edge_agent.errors import SettingsError
-from edge_agent.load import load
-from edge_agent.settings import Settings
+from edge_agent.payload import formats
 
 SECRET = "hunter2-do-not-show"  # noqa: S105 - nobody's
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent._subscriptions import Subscriptions
-from edge_agent.messages import Refused
+from edge_agent.contract.messages import Refused
+from edge_agent.link.subscriptions import Subscriptions
 
 
 class Reason:

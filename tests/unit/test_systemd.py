@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.systemd import Notifier, borrow_credentials, unit_name
+from edge_agent.host.systemd import Notifier, borrow_credentials, unit_name
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent._tls import TlsOptions, explain, make_context
 from edge_agent.errors import SettingsError
+from edge_agent.link.tls import TlsOptions, explain, make_context
 from tests.certificates import DAY, Authority, Pair
 
 PASSPHRASE = "swordfish-and-more"  # noqa: S105 - nobody's

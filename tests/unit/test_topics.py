@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edge_agent import topics
+from edge_agent.contract import topics
+from edge_agent.contract.topics import MAX_TOPIC_BYTES, Template
 from edge_agent.errors import TopicError
-from edge_agent.topics import MAX_TOPIC_BYTES, Template
 from tests.unit.strategies import ANY_LEVEL, template_texts
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from edge_agent.agent import Agent
+from edge_agent.contract.messages import Answer, Message
 from edge_agent.errors import BrokerError
-from edge_agent.messages import Answer, Message
-from edge_agent.process import Signals
+from edge_agent.host.process import Signals
+from edge_agent.serving.agent import Agent
 from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_line, make_plan
 from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, topics_of
 from tests.unit.test_intake import HOSTILE

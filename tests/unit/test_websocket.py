@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent._websocket import UpgradeError, WebSocket, upgrade
+from edge_agent.link.websocket import UpgradeError, WebSocket, upgrade
 
 BINARY, TEXT, CLOSE, PING, PONG = 0x2, 0x1, 0x8, 0x9, 0xA
 #: RFC 6455, 1.3.

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent import logs
 from edge_agent.cli.main import cli, main
 from edge_agent.cli.status import _lines
-from edge_agent.systemd import Notifier
+from edge_agent.host import logs
+from edge_agent.host.systemd import Notifier
 from edge_agent.wording import plain, plain_json
 from tests.unit.strategies import json_values
 

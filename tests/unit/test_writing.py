@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from edge_agent.contract.messages import Answer, Message, Refused
 from edge_agent.doctor.writing import _why_not
-from edge_agent.messages import Answer, Message, Refused
 
 
 class Broker:

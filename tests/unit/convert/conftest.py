@@ -14,9 +14,8 @@ pytest.importorskip("sklearn", reason="needs the extra `convert`")
 pytest.importorskip("skl2onnx", reason="needs the extra `convert`")
 
 from click.testing import CliRunner, Result
-
-from convert.cli import main
-from convert.tables import Source, Table
+from edge_convert.cli import main
+from edge_convert.tables import Source, Table
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

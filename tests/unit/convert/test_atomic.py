@@ -5,8 +5,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from edge_convert.atomic import write_atomically
 
-from convert.atomic import write_atomically
 from edge_agent.errors import InputError
 
 

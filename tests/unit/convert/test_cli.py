@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from edge_agent import card
-from edge_agent.seal import LENGTH
+from edge_agent.contract import card
+from edge_agent.contract.seal import LENGTH
 from tests.unit.convert.conftest import FIXTURES, Run, make_table, write_csv
 
 FAST = ("--folds", "3", "--jobs", "1", "--date", "2026-01-31")

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from edge_convert.files import FMA_METADATA, read_raw
 
-from convert.files import FMA_METADATA, read_raw
 from edge_agent.errors import InputError
 from tests.unit.convert.conftest import FIXTURES
 

@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from edge_convert.ensembles import keep_winner
+from edge_convert.fold import fold, inputs_of
+from edge_convert.graph import IR_VERSION, OPSETS, build_graph
+from edge_convert.trees import float32_floor, thresholds_by_feature, trees_of
+from edge_convert.verify import open_session, reference, require_verified, run, verify
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -17,11 +22,6 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
-from convert.ensembles import keep_winner
-from convert.fold import fold, inputs_of
-from convert.graph import IR_VERSION, OPSETS, build_graph
-from convert.trees import float32_floor, thresholds_by_feature, trees_of
-from convert.verify import open_session, reference, require_verified, run, verify
 from edge_agent.errors import InputError, ModelError
 from tests.unit.convert.conftest import make_table
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_convert import tables
+from edge_convert.tables import read_pair, read_table, require_trainable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert import tables
-from convert.tables import read_pair, read_table, require_trainable
 from edge_agent.errors import InputError
 from tests.unit.convert.conftest import FIXTURES, make_table
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_convert.describe import Sheet, sheet_for
+from edge_convert.estimators import KINDS, fit
+from edge_convert.evaluate import Evaluation, evaluate
+from edge_convert.modelcard import Identity
+from edge_convert.package import package
+from edge_convert.tables import Source, Table
+from edge_convert.training import read_model
 
-from convert.describe import Sheet, sheet_for
-from convert.estimators import KINDS, fit
-from convert.evaluate import Evaluation, evaluate
-from convert.modelcard import Identity
-from convert.package import package
-from convert.tables import Source, Table
-from convert.training import read_model
-from edge_agent import card, seal
+from edge_agent.contract import card, seal
 from edge_agent.errors import InputError
 from tests.unit.convert.conftest import make_table
 

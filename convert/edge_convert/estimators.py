@@ -1,0 +1,124 @@
+"""The three kinds of estimator, and how their parameters are chosen: inside the rows they are handed, and no others.
+
+`fit` is what both the evaluation (on each fold's training rows) and the final model (on all rows) call, so the figures
+in the report are those of the whole procedure, choice of parameters included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.tree import DecisionTreeClassifier
+from threadpoolctl import threadpool_limits
+
+Parameters = dict[str, Any]
+Floats = NDArray[np.float64]
+Labels = NDArray[np.str_]
+
+INNER_FOLDS: Final = 3
+#: So many seeds there are (from 0 on): what numpy's and scikit-learn's old generators take.
+SEEDS: Final = 1 << 32
+#: How many places on the pruning path are tried, besides not pruning at all.
+PRUNINGS: Final = 6
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of estimator: `make(parameters, seed)` is unfitted; `grid(X, y, seed)` lists what to choose from."""
+
+    name: str
+    title: str
+    make: Callable[[Parameters, int], Any]
+    grid: Callable[[Floats, Labels, int], list[Parameters]]
+
+
+def fit(kind: Kind, X: NDArray[np.float32], y: Labels, seed: int) -> tuple[Any, Parameters]:
+    """Choose parameters by a stratified cross-validation within `X` (n, f), `y` (n,), and fit on all of it.
+
+    Returns the fitted estimator and the parameters chosen. The same arguments give the same estimator. A label with
+    fewer than two rows, or one that is alone, leaves nothing to choose by; then the first of the grid is taken.
+    """
+    wide = X.astype(np.float64)
+    # One thread: folds are what runs side by side (edge_convert.evaluate), and on small tables more threads only wait.
+    with threadpool_limits(1):
+        grid = kind.grid(wide, y, seed)
+        chosen = grid[_best(kind, grid, wide, y, seed)]
+        return kind.make(chosen, seed).fit(wide, y), chosen
+
+
+def _best(kind: Kind, grid: list[Parameters], X: Floats, y: Labels, seed: int) -> int:
+    counts = np.unique(y, return_counts=True)[1]
+    folds = min(INNER_FOLDS, int(counts.min()))
+    if len(grid) == 1 or len(counts) == 1 or folds < 2:
+        return 0
+    scores = np.zeros(len(grid))
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(X, y):
+        for i, parameters in enumerate(grid):
+            scores[i] += _score(y[test], kind.make(parameters, seed).fit(X[train], y[train]).predict(X[test]))
+    return int(scores.argmax())  # the first of equals: grids begin with the simplest model
+
+
+def _score(truth: Labels, predicted: Labels) -> float:
+    # Accuracy alone would let a rare label go; macro F1 alone is noisy where a label has few rows. Both count.
+    return float((truth == predicted).mean() + f1_score(truth, predicted, average="macro", zero_division=0.0))
+
+
+def _make_tree(parameters: Parameters, seed: int) -> DecisionTreeClassifier:
+    return DecisionTreeClassifier(random_state=seed, **parameters)
+
+
+def _tree_grid(X: Floats, y: Labels, seed: int) -> list[Parameters]:
+    """Places along the cost-complexity pruning path of these rows, from the hardest cut to none."""
+    grid: list[Parameters] = []
+    for criterion in ("gini", "entropy"):
+        for leaf in (5, 10, 20):
+            tree = DecisionTreeClassifier(criterion=criterion, min_samples_leaf=leaf, random_state=seed)
+            alphas = np.unique(tree.cost_complexity_pruning_path(X, y).ccp_alphas)
+            alphas = alphas[alphas > 0][:-1]  # the last one prunes all but the root
+            # The geometric mean of two neighbours stands for the range between them (Breiman et al. 1984, 3.4).
+            between = np.sqrt(alphas[:-1] * alphas[1:])
+            # A tree of one or two leaves has nothing in between.
+            places = sorted(
+                {round(place) for place in np.linspace(0, len(between) - 1, PRUNINGS)} if len(between) else ()
+            )
+            chosen = [0.0, *(float(between[place]) for place in places)]
+            grid += [{"criterion": criterion, "min_samples_leaf": leaf, "ccp_alpha": a} for a in reversed(chosen)]
+    return grid
+
+
+def _make_forest(parameters: Parameters, seed: int) -> RandomForestClassifier:
+    return RandomForestClassifier(n_estimators=128, random_state=seed, **parameters)
+
+
+def _forest_grid(_X: Floats, _y: Labels, _seed: int) -> list[Parameters]:
+    return [{"min_samples_leaf": leaf} for leaf in (5, 2)]
+
+
+def _make_boosting(parameters: Parameters, seed: int) -> HistGradientBoostingClassifier:
+    # No early stopping: it would set rows aside at random, and a fixed number of iterations does as well here.
+    return HistGradientBoostingClassifier(early_stopping=False, min_samples_leaf=20, random_state=seed, **parameters)
+
+
+def _boosting_grid(_X: Floats, _y: Labels, _seed: int) -> list[Parameters]:
+    return [
+        {"learning_rate": 0.05, "max_iter": 150, "max_leaf_nodes": 15, "l2_regularization": 1.0},
+        {"learning_rate": 0.05, "max_iter": 300, "max_leaf_nodes": 15, "l2_regularization": 1.0},
+        {"learning_rate": 0.05, "max_iter": 300, "max_leaf_nodes": 31, "l2_regularization": 1.0},
+    ]
+
+
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        Kind("tree", "decision tree, cost-complexity pruned", _make_tree, _tree_grid),
+        Kind("forest", "random forest", _make_forest, _forest_grid),
+        Kind("boosting", "histogram gradient boosting", _make_boosting, _boosting_grid),
+    )
+}

@@ -1,0 +1,104 @@
+"""Fitted scikit-learn classifier -> ONNX graph that answers exactly as scikit-learn does.
+
+skl2onnx writes the graph, with a converter of our own for whatever is made of trees (`edge_convert.ensembles`). Here is what
+holds for the whole file: what it is called, what goes in and out, which versions it asks for.
+
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+from edge_agent.errors import InputError
+from edge_convert.ensembles import write_ensemble
+from edge_convert.trees import BOOSTED, FORESTS, SINGLE, Tree, trees_of
+
+INPUT: Final = "features"
+LABEL: Final = "label"
+PROBABILITIES: Final = "probabilities"
+
+# What onnxruntime 1.21, the oldest supported, reads. IR 8 is the one that belongs to opset 17.
+OPSETS: Final = {"": 17, "ai.onnx.ml": 3}
+IR_VERSION: Final = 8
+
+
+def build_graph(estimator: Any, trees: Sequence[Tree] | None, labels: Sequence[str], n_features: int) -> ModelProto:
+    """Return the ONNX model of a fitted classifier: float32 `features` (n, n_features) in, `label` (n,) string and
+    `probabilities` (n, labels) float32 out.
+
+    `trees` are the trees of `estimator` with the thresholds that the graph shall ask (see `edge_convert.fold`); None for a
+    model that is not made of trees alone: that becomes a float64 graph. The same arguments give the same bytes.
+    Raises `InputError` if skl2onnx has no converter for the estimator.
+    """
+    graph = _convert(estimator, trees, labels, n_features)
+    nodes = list(graph.node) if trees is not None else _wrap_float64(graph)
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            type(estimator).__name__,  # skl2onnx draws a random name here
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, n_features])],
+            [
+                helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]),
+                helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, len(labels)]),
+            ],
+            initializer=graph.initializer,
+        ),
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
+        ir_version=IR_VERSION,
+        producer_name="edge-convert",
+    )
+    onnx.checker.check_model(model)
+    return model
+
+
+def _convert(estimator: Any, trees: Sequence[Tree] | None, labels: Sequence[str], n_features: int) -> GraphProto:
+    """Let skl2onnx write the graph, with text labels whatever the estimator's own labels are."""
+    named = copy.deepcopy(estimator)
+    # A Pipeline's `classes_` is its last step's.
+    (named.steps[-1][1] if hasattr(named, "steps") else named).classes_ = np.array(labels, dtype=object)
+
+    def write(_scope: Any, operator: Any, container: Any) -> None:
+        write_ensemble(operator, container, trees if trees is not None else trees_of(operator.raw_operator) or [])
+
+    kind = DoubleTensorType if trees is None else FloatTensorType
+    logging.getLogger("skl2onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about versions newer than skl2onnx knows; verify() judges the result
+        try:
+            model = convert_sklearn(
+                named,
+                initial_types=[(INPUT, kind([None, n_features]))],
+                options={"zipmap": False},
+                target_opset=OPSETS,
+                custom_conversion_functions=dict.fromkeys((*SINGLE, *FORESTS, *BOOSTED), write),
+            )
+        except Exception as error:
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise InputError(f"skl2onnx can't convert {type(estimator).__name__}: {first}") from error
+    outputs = [output.type.tensor_type.elem_type for output in model.graph.output]
+    if len(outputs) != 2 or outputs[0] != TensorProto.STRING:
+        raise InputError(f"{type(estimator).__name__} does not give a label and probabilities, so it can't be exported")
+    graph: GraphProto = model.graph
+    return graph
+
+
+def _wrap_float64(graph: GraphProto) -> list[NodeProto]:
+    """Put a cast to float64 before skl2onnx's graph and one to float32 behind it."""
+    wide, raw = f"{INPUT}_float64", f"{PROBABILITIES}_raw"
+    rename = {INPUT: wide, graph.output[0].name: LABEL, graph.output[1].name: raw}
+    for node in graph.node:
+        node.input[:] = [rename.get(name, name) for name in node.input]
+        node.output[:] = [rename.get(name, name) for name in node.output]
+    before = helper.make_node("Cast", [INPUT], [wide], name="widen", to=TensorProto.DOUBLE)
+    behind = helper.make_node("Cast", [raw], [PROBABILITIES], name="narrow", to=TensorProto.FLOAT)
+    return [before, *graph.node, behind]

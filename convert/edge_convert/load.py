@@ -1,0 +1,84 @@
+"""Estimators from files. A model file may be an attack: skops files are opened without running code, pickles run it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import joblib
+import skops.io
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from edge_agent.errors import InputError
+from edge_convert.fold import inputs_of
+
+_PICKLES: Final = (".pkl", ".pickle", ".joblib")
+
+
+def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
+    """Return the fitted classifier or Pipeline in a file.
+
+    Raises `InputError` if the file is missing or not what its name says, holds types from outside scikit-learn (skops),
+    is a pickle without `trust_pickle`, or is no fitted classifier with probabilities.
+    """
+    ending = path.suffix.lower()
+    if ending not in {".skops", *_PICKLES}:
+        raise InputError(
+            f"{path}: an estimator is a .skops file, or with --trust-pickle a .pkl, .pickle or .joblib file"
+        )
+    if ending in _PICKLES and not trust_pickle:
+        raise InputError(
+            f"{path}: opening a pickle runs whatever code its author put into it; save the estimator with skops.io.dump, "
+            "or add --trust-pickle if you made this file yourself"
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: can't be read: no such file")
+    with warnings.catch_warnings():
+        # Trained with another scikit-learn: verification compares with what this one answers.
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        model = _load_skops(path) if ending == ".skops" else _load_pickle(path)
+    _require_classifier(path, model)
+    return model
+
+
+def _load_skops(path: Path) -> Any:
+    try:
+        untrusted = skops.io.get_untrusted_types(file=path)
+    except Exception as error:
+        raise InputError(f"{path}: is not a skops file: {_first_line(error)}") from error
+    # skops itself trusts only what it has looked at one by one; scikit-learn's own classes are as good as importing
+    # scikit-learn, which has happened already.
+    foreign = [name for name in untrusted if not name.startswith("sklearn.")]
+    if foreign:
+        raise InputError(f"{path}: holds types from outside scikit-learn, so it is not opened: {', '.join(foreign)}")
+    try:
+        return skops.io.load(path, trusted=untrusted)
+    except Exception as error:
+        raise InputError(f"{path}: does not open here: {_first_line(error)}") from error
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        return joblib.load(path)
+    except Exception as error:
+        raise InputError(f"{path}: is not a pickle that opens here: {_first_line(error)}") from error
+
+
+def _require_classifier(path: Path, model: Any) -> None:
+    name = type(model).__name__
+    try:
+        check_is_fitted(model)
+        inputs_of(model)
+        known = all(hasattr(model, attribute) for attribute in ("predict", "predict_proba", "classes_"))
+    except (NotFittedError, TypeError, AttributeError):
+        raise InputError(f"{path}: {name} is not a fitted scikit-learn estimator") from None
+    if not known:
+        raise InputError(f"{path}: {name} is not a classifier with probabilities")
+    if isinstance(model.classes_, list):
+        raise InputError(f"{path}: {name} answers with several labels at once; the model card holds one")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,94 @@
+"""A decision tree as one inline SVG, growing to the right: a line a leaf, so that even large trees can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Final
+
+from edge_convert.plots import INK, colour
+from edge_convert.trees import Tree
+
+_STEP: Final = 186  # from one depth to the next, px, at the least
+_CHARACTER: Final = 7  # of a feature's name, px
+_LINE: Final = 24  # from one leaf to the next, px
+_MARGIN: Final = 14
+
+
+@dataclass(frozen=True)
+class _Place:
+    x: float
+    y: float
+
+
+def draw_tree(tree: Tree, feature_names: Sequence[str], labels: Sequence[str], *, depth: int = 8) -> str:
+    """Return the tree as SVG: questions with their two answers (yes goes up), leaves with label, share and rows.
+
+    Below `depth` a subtree is drawn as one line that says how many leaves it has.
+    """
+    drawing = _Drawing(tree, feature_names, labels, depth)
+    drawing.place(0, 0)
+    width = _MARGIN * 2 + (drawing.deepest + 1) * drawing.step + 40
+    height = _MARGIN * 2 + drawing.lines * _LINE
+    body = "".join(drawing.parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'font-family="system-ui, sans-serif" font-size="12" fill="{INK}" role="img" aria-label="the tree">{body}</svg>'
+    )
+
+
+class _Drawing:
+    def __init__(self, tree: Tree, feature_names: Sequence[str], labels: Sequence[str], depth: int) -> None:
+        self.tree, self.feature_names, self.labels, self.depth = tree, feature_names, labels, depth
+        # Room for the longest question: a name, " ≤ ", a threshold, and the edges behind it.
+        self.step = max(_STEP, _CHARACTER * max(map(len, feature_names)) + 110)
+        self.parts: list[str] = []
+        self.lines = 0
+        self.deepest = 0
+
+    def place(self, node: int, depth: int) -> _Place:
+        """Draw a node and everything below it; return where it is."""
+        self.deepest = max(self.deepest, depth)
+        x = _MARGIN + depth * self.step
+        if self.tree.is_leaf[node] or depth >= self.depth:
+            here = _Place(x, _MARGIN + (self.lines + 0.5) * _LINE)
+            self.lines += 1
+            self._leaf(node, here)
+            return here
+        upper = self.place(int(self.tree.left[node]), depth + 1)
+        lower = self.place(int(self.tree.right[node]), depth + 1)
+        here = _Place(x, (upper.y + lower.y) / 2)
+        question = f"{self.feature_names[self.tree.feature[node]]} ≤ {self.tree.threshold[node]:.4g}"
+        for child in (upper, lower):
+            self._edge(_Place(x + self.step - 40, here.y), child)
+        self._text(here, question)
+        return here
+
+    def _leaf(self, node: int, here: _Place) -> None:
+        rows = f"{self.tree.rows[node]:,} rows"
+        if not self.tree.is_leaf[node]:
+            self._text(here, f"… {self._leaves_below(node)} leaves, {rows}")
+            return
+        values = self.tree.values[node]
+        if len(values) != len(self.labels):  # boosting: a leaf adds to a score
+            self._text(here, f"{values[0]:+.3f} ({rows})")
+            return
+        best = int(values.argmax())
+        self.parts.append(f'<rect x="{here.x}" y="{here.y - 8}" width="6" height="16" rx="2" fill="{colour(best)}"/>')
+        self._text(_Place(here.x + 11, here.y), f"{self.labels[best]} {values[best]:.0%} ({rows})")
+
+    def _leaves_below(self, node: int) -> int:
+        if self.tree.is_leaf[node]:
+            return 1
+        return self._leaves_below(int(self.tree.left[node])) + self._leaves_below(int(self.tree.right[node]))
+
+    def _edge(self, start: _Place, end: _Place) -> None:
+        middle = end.x - 22
+        self.parts.append(
+            f'<path d="M{start.x},{start.y} C{middle},{start.y} {start.x},{end.y} {end.x - 5},{end.y}" '
+            'fill="none" stroke="#9aa5b1"/>'
+        )
+
+    def _text(self, place: _Place, text: str) -> None:
+        self.parts.append(f'<text x="{place.x}" y="{place.y + 4}">{escape(text)}</text>')

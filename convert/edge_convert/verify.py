@@ -1,0 +1,190 @@
+"""Does the file answer as scikit-learn does? Every training row and a million generated ones, on onnxruntime itself.
+
+What counts as the truth: the estimator's own `predict` and `predict_proba` on the float32 values that the agent will
+have, handed over as float64 (scikit-learn rounds to float32 by itself where it wants to).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from threadpoolctl import threadpool_limits
+
+from edge_agent.errors import InputError, ModelError
+from edge_convert.fold import fold, split
+from edge_convert.graph import INPUT
+from edge_convert.rows import Generated, Rows, around_label_changes, around_thresholds
+from edge_convert.trees import thresholds_by_feature
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import
+import onnxruntime
+
+GENERATED: Final = 1_000_000
+TOLERANCE: Final = 1e-6
+_CHUNK: Final = 1 << 15
+
+Answer = tuple[NDArray[np.str_], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far a file is from scikit-learn: numbers of rows, and the largest difference of any probability."""
+
+    training_rows: int
+    generated_rows: int
+    edge_rows: int
+    edge_kind: str
+    labels_differ: int
+    probabilities_differ: int
+    largest_difference: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the file may be written: no label differs, no probability by more than `TOLERANCE`."""
+        return self.labels_differ == 0 and self.probabilities_differ == 0
+
+    def __str__(self) -> str:
+        return (
+            f"verify: {self.training_rows:,} training rows + {self.generated_rows:,} generated rows "
+            f"({self.edge_rows:,} {self.edge_kind}): {self.labels_differ:,} labels differ, "
+            f"largest probability difference {self.largest_difference:.1e}"
+        )
+
+
+def verify(
+    model: Any,
+    content: bytes,
+    X: Rows,
+    *,
+    rows: int = GENERATED,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Verification:
+    """Compare a fitted scikit-learn `model` with the ONNX file `content` on `X` (n, f) and `rows` generated rows.
+
+    `progress` is told how many rows of how many are done. Raises `InputError` if the file is not such a model.
+    """
+    session = open_session(content)
+    generated = _generate(model, content, X, rows, np.random.default_rng(seed))
+    everything = np.concatenate([X, generated.X])
+    labels_differ = probabilities_differ = done = 0
+    largest = 0.0
+    for start in range(0, len(everything), _CHUNK * 8):
+        part = everything[start : start + _CHUNK * 8]
+        labels, probabilities = reference(model, part)
+        got_labels, got_probabilities = run(session, part)
+        if got_probabilities.shape != probabilities.shape:
+            raise InputError(
+                f"the file answers with {got_probabilities.shape[1]} labels, the estimator with {probabilities.shape[1]}"
+            )
+        difference = np.abs(got_probabilities - probabilities).max(axis=1)
+        labels_differ += int((got_labels != labels).sum())
+        # Not "> TOLERANCE": a NaN must count as different.
+        probabilities_differ += int((~(difference <= TOLERANCE)).sum())
+        largest = float(np.maximum(largest, difference.max()))
+        done += len(part)
+        progress(done, len(everything))
+    return Verification(
+        len(X), len(generated.X), generated.edges, generated.kind, labels_differ, probabilities_differ, largest
+    )
+
+
+def require_verified(result: Verification, what: str) -> None:
+    """Raise `ModelError` with the number of rows that differ, unless the comparison passed."""
+    if result.passed:
+        return
+    total = result.training_rows + result.generated_rows
+    raise ModelError(
+        f"{what} does not reproduce scikit-learn: of {total:,} rows {result.labels_differ:,} have another label and "
+        f"{result.probabilities_differ:,} a probability off by more than {TOLERANCE:g} "
+        f"(at most {result.largest_difference:.1e})"
+    )
+
+
+def reference(model: Any, X: Rows) -> Answer:
+    """Return what scikit-learn says of `X` (n, f): labels (n,) as text and probabilities (n, labels) float64."""
+    single = _single_threaded(model)
+
+    def ask(part: Rows) -> tuple[Any, Any]:
+        wide = part.astype(np.float64)
+        with threadpool_limits(1):  # the parts are what runs side by side
+            return single.predict(wide), single.predict_proba(wide)
+
+    with warnings.catch_warnings():
+        # An estimator that was fitted on a data frame misses the names of its columns.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        parts = Parallel(n_jobs=os.cpu_count(), prefer="threads")(
+            delayed(ask)(X[start : start + _CHUNK]) for start in range(0, len(X), _CHUNK)
+        )
+    labels, probabilities = zip(*parts, strict=True)
+    return np.concatenate(labels).astype(str), np.concatenate(probabilities).astype(np.float64)
+
+
+def open_session(content: bytes) -> Any:
+    """Open an ONNX file for comparing. Raises `InputError` if onnxruntime does not take it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # sums in one order
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise InputError(f"the model file does not open in onnxruntime: {str(error).splitlines()[0]}") from error
+    if len(session.get_inputs()) != 1 or len(session.get_outputs()) != 2:
+        raise InputError("the model file is not a classifier with one input, a label and probabilities")
+    return session
+
+
+def run(session: Any, X: Rows) -> Answer:
+    """Return what the file says of `X` (n, f): labels (n,) and probabilities (n, labels), float32 widened."""
+    parts = [
+        session.run(None, {session.get_inputs()[0].name: X[start : start + _CHUNK]})
+        for start in range(0, len(X), _CHUNK)
+    ]
+    labels, probabilities = zip(*parts, strict=True)
+    return np.concatenate(labels).astype(str), np.concatenate(probabilities).astype(np.float64)
+
+
+def _single_threaded(model: Any) -> Any:
+    """Forests add up in whatever order their threads finish; one thread makes the truth one thing."""
+    single = copy.deepcopy(model)
+    _, estimator = split(single)
+    if "n_jobs" in estimator.get_params(deep=False):
+        estimator.set_params(n_jobs=1)
+    return single
+
+
+def _generate(model: Any, content: bytes, X: Rows, rows: int, rng: np.random.Generator) -> Generated:
+    _, trees = fold(model)
+    if trees is None:
+        return around_label_changes(X, lambda part: reference(model, part)[0], rows, rng)
+    # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
+    ours, theirs = thresholds_by_feature(trees, X.shape[1]), _thresholds_in(content, X.shape[1])
+    thresholds = [np.union1d(one, other) for one, other in zip(ours, theirs, strict=True)]
+    return around_thresholds(X, [values[np.isfinite(values)] for values in thresholds], rows, rng)
+
+
+def _thresholds_in(content: bytes, n_features: int) -> list[NDArray[np.float64]]:
+    """Return the thresholds, by input column, of the tree ensembles in a file that look at its input directly."""
+    found: list[list[float]] = [[] for _ in range(n_features)]
+    inputs = {INPUT}
+    for node in onnx.load_from_string(content).graph.node:
+        if node.op_type == "Cast" and node.input[0] in inputs:
+            inputs.add(node.output[0])
+        if node.op_type != "TreeEnsembleClassifier" or node.input[0] not in inputs:
+            continue
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        values = attributes.get("nodes_values") or numpy_helper.to_array(attributes["nodes_values_as_tensor"])
+        for column, mode, value in zip(attributes["nodes_featureids"], attributes["nodes_modes"], values, strict=True):
+            if mode != b"LEAF" and column < n_features:
+                found[column].append(float(value))
+    return [np.unique(np.array(values, dtype=np.float64)) for values in found]

@@ -1,0 +1,100 @@
+"""Kinds of values that settings have, each with its bounds: what MQTT, a file system or a broker can't take is refused when
+the settings are read, not when it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from edge_agent.contract.messages import MAX_PACKET_BYTES
+from edge_agent.contract.topics import is_unfit
+
+#: MQTT 5, 1.5.4 and 1.5.6: the length of a string, or of binary data, is two bytes.
+MAX_STRING_BYTES: Final = 65_535
+#: Of a topic as it is written. Mosquitto ends the connection at more than 200 levels, and captured ones are longer.
+_MAX_TOPIC: Final = 1024
+_MAX_LEVELS: Final = 128
+#: Linux: PATH_MAX less its closing zero, and NAME_MAX.
+_MAX_PATH_BYTES: Final = 4095
+_MAX_NAME_BYTES: Final = 255
+#: A year, in seconds.
+_YEAR: Final = 365 * 86_400
+
+
+def _string(text: str) -> str:
+    """Check that MQTT can carry a text, and that no broker ends the connection for it."""
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError("not text that UTF-8 can hold") from None
+    if length > MAX_STRING_BYTES:
+        raise ValueError(f"longer than the {MAX_STRING_BYTES} bytes that MQTT can carry")
+    if unfit := is_unfit(text):
+        raise ValueError(f"text {unfit}, for which brokers end the connection")
+    return text
+
+
+def _topic(text: str) -> str:
+    if len(text) > _MAX_TOPIC or text.count("/") >= _MAX_LEVELS:
+        raise ValueError(f"longer than {_MAX_TOPIC} characters or {_MAX_LEVELS} levels, which brokers may not take")
+    return _string(text)
+
+
+def _path(path: Path) -> Path:
+    try:
+        length = len(os.fsencode(path))
+    except UnicodeEncodeError:
+        raise ValueError("no path can hold such a character") from None
+    if length > _MAX_PATH_BYTES or "\0" in str(path):
+        raise ValueError(f"no path: longer than {_MAX_PATH_BYTES} bytes, or a NUL in it")
+    return path
+
+
+def _host(host: str) -> str:
+    # One colon is a port's; an IPv6 address has more. Not shown: people put mqtt://user:password@host there.
+    if re.search(r"[\s/@\[\]\x00-\x1f]|^[^:]*:[^:]*$", host):
+        raise ValueError("write the host name alone, without mqtt://; port, username and path are keys of their own")
+    try:
+        host.encode("idna")  # as looking it up does
+    except UnicodeError:
+        raise ValueError("no host name: a part between dots is empty, or longer than 63 characters") from None
+    return host
+
+
+def _model(model: str) -> str:
+    if model.endswith(".onnx"):
+        _path(Path(model))
+    elif len(f"{model}.onnx".encode(errors="replace")) > _MAX_NAME_BYTES:
+        raise ValueError(f"a name longer than files can have ({_MAX_NAME_BYTES} bytes with .onnx)")
+    return _string(model)
+
+
+#: Text that is sent as an MQTT string.
+MqttText = Annotated[str, AfterValidator(_string)]
+#: A topic with captures; whether it is a valid one is for `edge_agent.contract.topics.Template` to say.
+TopicText = Annotated[str, AfterValidator(_topic)]
+FilePath = Annotated[Path, AfterValidator(_path)]
+HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_host)]
+#: A path that ends in .onnx, or the name of a model.
+Model = Annotated[str, StringConstraints(min_length=1), AfterValidator(_model)]
+#: A pool of agents, and a client's id: one level of a topic.
+Pool = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,64}$"), AfterValidator(_string)]
+ClientId = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,128}$"), AfterValidator(_string)]
+#: Keys and places that lead to a value in a sensor's JSON.
+Way = (
+    Annotated[str, StringConstraints(max_length=1024)]
+    | Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], Field(max_length=32)]
+)
+FeatureName = Annotated[str, StringConstraints(max_length=128)]
+#: How much one message may weigh: no more than MQTT can carry.
+Bytes = Annotated[int, Field(ge=1, le=MAX_PACKET_BYTES)]
+#: How many rows or sensors: more would not fit into the memory of any device.
+Many = Annotated[int, Field(ge=1, le=1_000_000)]
+#: Seconds that a route may be told to wait.
+Wait = Annotated[float, Field(ge=0, le=_YEAR)]
+Age = Annotated[float, Field(gt=0, le=_YEAR)]

@@ -1,0 +1,234 @@
+"""The model card: what a model file says of itself.
+
+A model file is one ONNX file; its `metadata_props` carry one key, `edge_agent` (`METADATA_KEY`), whose value is this
+card as JSON, and behind it the digest of the file (`edge_agent.contract.seal`). The card is input from outside: everything in it is checked and bounded here, once, so that the rest of
+the agent can rely on it.
+
+Rules that hold for every card that `parse` returns:
+
+* feature names are unique, non-empty and in the order of the model's input columns;
+* label names are unique and in the order of the model's probability columns;
+* every bound, quantile, example and self-test value is finite; `minimum <= maximum`;
+* every example lies within its feature's bounds;
+* every self-test row has one value a feature, one label, one probability a label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from edge_agent.errors import CardError
+
+METADATA_KEY: Final = "edge_agent"
+FORMAT: Final = 1
+FLOAT32_MAX: Final = 3.4028234663852886e38
+MAX_FEATURES: Final = 1024
+MAX_CARD_BYTES: Final = 4 * 1024 * 1024
+#: How far probabilities may lie outside of 0 to 1, and their sum from 1: 1,024 of them, rounded to six decimals, and those
+#: of large forests, summed up in float32, stay below.
+_EXACT: Final = 1e-6
+_SUM: Final = 1e-3
+#: Longest place in a message about what is wrong.
+_MAX_PLACE: Final = 160
+
+#: Where the observed quantiles of a feature are taken.
+QUANTILE_LEVELS: Final = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+SEMVER: Final = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
+
+
+def _printable(value: object) -> object:
+    """Reject control characters: names end up in logs, in tables on a terminal and as JSON keys."""
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("has characters that cannot be printed")
+    return value
+
+
+Finite = Annotated[float, AllowInfNan(allow_inf_nan=False), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+Text = Annotated[str, StringConstraints(max_length=4096), BeforeValidator(_printable)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeValidator(_printable)]
+#: A model's name stands in topics and file names, so it is one plain word.
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Version = Annotated[str, StringConstraints(pattern=SEMVER, max_length=64)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    # Unknown keys are refused: a card written for a newer format must say so in `format`, not be half understood.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Feature(_Part):
+    """One input column.
+
+    `minimum` and `maximum` are hard bounds in `unit`: what is physically possible, not what was seen; None is open.
+    `quantiles` are those of the training data at `QUANTILE_LEVELS`.
+    """
+
+    name: Name
+    unit: Text = ""
+    description: Text = ""
+    minimum: Finite | None = None
+    maximum: Finite | None = None
+    quantiles: Annotated[tuple[Finite, ...], Field(min_length=len(QUANTILE_LEVELS), max_length=len(QUANTILE_LEVELS))]
+    example: Finite
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Feature:
+        low = -math.inf if self.minimum is None else self.minimum
+        high = math.inf if self.maximum is None else self.maximum
+        if low > high:
+            raise ValueError(f"feature {self.name!r}: minimum {low:g} is above maximum {high:g}")
+        if not low <= self.example <= high:
+            raise ValueError(f"feature {self.name!r}: the example {self.example:g} is outside its own bounds")
+        if any(a > b for a, b in zip(self.quantiles, self.quantiles[1:], strict=False)):
+            raise ValueError(f"feature {self.name!r}: the quantiles are not in rising order")
+        return self
+
+
+class Dataset(_Part):
+    """One file the model was trained on."""
+
+    name: Text
+    sha256: Sha256
+    source: Text = ""
+    licence: Text = ""
+    attribution: Text = ""
+
+
+class Training(_Part):
+    """Where the model comes from: enough to train it again."""
+
+    datasets: Annotated[tuple[Dataset, ...], Field(max_length=64)] = ()
+    rows: Annotated[int, Field(ge=0)]
+    class_counts: dict[Name, Annotated[int, Field(ge=0)]]
+    estimator: Text
+    parameters: dict[Name, str | int | float | bool | None]
+    libraries: dict[Name, Text]
+    date: Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+
+
+class Metrics(_Part):
+    """Figures and how they were measured."""
+
+    values: dict[Name, Finite]
+    method: Text
+
+
+class Example(_Part):
+    """A row that a person can recognise, with what scikit-learn says of it."""
+
+    name: Text
+    features: tuple[Finite, ...]
+    label: Name
+
+
+class SelfTest(_Part):
+    """Rows with what scikit-learn itself answered; every device must find the same before it serves.
+
+    `rows` is (n, features) in the model's units, each value exact in float32; `labels` is (n,); `probabilities` is
+    (n, labels), reproduced within `tolerance`.
+    """
+
+    rows: Annotated[tuple[tuple[Finite, ...], ...], Field(min_length=1, max_length=4096)]
+    labels: tuple[Name, ...]
+    probabilities: tuple[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], ...]
+    tolerance: Annotated[float, Field(gt=0.0, le=1e-3)] = 1e-6
+
+
+class ModelCard(_Part):
+    """The whole card. `features` in input order, `labels` in the order of the probability columns."""
+
+    format: Literal[1]
+    name: ModelName
+    version: Version
+    description: Text = ""
+    task: Literal["classification"] = "classification"
+    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MAX_FEATURES)]
+    labels: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1024)]
+    examples: Annotated[tuple[Example, ...], Field(max_length=64)] = ()
+    training: Training
+    metrics: Metrics
+    self_test: SelfTest
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the input columns, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        width, labels = len(self.features), frozenset(self.labels)
+        _unique("feature names", self.feature_names)
+        _unique("labels", self.labels)
+        for example in self.examples:
+            if len(example.features) != width:
+                raise ValueError(f"example {example.name!r} has {len(example.features)} values for {width} features")
+            if example.label not in labels:
+                raise ValueError(f"example {example.name!r}: {example.label!r} is not among the labels")
+            for feature, value in zip(self.features, example.features, strict=True):
+                if (feature.minimum is not None and value < feature.minimum) or (
+                    feature.maximum is not None and value > feature.maximum
+                ):
+                    raise ValueError(f"example {example.name!r}: {feature.name} = {value:g} is outside its bounds")
+        test = self.self_test
+        if not len(test.rows) == len(test.labels) == len(test.probabilities):
+            raise ValueError("the self-test needs as many labels and probability rows as it has rows")
+        for number, (row, label, probabilities) in enumerate(
+            zip(test.rows, test.labels, test.probabilities, strict=True)
+        ):
+            if len(row) != width or len(probabilities) != len(self.labels):
+                raise ValueError(f"self-test row {number} has the wrong width")
+            if label not in labels:
+                raise ValueError(f"self-test row {number}: {label!r} is not among the labels")
+        return self
+
+    def to_json(self) -> str:
+        """Return the card as it is stored in the model file: compact, keys in the order of this file."""
+        return self.model_dump_json(exclude_defaults=False)
+
+
+def are_probabilities(values: Sequence[float]) -> bool:
+    """Tell whether all are from 0 to 1 and their sum is 1, as exactly as float32 and rounding let them be."""
+    # Written so that a NaN counts as wrong.
+    return all(-_EXACT <= value <= 1 + _EXACT for value in values) and abs(math.fsum(values) - 1) <= _SUM
+
+
+def _unique(what: str, names: Sequence[str]) -> None:
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise ValueError(f"{what} are not unique: {', '.join(sorted(repeated))}")
+
+
+def parse(text: str | bytes, *, where: str) -> ModelCard:
+    """Read a card from its JSON.
+
+    `where` names the file for the message. Raises `CardError` with the first thing that is wrong and its place.
+    """
+    size = len(text.encode(errors="replace") if isinstance(text, str) else text)
+    if size > MAX_CARD_BYTES:
+        raise CardError(f"{where}: the model card has {size} bytes, more than the {MAX_CARD_BYTES} allowed")
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        # Keys of the card stand in the place: they come from outside, so they are cut and made printable.
+        place = ascii(".".join(str(part) for part in first["loc"])[:_MAX_PLACE])[1:-1] or "the card"
+        more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
+        raise CardError(
+            f"{where}: the model card is not valid: {place}: {first['msg']}{more}; "
+            "write the file again with edge-convert of this version"
+        ) from None

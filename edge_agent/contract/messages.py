@@ -1,0 +1,302 @@
+"""The wire contract: every message that goes out, in one file, and the envelope of those that come in.
+
+The payloads are typed dictionaries: they cost nothing on the way of a message, and `validator` makes from them what
+the tests hold everything against that leaves the agent.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final, Literal, NamedTuple, NotRequired, TypeAlias
+
+import pydantic_core
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic, which brings it along, asks for this one before Python 3.12
+
+JSON_TYPE: Final = "application/json"
+
+#: Largest body of a packet: its length is four bytes of seven bits (MQTT 5, 1.5.5).
+MAX_PACKET_BYTES: Final = 268_435_455
+#: Largest message that is read, and largest answer, in bytes, unless `limits` say otherwise.
+MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+
+#: Longest input, as JSON, that a rejection shows whole.
+MAX_SHOWN: Final = 120
+#: Most reasons that one rejection gives.
+MAX_DETAILS: Final = 32
+
+
+class ErrorCode(StrEnum):
+    """Why there is no label."""
+
+    INVALID_FEATURES = "invalid_features"
+    MALFORMED_PAYLOAD = "malformed_payload"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNSUPPORTED_CONTENT_TYPE = "unsupported_content_type"
+    INVALID_TOPIC = "invalid_topic"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    INFERENCE_FAILED = "inference_failed"
+    UNDELIVERABLE = "undeliverable"
+
+
+class Detail(TypedDict):
+    """One reason, in the shape that pydantic and FastAPI made familiar."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: Any
+
+
+class Prediction(TypedDict):
+    """A label. `confidence` is the probability of the label; `probabilities` sums to 1. `sensor` is what the route
+    captured of the topic, joined by "/", where the route has `name_sensor`.
+    """
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    model: str
+    version: str
+    id: NotRequired[Any]
+    time: NotRequired[Any]
+    sensor: NotRequired[str]
+
+
+class Rejection(TypedDict):
+    """Why there is no label. `topic` is where the message came from (`shown_topic`), None without a broker."""
+
+    error: ErrorCode
+    detail: list[Detail]
+    topic: str | None
+    model: str
+    version: str | None
+    id: NotRequired[Any]
+    time: NotRequired[Any]
+    sensor: NotRequired[str]
+
+
+class ServedModel(TypedDict):
+    """A model that this node serves."""
+
+    name: str
+    version: str
+    sha256: str
+    features: list[str]
+    labels: list[str]
+
+
+class RouteInfo(TypedDict):
+    """Where a model's features come from and its answers go to."""
+
+    model: str
+    subscribe: str
+    publish: str
+    errors: str
+
+
+class Described(TypedDict):
+    """What a node runs."""
+
+    node: str
+    agent: str
+    python: str
+    onnxruntime: str
+    mqtt: str
+    started: str
+    models: list[ServedModel]
+    routes: list[RouteInfo]
+
+
+class Info(Described):
+    """What a node runs and how it stands; retained, published on every connection.
+
+    `state` is `degraded` when the broker refused a subscription, which `reason` names.
+    """
+
+    state: Literal["online", "degraded"]
+    reason: str | None
+
+
+class Waiting(TypedDict):
+    """A sensor that a gathering route can't answer for yet: the features it lacks, and those that are too old.
+
+    `sensor` is what the route captures, `topic` the filter of the sensor's values.
+    """
+
+    sensor: str
+    topic: str
+    missing: list[str]
+    stale: list[str]
+
+
+class Gathered(TypedDict):
+    """How the gathering routes do: sensors known now, and those with all values, none of them too old.
+
+    Totals since the start: `forgotten` sensors that made room for others, `ignored` messages on topics that no feature
+    is on. `waiting` names some of the sensors that are not complete, the least recently heard first.
+    """
+
+    sensors: int
+    complete: int
+    forgotten: int
+    ignored: int
+    waiting: list[Waiting]
+
+
+class Health(TypedDict):
+    """How a node does: totals since it started, and rates over the last `interval` seconds.
+
+    `redelivered` counts messages that the broker sent again, `refused` answers that the broker did not take, `unrouted`
+    messages that no route takes (from a subscription of an earlier configuration that the broker still keeps).
+    `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
+    errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
+    handed to the connection. `gathering` is there when a route gathers.
+    """
+
+    time: str
+    uptime: float
+    interval: float
+    received: int
+    redelivered: int
+    predictions: int
+    rejections: dict[str, int]
+    answered: int
+    refused: int
+    unrouted: int
+    poisoned: int
+    faults: int
+    acknowledged: int
+    in_flight: int
+    connections: int
+    messages_per_second: float
+    predictions_per_second: float
+    latency_ms: dict[Literal["p50", "p99"], float] | None
+    rss_bytes: int
+    gathering: NotRequired[Gathered]
+
+
+class Status(Health):
+    """The answer to the request `status`: health as it is now, and who says it. `agent` is its version; `state` and
+    `reason` are as in `Info`.
+    """
+
+    node: str
+    agent: str
+    mqtt: str
+    state: Literal["online", "degraded"]
+    reason: str | None
+
+
+class Pong(TypedDict):
+    """The answer to the request `ping`."""
+
+    pong: Any
+    node: str
+    time: str
+
+
+class UnknownVerb(TypedDict):
+    """The answer to a request that this agent does not know."""
+
+    error: Literal["unknown_verb"]
+    verb: str
+    known: list[str]
+
+
+class Busy(TypedDict):
+    """The answer to a request that is one too many in its second; `retry_after` in seconds."""
+
+    error: Literal["busy"]
+    verb: str
+    retry_after: int
+
+
+Row: TypeAlias = Prediction | Rejection
+
+
+class Carried(NamedTuple):
+    """What an answer takes over from its question (MQTT 5). `expiry` in seconds, what is left of it."""
+
+    correlation_data: bytes | None = None
+    user_properties: tuple[tuple[str, str], ...] = ()
+    expiry: int | None = None
+
+    def after(self, seconds: float) -> Carried:
+        """Return what is left of it after so long; an expiry never ends below one second."""
+        return self if self.expiry is None else self._replace(expiry=max(1, self.expiry - int(seconds)))
+
+
+class Message(NamedTuple):
+    """A message from the broker.
+
+    `response_topic` is where its sender wants the answer (MQTT 5), not checked yet. `token` is the connection's own
+    handle for acknowledging the message, and for what its answers carry over. `duplicate` says that the broker sent it
+    before, `retained` that the broker had kept it for whoever subscribes.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    content_type: str | None = None
+    token: Any = None
+    response_topic: str | None = None
+    duplicate: bool = False
+    retained: bool = False
+
+
+class Answer(NamedTuple):
+    """A message to the broker. `content_type` and `carried` reach it with MQTT 5 only."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    content_type: str | None = JSON_TYPE
+    carried: Carried | None = None
+
+
+class Refused(NamedTuple):
+    """Something the broker did not allow: a subscription, or an answer."""
+
+    topic: str
+    reason: str
+
+
+@cache
+def validator(kind: Any) -> TypeAdapter[Any]:
+    """Return what validates a payload of `kind`, one of the dictionaries above."""
+    return TypeAdapter(kind)
+
+
+def to_json(value: Any) -> bytes:
+    """Encode any value that came in or goes out. NaN and infinities, which JSON has not, become strings."""
+    return pydantic_core.to_json(value, inf_nan_mode="strings")
+
+
+def shown(value: Any) -> Any:
+    """Return `value` as a rejection shows it: whole when it is short, else the beginning of its JSON."""
+    text = to_json(value)
+    if len(text) <= MAX_SHOWN:
+        return value
+    return text[:MAX_SHOWN].decode(errors="ignore") + "…"
+
+
+def shown_topic(topic: str) -> str:
+    """Return a topic as an answer shows it: whole when it is short, else its beginning. Every row of a batch repeats it."""
+    if len(topic) <= MAX_SHOWN // 4:
+        return topic
+    encoded = topic.encode(errors="replace")
+    return topic if len(encoded) <= MAX_SHOWN else encoded[:MAX_SHOWN].decode(errors="ignore") + "…"
+
+
+def cut_details(details: list[Detail], most: int = MAX_DETAILS, *, total: int = 0) -> list[Detail]:
+    """Bound a list of reasons: in number, and in how much of the input each one repeats. `total` says how many there are
+    when `details` are only the first of them.
+    """
+    kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:most]]
+    if (more := max(total, len(details)) - len(kept)) > 0:
+        kept.append({"type": "more", "loc": [], "msg": f"and {more} more", "input": None})
+    return kept

@@ -1,0 +1,1 @@
+"""The machine: its files, processes, service manager and journal."""

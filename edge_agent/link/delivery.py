@@ -1,0 +1,176 @@
+"""What goes to the broker on one connection, what of it the broker has confirmed, and which inputs that settles.
+
+Rules:
+
+* an input is acknowledged after the broker has confirmed its answers (`edge_agent.link.ledger`);
+* no more answers are unconfirmed than the broker's Receive Maximum allows; those behind wait in order;
+* an answer is known to be taken when the broker has confirmed something that was sent after its confirmation: one that
+  it confirms and then hangs up for was not;
+* what the broker refuses for good is counted, and settled like what it took: it must not hold up what comes after it.
+
+The bytes are another's: a `Wire`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Container, Iterable, Mapping
+from typing import Final, Protocol
+
+from edge_agent.contract.messages import Answer, Refused
+from edge_agent.contract.topics import MAX_TOPIC_BYTES
+from edge_agent.link import packets
+from edge_agent.link.ledger import Debt, Ledger
+from edge_agent.link.packets import Puback
+from edge_agent.tally import Tally
+
+#: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
+DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
+#: Messages whose fate is still open that are remembered, at the most.
+_OPEN_KEPT: Final = 4096
+#: Refused answers kept for their owner to look at.
+_REFUSED_KEPT: Final = 1000
+
+
+class Wire(Protocol):
+    """What carries the packets."""
+
+    def publish(self, answer: Answer, taken: Container[int]) -> int:
+        """Send an answer; return its packet id, one that is not `taken`, or anything at QoS 0."""
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Acknowledge an input."""
+
+    def ping(self) -> None:
+        """Ask for a sign of life, on which `Delivery.answered` is called."""
+
+
+class Delivery:
+    """The answers of one connection. `receive_maximum` and `size_limit`, in bytes of a packet, are the broker's."""
+
+    def __init__(self, wire: Wire, tally: Tally) -> None:
+        self.receive_maximum = DEFAULT_RECEIVE_MAXIMUM
+        self.size_limit: int | None = None
+        #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
+        self.refused: list[Refused] = []
+        self.ledger = Ledger()
+        #: Payloads of answers that wait for the broker to confirm those before them.
+        self.waiting_bytes = 0
+        self._wire = wire
+        self._tally = tally
+        #: Answers with what they are the answer to: the debt, and what the input is known by.
+        self._outbox: deque[tuple[Answer, Debt | None, int]] = deque()
+        #: By packet id: topic, debt, what the input is known by, and its number among the packets that get an answer.
+        self._unconfirmed: dict[int, tuple[str, Debt | None, int, int]] = {}
+        #: What was sent at QoS 0, or confirmed, with how many packets had been sent by then that get an answer.
+        self._open: deque[tuple[int, int]] = deque(maxlen=_OPEN_KEPT)
+        self._packets = 0
+        #: The last of those packets that the broker has answered: what was settled when it was sent is taken. Nothing is
+        #: taken out of `_open` for it, which would have to be done for each message.
+        self._last_answered = 0
+        self._pinged: deque[int] = deque()
+
+    @property
+    def in_flight(self) -> int:
+        """Inputs not yet acknowledged plus answers not yet confirmed."""
+        return len(self.ledger) + len(self._outbox) + len(self._unconfirmed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the broker has confirmed all that was sent to it."""
+        return not self._unconfirmed
+
+    @property
+    def under_way(self) -> frozenset[int]:
+        """What the inputs are known by whose answers were sent and are not known to be taken."""
+        return frozenset(one[2] for one in self._unconfirmed.values()) | {
+            cause for packets_sent, cause in self._open if packets_sent >= self._last_answered
+        }
+
+    def settle(self) -> bool:
+        """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
+        if self._outbox or self._unconfirmed:
+            return False
+        settled = not self._open or self._open[-1][0] < self._last_answered
+        if not settled and not self._pinged:
+            self._packets += 1
+            self._pinged.append(self._packets)
+            self._wire.ping()
+        return settled
+
+    @property
+    def unconfirmed(self) -> frozenset[str]:
+        """Topics of QoS 1 messages that the broker has not confirmed yet."""
+        return frozenset(one[0] for one in self._unconfirmed.values()) | {answer.topic for answer, _, _ in self._outbox}
+
+    def answer(self, debt: Debt | None, answers: Collection[Answer], cause: int) -> None:
+        """Send the answers of an input, which is known by `cause`; it is acknowledged once the broker has them all.
+        `debt` is None at QoS 0.
+        """
+        if debt is not None:
+            self._acknowledge(self.ledger.answer(debt, sum([answer.qos > 0 for answer in answers])))
+        for answer in answers:
+            self.send(answer, cause, debt if answer.qos else None)
+        self._tally.answered += len(answers)
+
+    def send(self, answer: Answer, cause: int, debt: Debt | None = None) -> None:
+        """Send one message, now or when the Receive Maximum allows it; the rest as for `answer`."""
+        if len(answer.topic) > MAX_TOPIC_BYTES // 4 and len(answer.topic.encode()) > MAX_TOPIC_BYTES:
+            self._refuse(answer.topic, "the topic is too long", debt)
+        elif self.size_limit is not None and packets.size_of(answer) > self.size_limit:
+            # The broker would end the connection, send the question again, and so on for ever.
+            self._refuse(answer.topic, f"larger than the broker takes, {self.size_limit} bytes", debt)
+        elif answer.qos == 0:
+            self._wire.publish(answer, self._unconfirmed)
+            self._open.append((self._packets, cause))
+        else:
+            self._outbox.append((answer, debt, cause))
+            self.waiting_bytes += len(answer.payload)
+
+    def pump(self, asked: Mapping[int, object]) -> None:
+        """Send what the Receive Maximum allows, with packet ids that are not of the packets in `asked`."""
+        taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
+        room = min(self.receive_maximum, packets.MAX_PACKET_ID - len(asked))
+        outbox, unconfirmed, publish = self._outbox, self._unconfirmed, self._wire.publish
+        while outbox and len(unconfirmed) < room:
+            answer, debt, cause = outbox.popleft()
+            self.waiting_bytes -= len(answer.payload)
+            self._packets += 1
+            unconfirmed[publish(answer, taken)] = answer.topic, debt, cause, self._packets
+
+    def confirmed(self, event: Puback) -> None:
+        """Note what the broker says about a message."""
+        found = self._unconfirmed.pop(event.packet_id, None)
+        if found is None:
+            return
+        topic, debt, cause, number = found
+        self._last_answered = max(self._last_answered, number)
+        self._open.append((self._packets, cause))
+        if event.refused is not None:
+            self._refuse(topic, event.refused, debt)
+        elif debt is not None:
+            self._acknowledge(self.ledger.confirm(debt))
+
+    def answered(self) -> None:
+        """Note the answer to a ping."""
+        self._last_answered = max(self._last_answered, self._pinged.popleft())
+
+    def clear(self) -> None:
+        """Forget all of it: the connection has ended."""
+        self._outbox.clear()
+        self.waiting_bytes = 0
+        self._unconfirmed.clear()
+        self._open.clear()
+        self.ledger = Ledger()
+
+    def _refuse(self, topic: str, reason: str, debt: Debt | None) -> None:
+        self._tally.refused += 1
+        if len(self.refused) < _REFUSED_KEPT:
+            self.refused.append(Refused(topic, reason))
+        if debt is not None:
+            self._acknowledge(self.ledger.confirm(debt))
+
+    def _acknowledge(self, packet_ids: Iterable[int]) -> None:
+        for packet_id in packet_ids:
+            self._wire.acknowledge(packet_id)
+            self._tally.acknowledged += 1

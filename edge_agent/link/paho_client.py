@@ -1,0 +1,117 @@
+"""How paho is set up and connected: options in, a connected client out, its exceptions mapped to ours.
+
+A private part of `edge_agent.link.link`, which runs the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge_agent.contract.messages import Answer
+from edge_agent.errors import BrokerError
+from edge_agent.link import transport
+from edge_agent.link.fast_lane import Stream
+from edge_agent.link.packets import Disconnect
+from edge_agent.link.slow_lane import Plain
+from edge_agent.link.transport import Address
+
+#: Topics that the broker may put a number in place of (MQTT 5, 3.3.2.3.4).
+MAX_ALIASES: Final = 100
+
+
+def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Client:
+    """Return a client that is not connected yet. `protocol` is "5" or "3.1.1"."""
+    is_5 = protocol == "5"
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=address.client_id,
+        protocol=paho.MQTTv5 if is_5 else paho.MQTTv311,
+        transport=address.transport,
+        clean_session=None if is_5 else address.session_expiry == 0,
+        reconnect_on_failure=False,
+        manual_ack=True,
+    )
+    client.connect_timeout = address.connect_timeout
+    # paho would walk its whole queue on every acknowledgement; the limit that counts is kept in `Link`.
+    client.max_inflight_messages_set(0)
+    # With this set, paho queues what it sends and leaves the writing to us: many packets a wake-up.
+    client.on_socket_register_write = _leave_writing_to_us
+    if address.username is not None:
+        client.username_pw_set(address.username, address.password)
+    if will is not None:
+        client.will_set(will.topic, will.payload, will.qos, will.retain)
+    return client
+
+
+def connect(client: paho.Client, address: Address, protocol: str, wire: Stream | Plain) -> None:
+    """Queue CONNECT on what `wire` has opened; a `Plain` lets paho open it. Raises `BrokerError`."""
+    options: dict[str, Any] = {}
+    if protocol == "5":
+        options["clean_start"] = address.session_expiry == 0
+        options["properties"] = properties = _properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = address.session_expiry
+        properties.ReceiveMaximum = address.receive_maximum
+        properties.TopicAliasMaximum = MAX_ALIASES
+    host = address.host if address.socket is None else str(address.socket)
+    try:
+        client.connect(host, address.port, address.keepalive, **options)
+    except OSError as error:
+        raise BrokerError(f"broker {address}: no connection: {transport.explained(error, address)}") from error
+    except ValueError as error:
+        raise BrokerError(f"broker {address}: {error}") from error
+    if isinstance(wire, Stream) and client.socket() is not wire:
+        # Nothing was sent yet: CONNECT waits for `Link`. What paho opened of its own accord is not encrypted.
+        wire.close()
+        raise BrokerError("this version of paho-mqtt is not known: install paho-mqtt 2.1 or 2.2")
+
+
+def subscribe(client: paho.Client, protocol: str, filters: Mapping[str, bool]) -> int:
+    """Ask for all `filters` at QoS 1, in one packet; return its id, 0 when there is no connection any more.
+
+    A retained message comes when a subscription is new; for the filters that are true also when it is not, as MQTT
+    3.1.1 has it for all.
+    """
+    if protocol == "5":
+        if_new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        always = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
+        _, packet_id = client.subscribe([(one, always if retained else if_new) for one, retained in filters.items()])
+    else:
+        _, packet_id = client.subscribe([(one, 1) for one in filters])
+    return packet_id or 0
+
+
+def unsubscribe(client: paho.Client, filters: Collection[str]) -> int:
+    """Give back all `filters`, in one packet; return its id, 0 when there is no connection any more."""
+    _, packet_id = client.unsubscribe(list(filters))
+    return packet_id or 0
+
+
+def words(reason: Any, properties: Any) -> str:
+    """Return a reason code in words, with the broker's own Reason String when it sent one."""
+    own = getattr(properties, "ReasonString", None)
+    return f"{reason} ({own!r})" if own else str(reason)
+
+
+def words_of(end: Disconnect) -> str:
+    """Return the reason of a DISCONNECT in words, as `words` does."""
+    try:
+        reason = str(ReasonCode(PacketTypes.DISCONNECT, identifier=end.code))
+    except KeyError:
+        reason = f"reason code {end.code:#04x}"
+    return reason if end.words is None else f"{reason} ({end.words!r})"
+
+
+def _leave_writing_to_us(_client: object, _data: object, _socket: object) -> None:
+    """Do nothing: `Link` asks `want_write` before every wait."""
+
+
+def _properties(packet: int) -> Any:
+    return Properties(packet)  # type: ignore[no-untyped-call]  # paho left this one out

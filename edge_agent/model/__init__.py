@@ -1,0 +1,1 @@
+"""The model files: located, opened, tried, asked."""

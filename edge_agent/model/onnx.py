@@ -1,0 +1,255 @@
+"""A model file, served: the only file that imports onnxruntime.
+
+Loading is: read the bytes -> check their seal -> open them with onnxruntime -> read the card -> run the self-test vectors
+on this very device. A file that fails any step raises `ModelError` and is never served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.contract import card as cards
+from edge_agent.contract.card import ModelCard
+from edge_agent.contract.seal import is_sealed
+from edge_agent.errors import CardError, FileError, ModelError
+from edge_agent.host import files
+
+_log = logging.getLogger(__name__)
+
+MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
+#: Probabilities on the wire are rounded to this many decimals: as fine as the self-test is exact.
+DECIMALS: Final = 6
+
+#: Whether onnxruntime has opened a model. With the first, Debian's 1.21 writes hundreds of harmless lines about its
+#: operators to stderr.
+_opened: Final = threading.Event()
+#: How onnxruntime says that there is no memory left; std::bad_alloc is C++'s own word.
+_NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory")
+_FLOAT32: Final = np.dtype(np.float32)
+_BUNDLED: Final = Path(__file__).parent.parent / "models"
+#: Longest name of a model in a message about what is wrong.
+_LONGEST_SHOWN: Final = 80
+
+
+def locate(model: str, *directories: Path) -> Path:
+    """Return the file of a model: a path that ends in `.onnx`, or a name looked for in `directories`, then bundled.
+
+    A directory that we may not look into (that of a service, for another user) does not hide a bundled model; that it
+    was passed over is logged. Raises `ModelError` when there is none, or something else is in its place.
+    """
+    if model.endswith(".onnx"):
+        candidates, said = [Path(model)], ""
+    else:
+        candidates = [directory / f"{model}.onnx" for directory in (*directories, _BUNDLED)]
+        said = f"model {_shown(model)}: "
+    closed: FileError | None = None
+    for candidate in candidates:
+        try:
+            if not files.exists(candidate):
+                continue
+        except FileError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise ModelError(f"{said}{error}") from error
+            closed = error
+        else:
+            if closed is not None:
+                _log.warning("model %s: the bundled one is taken; %s", model, closed)
+            return candidate
+    if closed is not None:
+        raise ModelError(f"{said}{closed}")
+    looked = ", ".join(str(candidate) for candidate in candidates)
+    raise ModelError(
+        f"model {_shown(model)}: no such file ({looked}); write one with edge-convert, or correct the name"
+    )
+
+
+def _shown(model: str) -> str:
+    return ascii(model) if len(model) <= _LONGEST_SHOWN else f"{model[:_LONGEST_SHOWN]!a}..."
+
+
+class Predictor:
+    """One loaded model. Raises `ModelError` (or `CardError`) when the file can't be served.
+
+    `sealed` tells whether the file carries its own digest (`edge_agent.contract.seal`), which then is right: without one, damage
+    that leaves it readable goes unseen. `tested` is sha256 and `self_test_difference` of the file whose self-test has
+    passed on this device just now: this has to be the same, and is not tested again.
+    """
+
+    def __init__(self, content: bytes, *, where: str, tested: tuple[str, float] | None = None) -> None:
+        self.where = where
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        if tested is not None and tested[0] != self.sha256:
+            raise ModelError(f"{where}: the file was changed while it was being opened; try again")
+        self.sealed = is_sealed(content, where=where)
+        self._session = _open(content, where)
+        self.card = self._read_card()
+        self._input = self._check_signature()
+        self.self_test_difference = self._self_test() if tested is None else tested[1]
+
+    @classmethod
+    def load(cls, path: Path) -> Predictor:
+        """Read and open the file at `path`."""
+        try:
+            content = files.read(path, most=MAX_MODEL_BYTES)
+        except FileError as error:
+            raise ModelError(str(error)) from error
+        return cls(content, where=str(path))
+
+    def predict(self, rows: Sequence[Sequence[float]]) -> list[tuple[str, bytes]]:
+        """Return what comes out for each of `rows` (n, features), which must be finite: for `read`."""
+        # Half the time of np.asarray, which looks at every row first.
+        values = np.fromiter(chain.from_iterable(rows), np.float32).reshape(len(rows), -1)
+        labels, probabilities = self._run(values)
+        # As bytes: floats to look up would have to be made first, and there are few that differ.
+        raw = np.ascontiguousarray(probabilities, _FLOAT32).view(f"V{_FLOAT32.itemsize * probabilities.shape[1]}")
+        return list(zip(labels.tolist(), raw.ravel().tolist(), strict=True))
+
+    def read(self, output: tuple[str, bytes]) -> tuple[str, list[float]]:
+        """Return the label and the probabilities (labels,) of an output."""
+        label, raw = output
+        return label, np.round(np.frombuffer(raw, _FLOAT32).astype(np.float64), DECIMALS).tolist()
+
+    def _run(self, rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float32]]:
+        labels, probabilities = self._session.run(("label", "probabilities"), {self._input: rows})
+        return labels, probabilities
+
+    def _read_card(self) -> ModelCard:
+        try:
+            text = self._session.get_modelmeta().custom_metadata_map.get(cards.METADATA_KEY)
+        except UnicodeDecodeError:
+            raise CardError(f"{self.where}: what the file says of itself is not UTF-8 text; it is damaged") from None
+        if text is None:
+            raise CardError(
+                f"{self.where}: an ONNX model, but it carries no model card; write it with edge-convert export"
+            )
+        return cards.parse(text, where=self.where)
+
+    def _check_signature(self) -> str:
+        """Check that inputs and outputs are what the card promises; return the name of the input."""
+        inputs, width = self._session.get_inputs(), len(self.card.features)
+        outputs = {output.name for output in self._session.get_outputs()}
+        fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and list(inputs[0].shape)[1:] == [width]
+        if not fits or not {"label", "probabilities"} <= outputs:
+            raise ModelError(
+                f"{self.where}: the graph does not fit its card: it has to take one float32 tensor (n, {width}) "
+                "and give 'label' and 'probabilities'; write it again with edge-convert"
+            )
+        return str(inputs[0].name)
+
+    def _self_test(self) -> float:
+        """Run the self-test vectors; return the largest difference of a probability."""
+        test = self.card.self_test
+        expected = np.asarray(test.probabilities)
+        try:
+            answers = self._run(np.asarray(test.rows, dtype=np.float32))
+            labels, probabilities = np.asarray(answers[0]), np.asarray(answers[1], np.float64)
+        except (
+            Exception
+        ) as error:  # onnxruntime raises its own tree of exceptions, ValueError and RuntimeError among it
+            raise ModelError(f"{self.where}: the self-test could not run: {_first_line(error)}") from error
+        if labels.shape != expected.shape[:1] or probabilities.shape != expected.shape:
+            raise ModelError(
+                f"{self.where}: the graph does not fit its card: for {len(test.rows)} rows it has to give as many labels, "
+                f"and probabilities {expected.shape}; it gives {labels.shape} and {probabilities.shape}; "
+                "write it again with edge-convert"
+            )
+        difference = np.abs(probabilities - expected).max(axis=1)
+        wrong = [
+            row
+            for row, (right, label) in enumerate(zip(test.labels, labels.tolist(), strict=True))
+            # Written so that a NaN counts as wrong.
+            if label != right or not difference[row] <= test.tolerance
+        ]
+        if wrong:
+            raise ModelError(
+                f"{self.where}: the self-test failed on {len(wrong)} of {len(test.rows)} rows (first: row {wrong[0]}): "
+                f"onnxruntime {runtime_version()} on this device does not give what scikit-learn gave; "
+                "install another onnxruntime, or convert the model again"
+            )
+        improbable = [row for row, values in enumerate(probabilities.tolist()) if not cards.are_probabilities(values)]
+        if improbable:
+            raise ModelError(
+                f"{self.where}: what the model gives for row {improbable[0]} of its self-test are no probabilities: they have "
+                "to lie from 0 to 1 and to sum to 1; write it again with edge-convert"
+            )
+        return float(difference.max())
+
+
+def runtime_version() -> str:
+    """Return the version of onnxruntime."""
+    return str(_onnxruntime().__version__)
+
+
+def _open(content: bytes, where: str) -> Any:
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    # A tree takes microseconds: a pool of threads costs more than it gives, and memory too.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what is wrong is raised; nothing of it is news on top
+    try:
+        # Only the first: later ones are opened beside a running service, whose log must not be held back.
+        with contextlib.nullcontext() if _opened.is_set() else _output_kept():
+            session = runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
+        raise ModelError(
+            f"{where}: onnxruntime can't open this as a model: {_first_line(error)}; "
+            "copy the file again, or write it anew with edge-convert"
+        ) from error
+    _opened.set()
+    return session
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return "there is not enough memory for it"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _onnxruntime() -> ModuleType:
+    """Import onnxruntime: no telemetry (on by default since 1.29), and without what native code writes."""
+    if "onnxruntime" not in sys.modules:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+        with _output_kept() as kept:
+            try:
+                import onnxruntime
+            except ImportError as error:
+                raise ModelError(f"onnxruntime can't be imported: {error}; {kept()[-2000:]}") from error
+    import onnxruntime
+
+    return onnxruntime  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _output_kept() -> Iterator[Any]:
+    """Keep what is written to standard output and standard error by native code; yields a function that returns it."""
+    with os.fdopen(os.memfd_create("output"), "w+b") as kept:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        saved = {standard: os.dup(standard) for standard in (1, 2)}
+        for standard in saved:
+            os.dup2(kept.fileno(), standard)
+
+        def read() -> str:
+            kept.seek(0)
+            return kept.read().decode(errors="replace")
+
+        try:
+            yield read
+        finally:
+            for standard, before in saved.items():
+                os.dup2(before, standard)
+                os.close(before)

@@ -1,0 +1,1 @@
+"""Bytes to checked values: formats, and the features in them."""

@@ -1,0 +1,209 @@
+"""CBOR (RFC 8949) to plain values and back, by cbor2, which is imported here only, and not before it is needed.
+
+Rules:
+
+* cbor2 sees nothing that would take it minutes or gigabytes: all heads are looked at before (`_check_tags`);
+* what it returns is reduced to what JSON could hold, or refused.
+
+Items lie one behind the other, whatever they are nested in, so nearly all of them can be skipped by a regular
+expression: in Python, each would take as long as cbor2 takes for twenty.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
+from importlib import import_module
+from importlib.util import find_spec
+from types import NoneType
+from typing import Any, Final
+
+from edge_agent.payload.weights import ARRAY, MAX_DEPTH, MAX_WEIGHT, OBJECT, VALUE
+
+#: Major types that count here (3.1), and tags that are taken (3.4): dates, whole numbers of any size, and decimal
+#: fractions; those of shared values have their own refusal. cbor2 knows more, each a way to take much time or memory for few
+#: bytes: regular expressions are compiled and kept, e-mails parsed, fractions reduced, and references to one long text
+#: (tags 25 and 256) make an answer of as many copies.
+_BYTES: Final = 2
+_TEXT: Final = 3
+_TAG: Final = 6
+_BIGNUMS: Final = frozenset({2, 3})
+_TAGS: Final = frozenset({0, 1, *_BIGNUMS, 4, 5, 28, 29, 100, 1004})
+#: Tag 55799, "this is CBOR", which may stand at the beginning (3.4.6).
+_SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
+#: Bytes of a whole number: for one in a decimal fraction, time goes with the square.
+_MAX_BIGNUM: Final = 1024
+#: Larger whole numbers are refused: writing them out would take time without bound, and none fits a float.
+_MAX_BITS: Final = 1024
+#: What `_scalar` would leave as it is; without a tag, whole numbers have no more than 64 bits.
+_SCALARS: Final = frozenset({str, int, float, bool, NoneType})
+_TEXT_KEYS: Final = frozenset({str})
+
+
+def _items() -> bytes:
+    """Return what matches one item that needs no look: no tag, and no text or bytes of 24 and more."""
+    alone = rb"[\x00-\x17\x20-\x37\x80-\x97\x9f-\xb7\xbf\xe0-\xf7\x40\x5f\x60\x7f\xff]"
+    sized = [rb"[\x%02x\x%02x].{%d}" % (0x40 + size, 0x60 + size, size) for size in range(1, 24)]
+    with_argument = [
+        rb"["
+        + b"".join(rb"\x%02x" % (major + 24 + power) for major in (0, 0x20, 0x80, 0xA0, 0xE0))
+        + rb"].{%d}" % (1 << power)
+        for power in (3, 0, 1, 2)
+    ]
+    return b"(?:" + b"|".join([alone, *with_argument, *sized]) + b")"
+
+
+#: So many items one behind the other, and the first byte of each.
+_RUN: Final = re.compile(b"(?s)" + _items() + b"{1,4096}+")
+_FIRST_BYTES: Final = re.compile(b"(?s)(?=(.))" + _items())
+_ARRAYS: Final = bytes(range(0x80, 0xA0))
+_OBJECTS: Final = bytes(range(0xA0, 0xC0))
+
+
+def is_there() -> bool:
+    """Tell whether cbor2 is installed."""
+    return find_spec("cbor2") is not None
+
+
+def decode(payload: bytes, _names: Sequence[str]) -> Any:
+    """Read one item. Raises `ValueError` when it is not one, or not to be taken."""
+    payload = payload.removeprefix(_SELF_DESCRIBED)  # cbor2 6 makes a mapping of its own of what is in a tag
+    tagged = _check_tags(payload)
+    try:
+        content = import_module("cbor2").loads(payload)
+    except Exception as error:  # noqa: BLE001 - of bytes from outside: whatever a tag's decoder raises, it is malformed
+        raise ValueError(f"Invalid CBOR: {str(error)[:200]}") from None
+    return _plain(content, MAX_DEPTH, set()) if tagged else _untagged(content, MAX_DEPTH)
+
+
+def weigh(payload: bytes, _names: Sequence[str]) -> int:
+    """Return about how many bytes `decode` would take, or something above `MAX_WEIGHT`."""
+    weight, place = 0, 0
+    # Twice: what cbor2 gives may be copied into plain values.
+    while place < len(payload) and weight <= MAX_WEIGHT:
+        if (end := _end_of_run(payload, place)) > place:
+            heads = b"".join(_FIRST_BYTES.findall(payload, place, end))
+            arrays = len(heads) - len(heads.translate(None, _ARRAYS))
+            objects = len(heads) - len(heads.translate(None, _OBJECTS))
+            weight += 2 * (VALUE * (len(heads) - arrays - objects) + ARRAY * arrays + OBJECT * objects)
+            place = end
+        else:
+            kind, _, place = _head(payload, place)
+            weight += 2 * {4: ARRAY, 5: OBJECT}.get(kind, VALUE)
+    return weight
+
+
+def encode(value: Any) -> bytes:
+    """Return any plain value as CBOR."""
+    encoded: bytes = import_module("cbor2").dumps(value)
+    return encoded
+
+
+def begin_array(length: int) -> bytes:
+    """Return what stands before the items of an array."""
+    if length < 24:
+        return bytes((0x80 | length,))
+    for power, most in enumerate((1 << 8, 1 << 16, 1 << 32)):
+        if length < most:
+            return bytes((0x98 + power,)) + length.to_bytes(1 << power, "big")
+    raise ValueError(f"an array of {length} items")
+
+
+def row_encoder() -> Callable[[Any], bytes]:
+    """Return what encodes the items of one array."""
+    dumps: Callable[[Any], bytes] = import_module("cbor2").dumps
+    return dumps
+
+
+def _check_tags(payload: bytes) -> bool:
+    """Refuse what cbor2 would take minutes or gigabytes for; return whether there are tags at all. What is not CBOR is
+    left to cbor2.
+    """
+    tag, tagged, place = None, False, 0
+    while place < len(payload):
+        if tag is None and (end := _end_of_run(payload, place)) > place:
+            place = end
+            continue
+        kind, argument, place = _head(payload, place)
+        if tag in _BIGNUMS and (kind != _BYTES or argument is None or argument > _MAX_BIGNUM):
+            raise ValueError(f"Invalid CBOR: a whole number is up to {_MAX_BIGNUM} bytes, in one piece")
+        tag = argument if kind == _TAG else None
+        if kind == _TAG and tag not in _TAGS:
+            raise ValueError(f"Invalid CBOR: the tag {tag} is not taken")
+        tagged = tagged or kind == _TAG
+    return tagged
+
+
+def _end_of_run(payload: bytes, place: int) -> int:
+    """Return where the items end that begin at `place` and need no look: some thousands at the most."""
+    run = _RUN.match(payload, place)
+    return place if run is None else run.end()
+
+
+def _head(payload: bytes, place: int) -> tuple[int, int | None, int]:
+    """Return the major type and the argument (None: in pieces, or their end) of the item at `place`, and where the next
+    one begins (3).
+    """
+    kind, low = payload[place] >> 5, payload[place] & 31
+    argument: int | None = None if low == 31 else low
+    place += 1
+    if 24 <= low <= 27:
+        size = 1 << low - 24
+        argument = int.from_bytes(payload[place : place + size], "big")
+        place += size
+    if kind in {_BYTES, _TEXT}:  # the pieces of one in pieces are items of their own
+        place += argument or 0
+    return kind, argument, place
+
+
+def _untagged(value: Any, depth: int) -> Any:
+    """Return `value`, which came without tags, with plain values only: as it is, wherever it can be."""
+    kind = type(value)
+    if kind is dict:
+        content = value.values()
+        if not _TEXT_KEYS.issuperset(map(type, value)):
+            raise ValueError("Invalid CBOR: keys have to be text")
+    elif kind is list:
+        content = value
+    else:
+        return _plain(value, depth, set())
+    if depth == 0:
+        raise ValueError(f"Invalid CBOR: nested more than {MAX_DEPTH} deep")
+    if _SCALARS.issuperset(map(type, content)):
+        return value
+    if kind is list:
+        return [_untagged(item, depth - 1) for item in value]
+    return {key: _untagged(item, depth - 1) for key, item in value.items()}
+
+
+def _plain(value: Any, depth: int, seen: set[int]) -> Any:
+    """Return `value` with plain values only. What is shared or contains itself is refused: it could grow without end."""
+    if not isinstance(value, dict | list):
+        return _scalar(value)
+    if depth == 0:
+        raise ValueError(f"Invalid CBOR: nested more than {MAX_DEPTH} deep")
+    if id(value) in seen:
+        raise ValueError("Invalid CBOR: shared values are not taken")
+    seen.add(id(value))
+    if isinstance(value, list):
+        return [_plain(item, depth - 1, seen) for item in value]
+    if not all(isinstance(key, str) for key in value):
+        raise ValueError("Invalid CBOR: keys have to be text")
+    return {key: _plain(item, depth - 1, seen) for key, item in value.items()}
+
+
+def _scalar(value: Any) -> str | float | None:
+    if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        return math.inf if value > 0 else -math.inf
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, date):  # datetime is one too
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    raise ValueError(f"Invalid CBOR: a value of the kind {type(value).__name__} is not taken")

@@ -1,0 +1,289 @@
+"""Parsed rows to checked values, or to the reasons why there are none.
+
+Rules:
+
+* a row that is rejected costs about what one costs that is taken: what is wrong is found by plain code, which makes no
+  exception, and equal rejections of a batch are made once;
+* the words of a reason are pydantic's, asked for once for each feature and kind of mistake;
+* what plain code can't judge (whether a text is a number) is left to pydantic;
+* booleans, NaN, infinities, missing values and values out of bounds never become values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
+
+from edge_agent.contract.card import FLOAT32_MAX, Feature
+from edge_agent.contract.messages import MAX_DETAILS, MAX_SHOWN, Detail, ErrorCode, shown, to_json
+
+#: Keys of a message that are handed back with its answer.
+ECHOED: Final = ("id", "time")
+#: Where features (and what is echoed) sit in a sensor's own JSON: pairs of a name and the way there.
+Fields: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+
+#: Of what a text has to be that may be a number; pydantic decides.
+_NUMBER: Final = re.compile(r"[\s\d_.+\-einfatyEINFATY]+")
+#: Characters of the way to a feature that a reason shows.
+_SHOWN_WAY: Final = 120
+
+
+class Features(NamedTuple):
+    """One checked row: values in the order of the card, and what has to be echoed."""
+
+    values: tuple[float, ...]
+    echo: dict[str, Any]
+
+
+class Unusable(NamedTuple):
+    """Why a row, or a whole payload, can't become features. In a batch, `detail` may be that of other rows too."""
+
+    code: ErrorCode
+    detail: list[Detail]
+    echo: dict[str, Any]
+
+
+#: Reasons of one batch, so that equal ones are made once.
+Known: TypeAlias = dict[tuple[str, str, int, bytes], list[Detail]]
+
+
+class Checker:
+    """Checks rows by the features of one card. `fields` are named where something is missing."""
+
+    def __init__(self, features: Sequence[Feature], *, fields: Fields = ()) -> None:
+        self.names = [feature.name for feature in features]
+        self.bounds = [bounds(feature) for feature in features]
+        self.pick = _picker(self.names)
+        self._positions = {name: position for position, name in enumerate(self.names)}
+        self._limits = dict(zip(self.names, self.bounds, strict=True))
+        self._required = {name: f"Field required at {_way(way)}" for name, way in fields if way != (name,)}
+        self._row: TypeAdapter[Any] = TypeAdapter(row_type(features, strict=False))
+        #: Kind and words of a reason, by feature and the kind that plain code found.
+        self._words: dict[tuple[str, str], str] = {}
+
+    def check(
+        self, row: object, *, sent: object = None, reasons: int = MAX_DETAILS, known: Known | None = None
+    ) -> Features | Unusable:
+        """Check one row, leniently; give so many `reasons` at the most.
+
+        `sent` is what came in its place, before `fields` were put in by name. `known` are the reasons of the same batch.
+        """
+        if not isinstance(row, dict):
+            return Unusable(ErrorCode.INVALID_FEATURES, [self._no_object(row)], {})
+        wrong, there, whole = self._look(row)
+        missing = len(self.names) - there
+        if not wrong and not missing:
+            values = self.pick(row)
+            return Features(values if whole else tuple(map(float, values)), echo(row))
+        if sent is None:
+            sent = row
+        for name in wrong:
+            if _may_be_a_number(row[name]):
+                return self._ask(row, sent, missing, reasons)
+        return self._rejected(row, sent, wrong, missing, reasons=reasons, known=known)
+
+    def _look(self, row: Mapping[str, Any]) -> tuple[list[str], int, bool]:
+        """Return which values are no numbers in bounds, how many features are there, and whether all are floats."""
+        limits = self._limits
+        wrong: list[str] = []
+        there = 0
+        whole = True
+        for name, value in row.items():
+            if (limit := limits.get(name)) is None:
+                continue
+            there += 1
+            if type(value) is float:
+                if not limit[0] <= value <= limit[1]:
+                    wrong.append(name)
+            else:
+                whole = False
+                if type(value) is not int or not _fits(value, limit):
+                    wrong.append(name)
+        return wrong, there, whole
+
+    def _rejected(
+        self, row: dict[str, Any], sent: object, wrong: list[str], missing: int, *, reasons: int, known: Known | None
+    ) -> Unusable:
+        """Return what plain code found: features that are `wrong`, and how many are `missing`."""
+        total = len(wrong) + missing
+        places = self._places(row, wrong, missing)
+        if known is None or (reasons > 1 and total > 1):
+            show = _Shown(sent)
+            detail = [
+                self._missing(name, show.once) if name not in row else self._wrong(name, row[name], shown(row[name]))
+                for name, _ in zip(places, range(reasons), strict=False)
+            ]
+            return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, total), echo(row))
+        name = next(places)
+        value = row.get(name, sent)
+        kind = self._kind(name, value) if name in row else "missing"
+        text = to_json(value)
+        cut = text[:MAX_SHOWN].decode(errors="ignore") + "…" if len(text) > MAX_SHOWN else value
+        key = (name, kind, total, text[: MAX_SHOWN + 1])
+        found = known.get(key)
+        if found is None:
+            one = self._missing(name, cut) if kind == "missing" else self._wrong(name, value, cut)
+            found = known[key] = _with_rest([one], total)
+        return Unusable(ErrorCode.INVALID_FEATURES, found, echo(row))
+
+    def _places(self, row: Mapping[str, Any], wrong: list[str], missing: int) -> Iterator[str]:
+        """Yield what is wrong or missing in the order of the features."""
+        if len(wrong) > 1:
+            wrong.sort(key=self._positions.__getitem__)
+        if not missing:
+            return iter(wrong)
+        mistaken = set(wrong)
+        return (name for name in self.names if name not in row or name in mistaken)
+
+    def _kind(self, name: str, value: object) -> str:
+        """Return what is wrong with a value that is no number in bounds, in pydantic's terms."""
+        if isinstance(value, str):
+            return "float_parsing"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "float_type"
+        try:
+            number = float(value)
+        except OverflowError:
+            return "float_type"
+        if number - number != 0:
+            return "finite_number"
+        return "greater_than_equal" if number < self._limits[name][0] else "less_than_equal"
+
+    def _wrong(self, name: str, value: object, cut: object) -> Detail:
+        kind = self._kind(name, value)
+        words = self._words.get((name, kind))
+        if words is None:
+            kind, words = self._words_of(name, value, kind)
+        return {"type": kind, "loc": [name], "msg": words, "input": cut}
+
+    def _words_of(self, name: str, value: object, kind: str) -> tuple[str, str]:
+        """Ask pydantic for the words, and its own kind, which are kept where it is the same."""
+        try:
+            self._row.validate_python({name: value})
+        except ValidationError as error:
+            (one,) = error.errors(include_url=False, include_context=False, include_input=False)
+            if one["type"] == kind:
+                self._words[name, kind] = one["msg"]
+            return one["type"], one["msg"]
+        raise AssertionError(f"{name}: {kind}")  # pragma: no cover - see tests/unit/test_checks.py
+
+    def _missing(self, name: str, cut: object) -> Detail:
+        return {"type": "missing", "loc": [name], "msg": self._required.get(name, "Field required"), "input": cut}
+
+    def _no_object(self, row: object) -> Detail:
+        words = self._words.get(("", ""))
+        if words is None:
+            try:
+                self._row.validate_python(None)
+            except ValidationError as error:
+                words = self._words["", ""] = error.errors()[0]["msg"]
+        return {"type": "dict_type", "loc": [], "msg": str(words), "input": shown(row)}
+
+    def _ask(self, row: dict[str, Any], sent: object, missing: int, reasons: int) -> Features | Unusable:
+        """Let pydantic decide."""
+        wrong: list[Any] = []
+        try:
+            valid = self._row.validate_python(row)
+            if not missing:
+                return Features(self.pick(valid), echo(valid))
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_context=False)
+        found = {one["loc"][0]: one for one in wrong}
+        places = self._places(row, list(found), missing)
+        show = _Shown(sent)
+        detail: list[Detail] = []
+        for name, _ in zip(places, range(reasons), strict=False):
+            if (one := found.get(name)) is None:
+                detail.append(self._missing(name, show.once))
+            else:
+                detail.append({"type": one["type"], "loc": [name], "msg": one["msg"], "input": shown(one["input"])})
+        return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, len(wrong) + missing), echo(row))
+
+
+class _Shown:
+    """What was sent, as a rejection shows it: several reasons show the same, and it may be large."""
+
+    def __init__(self, sent: object) -> None:
+        self._sent = sent
+        self._found: list[Any] = []
+
+    @property
+    def once(self) -> Any:
+        if not self._found:
+            self._found.append(shown(self._sent))
+        return self._found[0]
+
+
+def _with_rest(detail: list[Detail], total: int) -> list[Detail]:
+    """Return the reasons with how many more there are."""
+    if (more := total - len(detail)) > 0:
+        detail.append({"type": "more", "loc": [], "msg": f"and {more} more", "input": None})
+    return detail
+
+
+def _fits(value: int, limit: tuple[float, float]) -> bool:
+    try:
+        return limit[0] <= float(value) <= limit[1]
+    except OverflowError:
+        return False
+
+
+def _may_be_a_number(value: object) -> bool:
+    return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
+
+
+def _way(way: Sequence[str]) -> str:
+    """Return the way to a feature as settings have it."""
+    text = ".".join(way) if not any("." in step for step in way) else to_json(way).decode()
+    return text if len(text) <= _SHOWN_WAY else text[:_SHOWN_WAY] + "…"
+
+
+def echo(row: object) -> dict[str, Any]:
+    """Return what has to be handed back with the answer to a row."""
+    if isinstance(row, dict):
+        return {key: row[key] for key in ECHOED if key in row}
+    return {}
+
+
+def bounds(feature: Feature) -> tuple[float, float]:
+    """Return the least and the largest value that is taken: none beyond float32, which the model computes in."""
+    return (
+        -FLOAT32_MAX if feature.minimum is None else feature.minimum,
+        FLOAT32_MAX if feature.maximum is None else feature.maximum,
+    )
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, float]], tuple[float, ...]]:
+    """Return what takes the values of `names` out of a row, as a tuple (itemgetter of one name gives no tuple)."""
+    if len(names) == 1:
+        (only,) = names
+        return lambda row: (row[only],)
+    return itemgetter(*names)
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    return value
+
+
+def row_type(features: Sequence[Feature], *, strict: bool) -> Any:
+    """Return the typed dictionary of one row, for pydantic. It may lack values, which its reader notices: an error of
+    pydantic's would hold a copy of the row each.
+    """
+    fields: dict[str, Any] = dict.fromkeys(ECHOED, NotRequired[Any])
+    for feature in features:
+        low, high = bounds(feature)
+        limit = Field(strict=strict, allow_inf_nan=False, ge=low, le=high)
+        fields[feature.name] = NotRequired[
+            Annotated[float, limit] if strict else Annotated[float, limit, BeforeValidator(_no_boolean)]
+        ]
+    row = TypedDict("row", fields)  # type: ignore[misc]
+    row.__pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[attr-defined]
+    return row

@@ -1,0 +1,252 @@
+"""Bytes to checked features.
+
+The strict way takes numbers only and does the whole work, parsing included, in pydantic's compiled core: nearly every
+message ends there. What it refuses is parsed and goes through `edge_agent.payload.checks`, which takes numbers in strings
+(sensors send them) and gives each reason in the words of the wire contract. Neither lets the model see a boolean, NaN,
+an infinity, a missing value or one out of bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from operator import itemgetter
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
+
+from edge_agent.contract.card import Feature
+from edge_agent.contract.messages import MAX_DETAILS, MAX_PAYLOAD_BYTES, ErrorCode, cut_details
+from edge_agent.payload import checks, formats
+from edge_agent.payload.checks import ECHOED as ECHOED  # noqa: PLC0414 - where users of this file look for it
+from edge_agent.payload.checks import Checker, Known, echo
+from edge_agent.payload.checks import Features as Features  # noqa: PLC0414
+from edge_agent.payload.checks import Fields as Fields  # noqa: PLC0414
+from edge_agent.payload.checks import Unusable as Unusable  # noqa: PLC0414
+from edge_agent.payload.formats import Format
+from edge_agent.payload.weights import MAX_WEIGHT
+
+MAX_BATCH_ROWS: Final = 10_000
+#: Reasons that the rejections of one batch give together, besides the first of each row.
+_BATCH_DETAILS: Final = 1000
+#: Larger whole numbers take their time to write, and there is no end to them.
+_LARGE: Final = 1 << 63
+_ID: Final = itemgetter("id")
+
+
+class Batch(NamedTuple):
+    """The rows of an array, by column: a batch of 10,000 rows is lists, not 10,000 objects.
+
+    `values` are those of the usable rows, in order; `echoes`, as many, what each has to have echoed (None: nothing, for
+    all of them). Where that is a whole number as `id` and nothing else, it stands in `ids` instead. `unusable` says by
+    position, in order, which rows are not among them, and why.
+    """
+
+    values: list[tuple[float, ...]]
+    echoes: Sequence[Mapping[str, Any]] | None = None
+    ids: list[int] | None = None
+    unusable: Mapping[int, Unusable] = {}
+
+    def echoes_of(self, first: int, count: int) -> Sequence[Mapping[str, Any]]:
+        """Return what each of `count` usable rows has to have echoed, from the `first` on."""
+        if self.ids is not None:
+            return [{"id": number} for number in self.ids[first : first + count]]
+        return [{}] * count if self.echoes is None else self.echoes[first : first + count]
+
+    @property
+    def rows(self) -> list[Features | Unusable]:
+        """The rows one by one."""
+        usable = zip(self.values, map(dict, self.echoes_of(0, len(self.values))), strict=True)
+        return [
+            self.unusable.get(position) or Features(*next(usable))
+            for position in range(len(self.values) + len(self.unusable))
+        ]
+
+
+class FeatureCodec:
+    """Decodes the payloads meant for one model. Knows nothing but the features of its card, and where they sit."""
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        *,
+        fields: Fields = (),
+        max_bytes: int = MAX_PAYLOAD_BYTES,
+        max_rows: int = MAX_BATCH_ROWS,
+    ) -> None:
+        self._fields = fields
+        self._max_bytes = max_bytes
+        self._max_rows = max_rows
+        self._checker = Checker(features, fields=fields)
+        self._names = self._checker.names
+        #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
+        self._keys = [*self._names, *(way[0] for _, way in fields if way)]
+        #: A feature may itself be called `id` or `time`: then each row has something to echo.
+        self._echoing = not set(ECHOED).isdisjoint(self._names)
+        strict = checks.row_type(features, strict=True)
+        self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
+        # Errors take memory too: one is enough to leave it to the lenient way.
+        strict_rows: Any = Annotated[list[strict], Field(max_length=max_rows), FailFast()]  # type: ignore[valid-type]
+        self._strict_rows: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(strict_rows)
+
+    def decode(self, payload: bytes, content_type: str | None = None) -> Features | Unusable | Batch:
+        """Return the features of an object, the rows of an array, or why it is neither. Never raises."""
+        chosen = self.choose(payload, content_type)
+        if isinstance(chosen, Unusable):
+            return chosen
+        found: Features | Batch | None = None
+        # What is not found in these ways goes the lenient one, which finds out why.
+        if chosen is formats.JSON and not self._fields:
+            with suppress(ValidationError, KeyError):
+                found = self._decode_strictly(payload)
+        elif chosen is formats.PACKED:
+            with suppress(ValueError):
+                found = self._decode_packed(payload)
+        return self._decode_leniently(payload, chosen) if found is None else found
+
+    def choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
+        """Return the format of a payload, or why it is not even looked into."""
+        if len(payload) > self._max_bytes:
+            return refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has more than {self._max_bytes} bytes")
+        chosen = formats.find(content_type)
+        if chosen is None:
+            return refuse(
+                ErrorCode.UNSUPPORTED_CONTENT_TYPE,
+                f"The content type has to be one of {', '.join(formats.known())}",
+                shown=content_type,
+            )
+        if len(payload) > formats.LIGHT and chosen.weigh(payload, self._keys) > MAX_WEIGHT:
+            return refuse(
+                ErrorCode.PAYLOAD_TOO_LARGE,
+                f"The payload holds too many values to look at; at most {self._max_rows} rows are taken",
+            )
+        return chosen
+
+    def _decode_strictly(self, payload: bytes) -> Features | Batch | None:
+        """Return what holds nothing but valid rows, None when there may be too many of them.
+
+        Raises `ValidationError` for a value that is not valid and `KeyError` for one that is missing.
+        pydantic parses JSON into values of its own first, about 1 KB an object, so their number is looked at before.
+        """
+        if payload.lstrip()[:1] != b"[":
+            return self._features(self._strict_row.validate_json(payload))
+        # No object takes less than the three bytes of `{},`.
+        if len(payload) > 3 * self._max_rows and payload.count(b"{") > self._max_rows:
+            return None
+        return self._batch(self._strict_rows.validate_json(payload))
+
+    def _decode_packed(self, payload: bytes) -> Features | Batch | None:
+        """Return what holds nothing but valid rows, checked by column; else None. Raises `ValueError` as `unpack` does."""
+        rows = formats.unpack(payload, len(self._names))
+        if len(rows) > self._max_rows or self._echoing:
+            return None
+        for column, (low, high) in zip(zip(*rows, strict=True), self._checker.bounds, strict=True):
+            # NaN gets past `min` and `max`, but not past a sum.
+            if not (low <= min(column) and max(column) <= high and math.isfinite(sum(column))):
+                return None
+        return Features(rows[0], {}) if len(rows) == 1 else Batch(rows)
+
+    def check(self, row: object) -> Features | Unusable:
+        """Check one row that is already parsed and gathered, leniently."""
+        return self._checker.check(row)
+
+    def _decode_leniently(self, payload: bytes, chosen: Format) -> Features | Unusable | Batch:
+        try:
+            content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
+        except ValueError as error:
+            return refuse(
+                ErrorCode.MALFORMED_PAYLOAD,
+                str(error),
+                kind=chosen.invalid,
+                shown=payload[:1024].decode(errors="replace"),
+            )
+        fields = self._fields if chosen.keyed else ()
+        if isinstance(content, dict):
+            return self._checker.check(_gather(content, fields), sent=content)
+        if not isinstance(content, list):
+            return refuse(
+                ErrorCode.MALFORMED_PAYLOAD, "The payload has to be an object, or an array of them", shown=content
+            )
+        if len(content) > self._max_rows:
+            return refuse(
+                ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are taken"
+            )
+        return self._check_rows(content, fields)
+
+    def _check_rows(self, content: list[Any], fields: Fields) -> Batch:
+        """Check rows leniently: the first of those that are not usable have all their reasons, the others one."""
+        values: list[tuple[float, ...]] = []
+        echoes: list[dict[str, Any]] = []
+        unusable: dict[int, Unusable] = {}
+        known: Known = {}
+        left = _BATCH_DETAILS
+        for position, row in enumerate(content):
+            checked = self._checker.check(
+                _gather(row, fields) if fields else row,
+                sent=row,
+                reasons=min(MAX_DETAILS, left) if left > 1 else 1,
+                known=known,
+            )
+            if isinstance(checked, Unusable):
+                left -= len(checked.detail)
+                unusable[position] = checked
+            else:
+                values.append(checked.values)
+                echoes.append(checked.echo)
+        return Batch(values, echoes, unusable=unusable)
+
+    def _batch(self, rows: list[dict[str, Any]]) -> Batch:
+        """Return checked rows as a batch; a row that is longer than its features has something to echo."""
+        values, width = list(map(self._checker.pick, rows)), len(self._names)
+        lengths = set(map(len, rows))
+        if self._echoing:
+            return Batch(values, [echo(row) for row in rows])
+        if lengths <= {width}:
+            return Batch(values)
+        if lengths == {width + 1} and (ids := _whole_numbers(rows)) is not None:
+            return Batch(values, ids=ids)
+        return Batch(values, [echo(row) for row in rows])
+
+    def _features(self, row: dict[str, Any]) -> Features:
+        return Features(self._checker.pick(row), echo(row))
+
+
+def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:
+    """Return the ids of `rows` when all are whole numbers, of a size that is quick to write; else None."""
+    try:
+        ids = list(map(_ID, rows))
+    except KeyError:
+        return None
+    whole = set(map(type, ids)) == {int} and -_LARGE < min(ids) <= max(ids) < _LARGE
+    return ids if whole else None
+
+
+def _gather(row: object, fields: Fields) -> object:
+    """Return `row` with what `fields` names put in by name; what is not there stays missing."""
+    if not fields or not isinstance(row, dict):
+        return row
+    gathered = dict(row)
+    for name, way in fields:
+        gathered.pop(name, None)
+        with suppress(LookupError):
+            gathered[name] = dig(row, way)
+    return gathered
+
+
+def dig(content: object, way: Sequence[str]) -> Any:
+    """Return what `way` leads to in `content`: keys of objects, places in arrays. Raises LookupError when there is nothing."""
+    found: Any = content
+    for step in way:
+        if isinstance(found, dict):
+            found = found[step]
+        elif isinstance(found, list) and step.isdecimal():
+            found = found[int(step)]
+        else:
+            raise LookupError(step)
+    return found
+
+
+def refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:
+    """Return the refusal of a whole payload, for one reason. `kind` is that of the reason when it is not the code's."""
+    return Unusable(code, cut_details([{"type": kind or code.value, "loc": [], "msg": message, "input": shown}]), {})

@@ -1,0 +1,1 @@
+"""Which message belongs to what, and what is remembered of a sensor."""

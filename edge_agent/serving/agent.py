@@ -1,0 +1,366 @@
+"""The loop: receive -> pipeline -> answer -> acknowledge -> report, in one thread.
+
+`Agent` knows the broker only as a `Connection` that its `Line` makes, so it runs the same against a real broker
+(`edge_agent.link.link.Link`) and in memory (`edge_agent.testing.FakeLink`). `edge_agent.assembly` puts the real parts
+together.
+
+Once `run` has begun it survives everything but the signal to stop: a lost connection is made again, for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import time
+from collections.abc import Callable
+from typing import Final
+
+from edge_agent.contract import topics
+from edge_agent.contract.messages import Answer, Health, Info, Message, to_json
+from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
+from edge_agent.host.process import Signals
+from edge_agent.host.systemd import Notifier
+from edge_agent.serving.announcements import ONLINE, Retry, birth, standing, will
+from edge_agent.serving.answering import Answering
+from edge_agent.serving.plan import Connection, Line, Plan
+from edge_agent.serving.reports import Reporter, now
+from edge_agent.serving.requests import Requests, Subject
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for what is in flight when the agent is told to stop, those to answer what has arrived among them, and then for
+#: its last word.
+_DRAIN: Final = 2.5
+_FINISH: Final = 1.5
+#: Seconds to answer what arrived before a reload by the settings from before.
+_FINISH_PLAN: Final = 5.0
+_LAST_WORD: Final = 1.0
+#: What ends the loop.
+_SIGNALS: Final = (SystemExit, KeyboardInterrupt)
+#: Longest wait in the loop: the watchdog and the reports are looked after at least this often.
+_TICK: Final = 1.0
+#: Longest topic, in characters, that a log line shows.
+_SHOWN: Final = 200
+#: Seconds before a suspect is tried again (`edge_agent.link.poison`).
+_RETRIAL: Final = 0.1
+#: Seconds before the first attempt to connect again; doubled each time up to the maximum, with jitter.
+_FIRST_BACKOFF: Final = 1.0
+#: Seconds that a connection has to last for pauses to begin anew: two agents of one name throw each other out for ever.
+_LASTED: Final = 30.0
+
+
+class Agent:
+    """One node on one broker: what `plan` says, on a connection that `line` makes, until `take_over` brings others."""
+
+    def __init__(
+        self,
+        line: Line,
+        plan: Plan,
+        *,
+        notifier: Notifier | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tally = plan.pipeline.tally
+        self.notifier = notifier or Notifier({})
+        self._line = line
+        self._plan = plan
+        self._clock = clock
+        self._requests = Requests(line.node, clock)
+        self._started = now()
+        self._attempt = 0  # which of the protocols is tried
+        self._link: Connection | None = None
+        self._answering = Answering(plan.pipeline, clock, self._respond)
+        self._greeted_at = 0.0
+        self._greeted = False  # the connection has heard that we are there
+        self._announced = False  # what the plan runs has been published
+        self._settled = False  # the service manager has heard that the plan is in use
+        self._surplus_told = False
+        self._standing = ONLINE
+        self._retry = Retry(clock)
+        self._asked_again = False  # for what the broker had refused
+        self._failures = 0
+        self._next_attempt = 0.0
+        self._reporter = Reporter(self.tally, plan, clock)
+        self._next_watchdog = 0.0
+
+    @property
+    def node(self) -> str:
+        """The node id."""
+        return self._line.node
+
+    def run(self, signals: Signals) -> bool:
+        """Serve until a signal comes. Return True for news of a reload, with the connection as it is: see to it (`take_over`
+        or `stay`, when it has ended), and run again. To stop, finish what is in flight, say `offline`, and return False.
+        """
+        while not signals.received:
+            if signals.take_news():
+                return True
+            self.step(signals.wakeup)
+        self.notifier.stopping()
+        self.leave()
+        _log.info("stopped; %d messages answered", self.tally.answered)
+        return False
+
+    def step(self, wakeup: int | None = None) -> None:
+        """Go once round the loop. Only a signal ends it."""
+        try:
+            self._turn(wakeup)
+        except _SIGNALS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an error of ours, or of a library, that nobody has met yet
+            connected = self._link is not None
+            self._fault(error)
+            if not connected:
+                # What went wrong may be in front of every pause.
+                _pause(_FIRST_BACKOFF, wakeup)
+
+    def _turn(self, wakeup: int | None) -> None:
+        if not self._settled:
+            # Whether there is a broker is another question: boot and terminals wait for this, and it may be away for long.
+            self._settled = True
+            what = "" if self._link is None else " to grant the subscriptions"
+            self.notifier.ready(f"waiting for the broker{what}")
+        self._feed_watchdog()
+        if self._link is None and not self._connect(wakeup):
+            return
+        link = self._link
+        assert link is not None  # noqa: S101 - for the type checker: _connect said so
+        try:
+            self._answering.receive(link, wakeup, hurry=link.ready and not self._announced)
+            if link.ready:
+                self._look_after_subscriptions(link)
+            self._answering.answer(link)
+            self._answering.answer_due(link)
+            self._report(link)
+        except SurplusError as error:
+            self._begin_again(link, error)
+        except BrokerError as error:
+            self._lost(link, error)
+
+    # -- the connection
+
+    def _connect(self, wakeup: int | None) -> bool:
+        """Try to connect when it is time to; return whether there is a connection."""
+        pause = self._next_attempt - self._clock()
+        if pause > 0:
+            _pause(min(pause, _TICK), wakeup)
+            return False
+        # Looking up a name and connecting may block for many seconds, so the watchdog gets its due before.
+        self._next_watchdog = 0.0
+        self._feed_watchdog()
+        try:
+            self._link = self._line.dial(self._line.protocols[self._attempt], self._plan.subscriptions, self.tally)
+        except BrokerError as error:
+            self._schedule(error)
+            return False
+        self._greeted = self._asked_again = False
+        self._retry.forget()
+        return True
+
+    def _begin_again(self, link: Connection, error: SurplusError) -> None:
+        """Connect again at once, with no will: there is a queue to be worked off, and nothing is wrong with us."""
+        _log.log(logging.DEBUG if self._surplus_told else logging.WARNING, "%s", error)
+        self._surplus_told = True
+        link.close()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let go of a connection that has ended, with what came on it."""
+        self._link = None
+        self._answering.drop()
+
+    def _lost(self, link: Connection, error: BrokerError) -> None:
+        nearer = self._answering.ended(link, error)
+        self._reporter.note_refused(link.refused_answers)
+        link.abandon()
+        self._drop()
+        if self._greeted and self._clock() - self._greeted_at >= _LASTED:
+            self._failures = 0
+        if nearer:
+            # To the input that ends the connections. The others wait.
+            self._failures, self._next_attempt = 0, self._clock() + _RETRIAL
+            _log.warning("%s; trying again at once", error)
+            return
+        if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._line.protocols):
+            self._attempt += 1
+            _log.info("%s; trying MQTT %s", error, self._line.protocols[self._attempt])
+            return
+        self._attempt = 0
+        self._schedule(error)
+
+    def _fault(self, error: BaseException) -> None:
+        """Begin the connection anew after an error that should not be: what was being answered is under suspicion."""
+        self._reporter.fault(error)
+        end = BrokerError(f"an error of our own: {type(error).__name__}")
+        if self._link is None:
+            self._schedule(end)
+            return
+        try:
+            self._lost(self._link, end)
+        finally:
+            self._drop()
+
+    def _schedule(self, error: BrokerError) -> None:
+        """Set the time of the next attempt: doubling, with jitter so that a fleet does not come back as one."""
+        ceiling = min(self._line.max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
+        pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        self._failures += 1
+        self._next_attempt = self._clock() + pause
+        _log.warning("%s; trying again in %.1f s", error, pause)
+        self.notifier.status(f"waiting for the broker: {str(error).removeprefix('broker ')}")
+
+    def _look_after_subscriptions(self, link: Connection) -> None:
+        """Announce once the broker has answered them; ask for what it refused again when it is time to."""
+        if not (self._greeted and self._announced) or self._asked_again:
+            messages = (birth(self.node, self._standing), _info_message(self.node, self._info(link)))
+            if self._answering.may_say(link, *messages):
+                self._asked_again = False
+                self._announce(link)
+        elif self._retry.take():
+            self._asked_again = True
+            link.subscribe(self._plan.subscriptions)
+
+    def _announce(self, link: Connection) -> None:
+        """Say what we run and how we stand: on a new connection, with a new plan, and when it has changed."""
+        before, self._standing = self._standing, standing(link.refused)
+        changed = not self._greeted or self._standing != before
+        pause = self._retry.schedule() if link.refused else 0.0
+        if not changed and self._announced:
+            return
+        for topic, reason in link.refused:
+            _log.error(
+                "broker: subscription to %r refused: %s; allow it in the broker's access rules; asking again in %g s",
+                topic[:_SHOWN],
+                reason,
+                pause,
+            )
+        if self._greeted and before != ONLINE == self._standing:
+            _log.info("broker: all subscriptions are granted now")
+        if not self._greeted:
+            self._greeted_at = self._clock()
+            self.tally.connections += 1
+            self._plan.pipeline.reconnected()
+        if changed:
+            self._answering.say(link, birth(self.node, self._standing))
+        info = self._info(link)
+        self._answering.say(link, _info_message(self.node, info))
+        served = ", ".join(f"{model['name']} {model['version']}" for model in info["models"])
+        status = f"serving {served} over MQTT {link.protocol}"
+        if self._standing != ONLINE:
+            status = f"degraded: {self._standing.reason}; {status}"
+        where = f"{'still ' if self._greeted else ''}connected to {self._line.broker} as node {self.node}"
+        _log.info("%s; %s", where, status)
+        self.notifier.status(status)
+        self._greeted = self._announced = True
+        self._answering.greeted()
+
+    def _info(self, link: Connection) -> Info:
+        described = self._plan.describe(link.protocol, self._started)
+        return Info(**described, state=self._standing.state, reason=self._standing.reason)
+
+    # -- the end of a connection, or of a plan
+
+    def take_over(self, line: Line, plan: Plan) -> None:
+        """Go on with new settings: on the connection there is when `line` is as it was, else on a new one, without a
+        last word when it is in the same session.
+        """
+        stays = line == self._line
+        link = self._link if stays and self._greeted else None
+        if link is None:
+            self.leave(successor=(line.node, line.session) == (self._line.node, self._line.session))
+            self._attempt = self._failures = 0
+            self._next_attempt = 0.0
+        else:
+            try:
+                # Which takes a moment, for what waits is bounded, unless the broker does not take answers.
+                self._answering.finish(link, _FINISH_PLAN, self._feed_watchdog)
+            except BrokerError as error:
+                self._lost(link, error)
+            except _SIGNALS:
+                raise
+            except BaseException as error:  # noqa: BLE001 - as in `step`
+                self._fault(error)
+        plan.pipeline.tally = self.tally
+        anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
+        if self._link is not None:
+            self._link.subscribe(plan.subscriptions, anew)
+        self._line, self._plan = line, plan
+        self._answering.pipeline = plan.pipeline
+        self._requests = Requests(line.node, self._clock)
+        self._reporter.go_on_with(plan)
+        self._announced = self._settled = self._asked_again = False
+        self._retry.forget()
+
+    def stay(self, why: str) -> None:
+        """Tell the service manager that a reload has ended and changed nothing."""
+        self._settled = True
+        self.notifier.ready(why)
+
+    def leave(self, *, successor: bool = False) -> None:
+        """Finish what is in flight and end the connection in good order; a `successor` on the same node goes on in the
+        same session, so there is no last word then.
+        """
+        if self._link is None:
+            return
+        try:
+            ends = self._clock() + _DRAIN
+            self._answering.finish(self._link, _FINISH, self._feed_watchdog)
+            if not self._link.drain(max(_DRAIN - _FINISH, ends - self._clock())):
+                _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
+            if self._greeted and not successor:
+                self._link.publish(will(self.node))
+                self._link.drain(_LAST_WORD)
+            self._link.close()
+        except BrokerError as error:
+            _log.warning("while stopping: %s", error)
+            self._link.abandon()
+        except _SIGNALS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in `step`
+            self._reporter.fault(error)
+            self._link.abandon()
+        self._drop()
+
+    # -- reports and requests
+
+    def _report(self, link: Connection) -> None:
+        self._reporter.note_refused(link.refused_answers)
+        if self._reporter.is_due() and not self._answering.busy_alone:
+            message = Answer(topics.health(self.node), to_json(self._reporter.health(link.in_flight)))
+            if not self._greeted or self._answering.may_say(link, message):
+                self._reporter.begin_interval()
+                if self._greeted:
+                    self._answering.say(link, message)
+        self._reporter.log_summaries()
+
+    def _respond(self, link: Connection, message: Message) -> Answer | None:
+        verb = self._requests.verb(message.topic)
+        if verb is None:
+            return None
+
+        def health(asking: Message) -> Health:
+            return self._reporter.health(link.in_flight, asking=asking)
+
+        subject = Subject(self.node, lambda: self._info(link), health, now)
+        response = self._requests.answer(verb, message, subject)
+        topic = self._plan.pipeline.respond_to(message) or topics.response(self.node, verb)
+        return Answer(topic, to_json(response), message.qos)
+
+    def _feed_watchdog(self) -> None:
+        interval = self.notifier.watchdog_interval
+        if interval is not None and self._clock() >= self._next_watchdog:
+            self._next_watchdog = self._clock() + interval
+            self.notifier.alive()
+
+
+def _info_message(node: str, info: Info) -> Answer:
+    return Answer(topics.info(node), to_json(info), qos=1, retain=True)
+
+
+def _pause(seconds: float, wakeup: int | None) -> None:
+    """Wait, unless the wakeup comes first."""
+    poll = select.poll()
+    if wakeup is not None:
+        poll.register(wakeup, select.POLLIN)
+    poll.poll(int(seconds * 1000))

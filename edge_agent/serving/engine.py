@@ -1,0 +1,236 @@
+"""One served model with its codec: payloads in, written answers out.
+
+Rules:
+
+* a tree has as many predictions as leaves, so each is made once, its JSON with it; what a row has to have echoed is put
+  at the end of that. Equal rejections of a batch are made once too;
+* the size of an answer is known before it is there: a batch is predicted and written piece by piece, and rejected as a
+  whole as soon as it comes to more than `max_answer` bytes;
+* what is counted is what went out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Sequence
+from typing import Any, Final, Protocol
+
+from edge_agent.contract.card import ModelCard, are_probabilities
+from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, Prediction, to_json
+from edge_agent.payload import formats
+from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable, refuse
+from edge_agent.serving.writing import (
+    NOTHING,
+    Asked,
+    BatchWriter,
+    Settled,
+    Written,
+    failed,
+    reason_of,
+    settled_rejection,
+)
+from edge_agent.tally import Tally
+
+_log = logging.getLogger(__name__)
+
+#: Predictions of a model that are kept, and probabilities in them: how many differ comes from outside, and one of 1,000
+#: labels takes 100 KB.
+_REMEMBERED: Final = 10_000
+_PROBABILITIES: Final = 100_000
+#: Probabilities that are shown when something is wrong with them.
+_SHOWN: Final = 10
+#: Probabilities that are asked for at once. All rows of a model of few labels go through one call.
+_ASKED: Final = 1 << 15
+
+
+class Model(Protocol):
+    """What the pipeline needs of a model (`edge_agent.model.onnx.Predictor` is one)."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model says of itself."""
+
+    def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
+        """Return what comes out for each of `rows` (n, features), to be read by `read`; the same is equal."""
+
+    def read(self, output: Any) -> tuple[str, list[float]]:
+        """Return the label and the probabilities (labels,) of an output."""
+
+
+class Engine:
+    """One served model with its codec. `max_answer` is in bytes."""
+
+    def __init__(self, model: Model, codec: FeatureCodec, *, max_answer: int = MAX_ANSWER_BYTES) -> None:
+        self._name = model.card.name
+        self.version = model.card.version
+        self._model = model
+        self._codec = codec
+        self._max_answer = max_answer
+        self._labels = model.card.labels
+        self._column = {label: position for position, label in enumerate(model.card.labels)}
+        self._most = max(1, min(_REMEMBERED, _PROBABILITIES // len(self._labels)))
+        self._at_once = max(1, _ASKED // len(self._labels))
+        #: Predictions by the model's output: a tree has as many as leaves, so most are made once.
+        self._made: dict[Hashable, Settled] = {}
+
+    def outcomes(self, asked: Sequence[tuple[Message, str | None]], tally: Tally) -> list[Written]:
+        """Return the answer to each message; beside it stands the sensor that the answer has to name, if any."""
+        decode, find = self._codec.decode, formats.find
+        return self.settle(
+            [
+                (
+                    message.topic,
+                    decode(message.payload, message.content_type),
+                    # What can't be read is answered in JSON.
+                    find(message.content_type) or formats.JSON,
+                    sensor,
+                )
+                for message, sensor in asked
+            ],
+            tally,
+        )
+
+    def settle(self, questions: Sequence[Asked], tally: Tally) -> list[Written]:
+        """Return the answer to each question, all their rows through as few calls of the model as there can be."""
+        rows: list[tuple[float, ...]] = []
+        for _, content, _, _ in questions:
+            if isinstance(content, Features):
+                rows.append(content.values)
+            elif isinstance(content, Batch):
+                rows += content.values
+        predicted = _Predicted(self, rows)
+        return [self._settle(question, predicted, tally) for question in questions]
+
+    def _settle(self, question: Asked, predicted: _Predicted, tally: Tally) -> Written:
+        topic, content, answering, sensor = question
+        if isinstance(content, Batch):
+            return self._settle_batch(question, content, predicted, tally)
+        echo = content.echo if sensor is None else {**content.echo, "sensor": sensor}
+        if isinstance(content, Features):
+            settled = predicted.one()
+            if settled is not None:
+                payload = settled.write(echo, answering)
+                if len(payload) > self._max_answer:
+                    return self._too_large(question, tally)
+                tally.predictions += 1
+                return Written(payload, False, answering.answers)  # noqa: FBT003 - twice as fast as by name
+            content = failed(content.echo)
+        payload = self.rejection(content, topic).write(echo, answering)
+        if len(payload) > self._max_answer:
+            return self._too_large(question, tally)
+        tally.rejected(content.code, reason_of(content))
+        return Written(payload, rejected=True, content_type=answering.answers)
+
+    def _settle_batch(self, question: Asked, batch: Batch, predicted: _Predicted, tally: Tally) -> Written:
+        writer = BatchWriter(question, self.rejection, self._max_answer)
+        payload = writer.write(batch, predicted)
+        if payload is None:
+            return self._too_large(question, tally)
+        writer.count(tally)
+        return Written(payload, rejected=False, content_type=question[2].answers)
+
+    def _too_large(self, question: Asked, tally: Tally) -> Written:
+        """Return the rejection of what would have too large an answer: short, whatever came."""
+        unusable = refuse(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"The answer would have more than {self._max_answer} bytes (limits.answer_bytes); send fewer rows at once",
+        )
+        tally.rejected(unusable.code, f"{unusable.code} (the answer would be too large)")
+        topic, _, answering, _ = question
+        payload = self.rejection(unusable, topic).write(NOTHING, answering)
+        return Written(payload, rejected=True, content_type=answering.answers)
+
+    def rejection(self, unusable: Unusable, topic: str) -> Settled:
+        """Return the rejection, less what has to be echoed."""
+        return settled_rejection(unusable, topic, self._name, self._model.card.version)
+
+    def predict(self, rows: Sequence[tuple[float, ...]], *, told: bool = False) -> list[Settled | None]:
+        """Return the predictions of `rows` (n, features), None where the model failed, which is logged, if not `told` yet."""
+        try:
+            return self._ask(rows)
+        except Exception:  # noqa: BLE001 - whatever a model does, its messages get their answer and the agent goes on
+            _log.log(
+                logging.DEBUG if told else logging.ERROR,
+                "model %s: inference failed on %d rows",
+                self._name,
+                len(rows),
+                exc_info=True,
+            )
+        if len(rows) == 1:
+            return [None]
+        # One row must not take the others with it.
+        alone: list[Settled | None] = []
+        for row in rows:
+            try:
+                alone += self._ask([row])
+            except Exception:  # noqa: BLE001 - as above, and logged there
+                alone.append(None)
+        return alone
+
+    @property
+    def at_once(self) -> int:
+        """How many rows the model is asked about at once."""
+        return self._at_once
+
+    def _ask(self, rows: Sequence[tuple[float, ...]]) -> list[Settled | None]:
+        outputs = self._model.predict(rows)
+        if len(outputs) != len(rows):
+            raise ValueError(f"{len(outputs)} outputs for {len(rows)} rows")
+        found = list(map(self._made.get, outputs))
+        if None in found:
+            return [self._made.get(output) or self._make(output) for output in outputs]
+        return found
+
+    def _make(self, output: Hashable) -> Settled:
+        label, probabilities = self._model.read(output)
+        if not are_probabilities(probabilities):
+            raise ValueError(f"these are no probabilities: {probabilities[:_SHOWN]}")
+        prediction: Prediction = {
+            "label": label,
+            "confidence": probabilities[self._column[label]],
+            "probabilities": dict(zip(self._labels, probabilities, strict=True)),
+            "model": self._name,
+            "version": self._model.card.version,
+        }
+        if len(self._made) >= self._most:
+            self._made.clear()
+        made = self._made[output] = Settled(prediction, to_json(prediction)[:-1])
+        return made
+
+
+class _Predicted:
+    """The predictions of rows, asked for as they are taken."""
+
+    def __init__(self, engine: Engine, rows: list[tuple[float, ...]]) -> None:
+        self._engine = engine
+        self._rows = rows
+        self._place = 0
+        self._asked: list[Settled | None] = []
+        self._begin = self._end = 0  # of those asked for
+        self._told = False  # that the model failed
+
+    def one(self) -> Settled | None:
+        """Return the next prediction."""
+        if self._place >= self._end:
+            self._ask()
+        found = self._asked[self._place - self._begin]
+        self._place += 1
+        return found
+
+    def take(self, count: int) -> list[Settled | None]:
+        """Return the next predictions: up to `count`, at least one."""
+        if self._place >= self._end:
+            self._ask()
+        place = self._place
+        self._place = min(self._end, place + count)
+        return self._asked[place - self._begin : self._place - self._begin]
+
+    def skip(self, count: int) -> None:
+        """Leave out the next rows."""
+        self._place += count
+
+    def _ask(self) -> None:
+        rows = self._rows[self._place : self._place + self._engine.at_once]
+        self._asked = self._engine.predict(rows, told=self._told)
+        self._told = self._told or None in self._asked
+        self._begin, self._end = self._place, self._place + len(rows)

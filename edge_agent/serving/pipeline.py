@@ -1,0 +1,267 @@
+"""A batch of messages in, their answers out: the whole way from features to label, with no input or output of its own.
+
+Rules:
+
+* every message gives exactly one answer a route that takes it, in the order of the messages; a route that gathers
+  gives one at most, and those that it puts off come from `due`;
+* nothing raises: what goes wrong with a message becomes its rejection;
+* all rows that arrived together for one model (and one set of `fields`) go through one call of that model, or, where it
+  has many labels, through several that are bounded.
+
+`run`, `try` and the tests all go through here. What a model does with its rows is in `engine`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from edge_agent.contract.messages import (
+    MAX_ANSWER_BYTES,
+    MAX_PAYLOAD_BYTES,
+    Answer,
+    Detail,
+    ErrorCode,
+    Gathered,
+    Message,
+    shown_topic,
+)
+from edge_agent.payload import formats
+from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Fields, Unusable
+from edge_agent.routing.gathering import Due, Gathering, Source, captured_by, report
+from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
+from edge_agent.routing.routes import FEATURE, Route, first_of
+from edge_agent.routing.sensors import MAX_SENSORS
+from edge_agent.serving.engine import Engine, Model
+from edge_agent.serving.writing import NOTHING, Question, Written, settled_rejection
+from edge_agent.tally import Tally
+
+_log = logging.getLogger(__name__)
+
+#: Topics whose targets are remembered, and predictions of a model; both come from outside, so their number is bounded,
+#: and so is the length of a topic.
+_REMEMBERED: Final = 10_000
+_LONGEST_REMEMBERED: Final = 256
+
+
+class Pipeline:
+    """Answers messages. `models` by the name that the routes use; a route without one answers `model_unavailable`."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        models: Mapping[str, Model],
+        *,
+        tally: Tally | None = None,
+        max_bytes: int = MAX_PAYLOAD_BYTES,
+        max_rows: int = MAX_BATCH_ROWS,
+        max_answer: int = MAX_ANSWER_BYTES,
+        max_sensors: int = MAX_SENSORS,
+        response_topics: Sequence[str] = DEFAULT_FILTERS,
+    ) -> None:
+        self.tally = tally or Tally()
+        self._routes = tuple(routes)
+        self._response_topics = ResponseTopics(response_topics, self._routes)
+        self._targets: dict[str, tuple[_Target, ...]] = {}
+        self._engines = {
+            (route.model, route.fields): Engine(
+                models[route.model],
+                FeatureCodec(
+                    models[route.model].card.features, fields=route.fields, max_bytes=max_bytes, max_rows=max_rows
+                ),
+                max_answer=max_answer,
+            )
+            for route in self._routes
+            if route.model in models
+        }
+        self._gatherings = {
+            route: Gathering(route, models[route.model].card.features, max_sensors=max_sensors, max_bytes=max_bytes)
+            for route in self._routes
+            if route.gathers and route.model in models
+        }
+
+    def respond_to(self, message: Message) -> str | None:
+        """Return the Response Topic that the sender asked for, or None when there is none that can be followed."""
+        topic = message.response_topic
+        if topic is None:
+            return None
+        refusal = self._response_topics.refusal(topic)
+        if refusal is None:
+            return topic
+        self.tally.note(f"Response Topic not followed, so the answer went where it goes without one: {refusal}", topic)
+        return None
+
+    def takes(self, topic: str) -> bool:
+        """Tell whether any route takes what comes on `topic`."""
+        return bool(self._targets_of(topic))
+
+    def process(self, messages: Sequence[Message], now: float = 0.0) -> list[list[Answer]]:
+        """Return the answers to each of `messages`: one a route that takes its topic, so an empty list for none.
+
+        `now` is the time in seconds of any clock that never goes back; only routes that gather look at it.
+        """
+        answers: list[list[Answer]] = [[] for _ in messages]
+        asked: dict[tuple[str, Fields], list[tuple[int, Message, _Target]]] = {}
+        for position, message in enumerate(messages):
+            for target in self._targets_of(message.topic):
+                if target.source is None:
+                    asked.setdefault(target.engine, []).append((position, target.typed(message), target))
+        for engine, questions in asked.items():
+            outcomes = self._outcomes(engine, questions)
+            for (position, message, target), written in zip(questions, outcomes, strict=True):
+                payload, rejected, content_type = written
+                topic = None if message.response_topic is None else self.respond_to(message)
+                if topic is None:
+                    topic = target.errors if rejected else target.publish
+                answers[position].append(Answer(topic, payload, message.qos, False, content_type))  # noqa: FBT003 - quick
+        if self._gatherings:
+            self._gather(messages, answers, now)
+        return answers
+
+    def undeliverable(self, message: Message) -> list[Answer]:
+        """Return short rejections in place of the answers to `message`, which the broker does not take: one a route, and
+        nothing in them that is the sender's choice but the topic.
+        """
+        reason: Detail = {
+            "type": "undeliverable",
+            "loc": [],
+            "msg": "The broker does not take the answer",
+            "input": None,
+        }
+        unusable = Unusable(ErrorCode.UNDELIVERABLE, [reason], {})
+        answers = []
+        for target in self._targets_of(message.topic):
+            name, engine = target.engine[0], self._engines.get(target.engine)
+            self.tally.rejected(unusable.code, unusable.code)
+            version = engine.version if engine is not None else None
+            row = settled_rejection(unusable, message.topic, name, version)
+            answers.append(Answer(target.errors, row.json(NOTHING), message.qos))
+        return answers
+
+    @property
+    def next_due(self) -> float | None:
+        """When `due` has its next answer, None when no answer is put off."""
+        waiting = [one.sensors.next_due for one in self._gatherings.values()]
+        return min((when for when in waiting if when is not None), default=None)
+
+    def due(self, now: float, *, most: int, ahead: float = 0.0) -> list[Answer]:
+        """Return up to `most` answers that were put off until `now`, or until `ahead` seconds from now."""
+        found: list[Due] = []
+        for gathering in self._gatherings.values():
+            found += gathering.due(now, most=most - len(found), ahead=ahead)
+        return self._answer_gathered(found)
+
+    def reconnected(self) -> None:
+        """Note a new connection: answers that had been handed to the old one may be lost."""
+        for gathering in self._gatherings.values():
+            gathering.sensors.reconnected()
+
+    def take_over(self, former: Pipeline) -> set[str]:
+        """Go on with the values gathered before a reload, by routes that did not change; return the subscriptions of the
+        routes that begin anew.
+        """
+        return {
+            route.subscription
+            for route, gathering in self._gatherings.items()
+            if (known := former._gatherings.get(route)) is None or not gathering.take_over(known)
+        }
+
+    def gathered(self, now: float, *, most: int) -> Gathered | None:
+        """Return how the routes do that gather, with up to `most` sensors that wait; None when no route gathers."""
+        return report(self._gatherings.values(), now, most=most) if self._gatherings else None
+
+    def _gather(self, messages: Sequence[Message], answers: list[list[Answer]], now: float) -> None:
+        """Hand the messages to the routes that gather, and add what they answer at once."""
+        positions: list[int] = []
+        found: list[Due] = []
+        for position, message in enumerate(messages):
+            for target in self._targets_of(message.topic):
+                source = target.source
+                if source is not None and (due := source.gathering.take(source, target.typed(message), now)):
+                    positions.append(position)
+                    found.append(due)
+        for position, answer in zip(positions, self._answer_gathered(found), strict=True):
+            answers[position].append(answer)
+
+    def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
+        """Return the answers to `found`, in order: in the format of the route, for no one message is their question."""
+        settled: dict[str, Iterator[Written]] = {}
+        for model, fields in {due.route.model: due.route.fields for due in found}.items():
+            mine = [self._question(due) for due in found if due.route.model == model]
+            settled[model] = iter(self._engines[model, fields].settle(mine, self.tally))
+        answers: list[Answer] = []
+        for due in found:
+            written = next(settled[due.route.model])
+            template = due.route.errors if written.rejected else due.route.publish
+            topic = template.render(captured_by(due.route, due.sensor))
+            answers.append(Answer(topic, written.payload, due.qos, content_type=written.content_type))
+        return answers
+
+    def _question(self, due: Due) -> Question:
+        answering = formats.find(due.route.content_type) or formats.JSON
+        return Question(due.topic, due.content, answering, _named(due.route, captured_by(due.route, due.sensor)))
+
+    def _targets_of(self, topic: str) -> tuple[_Target, ...]:
+        targets = self._targets.get(topic)
+        if targets is None:
+            targets = tuple(
+                _Target(
+                    (route.model, route.fields),
+                    route.publish.render(captured),
+                    route.errors.render(captured),
+                    route.content_type,
+                    self._gatherings[route].source(captured) if route in self._gatherings else None,
+                    _named(route, captured),
+                )
+                for route, captured in self._routes_of(topic)
+            )
+            if len(self._targets) >= _REMEMBERED:
+                self._targets.clear()
+            if len(topic) <= _LONGEST_REMEMBERED:
+                self._targets[topic] = targets
+        return targets
+
+    def _routes_of(self, topic: str) -> list[tuple[Route, dict[str, str]]]:
+        # MQTT has no wildcards in the topic of a message. A broker that lets them through would not take them back.
+        return [] if any(mark in topic for mark in "+#\0") else first_of(self._routes, topic)
+
+    def _outcomes(self, key: tuple[str, Fields], questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
+        engine, (name, _) = self._engines.get(key), key
+        if engine is not None:
+            return engine.outcomes([(message, target.sensor) for _, message, target in questions], self.tally)
+        reason: Detail = {"type": "model_unavailable", "loc": [], "msg": f"No model {name!r} is served", "input": None}
+        unusable = Unusable(ErrorCode.MODEL_UNAVAILABLE, [reason], {})
+        written: list[Written] = []
+        for _, message, _ in questions:
+            self.tally.rejected(unusable.code, unusable.code)
+            answering = formats.find(message.content_type) or formats.JSON
+            payload = settled_rejection(unusable, message.topic, name, None).write(NOTHING, answering)
+            written.append(Written(payload, rejected=True, content_type=answering.answers))
+        return written
+
+
+def _named(route: Route, captured: Mapping[str, str]) -> str | None:
+    """Return what an answer calls its sensor, None when the route does not ask for it."""
+    if not route.name_sensor:
+        return None
+    return shown_topic("/".join(level for name, level in captured.items() if name != FEATURE))
+
+
+class _Target(NamedTuple):
+    """A route for one topic: the model with its fields, the topics of the answer, the source when it gathers, and the
+    name of the sensor when answers have to tell it.
+    """
+
+    engine: tuple[str, Fields]
+    publish: str
+    errors: str
+    content_type: str | None
+    source: Source | None
+    sensor: str | None
+
+    def typed(self, message: Message) -> Message:
+        """Return the message with the route's content type, when it has none of its own."""
+        if self.content_type is None or message.content_type is not None:
+            return message
+        return message._replace(content_type=self.content_type)

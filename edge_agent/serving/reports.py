@@ -1,0 +1,151 @@
+"""What a node says of itself while it runs: health on the wire, and summaries in the log."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from edge_agent.contract.messages import Gathered, Health, Message, Refused
+from edge_agent.host.process import rss_bytes
+from edge_agent.serving.plan import Plan
+from edge_agent.tally import Tally
+
+_log = logging.getLogger(__name__)
+
+#: Longest topic, in characters, that a log line shows.
+_SHOWN: Final = 200
+#: Seconds between two log lines that sum up the same trouble.
+_SUMMARY: Final = 60.0
+#: Sensors that wait for a value, as many as health and the request `status` name.
+_WAITING_IN_HEALTH: Final = 10
+_WAITING_IN_STATUS: Final = 100
+#: Seconds that a look at every sensor is good for.
+_SURVEY: Final = 1.0
+#: Kinds of faults that are remembered.
+_FAULTS: Final = 100
+
+
+class Reporter:
+    """Turns the tally into health messages, at the interval of the plan, and log lines, each at its own pace."""
+
+    def __init__(self, tally: Tally, plan: Plan, clock: Callable[[], float]) -> None:
+        self._tally = tally
+        self._plan = plan
+        self._surveyed: tuple[float, Gathered | None] | None = None
+        self._clock = clock
+        self._started = clock()
+        self._last = self._started
+        self._last_received = 0
+        self._last_predictions = 0
+        self._next_summary = self._started
+        self._faults: dict[str, float] = {}  # when each kind may be logged again
+        self._refused = 0
+        self._first_refused: Refused | None = None
+        self._next_refused = self._started
+        self._next_notes = self._started
+
+    def go_on_with(self, plan: Plan) -> None:
+        """Report on another plan from now on, in the same interval."""
+        self._plan = plan
+        self._surveyed = None
+
+    def is_due(self) -> bool:
+        """Tell whether the interval is over."""
+        return self._clock() - self._last >= self._plan.health_interval
+
+    def begin_interval(self) -> None:
+        """Begin the next interval, that rates and latencies are of."""
+        self._last = self._clock()
+        self._last_received, self._last_predictions = self._tally.received, self._tally.predictions
+        self._tally.forget_latency()
+
+    def health(self, in_flight: int, *, asking: Message | None = None) -> Health:
+        """Return how we do, at any time in the interval. The message that asks for it is not counted; it is told more
+        of the sensors that wait.
+        """
+        besides, waiting = (0, _WAITING_IN_HEALTH) if asking is None else (1, _WAITING_IN_STATUS)
+        now_ = self._clock()
+        elapsed = now_ - self._last
+        tally, latency = self._tally, self._tally.latency()
+        health: Health = {
+            "time": now(),
+            "uptime": round(now_ - self._started, 1),
+            "interval": round(elapsed, 1),
+            "received": tally.received - besides,
+            "redelivered": tally.redelivered,
+            "predictions": tally.predictions,
+            "rejections": dict(tally.rejections),
+            "answered": tally.answered,
+            "refused": tally.refused,
+            "unrouted": tally.unrouted,
+            "poisoned": tally.poisoned,
+            "faults": tally.faults,
+            "acknowledged": tally.acknowledged,
+            "in_flight": max(0, in_flight - (asking is not None and asking.qos > 0)),
+            "connections": tally.connections,
+            "messages_per_second": _rate(tally.received - besides - self._last_received, elapsed),
+            "predictions_per_second": _rate(tally.predictions - self._last_predictions, elapsed),
+            "latency_ms": {"p50": round(latency[0] * 1e3, 3), "p99": round(latency[1] * 1e3, 3)} if latency else None,
+            "rss_bytes": rss_bytes(),
+        }
+        if (gathered := self._survey()) is not None:
+            health["gathering"] = {**gathered, "waiting": gathered["waiting"][:waiting]}
+        return health
+
+    def _survey(self) -> Gathered | None:
+        """Return how routes do that gather, as it was a second ago at the earliest: it takes a look at every sensor."""
+        now_ = self._clock()
+        if self._surveyed is None or now_ - self._surveyed[0] >= _SURVEY:
+            self._surveyed = now_, self._plan.pipeline.gathered(now_, most=_WAITING_IN_STATUS)
+        return self._surveyed[1]
+
+    def note_refused(self, refused: list[Refused]) -> None:
+        """Take over the answers that the broker refused since the last call."""
+        if refused:
+            self._refused += len(refused)
+            self._first_refused = self._first_refused or refused[0]
+            refused.clear()
+
+    def fault(self, error: BaseException) -> None:
+        """Count an error that should not be, and log it with its traceback: once a minute for each place it comes from."""
+        self._tally.faults += 1
+        frames = traceback.extract_tb(error.__traceback__, limit=-1)
+        kind = f"{type(error).__name__} in {frames[0].filename}:{frames[0].lineno}" if frames else type(error).__name__
+        if self._clock() < self._faults.get(kind, 0.0):
+            return
+        if len(self._faults) >= _FAULTS:
+            self._faults.clear()
+        self._faults[kind] = self._clock() + _SUMMARY
+        _log.error("an error that should not be; the service goes on", exc_info=error)
+
+    def log_summaries(self) -> None:
+        """Log what was rejected or refused: at once the first time, then summed up, never a line a message."""
+        if self._clock() >= self._next_summary and (reasons := self._tally.take_reasons()):
+            self._next_summary = self._clock() + _SUMMARY
+            _log.warning("%s", reasons)
+        if self._clock() >= self._next_notes and (notes := self._tally.take_notes()):
+            self._next_notes = self._clock() + _SUMMARY
+            for what, count, topic in notes:
+                _log.warning("%d messages: %s (the first: %r)", count, what, topic[:_SHOWN])
+        if self._clock() >= self._next_refused and self._first_refused is not None:
+            self._next_refused = self._clock() + _SUMMARY
+            topic, reason = self._first_refused
+            _log.error(
+                "broker: refused %d of our messages (the first on %r: %s); check the broker's rules and limits",
+                self._refused,
+                topic[:_SHOWN],
+                reason,
+            )
+            self._refused, self._first_refused = 0, None
+
+
+def _rate(count: int, seconds: float) -> float:
+    return round(count / seconds, 2) if seconds > 0 else 0.0
+
+
+def now() -> str:
+    """Return the time of day in UTC, RFC 3339."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

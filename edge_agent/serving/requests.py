@@ -1,0 +1,88 @@
+"""Management requests, `edge/{node}/request/{verb}`: a handler for each verb, in `_VERBS`.
+
+Rules:
+
+* each request gets one answer, and a short one is an answer: past `_A_SECOND` of them the answer is `busy`;
+* what a request looks at costs little, however many sensors there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from edge_agent.contract import topics
+from edge_agent.contract.messages import Busy, Health, Info, Message, Pong, Status, UnknownVerb
+
+#: Requests answered in a second; what comes beyond is answered `busy`.
+_A_SECOND: Final = 20
+#: Of a ping, how much comes back; of an unknown verb, how much is named.
+_PING_BYTES: Final = 1024
+_VERB_CHARACTERS: Final = 64
+
+
+class Subject(NamedTuple):
+    """What requests ask about: the node's id, its info, its health as of before the message that asks, and the time of
+    day.
+    """
+
+    node: str
+    info: Callable[[], Info]
+    health: Callable[[Message], Health]
+    now: Callable[[], str]
+
+
+class Requests:
+    """Answers the requests to `node`. `clock` gives seconds."""
+
+    def __init__(self, node: str, clock: Callable[[], float]) -> None:
+        self._template = topics.request(node)
+        self._clock = clock
+        self._second = 0.0
+        self._answered = 0
+
+    def verb(self, topic: str) -> str | None:
+        """Return the verb of a request to this node, None for any other topic."""
+        found = self._template.match(topic) if topic.startswith(topics.ROOT) else None
+        return None if found is None else found["verb"]
+
+    def answer(self, verb: str, message: Message, subject: Subject) -> Any:
+        """Return the answer to a request, one of the dictionaries in `edge_agent.contract.messages`."""
+        if self._is_too_much():
+            return Busy(error="busy", verb=verb[:_VERB_CHARACTERS], retry_after=1)
+        handle = _VERBS.get(verb)
+        if handle is None:
+            return UnknownVerb(error="unknown_verb", verb=verb[:_VERB_CHARACTERS], known=sorted(_VERBS))
+        return handle(subject, message)
+
+    def _is_too_much(self) -> bool:
+        now = self._clock()
+        if now - self._second >= 1.0:
+            self._second, self._answered = now, 0
+        self._answered += 1
+        return self._answered > _A_SECOND
+
+
+def _ping(subject: Subject, message: Message) -> Pong:
+    payload = message.payload[:_PING_BYTES].decode(errors="replace") or None
+    return Pong(pong=payload, node=subject.node, time=subject.now())
+
+
+def _info(subject: Subject, message: Message) -> Info:  # noqa: ARG001 - as all verbs
+    return subject.info()
+
+
+def _status(subject: Subject, message: Message) -> Status:
+    info = subject.info()
+    health = subject.health(message)
+    return Status(
+        node=subject.node,
+        agent=info["agent"],
+        mqtt=info["mqtt"],
+        state=info["state"],
+        reason=info["reason"],
+        **health,
+    )
+
+
+_VERBS: Final[dict[str, Callable[[Subject, Message], Any]]] = {"info": _info, "ping": _ping, "status": _status}

@@ -1,0 +1,199 @@
+"""What rows came to, written: answers in their format, no larger than they may be.
+
+A batch is written piece by piece, so that its size is known before it is there; equal rejections are made once, and
+JSON is put together from pieces that are there already.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
+
+from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, Rejection, Row, shown_topic, to_json
+from edge_agent.payload.features import Batch, Features, Unusable
+from edge_agent.payload.formats import Format
+from edge_agent.tally import Tally
+
+#: Rejections of a batch that are kept to be used again.
+_REJECTIONS: Final = 256
+NOTHING: Final[Mapping[str, Any]] = {}
+_FAILED: Final[list[Detail]] = [
+    {"type": "inference_failed", "loc": [], "msg": "The model failed on this", "input": None}
+]
+
+
+class Question(NamedTuple):
+    """What has to be answered: what a message came to, the topic it came from, and the format of the answer.
+
+    `sensor` is what the route captured, when the answer has to name it.
+    """
+
+    topic: str
+    content: Features | Unusable | Batch
+    answering: Format
+    sensor: str | None = None
+
+
+#: The same, or as bare a tuple.
+Asked: TypeAlias = tuple[str, Features | Unusable | Batch, Format, str | None]
+
+
+class Written(NamedTuple):
+    """An answer, less its topic. `rejected` says that there is no label; of a batch, each row says it for itself."""
+
+    payload: bytes
+    rejected: bool
+    content_type: str
+
+
+class Settled(NamedTuple):
+    """What a row came to: its prediction or rejection, and the JSON of that, which nearly every answer is."""
+
+    #: Less what is echoed, and the JSON less the brace at its end.
+    bare: Row
+    begun: bytes
+
+    def json(self, echo: Mapping[str, Any]) -> bytes:
+        """Return it as JSON, with what has to be echoed."""
+        return b"%b,%b" % (self.begun, to_json(echo)[1:]) if echo else self.begun + b"}"
+
+    def write(self, echo: Mapping[str, Any], answering: Format) -> bytes:
+        """Return it as an answer of its own."""
+        if answering.encode is to_json:
+            return self.json(echo)
+        return answering.encode({**self.bare, **echo} if echo else self.bare)
+
+
+class Predictions(Protocol):
+    """The predictions of rows, one after the other."""
+
+    def take(self, count: int) -> list[Settled | None]:
+        """Return the next ones: up to `count`, at least one; None where the model failed."""
+
+    def skip(self, count: int) -> None:
+        """Leave out the next rows."""
+
+
+class BatchWriter:
+    """Writes the answer to one batch, piece by piece, and counts; counted for good is what goes out."""
+
+    def __init__(
+        self, question: Asked, reject: Callable[[Unusable, str], Settled], max_answer: int = MAX_ANSWER_BYTES
+    ) -> None:
+        self._reject = reject
+        self._topic, _, self._answering, sensor = question
+        self._named = NOTHING if sensor is None else {"sensor": sensor}
+        self._is_json = self._answering.encode is to_json
+        self._encode = self._answering.row_encoder()
+        self._pieces: list[bytes] = []
+        self._left = max_answer
+        self._predictions = 0
+        self._reasons: Counter[tuple[ErrorCode, str]] = Counter()
+        #: Rejections by the reasons they give, which rows of a batch may share.
+        self._rejections: dict[int, tuple[Settled, tuple[ErrorCode, str], bytes]] = {}
+
+    def write(self, batch: Batch, predicted: Predictions) -> bytes | None:
+        """Return the answer, None when it would be too large. Takes the predictions of the batch."""
+        total = len(batch.values) + len(batch.unusable)
+        begin, end = self._answering.begin(total), self._answering.end
+        self._left -= len(begin) + len(end)
+        taken = self._add_all(batch, total, predicted)
+        predicted.skip(len(batch.values) - taken)
+        if self._left < 0:
+            return None
+        return begin + self._answering.between.join(self._pieces) + end
+
+    def count(self, tally: Tally) -> None:
+        """Count what was written."""
+        tally.predictions += self._predictions
+        for (code, reason), count in self._reasons.items():
+            tally.rejected(code, reason, count)
+
+    def _add_all(self, batch: Batch, total: int, predicted: Predictions) -> int:
+        """Add the rows in order, as long as there is room for them; return how many predictions were taken."""
+        place = taken = 0
+        for position in (*batch.unusable, total):
+            while place < position and self._left >= 0:
+                made = predicted.take(position - place)
+                self._add(self._predictions_of(batch, taken, made))
+                taken += len(made)
+                place += len(made)
+            if self._left < 0:
+                break
+            if position < total:
+                self._add([self._rejection(batch.unusable[position])])
+                place = position + 1
+        return taken
+
+    def _add(self, pieces: list[bytes]) -> None:
+        self._left -= sum(map(len, pieces)) + len(pieces) * len(self._answering.between)
+        self._pieces += pieces
+
+    def _predictions_of(self, batch: Batch, first: int, found: list[Settled | None]) -> list[bytes]:
+        """Return the pieces of rows, from the `first` usable one on."""
+        echoes: Sequence[Mapping[str, Any]]
+        if None in found or self._named or not self._is_json:
+            echoes = batch.echoes_of(first, len(found))
+            return [self._row(one, echo) for one, echo in zip(found, echoes, strict=True)]
+        made = cast("list[Settled]", found)
+        self._predictions += len(made)
+        if batch.ids is not None:
+            # Whole numbers have no comma in them, so all can be written at once.
+            numbers = to_json(batch.ids[first : first + len(made)])[1:-1].split(b",")
+            return [b'%b,"id":%b}' % (one.begun, number) for one, number in zip(made, numbers, strict=True)]
+        if batch.echoes is None:
+            return [one.begun + b"}" for one in made]
+        echoes = batch.echoes[first : first + len(made)]
+        return [one.json(echo) for one, echo in zip(made, echoes, strict=True)]
+
+    def _row(self, made: Settled | None, echo: Mapping[str, Any]) -> bytes:
+        if made is None:
+            return self._rejection(failed(echo))
+        self._predictions += 1
+        return self._piece(made, echo)
+
+    def _rejection(self, unusable: Unusable) -> bytes:
+        found = self._rejections.get(id(unusable.detail))
+        if found is None:
+            settled = self._reject(unusable, self._topic)
+            alone = self._piece(settled, NOTHING) if self._answering.alike else b""
+            found = settled, (unusable.code, reason_of(unusable)), alone
+            if len(self._rejections) < _REJECTIONS:
+                self._rejections[id(unusable.detail)] = found
+        settled, reason, alone = found
+        self._reasons[reason] += 1
+        return self._piece(settled, unusable.echo) if unusable.echo or not alone else alone
+
+    def _piece(self, settled: Settled, echo: Mapping[str, Any]) -> bytes:
+        if self._named:
+            echo = {**echo, **self._named}
+        if self._is_json:
+            return settled.json(echo)
+        return self._encode({**settled.bare, **echo} if echo else settled.bare)
+
+
+def settled_rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Settled:
+    """Return the message that says why there is no label, less what has to be echoed."""
+    message: Rejection = {
+        "error": unusable.code,
+        "detail": unusable.detail,
+        "topic": None if topic is None else shown_topic(topic),
+        "model": model,
+        "version": version,
+    }
+    return Settled(message, to_json(message)[:-1])
+
+
+def failed(echo: Mapping[str, Any]) -> Unusable:
+    """Return what a row is that the model failed on."""
+    return Unusable(ErrorCode.INFERENCE_FAILED, _FAILED, dict(echo))
+
+
+def reason_of(unusable: Unusable) -> str:
+    """Return the first reason in a few words, for the log: which feature and what is wrong with it."""
+    first = unusable.detail[0]
+    place = ".".join(str(part) for part in first["loc"])
+    # "Field required at AM2301.Temperature": the way is of use, the words are not.
+    way = first["msg"].removeprefix("Field required") if first["type"] == "missing" else ""
+    return f"{unusable.code} ({place}: {first['type']}{way})" if place else str(unusable.code)
