@@ -216,3 +216,6 @@ build_wheel() {
     .venv/bin/python deploy/sbom.py wheel "$1"/*.whl --lock requirements/device.txt >/dev/null || return 1
     ls "$1"/*.whl
 }
+
+# debian_version VERSION: a Python version as Debian sorts it. 1.1.0.dev0 comes before 1.1.0, and so does 1.1.0~dev0.
+debian_version() { sed -E 's/\.?(a|b|rc|dev)([0-9]+)/~\1\2/g' <<<"$1"; }

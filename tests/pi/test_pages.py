@@ -44,8 +44,7 @@ def fresh(deb: Path, iris: Path) -> Iterator[Machine]:
         machine.copy_in(iris, "/home/pi/iris.onnx")
         # To see who has subscribed.
         machine.write("/etc/mosquitto/conf.d/log.conf", "log_type all\n")
-        # As the page has it, whatever the version.
-        machine.copy_in(deb, "/home/pi/edge-agent_1.0.0_all.deb")
+        machine.copy_in(deb, f"/home/pi/{deb.name}")
         with machine.mirror():
             yield machine
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -91,8 +93,34 @@ def test_nothing_advises_to_install_a_strangers_package() -> None:
 
 
 def test_the_version_has_its_place_in_the_changelog() -> None:
-    versions = re.findall(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
-    assert versions[0] == edge_agent.__version__
+    """A version in the making stands under [Unreleased]; a released one has its date."""
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    released = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d", heading) for heading in headings[1:]]
+    assert all(released), headings
+    newest = next(found[1] for found in released if found)
+    version, in_the_making, _ = edge_agent.__version__.partition(".dev")
+    order = tuple(map(int, version.split("."))), tuple(map(int, newest.split(".")))
+    assert order[0] > order[1] if in_the_making else order[0] == order[1]
+
+
+@pytest.mark.parametrize(
+    ("version", "debian"),
+    [("1.1.0", "1.1.0"), ("1.1.0.dev0", "1.1.0~dev0"), ("1.1.0rc1", "1.1.0~rc1"), ("1.1.0rc1.dev2", "1.1.0~rc1~dev2")],
+)
+def test_debian_sorts_what_comes_before_a_release_before_it(version: str, debian: str) -> None:
+    def call(*command: str) -> str:
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert call("bash", "-c", '. scripts/lib.sh && debian_version "$1"', "-", version) == debian
+    if version != debian and shutil.which("dpkg"):
+        call("dpkg", "--compare-versions", "1.0.0", "lt", debian)
+        call("dpkg", "--compare-versions", debian, "lt", "1.1.0")
+
+
+def test_the_inventory_names_the_package_that_is_built() -> None:
+    name = f"edge-agent_{edge_agent.__version__.replace('.dev', '~dev')}_all.deb"
+    assert name in (ROOT / "deploy" / "ansible" / "group_vars" / "edge_agents" / "main.yml").read_text()
 
 
 def test_the_units_differ_where_they_have_to() -> None:
