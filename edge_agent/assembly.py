@@ -21,7 +21,7 @@ from edge_agent.routing.routes import Route, subscriptions, told_overlaps
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import will
 from edge_agent.serving.pipeline import Pipeline
-from edge_agent.serving.plan import Connection, Line, Plan
+from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def make_agent(settings: Settings, models: Mapping[str, Loaded] | None = None) -
     """Put the agent together, of `models` or of those that are loaded for it. Raises `ModelError` or `SettingsError`;
     opens no connection.
     """
-    return Agent(make_line(settings), make_plan(settings, models), notifier=Notifier())
+    return Agent(make_connection_settings(settings), make_plan(settings, models), notifier=Notifier())
 
 
 def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) -> Plan:
@@ -57,13 +57,15 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
     return Plan(pipeline, subscriptions(node, routes), describer(node, routes, models), settings.health.interval)
 
 
-def make_line(settings: Settings) -> Line:
+def make_connection_settings(settings: Settings) -> ConnectionSettings:
     """Return the way to the broker. Raises `SettingsError` when a file for it can't be used."""
     where = address(settings)
     files = () if where.tls is None else digests(where.tls)
     dial = _Dial(where, will(settings.node.id), settings.limits.payload_bytes, files)
     session = f"{where.client_id} at {where}"
-    return Line(settings.node.id, dial, session, tuple(protocols(settings)), settings.mqtt.max_backoff, str(where))
+    return ConnectionSettings(
+        settings.node.id, dial, session, tuple(protocols(settings)), settings.mqtt.max_backoff, str(where)
+    )
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from edge_agent.assembly import Loading, make_line, make_plan
+from edge_agent.assembly import Loading, make_connection_settings, make_plan
 from edge_agent.config.settings import Settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.host import logs
 from edge_agent.host.process import Signals
 from edge_agent.model.library import Limits, Loaded, limits
 from edge_agent.serving.agent import Agent
-from edge_agent.serving.plan import Line
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class _Next:
 
     def __init__(self, settings: Settings, known: Mapping[str, Loaded], allowed: Callable[[int], Limits]) -> None:
         self.settings = settings
-        self.line: Line = make_line(settings)
+        self.connection_settings = make_connection_settings(settings)
         self.loading = Loading(settings, known.values(), allowed)
 
 
@@ -108,7 +107,7 @@ class Reloads:
         models = following.loading.models()
         plan = make_plan(following.settings, models)
         logs.set_up(following.settings.log.level)
-        self._agent.take_over(following.line, plan)
+        self._agent.take_over(following.connection_settings, plan)
         self.models = models
         _log.info("reloaded")
         return True

@@ -25,7 +25,7 @@ from edge_agent.routing.routes import Route, subscriptions
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.engine import Model
 from edge_agent.serving.pipeline import Pipeline
-from edge_agent.serving.plan import Line, Plan
+from edge_agent.serving.plan import ConnectionSettings, Plan
 from edge_agent.tally import Tally
 
 ROUTE: Final = Route(
@@ -200,10 +200,10 @@ class FakeLink:
         self.abandoned = True
 
 
-def make_line(*links: FakeLink | BrokerError, node: str = "node", **options: Any) -> Line:
+def make_connection_settings(*links: FakeLink | BrokerError, node: str = "node", **options: Any) -> ConnectionSettings:
     """Return a line that gives `links` one after the other as an agent connects; an error is raised instead.
 
-    `options` are those of `Line`: `session`, `protocols`, `max_backoff` and `broker`. No two lines are equal.
+    `options` are those of `ConnectionSettings`: `session`, `protocols`, `max_backoff` and `broker`. No two are equal.
     """
     waiting = list(links)
 
@@ -215,7 +215,7 @@ def make_line(*links: FakeLink | BrokerError, node: str = "node", **options: Any
         link.subscribe(wanted)
         return link
 
-    return Line(node, dial, **options)
+    return ConnectionSettings(node, dial, **options)
 
 
 def make_plan(
@@ -250,10 +250,10 @@ def make_agent(
 ) -> Agent:
     """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead.
 
-    `options` are those of `Line`: `protocols`, `max_backoff` and `broker`.
+    `options` are those of `ConnectionSettings`: `protocols`, `max_backoff` and `broker`.
     """
     return Agent(
-        make_line(*links, **options),
+        make_connection_settings(*links, **options),
         make_plan(model=model, routes=routes, health_interval=health_interval),
         notifier=notifier,
         clock=clock or FakeClock(),

@@ -109,7 +109,7 @@ def _sources(path: Path, *, explicit: bool) -> list[Path]:
 
 def _read(path: Path, routes_before: int) -> _Layer:
     try:
-        content = toml.parse(files.read(path, most=_MAX_FILE_BYTES).decode("utf-8-sig"))
+        content = toml.parse(files.read(path, limit=_MAX_FILE_BYTES).decode("utf-8-sig"))
     except FileError as error:
         raise SettingsError(str(error)) from error
     except UnicodeDecodeError as error:

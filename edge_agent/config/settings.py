@@ -19,6 +19,7 @@ from edge_agent.config.values import (
     Bytes,
     ClientId,
     FeatureName,
+    FieldPath,
     FilePath,
     HostName,
     Many,
@@ -27,7 +28,6 @@ from edge_agent.config.values import (
     Pool,
     TopicText,
     Wait,
-    Way,
 )
 from edge_agent.contract.messages import JSON_TYPE, MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from edge_agent.contract.topics import Template
@@ -189,7 +189,7 @@ class Mqtt(_Section):
         if path is None or self.username is None:
             return None
         try:
-            content = files.read(path, most=MAX_STRING_BYTES + len("\r\n"))
+            content = files.read(path, limit=MAX_STRING_BYTES + len("\r\n"))
             password = content.decode().rstrip("\r\n")
         except FileError as error:
             raise SettingsError(f"mqtt.password_file: {error}") from error
@@ -224,7 +224,7 @@ class RouteSettings(_Section):
         "application/json", "application/senml+json", "application/cbor", "application/octet-stream"
     ] = "application/json"
     #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
-    fields: Annotated[dict[FeatureName, Way], Field(max_length=1024)] = Field(default_factory=dict)
+    fields: Annotated[dict[FeatureName, FieldPath], Field(max_length=1024)] = Field(default_factory=dict)
     #: Seconds; both are for routes that capture {feature}.
     max_age: Age | None = None
     debounce: Wait = 0.0
@@ -233,10 +233,10 @@ class RouteSettings(_Section):
 
     @field_validator("fields")
     @classmethod
-    def _ways(cls, fields: dict[str, Way]) -> dict[str, Way]:
-        for name, way in fields.items():
-            if not way or not all(_way(way)):
-                raise ValueError(f'{name}: {way!r} leads nowhere; write for example "audio.bpm"')
+    def _paths(cls, fields: dict[str, FieldPath]) -> dict[str, FieldPath]:
+        for name, path in fields.items():
+            if not path or not all(_steps(path)):
+                raise ValueError(f'{name}: {path!r} leads nowhere; write for example "audio.bpm"')
         return fields
 
     def route(self) -> Route:
@@ -254,7 +254,7 @@ class RouteSettings(_Section):
                 raise SettingsError(f"topic {template.text!r}: topics that begin with $ belong to the broker")
         if self.subscribe.startswith("$share/"):
             raise SettingsError(f'topic {self.subscribe!r}: write share = "…" instead')
-        fields = tuple((name, _way(way)) for name, way in self.fields.items())
+        fields = tuple((name, _steps(path)) for name, path in self.fields.items())
         content_type = None if self.content_type == JSON_TYPE else self.content_type
         if content_type is not None and formats.find(content_type) is None:
             raise SettingsError(f"{content_type} needs cbor2: apt install python3-cbor2, or pip install cbor2")
@@ -274,8 +274,8 @@ class RouteSettings(_Section):
         return route
 
 
-def _way(way: Way) -> tuple[str, ...]:
-    return tuple(way.split(".")) if isinstance(way, str) else way
+def _steps(path: FieldPath) -> tuple[str, ...]:
+    return tuple(path.split(".")) if isinstance(path, str) else path
 
 
 class Models(_Section):

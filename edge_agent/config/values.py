@@ -86,7 +86,7 @@ Model = Annotated[str, StringConstraints(min_length=1), AfterValidator(_model)]
 Pool = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,64}$"), AfterValidator(_string)]
 ClientId = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,128}$"), AfterValidator(_string)]
 #: Keys and places that lead to a value in a sensor's JSON.
-Way = (
+FieldPath = (
     Annotated[str, StringConstraints(max_length=1024)]
     | Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], Field(max_length=32)]
 )

@@ -292,11 +292,11 @@ def shown_topic(topic: str) -> str:
     return topic if len(encoded) <= MAX_SHOWN else encoded[:MAX_SHOWN].decode(errors="ignore") + "…"
 
 
-def cut_details(details: list[Detail], most: int = MAX_DETAILS, *, total: int = 0) -> list[Detail]:
+def cut_details(details: list[Detail], limit: int = MAX_DETAILS, *, total: int = 0) -> list[Detail]:
     """Bound a list of reasons: in number, and in how much of the input each one repeats. `total` says how many there are
     when `details` are only the first of them.
     """
-    kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:most]]
+    kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:limit]]
     if (more := max(total, len(details)) - len(kept)) > 0:
         kept.append({"type": "more", "loc": [], "msg": f"and {more} more", "input": None})
     return kept

@@ -23,7 +23,7 @@ from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.messages import Answer, Message
 from edge_agent.contract.topics import Template
-from edge_agent.demo.sensors import Reading, Sensors
+from edge_agent.demo.sensors import Reading, SimulatedSensors
 from edge_agent.demo.view import Line, View
 from edge_agent.errors import BrokerError
 from edge_agent.link.link import Address, Link
@@ -74,7 +74,7 @@ class Scene:
         self._model = model
         self._input = Template(route.subscribe)
         self._answers, self._errors = Template(route.publish), Template(f"{route.publish}/error")
-        self._sensors = Sensors(card, seed)
+        self._sensors = SimulatedSensors(card, seed)
         self._waiting: dict[int, tuple[Reading, float]] = {}
         self.score = Score()
 

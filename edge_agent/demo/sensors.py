@@ -25,7 +25,7 @@ class Reading(NamedTuple):
     summary: str
 
 
-class Sensors:
+class SimulatedSensors:
     """Readings without end, the sensors taking turns; the same `seed` gives the same readings."""
 
     def __init__(self, card: ModelCard, seed: int) -> None:

@@ -185,13 +185,13 @@ def be_first_to_go() -> None:
 def _limit(limits: Limits) -> None:
     be_first_to_go()
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    for what, most in (
+    for what, limit in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
         (resource.RLIMIT_AS, mapped + limits.memory),
     ):
         _, hard = resource.prlimit(0, what)
-        resource.prlimit(0, what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        resource.prlimit(0, what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     signal.setitimer(signal.ITIMER_REAL, limits.patience)
 
 

@@ -34,8 +34,8 @@ _KINDS: Final = (
 )
 
 
-def read(path: Path, *, most: int) -> bytes:
-    """Return the content of the file at `path`, of `most` bytes at most. Raises `FileError`."""
+def read(path: Path, *, limit: int) -> bytes:
+    """Return the content of the file at `path`, of `limit` bytes at most. Raises `FileError`."""
     with _explained(path):
         _expect_file(path, os.stat(path))  # noqa: PTH116 - Path.stat resolves nothing more
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:  # noqa: PTH123 - a descriptor
@@ -43,9 +43,9 @@ def read(path: Path, *, most: int) -> bytes:
             _expect_file(path, status)
             # Of what the kernel makes up as it is read (/proc) the size is 0. What is asked for takes memory at once.
             size = max(status.st_size, _UNKNOWN_SIZE)
-            content = file.read(min(size, most) + 1) if status.st_size <= most else b""
-    if max(len(content), status.st_size) > most:
-        raise FileError(f"{_shown(path)}: is too large: at most {most} bytes are read; is it the right file?")
+            content = file.read(min(size, limit) + 1) if status.st_size <= limit else b""
+    if max(len(content), status.st_size) > limit:
+        raise FileError(f"{_shown(path)}: is too large: at most {limit} bytes are read; is it the right file?")
     return content
 
 

@@ -208,7 +208,6 @@ class Link:
     def abandon(self) -> None:
         """Close the socket without a word, so that the broker publishes the will."""
         self._client.on_disconnect = None
-        self._client.on_log = None
         if (sock := self._client.socket()) is not None:
             sock.close()
         # A link and its client refer to each other: without this, what they hold stays until the next full collection.

@@ -375,12 +375,12 @@ def _reaches(measure: Measure, least: Measure) -> bool:
 
 def _stands_out(measure: Measure, least: Measure, taken: Measure) -> bool:
     """Tell whether an answer measures more than all that the broker took, in a way in which the convicted ones did too."""
-    return any(one > most < convicted for one, convicted, most in zip(measure, least, taken, strict=True))
+    return any(one > largest < convicted for one, convicted, largest in zip(measure, least, taken, strict=True))
 
 
 def _is_far_beyond(least: Measure, taken: Measure) -> bool:
     """Tell whether something was taken, and what was convicted measures a multiple of that, in one way at least."""
-    return any(0 < most * _FAR <= convicted for convicted, most in zip(least, taken, strict=True))
+    return any(0 < largest * _FAR <= convicted for convicted, largest in zip(least, taken, strict=True))
 
 
 def _shown(topic: str) -> str:

@@ -148,7 +148,7 @@ def _load_own(context: _Context, certificate: Path, key: Path) -> None:
 
 def _read(name: str, path: Path) -> bytes:
     try:
-        return files.read(path, most=_MAX_FILE_BYTES)
+        return files.read(path, limit=_MAX_FILE_BYTES)
     except FileError as error:
         raise SettingsError(f"mqtt.tls.{name}: {error}") from error
 

@@ -121,7 +121,7 @@ class Trial:
 
     def _open(self, path: Path, sha256: str, difference: float) -> Loaded:
         try:
-            content = files.read(path, most=MAX_MODEL_BYTES)
+            content = files.read(path, limit=MAX_MODEL_BYTES)
         except FileError as error:
             raise ModelError(str(error)) from error
         predictor = Predictor(content, where=str(path), tested=(sha256, difference))

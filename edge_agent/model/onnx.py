@@ -103,7 +103,7 @@ class Predictor:
     def load(cls, path: Path) -> Predictor:
         """Read and open the file at `path`."""
         try:
-            content = files.read(path, most=MAX_MODEL_BYTES)
+            content = files.read(path, limit=MAX_MODEL_BYTES)
         except FileError as error:
             raise ModelError(str(error)) from error
         return cls(content, where=str(path))

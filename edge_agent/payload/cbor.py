@@ -106,8 +106,8 @@ def begin_array(length: int) -> bytes:
     """Return what stands before the items of an array."""
     if length < 24:
         return bytes((0x80 | length,))
-    for power, most in enumerate((1 << 8, 1 << 16, 1 << 32)):
-        if length < most:
+    for power, limit in enumerate((1 << 8, 1 << 16, 1 << 32)):
+        if length < limit:
             return bytes((0x98 + power,)) + length.to_bytes(1 << power, "big")
     raise ValueError(f"an array of {length} items")
 

@@ -25,12 +25,12 @@ from edge_agent.contract.messages import MAX_DETAILS, MAX_SHOWN, Detail, ErrorCo
 
 #: Keys of a message that are handed back with its answer.
 ECHOED: Final = ("id", "time")
-#: Where features (and what is echoed) sit in a sensor's own JSON: pairs of a name and the way there.
+#: Where features (and what is echoed) sit in a sensor's own JSON: pairs of a name and the path there.
 Fields: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 #: Of what a text has to be that may be a number; pydantic decides.
 _NUMBER: Final = re.compile(r"[\s\d_.+\-einfatyEINFATY]+")
-#: Characters of the way to a feature that a reason shows.
+#: Characters of the path to a feature that a reason shows.
 _SHOWN_WAY: Final = 120
 
 
@@ -62,7 +62,7 @@ class Checker:
         self.pick = _picker(self.names)
         self._positions = {name: position for position, name in enumerate(self.names)}
         self._limits = dict(zip(self.names, self.bounds, strict=True))
-        self._required = {name: f"Field required at {_way(way)}" for name, way in fields if way != (name,)}
+        self._required = {name: f"Field required at {_dotted(path)}" for name, path in fields if path != (name,)}
         self._row: TypeAdapter[Any] = TypeAdapter(row_type(features, strict=False))
         #: Kind and words of a reason, by feature and the kind that plain code found.
         self._words: dict[tuple[str, str], str] = {}
@@ -238,9 +238,9 @@ def _may_be_a_number(value: object) -> bool:
     return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
 
 
-def _way(way: Sequence[str]) -> str:
-    """Return the way to a feature as settings have it."""
-    text = ".".join(way) if not any("." in step for step in way) else to_json(way).decode()
+def _dotted(path: Sequence[str]) -> str:
+    """Return the path to a feature as settings have it."""
+    text = ".".join(path) if not any("." in step for step in path) else to_json(path).decode()
     return text if len(text) <= _SHOWN_WAY else text[:_SHOWN_WAY] + "…"
 
 

@@ -1,6 +1,6 @@
 """Bytes to checked features.
 
-The strict way takes numbers only and does the whole work, parsing included, in pydantic's compiled core: nearly every
+The strict path takes numbers only and does the whole work, parsing included, in pydantic's compiled core: nearly every
 message ends there. What it refuses is parsed and goes through `edge_agent.payload.checks`, which takes numbers in strings
 (sensors send them) and gives each reason in the words of the wire contract. Neither lets the model see a boolean, NaN,
 an infinity, a missing value or one out of bounds.
@@ -54,15 +54,6 @@ class Batch(NamedTuple):
             return [{"id": number} for number in self.ids[first : first + count]]
         return [{}] * count if self.echoes is None else self.echoes[first : first + count]
 
-    @property
-    def rows(self) -> list[Features | Unusable]:
-        """The rows one by one."""
-        usable = zip(self.values, map(dict, self.echoes_of(0, len(self.values))), strict=True)
-        return [
-            self.unusable.get(position) or Features(*next(usable))
-            for position in range(len(self.values) + len(self.unusable))
-        ]
-
 
 class FeatureCodec:
     """Decodes the payloads meant for one model. Knows nothing but the features of its card, and where they sit."""
@@ -81,12 +72,12 @@ class FeatureCodec:
         self._checker = Checker(features, fields=fields)
         self._names = self._checker.names
         #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
-        self._keys = [*self._names, *(way[0] for _, way in fields if way)]
+        self._keys = [*self._names, *(path[0] for _, path in fields if path)]
         #: A feature may itself be called `id` or `time`: then each row has something to echo.
         self._echoing = not set(ECHOED).isdisjoint(self._names)
         strict = checks.row_type(features, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
-        # Errors take memory too: one is enough to leave it to the lenient way.
+        # Errors take memory too: one is enough to leave it to the lenient path.
         strict_rows: Any = Annotated[list[strict], Field(max_length=max_rows), FailFast()]  # type: ignore[valid-type]
         self._strict_rows: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(strict_rows)
 
@@ -163,7 +154,7 @@ class FeatureCodec:
             )
         fields = self._fields if chosen.keyed else ()
         if isinstance(content, dict):
-            return self._checker.check(_gather(content, fields), sent=content)
+            return self._checker.check(_pick(content, fields), sent=content)
         if not isinstance(content, list):
             return refuse(
                 ErrorCode.MALFORMED_PAYLOAD, "The payload has to be an object, or an array of them", shown=content
@@ -183,7 +174,7 @@ class FeatureCodec:
         left = _BATCH_DETAILS
         for position, row in enumerate(content):
             checked = self._checker.check(
-                _gather(row, fields) if fields else row,
+                _pick(row, fields) if fields else row,
                 sent=row,
                 reasons=min(MAX_DETAILS, left) if left > 1 else 1,
                 known=known,
@@ -222,22 +213,22 @@ def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:
     return ids if whole else None
 
 
-def _gather(row: object, fields: Fields) -> object:
+def _pick(row: object, fields: Fields) -> object:
     """Return `row` with what `fields` names put in by name; what is not there stays missing."""
     if not fields or not isinstance(row, dict):
         return row
-    gathered = dict(row)
-    for name, way in fields:
-        gathered.pop(name, None)
+    picked = dict(row)
+    for name, path in fields:
+        picked.pop(name, None)
         with suppress(LookupError):
-            gathered[name] = dig(row, way)
-    return gathered
+            picked[name] = dig(row, path)
+    return picked
 
 
-def dig(content: object, way: Sequence[str]) -> Any:
-    """Return what `way` leads to in `content`: keys of objects, places in arrays. Raises LookupError when there is nothing."""
+def dig(content: object, path: Sequence[str]) -> Any:
+    """Return what `path` leads to in `content`: keys of objects, places in arrays. Raises LookupError when there is nothing."""
     found: Any = content
-    for step in way:
+    for step in path:
         if isinstance(found, dict):
             found = found[step]
         elif isinstance(found, list) and step.isdecimal():

@@ -30,7 +30,7 @@ class Due(NamedTuple):
     qos: int
 
 
-class Source(NamedTuple):
+class SensorLevel(NamedTuple):
     """What a topic is to a gathering route: a level of a sensor."""
 
     gathering: Gathering
@@ -52,7 +52,7 @@ class Gathering:
         self.route = route
         self.ignored = 0
         names = [feature.name for feature in features]
-        self.sensors = Sensors(names, max_age=route.max_age, debounce=route.debounce, most=max_sensors)
+        self.sensors = Sensors(names, max_age=route.max_age, debounce=route.debounce, limit=max_sensors)
         #: What the values depend on besides the route.
         self._kind = [(feature.name, feature.minimum, feature.maximum) for feature in features], max_sensors
         self._levels = {
@@ -70,22 +70,22 @@ class Gathering:
         self.sensors.reconnected()
         return True
 
-    def source(self, captured: Mapping[str, str]) -> Source:
+    def level(self, captured: Mapping[str, str]) -> SensorLevel:
         """Return what the topic is that the route captured this from."""
-        return Source(self, tuple(level for name, level in captured.items() if name != FEATURE), captured[FEATURE])
+        return SensorLevel(self, tuple(level for name, level in captured.items() if name != FEATURE), captured[FEATURE])
 
-    def take(self, source: Source, message: Message, now: float) -> Due | None:
+    def take(self, at: SensorLevel, message: Message, now: float) -> Due | None:
         """Take a message; return what has to be answered at once, if anything."""
-        level = self._levels.get(source.level)
+        level = self._levels.get(at.level)
         if level is None:
             self.ignored += 1
             return None
-        outcome = self._take(source.sensor, level, message, now)
-        return None if outcome is None else Due(self.route, source.sensor, message.topic, *outcome)
+        outcome = self._take(at.sensor, level, message, now)
+        return None if outcome is None else Due(self.route, at.sensor, message.topic, *outcome)
 
-    def due(self, now: float, *, most: int, ahead: float = 0.0) -> Iterator[Due]:
-        """Yield up to `most` rows that were put off until now, or until `ahead` seconds from now."""
-        for sensor, reading in self.sensors.due(now, most=most, ahead=ahead):
+    def due(self, now: float, *, limit: int, ahead: float = 0.0) -> Iterator[Due]:
+        """Yield up to `limit` rows that were put off until now, or until `ahead` seconds from now."""
+        for sensor, reading in self.sensors.due(now, limit=limit, ahead=ahead):
             yield Due(self.route, sensor, inputs(self.route, sensor), Features(reading.values, {}), reading.qos)
 
     def _take(
@@ -119,11 +119,11 @@ def inputs(route: Route, sensor: Sensor) -> str:
     return route.subscribe.render({**captured_by(route, sensor), FEATURE: "+"})
 
 
-def report(gatherings: Iterable[Gathering], now: float, *, most: int) -> Gathered:
-    """Return how routes do that gather, with up to `most` sensors that wait."""
+def report(gatherings: Iterable[Gathering], now: float, *, limit: int) -> Gathered:
+    """Return how routes do that gather, with up to `limit` sensors that wait."""
     told: Gathered = {"sensors": 0, "complete": 0, "forgotten": 0, "ignored": 0, "waiting": []}
     for one in gatherings:
-        complete, lacking = one.sensors.survey(now, most=most - len(told["waiting"]))
+        complete, lacking = one.sensors.survey(now, limit=limit - len(told["waiting"]))
         told["sensors"] += len(one.sensors)
         told["complete"] += complete
         told["forgotten"] += one.sensors.forgotten

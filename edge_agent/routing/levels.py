@@ -1,6 +1,6 @@
 """What the topics of a gathering route carry: each level that `{feature}` captures holds one number, or a document.
 
-Without a word in `fields` a feature is on the level of its own name. With one, the first step of its way is the level,
+Without a word in `fields` a feature is on the level of its own name. With one, the first step of its path is the level,
 and what follows leads into the document that is published there, so that one level may carry several features.
 """
 
@@ -20,22 +20,22 @@ _SHOWN: Final = 1024
 
 
 def lay_out(names: Sequence[str], fields: Fields) -> dict[str, Fields]:
-    """Return for each level the features on it, with the way to each inside what is published there.
+    """Return for each level the features on it, with the path to each inside what is published there.
 
     Raises `SettingsError` when a feature can't be on a level, or when a level would be a number and a document at once.
     """
-    ways = dict(fields)
+    paths = dict(fields)
     levels: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for name in names:
-        level, *way = ways.get(name, (name,))
+        level, *path = paths.get(name, (name,))
         if any(mark in level for mark in "/+#\0"):
             raise SettingsError(
                 f"feature {name!r}: {level!r} can't be one level of a topic; say on which level it is: "
                 f'fields = {{ "{name}" = "…" }}'
             )
-        levels.setdefault(level, []).append((name, tuple(way)))
+        levels.setdefault(level, []).append((name, tuple(path)))
     for level, places in levels.items():
-        whole, inside = ([name for name, way in places if bool(way) == deeper] for deeper in (False, True))
+        whole, inside = ([name for name, path in places if bool(path) == deeper] for deeper in (False, True))
         if whole and inside:
             raise SettingsError(
                 f"level {level!r}: {whole[0]} is all that is published there, and {inside[0]} a part of it; "
@@ -52,9 +52,9 @@ class Level:
         self.positions = tuple(position[name] for name, _ in places)
         self._places = places
         self._names = [name for name, _ in places]
-        self._keys = [way[0] if way else name for name, way in places]
+        self._keys = [path[0] if path else name for name, path in places]
         # What leads into a document is named where it leads nowhere.
-        inside = tuple((name, way) for name, way in places if way)
+        inside = tuple((name, path) for name, path in places if path)
         self._codec = FeatureCodec([features[one] for one in self.positions], fields=inside, max_bytes=max_bytes)
 
     def decode(self, payload: bytes, content_type: str | None = None) -> tuple[float, ...] | Unusable:
@@ -83,9 +83,9 @@ class Level:
         if not keyed and isinstance(content, dict):
             return content
         row: dict[str, Any] = {}
-        for name, way in self._places:
+        for name, path in self._places:
             try:
-                row[name] = dig(content, way)
+                row[name] = dig(content, path)
             except LookupError:
                 continue
         return row

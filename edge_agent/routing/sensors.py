@@ -8,7 +8,7 @@ Rules:
   be lost: the value is a redelivery, or the first of its sensor on a new connection. What else comes unchanged only
   refreshes its age;
 * with `debounce` it is due that long after the first such value, whatever comes meanwhile;
-* nothing grows without bound: no more than `most` sensors are known, the least recently heard goes first.
+* nothing grows without bound: no more than `limit` sensors are known, the least recently heard goes first.
 
 Time is handed in: seconds of any clock that never goes back.
 """
@@ -29,7 +29,7 @@ _NAMED: Final = 32
 Sensor: TypeAlias = tuple[str, ...]
 
 
-class Reading(NamedTuple):
+class DueRow(NamedTuple):
     """A row that is due: values in the order of the features, and the highest QoS that one of them came with."""
 
     values: tuple[float, ...]
@@ -53,13 +53,13 @@ class Sensors:
         *,
         max_age: float | None = None,
         debounce: float = 0.0,
-        most: int = MAX_SENSORS,
+        limit: int = MAX_SENSORS,
     ) -> None:
         self.forgotten = 0
         self._names = tuple(names)
         self._max_age = math.inf if max_age is None else max_age
         self._debounce = debounce
-        self._most = most
+        self._limit = limit
         self._connection = 0
         #: The least recently heard first.
         self._known: OrderedDict[Sensor, _Values] = OrderedDict()
@@ -83,7 +83,7 @@ class Sensors:
         qos: int = 0,
         duplicate: bool = False,
         retained: bool = False,
-    ) -> Reading | None:
+    ) -> DueRow | None:
         """Take values, each with the position of its feature; return the row when it is due at once.
 
         `duplicate` says that the broker sends them again, `retained` that it had kept them for whoever subscribes.
@@ -110,22 +110,22 @@ class Sensors:
                 state.drop(position)
             self._due.pop(sensor, None)
 
-    def due(self, now: float, *, most: int, ahead: float = 0.0) -> Iterator[tuple[Sensor, Reading]]:
-        """Yield up to `most` rows that have waited long enough, or will have `ahead` seconds from now."""
-        while most > 0 and (when := self.next_due) is not None and when <= now + ahead:
+    def due(self, now: float, *, limit: int, ahead: float = 0.0) -> Iterator[tuple[Sensor, DueRow]]:
+        """Yield up to `limit` rows that have waited long enough, or will have `ahead` seconds from now."""
+        while limit > 0 and (when := self.next_due) is not None and when <= now + ahead:
             sensor, _ = self._due.popitem(last=False)
             state = self._known[sensor]
             # A value may have grown too old meanwhile; the next one that comes makes the row due again.
             if self._is_complete(state, now):
-                most -= 1
+                limit -= 1
                 yield sensor, state.answer()
 
     def reconnected(self) -> None:
         """Note a new connection: the last answers may be lost with the old one, so each sensor is due once more."""
         self._connection += 1
 
-    def survey(self, now: float, *, most: int) -> tuple[int, list[Lack]]:
-        """Return how many sensors have all values, none too old; and what up to `most` of the others lack.
+    def survey(self, now: float, *, limit: int) -> tuple[int, list[Lack]]:
+        """Return how many sensors have all values, none too old; and what up to `limit` of the others lack.
 
         The least recently heard come first.
         """
@@ -134,7 +134,7 @@ class Sensors:
         for sensor, state in self._known.items():
             if state.missing == 0 and state.oldest >= too_old:
                 complete += 1
-            elif len(lacking) < most:
+            elif len(lacking) < limit:
                 lacking.append(self._lack(sensor, state, too_old))
         return complete, lacking
 
@@ -156,7 +156,7 @@ class Sensors:
         if state is not None:
             self._known.move_to_end(sensor)
             return state
-        if len(self._known) >= self._most:
+        if len(self._known) >= self._limit:
             forgotten, _ = self._known.popitem(last=False)
             self._due.pop(forgotten, None)
             self.forgotten += 1
@@ -201,9 +201,9 @@ class _Values:
             self.values[position] = math.nan
             self.missing += 1
 
-    def answer(self) -> Reading:
+    def answer(self) -> DueRow:
         """Return the row as it is now, which is thereby answered."""
-        reading = Reading(tuple(self.values), self.qos)
+        reading = DueRow(tuple(self.values), self.qos)
         self.unanswered = False
         self.qos = 0
         return reading

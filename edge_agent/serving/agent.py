@@ -1,6 +1,6 @@
 """The loop: receive -> pipeline -> answer -> acknowledge -> report, in one thread.
 
-`Agent` knows the broker only as a `Connection` that its `Line` makes, so it runs the same against a real broker
+`Agent` knows the broker only as a `Connection` that its `ConnectionSettings` make, so it runs the same against a real broker
 (`edge_agent.link.link.Link`) and in memory (`edge_agent.testing.FakeLink`). `edge_agent.assembly` puts the real parts
 together.
 
@@ -23,7 +23,7 @@ from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
 from edge_agent.serving.announcements import ONLINE, Retry, birth, standing, will
 from edge_agent.serving.answering import Answering
-from edge_agent.serving.plan import Connection, Line, Plan
+from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.serving.reports import Reporter, now
 from edge_agent.serving.requests import Requests, Subject
 
@@ -51,11 +51,11 @@ _LASTED: Final = 30.0
 
 
 class Agent:
-    """One node on one broker: what `plan` says, on a connection that `line` makes, until `take_over` brings others."""
+    """One node on one broker: what `plan` says, on a connection that `settings` make, until `take_over` brings others."""
 
     def __init__(
         self,
-        line: Line,
+        settings: ConnectionSettings,
         plan: Plan,
         *,
         notifier: Notifier | None = None,
@@ -63,10 +63,10 @@ class Agent:
     ) -> None:
         self.tally = plan.pipeline.tally
         self.notifier = notifier or Notifier({})
-        self._line = line
+        self._settings = settings
         self._plan = plan
         self._clock = clock
-        self._requests = Requests(line.node, clock)
+        self._requests = Requests(settings.node, clock)
         self._started = now()
         self._attempt = 0  # which of the protocols is tried
         self._link: Connection | None = None
@@ -87,7 +87,7 @@ class Agent:
     @property
     def node(self) -> str:
         """The node id."""
-        return self._line.node
+        return self._settings.node
 
     def run(self, signals: Signals) -> bool:
         """Serve until a signal comes. Return True for news of a reload, with the connection as it is: see to it (`take_over`
@@ -150,7 +150,9 @@ class Agent:
         self._next_watchdog = 0.0
         self._feed_watchdog()
         try:
-            self._link = self._line.dial(self._line.protocols[self._attempt], self._plan.subscriptions, self.tally)
+            self._link = self._settings.dial(
+                self._settings.protocols[self._attempt], self._plan.subscriptions, self.tally
+            )
         except BrokerError as error:
             self._schedule(error)
             return False
@@ -182,9 +184,9 @@ class Agent:
             self._failures, self._next_attempt = 0, self._clock() + _RETRIAL
             _log.warning("%s; trying again at once", error)
             return
-        if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._line.protocols):
+        if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._settings.protocols):
             self._attempt += 1
-            _log.info("%s; trying MQTT %s", error, self._line.protocols[self._attempt])
+            _log.info("%s; trying MQTT %s", error, self._settings.protocols[self._attempt])
             return
         self._attempt = 0
         self._schedule(error)
@@ -203,7 +205,7 @@ class Agent:
 
     def _schedule(self, error: BrokerError) -> None:
         """Set the time of the next attempt: doubling, with jitter so that a fleet does not come back as one."""
-        ceiling = min(self._line.max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
+        ceiling = min(self._settings.max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
         pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         self._failures += 1
         self._next_attempt = self._clock() + pause
@@ -249,7 +251,7 @@ class Agent:
         status = f"serving {served} over MQTT {link.protocol}"
         if self._standing != ONLINE:
             status = f"degraded: {self._standing.reason}; {status}"
-        where = f"{'still ' if self._greeted else ''}connected to {self._line.broker} as node {self.node}"
+        where = f"{'still ' if self._greeted else ''}connected to {self._settings.broker} as node {self.node}"
         _log.info("%s; %s", where, status)
         self.notifier.status(status)
         self._greeted = self._announced = True
@@ -261,14 +263,14 @@ class Agent:
 
     # -- the end of a connection, or of a plan
 
-    def take_over(self, line: Line, plan: Plan) -> None:
-        """Go on with new settings: on the connection there is when `line` is as it was, else on a new one, without a
-        last word when it is in the same session.
+    def take_over(self, settings: ConnectionSettings, plan: Plan) -> None:
+        """Apply a new plan; keep the connection if `settings` are unchanged. A new connection in the same session begins
+        without a last word on the old one.
         """
-        stays = line == self._line
+        stays = settings == self._settings
         link = self._link if stays and self._greeted else None
         if link is None:
-            self.leave(successor=(line.node, line.session) == (self._line.node, self._line.session))
+            self.leave(successor=(settings.node, settings.session) == (self._settings.node, self._settings.session))
             self._attempt = self._failures = 0
             self._next_attempt = 0.0
         else:
@@ -285,9 +287,9 @@ class Agent:
         anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
         if self._link is not None:
             self._link.subscribe(plan.subscriptions, anew)
-        self._line, self._plan = line, plan
+        self._settings, self._plan = settings, plan
         self._answering.pipeline = plan.pipeline
-        self._requests = Requests(line.node, self._clock)
+        self._requests = Requests(settings.node, self._clock)
         self._reporter.go_on_with(plan)
         self._announced = self._settled = self._asked_again = False
         self._retry.forget()

@@ -120,15 +120,15 @@ class Answering:
             self.answer(link)
         self._take_in(later)
         if self._caution.stands:
-            self._publish(link, self.pipeline.due(self._clock(), most=sys.maxsize, ahead=math.inf))
+            self._publish(link, self.pipeline.due(self._clock(), limit=sys.maxsize, ahead=math.inf))
 
     def answer_due(self, link: Connection) -> None:
         """Send answers that were put off until now."""
         if self._caution.due:
             if self._room(link) > 0:
-                self._caution.send_due(link, lambda most: self.pipeline.due(self._clock(), most=most))
+                self._caution.send_due(link, lambda limit: self.pipeline.due(self._clock(), limit=limit))
         elif self.pipeline.next_due is not None:
-            self._publish(link, self.pipeline.due(self._clock(), most=self._room(link)))
+            self._publish(link, self.pipeline.due(self._clock(), limit=self._room(link)))
 
     def ended(self, link: Connection, error: BrokerError) -> bool:
         """Note that a connection has ended; return whether that brought us nearer to an input that ends them."""

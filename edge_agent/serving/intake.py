@@ -98,20 +98,20 @@ class Intake:
         return lost
 
     def take(
-        self, most: int | None = None, *, until: Callable[[Message], bool] | None = None
+        self, limit: int | None = None, *, until: Callable[[Message], bool] | None = None
     ) -> tuple[list[Message], float]:
-        """Return the next slice, of `most` messages at the most and up to one for which `until` is true, and when the
+        """Return the next slice, of `limit` messages at most, and up to one for which `until` is true, and when the
         first of them arrived.
         """
         waiting = self._waiting
         arrived = waiting[0][2] if waiting else 0.0
-        if most is None and until is None and self._cost <= self._budget:
+        if limit is None and until is None and self._cost <= self._budget:
             everything = [message for message, _, _ in waiting]
             self.clear()
             return everything, arrived
         slice_: list[Message] = []
         left = self._budget
-        while waiting and (left >= waiting[0][1] or not slice_) and (most is None or len(slice_) < most):
+        while waiting and (left >= waiting[0][1] or not slice_) and (limit is None or len(slice_) < limit):
             message, costs, _ = waiting[0]
             if until is not None and until(message):
                 break

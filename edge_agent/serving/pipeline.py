@@ -13,7 +13,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -29,15 +28,13 @@ from edge_agent.contract.messages import (
 )
 from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Fields, Unusable
-from edge_agent.routing.gathering import Due, Gathering, Source, captured_by, report
+from edge_agent.routing.gathering import Due, Gathering, SensorLevel, captured_by, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import FEATURE, Route, first_of
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.writing import NOTHING, Question, Written, settled_rejection
 from edge_agent.tally import Tally
-
-_log = logging.getLogger(__name__)
 
 #: Topics whose targets are remembered, and predictions of a model; both come from outside, so their number is bounded,
 #: and so is the length of a topic.
@@ -105,7 +102,7 @@ class Pipeline:
         asked: dict[tuple[str, Fields], list[tuple[int, Message, _Target]]] = {}
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
-                if target.source is None:
+                if target.level is None:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, questions)
@@ -145,11 +142,11 @@ class Pipeline:
         waiting = [one.sensors.next_due for one in self._gatherings.values()]
         return min((when for when in waiting if when is not None), default=None)
 
-    def due(self, now: float, *, most: int, ahead: float = 0.0) -> list[Answer]:
-        """Return up to `most` answers that were put off until `now`, or until `ahead` seconds from now."""
+    def due(self, now: float, *, limit: int, ahead: float = 0.0) -> list[Answer]:
+        """Return up to `limit` answers that were put off until `now`, or until `ahead` seconds from now."""
         found: list[Due] = []
         for gathering in self._gatherings.values():
-            found += gathering.due(now, most=most - len(found), ahead=ahead)
+            found += gathering.due(now, limit=limit - len(found), ahead=ahead)
         return self._answer_gathered(found)
 
     def reconnected(self) -> None:
@@ -167,9 +164,9 @@ class Pipeline:
             if (known := former._gatherings.get(route)) is None or not gathering.take_over(known)
         }
 
-    def gathered(self, now: float, *, most: int) -> Gathered | None:
-        """Return how the routes do that gather, with up to `most` sensors that wait; None when no route gathers."""
-        return report(self._gatherings.values(), now, most=most) if self._gatherings else None
+    def gathered(self, now: float, *, limit: int) -> Gathered | None:
+        """Return how the routes do that gather, with up to `limit` sensors that wait; None when no route gathers."""
+        return report(self._gatherings.values(), now, limit=limit) if self._gatherings else None
 
     def _gather(self, messages: Sequence[Message], answers: list[list[Answer]], now: float) -> None:
         """Hand the messages to the routes that gather, and add what they answer at once."""
@@ -177,8 +174,8 @@ class Pipeline:
         found: list[Due] = []
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
-                source = target.source
-                if source is not None and (due := source.gathering.take(source, target.typed(message), now)):
+                level = target.level
+                if level is not None and (due := level.gathering.take(level, target.typed(message), now)):
                     positions.append(position)
                     found.append(due)
         for position, answer in zip(positions, self._answer_gathered(found), strict=True):
@@ -211,7 +208,7 @@ class Pipeline:
                     route.publish.render(captured),
                     route.errors.render(captured),
                     route.content_type,
-                    self._gatherings[route].source(captured) if route in self._gatherings else None,
+                    self._gatherings[route].level(captured) if route in self._gatherings else None,
                     _named(route, captured),
                 )
                 for route, captured in self._routes_of(topic)
@@ -249,7 +246,7 @@ def _named(route: Route, captured: Mapping[str, str]) -> str | None:
 
 
 class _Target(NamedTuple):
-    """A route for one topic: the model with its fields, the topics of the answer, the source when it gathers, and the
+    """A route for one topic: the model with its fields, the topics of the answer, the level when it gathers, and the
     name of the sensor when answers have to tell it.
     """
 
@@ -257,7 +254,7 @@ class _Target(NamedTuple):
     publish: str
     errors: str
     content_type: str | None
-    source: Source | None
+    level: SensorLevel | None
     sensor: str | None
 
     def typed(self, message: Message) -> Message:

@@ -1,6 +1,6 @@
-"""What an agent works with: a line to its broker, and a plan of what to do there. A reload brings a new pair of them.
+"""What an agent works with: how to connect to its broker, and a plan of what to do there. A reload brings a new pair.
 
-They are apart because their ends are: a new plan goes on with the connection there is, a new line needs a new one.
+They are apart because their ends are: a new plan goes on with the connection there is, new connection settings need a new one.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Connection(Protocol):
         """Drop the connection."""
 
 
-class Line(NamedTuple):
+class ConnectionSettings(NamedTuple):
     """How a node gets to its broker. While it stays equal, so does the connection.
 
     `dial` begins a connection of a protocol version, with subscriptions as in `Plan` and a tally to count in, or raises

@@ -99,7 +99,7 @@ class Reporter:
         """Return how routes do that gather, as it was a second ago at the earliest: it takes a look at every sensor."""
         now_ = self._clock()
         if self._surveyed is None or now_ - self._surveyed[0] >= _SURVEY:
-            self._surveyed = now_, self._plan.pipeline.gathered(now_, most=_WAITING_IN_STATUS)
+            self._surveyed = now_, self._plan.pipeline.gathered(now_, limit=_WAITING_IN_STATUS)
         return self._surveyed[1]
 
     def note_refused(self, refused: list[Refused]) -> None:

@@ -194,6 +194,6 @@ def reason_of(unusable: Unusable) -> str:
     """Return the first reason in a few words, for the log: which feature and what is wrong with it."""
     first = unusable.detail[0]
     place = ".".join(str(part) for part in first["loc"])
-    # "Field required at AM2301.Temperature": the way is of use, the words are not.
-    way = first["msg"].removeprefix("Field required") if first["type"] == "missing" else ""
-    return f"{unusable.code} ({place}: {first['type']}{way})" if place else str(unusable.code)
+    # "Field required at AM2301.Temperature": the path is of use, the words are not.
+    path = first["msg"].removeprefix("Field required") if first["type"] == "missing" else ""
+    return f"{unusable.code} ({place}: {first['type']}{path})" if place else str(unusable.code)

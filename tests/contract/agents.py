@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple, Self
 import paho.mqtt.client as paho
 import pytest
 
-from edge_agent.assembly import make_agent, make_line, make_plan
+from edge_agent.assembly import make_agent, make_connection_settings, make_plan
 from edge_agent.config.settings import Settings
 from edge_agent.host.process import Signals
 from edge_agent.link.link import Address
 from edge_agent.link.slow_lane import Plain
 from edge_agent.serving.agent import Agent
-from edge_agent.serving.plan import Line, Plan
+from edge_agent.serving.plan import ConnectionSettings, Plan
 from tests import wire
 from tests.brokers import HOST, BrokerProcess
 from tests.patience import DEADLINE, fair
@@ -61,7 +61,7 @@ class RunningAgent:
         # The same for all its life: a reload with another one would connect anew.
         self._timeout = {"connect_timeout": min(60.0, fair(1.0))}
         self.agent: Agent = make_agent(settings(port, {**self._timeout, **(mqtt or {})}, sections))
-        self._next: tuple[Line, Plan] | None = None
+        self._next: tuple[ConnectionSettings, Plan] | None = None
         self._stop = Stop()
         self._thread = threading.Thread(target=self._run, name="agent")
         self._error: BaseException | None = None
@@ -87,7 +87,7 @@ class RunningAgent:
     def reload(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
         """Go on with new settings, as after SIGHUP, as soon as the agent takes it up."""
         loaded = settings(port, {**self._timeout, **(mqtt or {})}, sections)
-        self._next = make_line(loaded), make_plan(loaded)
+        self._next = make_connection_settings(loaded), make_plan(loaded)
         self._stop.reload_now()
 
     def stop(self) -> float:

@@ -14,6 +14,7 @@ from edge_agent.contract.card import FLOAT32_MAX
 from edge_agent.contract.messages import MAX_DETAILS, MAX_SHOWN, ErrorCode, to_json
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.testing import make_card
+from tests.unit.outcomes import rows_of
 from tests.unit.strategies import payloads, rows
 from tests.work import steps
 
@@ -155,7 +156,7 @@ def test_features_of_any_name(names: tuple[str, ...]) -> None:
 def test_a_batch_keeps_its_order_and_refuses_in_place() -> None:
     outcome = decode([GOOD, {**GOOD, "id": 2, "tempo": 2}, 5, {**GOOD, "tempo": "0.5", "id": 4}, [GOOD]])
     assert isinstance(outcome, Batch)
-    first, second, third, fourth, fifth = outcome.rows
+    first, second, third, fourth, fifth = rows_of(outcome)
     assert first == Features((0.25, 0.5, 1.0), {})
     assert isinstance(second, Unusable)
     assert second.echo == {"id": 2}
@@ -298,7 +299,7 @@ MOST_BYTES = (MAX_DETAILS + 1) * (2 * MAX_SHOWN + 300)
 @example(payload=b'{"x": ' + b"[" * 190 + b"]" * 190 + b"}")
 def test_the_detail_is_bounded_whatever_came(payload: bytes) -> None:
     outcome = CODEC.decode(payload)
-    for row in outcome.rows if isinstance(outcome, Batch) else [outcome]:
+    for row in rows_of(outcome):
         if isinstance(row, Unusable):
             assert row.detail
             assert len(to_json(row.detail)) <= MOST_BYTES
@@ -307,7 +308,7 @@ def test_the_detail_is_bounded_whatever_came(payload: bytes) -> None:
 @given(payload=payloads(FEATURES), content_type=st.none() | st.text(max_size=30))
 def test_no_bytes_crash_the_decoder(payload: bytes, content_type: str | None) -> None:
     outcome = CODEC.decode(payload, content_type)
-    for row in outcome.rows if isinstance(outcome, Batch) else [outcome]:
+    for row in rows_of(outcome):
         if isinstance(row, Features):
             assert all(0 <= value <= 1 for value in row.values)
         to_json(row.echo)
@@ -327,7 +328,7 @@ def test_the_strict_and_the_lenient_way_agree(row: dict[str, Any]) -> None:
     # The same again as one row of a batch.
     batch = CODEC.decode(b"[" + text + b"]")
     if isinstance(batch, Batch):
-        assert type(batch.rows[0]) is type(quick)
+        assert type(rows_of(batch)[0]) is type(quick)
     else:
         assert type(quick) is Unusable
 

@@ -15,7 +15,7 @@ from edge_agent.routing.routes import Route
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import ONLINE, birth, standing, will
 from edge_agent.serving.pipeline import Pipeline
-from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_line, make_plan
+from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_connection_settings, make_plan
 from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, status_of, topics_of
 
 REFUSED = Refused("music/+/features", "Not authorized")
@@ -132,7 +132,7 @@ def test_another_reason_is_said() -> None:
 
 def test_a_reload_asks_again_and_pauses_begin_anew() -> None:
     link, clock = RefusingLink(REFUSED), FakeClock()
-    line = make_line(link)
+    line = make_connection_settings(link)
     agent = Agent(line, make_plan(), clock=clock)
     agent.step()
     clock.advance(30)
@@ -203,21 +203,21 @@ def test_many_requests_take_one_look_at_the_sensors() -> None:
     looks: list[float] = []
 
     class Counting(Pipeline):
-        def gathered(self, now: float, *, most: int) -> Gathered | None:
+        def gathered(self, now: float, *, limit: int) -> Gathered | None:
             looks.append(now)
-            return super().gathered(now, most=most)
+            return super().gathered(now, limit=limit)
 
     route = Route("genre", Template("home/{room}/{feature}"), Template("comfort/{room}"), Template("error/{room}"))
     link, clock = FakeLink(), FakeClock()
     plan = make_plan(routes=(route,), health_interval=30)
     plan = plan._replace(pipeline=Counting((route,), {"genre": FakeModel()}))
-    agent = Agent(make_line(link), plan, clock=clock)
+    agent = Agent(make_connection_settings(link), plan, clock=clock)
     agent.step()
     for _ in range(10):
         request(agent, link, "status", 100)
         clock.advance(0.5)
     assert looks == [0.0, 1.0, 2.0, 3.0, 4.0]
     # What a look has found ends with its plan.
-    agent.take_over(make_line(FakeLink()), make_plan())
+    agent.take_over(make_connection_settings(FakeLink()), make_plan())
     agent.step()
     assert agent.tally.received == 1000

@@ -11,6 +11,7 @@ from edge_agent.contract.messages import ErrorCode, Message
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Fields, Unusable
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
+from tests.unit.outcomes import rows_of
 
 #: device -> what it publishes (shortened to what matters), where the features are, and what they are
 SHAPES: dict[str, tuple[Any, dict[str, str], dict[str, float]]] = {
@@ -64,7 +65,7 @@ def test_a_batch_of_them() -> None:
     content, fields, wanted = SHAPES["Shelly Gen2, status/+"]
     decoded = codec(fields, list(wanted)).decode(json.dumps([content, {}, 5]).encode())
     assert isinstance(decoded, Batch)
-    assert [type(row) for row in decoded.rows] == [Features, Unusable, Unusable]
+    assert [type(row) for row in rows_of(decoded)] == [Features, Unusable, Unusable]
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ KINDS: list[tuple[Callable[[Path], Path], str, str]] = [
 def test_what_is_no_file_or_can_t_be_read(make: Callable[[Path], Path], says: str, mends: str, place: Path) -> None:
     path = make(place)
     with without_rights(), pytest.raises(FileError) as raised:
-        files.read(path, most=10)
+        files.read(path, limit=10)
     message = str(raised.value)
     assert says.format(place=place) in message
     assert mends in message
@@ -137,12 +137,12 @@ def test_what_is_no_file_or_can_t_be_read(make: Callable[[Path], Path], says: st
 def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
-    assert files.read(path, most=10) == b"0123456789"
+    assert files.read(path, limit=10) == b"0123456789"
     assert files.exists(path)
     with pytest.raises(FileError, match="is too large: at most 9 bytes are read"):
-        files.read(path, most=9)
+        files.read(path, limit=9)
     (tmp_path / "link").symlink_to(path)
-    assert files.read(tmp_path / "link", most=10) == b"0123456789"
+    assert files.read(tmp_path / "link", limit=10) == b"0123456789"
 
 
 def test_listings(place: Path) -> None:

@@ -18,6 +18,7 @@ from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.payload.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
+from tests.unit.outcomes import rows_of
 
 cbor2 = pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install '.[cbor]'")
 
@@ -71,7 +72,7 @@ def test_packed_rows_are_checked_one_like_the_other(rows: list[tuple[float, floa
     decoded = CODEC.decode(b"".join(struct.pack("<2f", *row) for row in rows), PACKED_TYPE)
     alone = [CODEC.check(dict(zip(NAMES, row, strict=True))) for row in rows]
     # NaN is not equal to itself.
-    assert repr(decoded.rows if isinstance(decoded, Batch) else [decoded]) == repr(alone)
+    assert repr(rows_of(decoded)) == repr(alone)
 
 
 def test_fields_are_not_for_packed_rows() -> None:

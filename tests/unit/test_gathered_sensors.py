@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.routing.sensors import Lack, Reading, Sensors
+from edge_agent.routing.sensors import DueRow, Lack, Sensors
 
 KITCHEN, BATH = ("kitchen",), ("bath",)
 T, H = 0, 1
@@ -27,11 +27,11 @@ def put(sensors: Sensors, position: int, value: float, now: float = 0.0, **optio
 
 
 def lacking(sensors: Sensors, now: float = 0.0) -> list[Lack]:
-    return sensors.survey(now, most=100)[1]
+    return sensors.survey(now, limit=100)[1]
 
 
 def complete(sensors: Sensors, now: float) -> int:
-    return sensors.survey(now, most=0)[0]
+    return sensors.survey(now, limit=0)[0]
 
 
 def full(**options: Any) -> Sensors:
@@ -62,13 +62,13 @@ def test_sensors_do_not_mix() -> None:
     sensors = make()
     sensors.put(KITCHEN, [(T, 20)], 0)
     assert sensors.put(BATH, [(H, 50)], 0) is None
-    assert sensors.put(BATH, [(T, 25)], 0) == Reading((25, 50), 0)
+    assert sensors.put(BATH, [(T, 25)], 0) == DueRow((25, 50), 0)
 
 
 def test_several_values_at_once_make_one_row() -> None:
     sensors = make()
-    assert sensors.put(KITCHEN, [(T, 20), (H, 50)], 0) == Reading((20, 50), 0)
-    assert sensors.put(KITCHEN, [(T, 21), (H, 51)], 0) == Reading((21, 51), 0)
+    assert sensors.put(KITCHEN, [(T, 20), (H, 50)], 0) == DueRow((20, 50), 0)
+    assert sensors.put(KITCHEN, [(T, 21), (H, 51)], 0) == DueRow((21, 51), 0)
 
 
 def test_what_can_not_be_used_takes_the_value_before_it_away() -> None:
@@ -81,7 +81,7 @@ def test_what_can_not_be_used_takes_the_value_before_it_away() -> None:
 
 
 def test_a_sensor_that_sends_nothing_usable_is_not_known() -> None:
-    sensors = make(most=1)
+    sensors = make(limit=1)
     put(sensors, T, 20)
     sensors.drop(BATH, [T])
     sensors.drop(BATH, [T, H])
@@ -149,12 +149,12 @@ def test_a_retained_value_that_is_known_does_not_get_younger() -> None:
 def test_the_answer_has_the_highest_qos_of_its_values() -> None:
     sensors = make()
     sensors.put(KITCHEN, [(T, 1)], 0, qos=1)
-    assert sensors.put(KITCHEN, [(H, 1)], 0, qos=0) == Reading((1, 1), 1)
-    assert sensors.put(KITCHEN, [(H, 2)], 0, qos=0) == Reading((1, 2), 0)
+    assert sensors.put(KITCHEN, [(H, 1)], 0, qos=0) == DueRow((1, 1), 1)
+    assert sensors.put(KITCHEN, [(H, 2)], 0, qos=0) == DueRow((1, 2), 0)
 
 
 def due(sensors: Sensors, now: float, **options: Any) -> list[tuple[float, ...]]:
-    return [reading.values for _, reading in sensors.due(now, **{"most": 100, **options})]
+    return [reading.values for _, reading in sensors.due(now, **{"limit": 100, **options})]
 
 
 def test_debounce_answers_once_that_long_after_the_first_change() -> None:
@@ -179,8 +179,8 @@ def test_debounced_rows_come_in_order_and_no_more_than_asked_for() -> None:
     sensors = make(debounce=2)
     for number in range(5):
         sensors.put((str(number),), [(T, number), (H, 0)], number, qos=number % 2)
-    assert list(sensors.due(4, most=2)) == [(("0",), Reading((0, 0), 0)), (("1",), Reading((1, 0), 1))]
-    assert due(sensors, 4, most=0) == due(sensors, 4, most=-1) == []
+    assert list(sensors.due(4, limit=2)) == [(("0",), DueRow((0, 0), 0)), (("1",), DueRow((1, 0), 1))]
+    assert due(sensors, 4, limit=0) == due(sensors, 4, limit=-1) == []
     assert due(sensors, 4) == [(2, 0)]
     assert due(sensors, 4, ahead=math.inf) == [(3, 0), (4, 0)]
 
@@ -200,7 +200,7 @@ def test_a_debounced_row_is_not_answered_once_it_is_stale(spoil: str) -> None:
 
 
 def test_the_least_recently_heard_is_forgotten_first() -> None:
-    sensors = make(most=2, debounce=1)
+    sensors = make(limit=2, debounce=1)
     sensors.put(("a",), [(T, 1), (H, 1)], 0)
     sensors.put(("b",), [(T, 1), (H, 1)], 0)
     sensors.drop(("a",), [T])
@@ -212,10 +212,10 @@ def test_the_least_recently_heard_is_forgotten_first() -> None:
 
 
 def test_memory_is_bounded_whatever_comes() -> None:
-    sensors = make(most=100, debounce=1, max_age=10)
+    sensors = make(limit=100, debounce=1, max_age=10)
     for number in range(10_000):
         sensors.put((str(number),), [(T, number), (H, number)], number / 100)
-        list(sensors.due(number / 100, most=10))
+        list(sensors.due(number / 100, limit=10))
     assert (len(sensors), sensors.forgotten) == (100, 9_900)
     assert len(sensors._due) <= 100
     assert sys.getsizeof(sensors._known) < 100_000
@@ -260,7 +260,7 @@ class Plain:
             return None
         return values[T][0], values[H][0]
 
-    def tell(self, sensor: tuple[str, ...], reading: Reading) -> None:
+    def tell(self, sensor: tuple[str, ...], reading: DueRow) -> None:
         assert reading.values == self.row(sensor)
         self.told[sensor] = reading.values
 
@@ -294,12 +294,12 @@ def test_a_row_is_always_made_of_the_latest_values_and_no_change_is_passed_over(
             plain.now += arguments[0]
         else:
             sensors.reconnected()
-        for sensor, reading in sensors.due(plain.now, most=10):
+        for sensor, reading in sensors.due(plain.now, limit=10):
             plain.tell(sensor, reading)
         assert sensors.next_due is None or plain.now < sensors.next_due <= plain.now + debounce
         plain.compare(sensors)
     # What still waits tells the latest, and after it everything that is whole has been told.
-    for sensor, reading in sensors.due(plain.now, most=10, ahead=math.inf):
+    for sensor, reading in sensors.due(plain.now, limit=10, ahead=math.inf):
         plain.tell(sensor, reading)
     for sensor in (KITCHEN, BATH):
         assert plain.row(sensor) in {None, plain.told[sensor]}

@@ -99,8 +99,8 @@ def test_levels_that_no_feature_is_on_are_not_answered_and_counted() -> None:
     assert gathered(pipeline) == {"sensors": 0, "complete": 0, "forgotten": 0, "ignored": 1, "waiting": []}
 
 
-def gathered(pipeline: Pipeline, now: float = 0.0, most: int = 10) -> Gathered:
-    found = pipeline.gathered(now, most=most)
+def gathered(pipeline: Pipeline, now: float = 0.0, limit: int = 10) -> Gathered:
+    found = pipeline.gathered(now, limit=limit)
     validator(Gathered).validate_python(found, strict=True)
     assert found is not None
     return found
@@ -119,13 +119,13 @@ def test_what_is_waited_for_is_told() -> None:
         {"sensor": "1/bath", "topic": "home/1/+/bath", "missing": [], "stale": ["temperature"]},
         {"sensor": "2/hall", "topic": "home/2/+/hall", "missing": ["temperature"], "stale": []},
     ]
-    assert len(gathered(pipeline, 70, most=1)["waiting"]) == 1
+    assert len(gathered(pipeline, 70, limit=1)["waiting"]) == 1
 
 
 def test_without_a_route_that_gathers_there_is_nothing_to_tell() -> None:
     pipeline = make(route("home/{sensor}"))
-    assert pipeline.gathered(0, most=10) is None
-    assert (pipeline.next_due, pipeline.due(0, most=10)) == (None, [])
+    assert pipeline.gathered(0, limit=10) is None
+    assert (pipeline.next_due, pipeline.due(0, limit=10)) == (None, [])
 
 
 def test_debounced_answers_come_when_they_are_due() -> None:
@@ -135,11 +135,11 @@ def test_debounced_answers_come_when_they_are_due() -> None:
     ask(pipeline, "attic/temperature", 0, 0.5, qos=0)
     ask(pipeline, "attic/humidity", 50, 0.5, qos=0)
     assert pipeline.next_due == 1.5
-    assert pipeline.due(1.4, most=10) == []
-    (attic,) = pipeline.due(1.5, most=10)
+    assert pipeline.due(1.4, limit=10) == []
+    (attic,) = pipeline.due(1.5, limit=10)
     assert (attic.topic, attic.qos, read(attic)["label"]) == ("attic", 0, "Hip-Hop")
     assert pipeline.next_due == 2
-    (home,) = pipeline.due(1.5, most=10, ahead=math.inf)
+    (home,) = pipeline.due(1.5, limit=10, ahead=math.inf)
     assert (home.topic, home.qos, read(home)["label"]) == ("comfort/a", 1, "Rock")
 
 
@@ -149,7 +149,7 @@ def test_no_more_put_off_answers_than_asked_for_over_all_routes() -> None:
         for top in ("home", "attic"):
             ask(pipeline, f"{top}/{number}/temperature", 20)
             ask(pipeline, f"{top}/{number}/humidity", 20)
-    assert [len(pipeline.due(9, most=most)) for most in (4, 0, 10)] == [4, 0, 2]
+    assert [len(pipeline.due(9, limit=limit)) for limit in (4, 0, 10)] == [4, 0, 2]
 
 
 def test_a_model_that_fails_a_row_that_was_put_off_says_which_sensor_s() -> None:
@@ -158,7 +158,7 @@ def test_a_model_that_fails_a_row_that_was_put_off_says_which_sensor_s() -> None
     ask(pipeline, "home/a/temperature", 20)
     ask(pipeline, "home/a/humidity", 50)
     model.broken = RuntimeError()
-    (answer,) = pipeline.due(1, most=10)
+    (answer,) = pipeline.due(1, limit=10)
     assert (answer.topic, read(answer)["error"]) == ("comfort/a/error", "inference_failed")
     assert read(answer)["topic"] == "home/a/+"
 
@@ -199,7 +199,7 @@ def test_sensors_are_bounded_in_number() -> None:
     pipeline = make(max_sensors=10)
     for number in range(100):
         ask(pipeline, f"home/{number}/temperature", 20)
-    found = gathered(pipeline, most=100)
+    found = gathered(pipeline, limit=100)
     assert (found["sensors"], found["forgotten"], len(found["waiting"])) == (10, 90, 10)
     assert found["waiting"][0]["sensor"] == "90"
 

@@ -14,7 +14,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from edge_agent.assembly import make_line
+from edge_agent.assembly import make_connection_settings
 from edge_agent.cli.main import main
 from edge_agent.config.load import load
 from edge_agent.config.settings import SECTIONS, Mqtt, Settings
@@ -44,7 +44,7 @@ def loaded(path: Path) -> Settings | None:
     """The settings, and whatever a start makes of them before it loads models; None when they are refused."""
     try:
         settings = load(path)
-        make_line(settings)
+        make_connection_settings(settings)
     except EdgeAgentError as error:
         refusal = error
     else:

@@ -17,7 +17,7 @@ from edge_agent.routing.routes import Route
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import Plan
-from edge_agent.testing import ROUTE, FakeClock, FakeLink, FakeModel, make_agent, make_line, make_plan
+from edge_agent.testing import ROUTE, FakeClock, FakeLink, FakeModel, make_agent, make_connection_settings, make_plan
 
 GOOD = b'{"loudness": 0.9}'
 
@@ -44,7 +44,7 @@ class Session:
         self.queue: list[Message] = []
         self.hangs_up = hangs_up
         self.clock = FakeClock()
-        line = make_line()
+        line = make_connection_settings()
         self.agent = Agent(
             line._replace(dial=lambda *_: self._dial()), plan or make_plan(routes=routes), clock=self.clock
         )
@@ -326,7 +326,7 @@ def test_a_line_that_breaks_us_is_tried_again() -> None:
     def dial(*_: object) -> FakeLink:
         raise ValueError("what nobody thought of")
 
-    agent = Agent(make_line()._replace(dial=dial), make_plan(), clock=clock)
+    agent = Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock)
     for _ in range(3):
         agent.step(AWAKE[0])
         clock.advance(60)
@@ -342,7 +342,7 @@ def test_the_end_and_a_reload_survive_it() -> None:
         if end == "leave":
             session.agent.leave()
         else:
-            session.agent.take_over(session.agent._line, make_plan())
+            session.agent.take_over(session.agent._settings, make_plan())
         assert session.agent.tally.faults == 1
         assert session.links[-1].abandoned
 

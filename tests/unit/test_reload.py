@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.assembly import make_line
+from edge_agent.assembly import make_connection_settings
 from edge_agent.config.load import load
 from edge_agent.config.settings import Settings
 from edge_agent.contract.messages import Answer, Message, Refused
@@ -26,9 +26,9 @@ from edge_agent.reloading import Reloads
 from edge_agent.routing.routes import Route, subscriptions
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import birth, will
-from edge_agent.serving.plan import Line
+from edge_agent.serving.plan import ConnectionSettings
 from edge_agent.testing import ROUTE, FakeClock, FakeLink, FakeModel, make_card, make_plan
-from edge_agent.testing import make_line as fake_line
+from edge_agent.testing import make_connection_settings as fake_line
 from tests.certificates import Authority
 from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, topics_of
 
@@ -50,7 +50,7 @@ class Running:
         self.agent = Agent(self.line, make_plan(routes=routes, **options), notifier=self.notifier, clock=self.clock)
         self.agent.step()
 
-    def reload(self, line: Line | None = None, **options: Any) -> None:
+    def reload(self, line: ConnectionSettings | None = None, **options: Any) -> None:
         self.agent.take_over(line or self.line, make_plan(**options))
         self.agent.step()
 
@@ -302,8 +302,8 @@ def test_retained_messages_are_wanted_for_routes_that_gather() -> None:
 # -- what belongs to the line
 
 
-def line(**sections: Any) -> Line:
-    return make_line(Settings(**{"node": {"id": "node"}, **sections}))
+def line(**sections: Any) -> ConnectionSettings:
+    return make_connection_settings(Settings(**{"node": {"id": "node"}, **sections}))
 
 
 def test_a_line_is_the_same_while_its_settings_are() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, ModelCard
-from edge_agent.demo.sensors import NAMES, Reading, Sensors
+from edge_agent.demo.sensors import NAMES, Reading, SimulatedSensors
 from edge_agent.payload.features import FeatureCodec, Features, Unusable
 from edge_agent.testing import make_card
 
@@ -17,7 +17,7 @@ CARD = make_card(("tempo", "energy", "valence"))
 
 
 def readings(card: ModelCard, count: int, seed: int = 1) -> list[Reading]:
-    sensors = Sensors(card, seed)
+    sensors = SimulatedSensors(card, seed)
     return [sensors.read() for _ in range(count)]
 
 

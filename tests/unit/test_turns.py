@@ -13,7 +13,7 @@ from edge_agent.contract.messages import Answer, Message
 from edge_agent.errors import BrokerError
 from edge_agent.host.process import Signals
 from edge_agent.serving.agent import Agent
-from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_line, make_plan
+from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_connection_settings, make_plan
 from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, topics_of
 from tests.unit.test_intake import HOSTILE
 
@@ -177,7 +177,7 @@ def test_what_waits_ends_with_its_connection() -> None:
 
 def test_a_message_is_answered_with_the_settings_it_was_read_with() -> None:
     link = StrictLink()
-    line = make_line(link)
+    line = make_connection_settings(link)
     agent = Agent(line, make_plan(), clock=FakeClock())
     agent.step()
     link.arrive(*heavy(3), *good(1))
@@ -197,7 +197,7 @@ def test_a_reload_does_not_wait_for_ever_for_a_broker_that_takes_nothing() -> No
             return super().receive(timeout, wakeup, reading=reading)
 
     link, clock = Stuck(), FakeClock()
-    line = make_line(link)
+    line = make_connection_settings(link)
     agent = Agent(line, make_plan(), clock=clock)
     agent.step()
     link.arrive(*heavy(3))
