@@ -13,6 +13,7 @@ The bytes are another's: a `Wire`.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Final, Protocol
@@ -26,6 +27,10 @@ from edge_agent.tally import Tally
 
 #: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
 DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
+_log = logging.getLogger(__name__)
+
+#: Longest topic that a line of the log shows.
+_SHOWN: Final = 200
 #: Messages whose fate is still open that are remembered, at the most.
 _OPEN_KEPT: Final = 4096
 #: Refused answers kept for their owner to look at.
@@ -146,6 +151,8 @@ class Delivery:
         topic, debt, cause, number = found
         self._last_answered = max(self._last_answered, number)
         self._open.append((self._packets, cause))
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s: %s", topic[:_SHOWN], event.refused or "confirmed by the broker")
         if event.refused is not None:
             self._refuse(topic, event.refused, debt)
         elif debt is not None:

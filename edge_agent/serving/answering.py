@@ -18,6 +18,7 @@ from edge_agent.contract.messages import Answer, Message
 from edge_agent.contract.topics import ROOT
 from edge_agent.errors import BrokerError, FarewellError
 from edge_agent.link.poison import Poison, cause_of
+from edge_agent.serving import trace
 from edge_agent.serving.caution import Caution
 from edge_agent.serving.intake import Intake
 from edge_agent.serving.pipeline import Pipeline
@@ -101,6 +102,7 @@ class Answering:
                 answers.append(response)
             elif not answers and not self.pipeline.takes(message.topic):
                 self._tally.unrouted += 1
+        trace.answered(messages, made)
         return made
 
     def shorten(self, message: Message) -> list[Answer]:
@@ -156,6 +158,7 @@ class Answering:
     def _publish(self, link: Connection, answers: Sequence[Answer]) -> None:
         for answer in answers:
             link.publish(answer)
+        trace.published(answers)
         self._tally.answered += len(answers)
 
     def _room(self, link: Connection) -> int:

@@ -1,0 +1,48 @@
+"""What `log.level = "debug"` shows: each message and what became of it, one bounded line a step.
+
+    music/kitchen/features: received, 143 bytes at QoS 1: '{"acousticness": 0.36, "danceability": 0.38, …'
+    music/kitchen/genre: answers music/kitchen/features, 96 bytes at QoS 1: '{"label":"Rock",…'
+    music/kitchen/genre: confirmed by the broker
+
+The last line is `edge_agent.link.delivery`'s, after which the message is acknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from edge_agent.contract.messages import Answer, Message
+
+_log = logging.getLogger(__name__)
+
+#: Longest topic, and how much of a payload, that a line shows.
+_TOPIC: Final = 200
+_PAYLOAD: Final = 120
+
+
+def answered(messages: Sequence[Message], answers: Sequence[Sequence[Answer]]) -> None:
+    """Show messages and their answers."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    for message, mine in zip(messages, answers, strict=True):
+        again = ", sent again" if message.duplicate else ", retained" if message.retained else ""
+        _log.debug("%s: received%s, %s", message.topic[:_TOPIC], again, _shown(message.payload, message.qos))
+        if not mine:
+            _log.debug("%s: nothing to answer now", message.topic[:_TOPIC])
+        for answer in mine:
+            what = _shown(answer.payload, answer.qos)
+            _log.debug("%s: answers %s, %s", answer.topic[:_TOPIC], message.topic[:_TOPIC], what)
+
+
+def published(answers: Sequence[Answer]) -> None:
+    """Show answers that had been put off."""
+    if _log.isEnabledFor(logging.DEBUG):
+        for answer in answers:
+            _log.debug("%s: due, %s", answer.topic[:_TOPIC], _shown(answer.payload, answer.qos))
+
+
+def _shown(payload: bytes, qos: int) -> str:
+    beginning = payload[:_PAYLOAD].decode(errors="replace")
+    return f"{len(payload)} bytes at QoS {qos}: {beginning!r}{'…' if len(payload) > _PAYLOAD else ''}"

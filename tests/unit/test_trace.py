@@ -1,0 +1,90 @@
+"""`log.level = "debug"` follows a message from its arrival to its answer, in lines that stay short."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from edge_agent.contract.messages import Answer, Message
+from edge_agent.link.delivery import Delivery
+from edge_agent.link.packets import Puback
+from edge_agent.tally import Tally
+from edge_agent.testing import FakeLink, make_agent
+from tests.unit.test_agent import GOOD
+
+
+@pytest.fixture(autouse=True)
+def debug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    with caplog.at_level(logging.DEBUG, "edge_agent"):
+        yield
+
+
+def traced(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+
+
+def serve(message: Message) -> None:
+    link = FakeLink()
+    agent = make_agent(link)
+    agent.step()
+    link.arrive(message)
+    agent.step()
+
+
+def test_a_message_and_its_answer_are_shown(caplog: pytest.LogCaptureFixture) -> None:
+    serve(Message("music/hall/features", GOOD, 1))
+    question, answer = traced(caplog)
+    assert question.startswith(f"music/hall/features: received, {len(GOOD)} bytes at QoS 1: ")
+    assert answer.startswith("music/hall/genre: answers music/hall/features, ")
+    assert '"label"' in answer
+
+
+def test_a_topic_without_a_route_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    serve(Message("elsewhere", b"x", duplicate=True))
+    assert traced(caplog) == [
+        "elsewhere: received, sent again, 1 bytes at QoS 0: 'x'",
+        "elsewhere: nothing to answer now",
+    ]
+
+
+def test_no_line_grows_with_what_was_sent(caplog: pytest.LogCaptureFixture) -> None:
+    payload = json.dumps({"tempo": "\x1b]0;pwned" * 10_000}).encode()
+    serve(Message(f"music/{'x' * 60_000}/features", payload, 1, retained=True))
+    assert len(traced(caplog)) == 2
+    assert all(len(line) < 1000 for line in traced(caplog))
+    assert "received, retained" in traced(caplog)[0]
+
+
+def test_nothing_is_shown_at_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "edge_agent")
+    serve(Message("music/hall/features", GOOD, 1))
+    assert traced(caplog) == []
+
+
+class Wire:
+    """Gives each answer the next packet id."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def publish(self, answer: Answer, taken: object) -> int:  # noqa: ARG002
+        self.sent += 1
+        return self.sent
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Nothing to do."""
+
+    def ping(self) -> None:
+        """Nothing to do."""
+
+
+@pytest.mark.parametrize(("refused", "said"), [(None, "confirmed by the broker"), ("Not authorized", "Not authorized")])
+def test_what_the_broker_says_is_shown(refused: str | None, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    delivery = Delivery(Wire(), Tally())
+    delivery.send(Answer("music/hall/genre", b"{}", 1), 0)
+    delivery.pump({})
+    delivery.confirmed(Puback(1, refused))
+    assert traced(caplog) == [f"music/hall/genre: {said}"]
