@@ -144,42 +144,41 @@ class Engine:
         """Return the rejection, less what has to be echoed."""
         return settled_rejection(unusable, topic, self._name, self._model.card.version)
 
-    def predict(self, rows: Sequence[tuple[float, ...]], *, told: bool = False) -> list[Settled | None]:
-        """Return the predictions of `rows` (n, features), None where the model failed, which is logged, if not `told` yet."""
-        try:
-            return self._ask(rows)
-        except Exception:  # noqa: BLE001 - whatever a model does, its messages get their answer and the agent goes on
-            _log.log(
-                logging.DEBUG if told else logging.ERROR,
-                "model %s: inference failed on %d rows",
-                self._name,
-                len(rows),
-                exc_info=True,
-            )
-        if len(rows) == 1:
-            return [None]
-        # One row must not take the others with it.
-        alone: list[Settled | None] = []
-        for row in rows:
-            try:
-                alone += self._ask([row])
-            except Exception:  # noqa: BLE001 - as above, and logged there
-                alone.append(None)
-        return alone
-
     @property
     def at_once(self) -> int:
         """How many rows the model is asked about at once."""
         return self._at_once
 
-    def _ask(self, rows: Sequence[tuple[float, ...]]) -> list[Settled | None]:
+    def predict(self, rows: Sequence[tuple[float, ...]]) -> Sequence[Settled | None]:
+        """Return the predictions of `rows` (n, features). Raises whatever the model does."""
         outputs = self._model.predict(rows)
         if len(outputs) != len(rows):
             raise ValueError(f"{len(outputs)} outputs for {len(rows)} rows")
-        found = list(map(self._made.get, outputs))
-        if None in found:
+        try:
+            return list(map(self._made.__getitem__, outputs))
+        except KeyError:
             return [self._made.get(output) or self._make(output) for output in outputs]
-        return found
+
+    def predict_singly(self, rows: Sequence[tuple[float, ...]], *, told: bool) -> list[Settled | None]:
+        """Return the predictions of `rows` that the model has just failed on, None where it fails again: one row must not
+        take the others with it. It is logged, if not `told` yet.
+        """
+        _log.log(
+            logging.DEBUG if told else logging.ERROR,
+            "model %s: inference failed on %d rows",
+            self._name,
+            len(rows),
+            exc_info=True,
+        )
+        if len(rows) == 1:
+            return [None]
+        alone: list[Settled | None] = []
+        for row in rows:
+            try:
+                alone += self.predict([row])
+            except Exception:  # noqa: BLE001 - as in `_Predicted`, and logged above
+                alone.append(None)
+        return alone
 
     def _make(self, output: Hashable) -> Settled:
         label, probabilities = self._model.read(output)
@@ -205,9 +204,9 @@ class _Predicted:
         self._engine = engine
         self._rows = rows
         self._place = 0
-        self._asked: list[Settled | None] = []
+        self._asked: Sequence[Settled | None] = ()
         self._begin = self._end = 0  # of those asked for
-        self._told = False  # that the model failed
+        self.failed = False  # the model, so that there may be None among them
 
     def one(self) -> Settled | None:
         """Return the next prediction."""
@@ -217,7 +216,7 @@ class _Predicted:
         self._place += 1
         return found
 
-    def take(self, count: int) -> list[Settled | None]:
+    def take(self, count: int) -> Sequence[Settled | None]:
         """Return the next predictions: up to `count`, at least one."""
         if self._place >= self._end:
             self._ask()
@@ -231,6 +230,9 @@ class _Predicted:
 
     def _ask(self) -> None:
         rows = self._rows[self._place : self._place + self._engine.at_once]
-        self._asked = self._engine.predict(rows, told=self._told)
-        self._told = self._told or None in self._asked
+        try:
+            self._asked = self._engine.predict(rows)
+        except Exception:  # noqa: BLE001 - whatever a model does, its messages get their answer and the agent goes on
+            self._asked = self._engine.predict_singly(rows, told=self.failed)
+            self.failed = True
         self._begin, self._end = self._place, self._place + len(rows)

@@ -68,7 +68,11 @@ class Settled(NamedTuple):
 class Predictions(Protocol):
     """The predictions of rows, one after the other."""
 
-    def take(self, count: int) -> list[Settled | None]:
+    @property
+    def failed(self) -> bool:
+        """Whether the model failed on any that were taken."""
+
+    def take(self, count: int) -> Sequence[Settled | None]:
         """Return the next ones: up to `count`, at least one; None where the model failed."""
 
     def skip(self, count: int) -> None:
@@ -102,7 +106,7 @@ class BatchWriter:
         predicted.skip(len(batch.values) - taken)
         if self._left < 0:
             return None
-        return begin + self._answering.between.join(self._pieces) + end
+        return b"".join((begin, self._answering.between.join(self._pieces), end))
 
     def count(self, tally: Tally) -> None:
         """Count what was written."""
@@ -116,7 +120,8 @@ class BatchWriter:
         for position in (*batch.unusable, total):
             while place < position and self._left >= 0:
                 made = predicted.take(position - place)
-                self._add(self._predictions_of(batch, taken, made))
+                plain = self._is_json and not self._named and not predicted.failed
+                self._add(self._plain(batch, taken, made) if plain else self._rows(batch, taken, made))
                 taken += len(made)
                 place += len(made)
             if self._left < 0:
@@ -126,26 +131,25 @@ class BatchWriter:
                 place = position + 1
         return taken
 
-    def _add(self, pieces: list[bytes]) -> None:
-        self._left -= sum(map(len, pieces)) + len(pieces) * len(self._answering.between)
-        self._pieces += pieces
+    def _add(self, rows: list[bytes]) -> None:
+        joined = self._answering.between.join(rows)
+        self._left -= len(joined) + len(self._answering.between)
+        self._pieces.append(joined)
 
-    def _predictions_of(self, batch: Batch, first: int, found: list[Settled | None]) -> list[bytes]:
-        """Return the pieces of rows, from the `first` usable one on."""
-        echoes: Sequence[Mapping[str, Any]]
-        if None in found or self._named or not self._is_json:
-            echoes = batch.echoes_of(first, len(found))
-            return [self._row(one, echo) for one, echo in zip(found, echoes, strict=True)]
-        made = cast("list[Settled]", found)
+    def _plain(self, batch: Batch, first: int, found: Sequence[Settled | None]) -> list[bytes]:
+        """Return the JSON of predicted rows, from the `first` usable one on; several may be one piece already."""
+        made = cast("Sequence[Settled]", found)
         self._predictions += len(made)
         if batch.ids is not None:
-            # Whole numbers have no comma in them, so all can be written at once.
-            numbers = to_json(batch.ids[first : first + len(made)])[1:-1].split(b",")
-            return [b'%b,"id":%b}' % (one.begun, number) for one, number in zip(made, numbers, strict=True)]
+            return [_numbered([one.begun for one in made], batch.ids[first : first + len(made)])]
         if batch.echoes is None:
             return [one.begun + b"}" for one in made]
-        echoes = batch.echoes[first : first + len(made)]
-        return [one.json(echo) for one, echo in zip(made, echoes, strict=True)]
+        return [one.json(echo) for one, echo in zip(made, batch.echoes_of(first, len(made)), strict=True)]
+
+    def _rows(self, batch: Batch, first: int, found: Sequence[Settled | None]) -> list[bytes]:
+        """Return rows, from the `first` usable one on, in any format."""
+        echoes = batch.echoes_of(first, len(found))
+        return [self._row(one, echo) for one, echo in zip(found, echoes, strict=True)]
 
     def _row(self, made: Settled | None, echo: Mapping[str, Any]) -> bytes:
         if made is None:
@@ -171,6 +175,15 @@ class BatchWriter:
         if self._is_json:
             return settled.json(echo)
         return self._encode({**settled.bare, **echo} if echo else settled.bare)
+
+
+def _numbered(begun: list[bytes], ids: list[int]) -> bytes:
+    """Return the JSON of rows of which each has an `id`, in one go: rows of their own would all be copied twice."""
+    # Whole numbers have no comma in them, so all can be written at once.
+    ends = b',"id":%b}' % to_json(ids)[1:-1].replace(b",", b'},\0,"id":')
+    pieces = [b""] * (2 * len(begun))
+    pieces[::2], pieces[1::2] = begun, ends.split(b"\0")
+    return b"".join(pieces)
 
 
 def settled_rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Settled:
