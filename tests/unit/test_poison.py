@@ -57,6 +57,14 @@ def test_an_input_is_known_by_what_it_is() -> None:
         assert cause_of(one) != cause_of(other)
 
 
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_a_long_input_is_known_by_its_size_and_its_ends(size: int) -> None:
+    one = Message(TOPIC, b"x" * size, 1)
+    assert cause_of(one) == cause_of(one._replace(payload=b"x" * size))
+    for payload in (b"x" * (size + 1), b"y" + b"x" * (size - 1), b"x" * (size - 1) + b"y"):
+        assert cause_of(one) != cause_of(one._replace(payload=payload))
+
+
 def test_at_qos_0_by_where_it_comes_from() -> None:
     assert cause_of(Message(TOPIC, b"1", 0)) == cause_of(Message(TOPIC, b"2", 0)) != cause_of(Message("x", b"1", 0))
 
