@@ -10,10 +10,10 @@ import contextlib
 import hashlib
 import logging
 import os
+import struct
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -97,6 +97,7 @@ class Predictor:
         self._session = _open(content, where)
         self.card = self._read_card()
         self._input = self._check_signature()
+        self._pack = struct.Struct(f"{len(self.card.features)}f").pack
         self.self_test_difference = self._self_test() if tested is None else tested[1]
 
     @classmethod
@@ -111,7 +112,8 @@ class Predictor:
     def predict(self, rows: Sequence[Sequence[float]]) -> list[tuple[str, bytes]]:
         """Return what comes out for each of `rows` (n, features), which must be finite: for `read`."""
         # Half the time of np.asarray, which looks at every row first.
-        values = np.fromiter(chain.from_iterable(rows), np.float32).reshape(len(rows), -1)
+        packed = b"".join([self._pack(*row) for row in rows])
+        values = np.frombuffer(packed, _FLOAT32).reshape(len(rows), -1)
         labels, probabilities = self._run(values)
         # As bytes: floats to look up would have to be made first, and there are few that differ.
         raw = np.ascontiguousarray(probabilities, _FLOAT32).view(f"V{_FLOAT32.itemsize * probabilities.shape[1]}")

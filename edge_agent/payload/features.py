@@ -9,6 +9,7 @@ an infinity, a missing value or one out of bounds.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -30,8 +31,6 @@ from edge_agent.payload.weights import MAX_WEIGHT
 MAX_BATCH_ROWS: Final = 10_000
 #: Reasons that the rejections of one batch give together, besides the first of each row.
 _BATCH_DETAILS: Final = 1000
-#: Larger whole numbers take their time to write, and there is no end to them.
-_LARGE: Final = 1 << 63
 _ID: Final = itemgetter("id")
 
 
@@ -204,13 +203,16 @@ class FeatureCodec:
 
 
 def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:
-    """Return the ids of `rows` when all are whole numbers, of a size that is quick to write; else None."""
+    """Return the ids of `rows` when all are whole numbers; else None, and where one is large: that takes its time to
+    write, and there is no end to it.
+    """
     try:
         ids = list(map(_ID, rows))
-    except KeyError:
+        # Takes nothing else, and is quick. Booleans pass, which does no harm.
+        array("q", ids)
+    except (KeyError, TypeError, OverflowError):
         return None
-    whole = set(map(type, ids)) == {int} and -_LARGE < min(ids) <= max(ids) < _LARGE
-    return ids if whole else None
+    return ids
 
 
 def _pick(row: object, fields: Fields) -> object:
