@@ -103,6 +103,26 @@ def _block(path: Path, line: int, text: str, said: list[str]) -> Block:
     return Block(path, line, text, "background" in said, tuple(prints), not_run)
 
 
+#: A word in a page that names a file or folder of the clone.
+_PATH = re.compile(r"(?<![\w./<-])(?:\./)?((?:[\w.-]+/)+[\w.@-]*|[\w-]+\.py)(?![\w/<{*-])")
+
+
+def missing_paths(path: Path) -> list[str]:
+    """Paths that a page names, in code or out of it, and that are neither in the clone nor in `edge_agent`.
+
+    A path is what begins with a folder of the clone or of `edge_agent`, or ends in `.py`.
+    """
+    folders = {entry.name for base in (ROOT, ROOT / "edge_agent") for entry in base.iterdir() if entry.is_dir()}
+    missing: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for found in _PATH.findall(re.sub(r"\]\([^)]*\)|https?:\S+", "]", line)):
+            if not found.endswith(".py") and found.partition("/")[0] not in folders - {"build", "dist"}:
+                continue
+            if not any((base / found).exists() for base in (ROOT, ROOT / "edge_agent")):
+                missing.append(f"{path.name}:{number}: {found}: no such file")
+    return missing
+
+
 def anchors(path: Path) -> set[str]:
     """The anchors that GitHub makes of the headings."""
     found: set[str] = set()
@@ -115,8 +135,8 @@ def anchors(path: Path) -> set[str]:
     return found
 
 
-def broken_links(path: Path) -> list[str]:
-    """Links to files or headings of this project that are not there; links to the web are not followed."""
+def broken_links(path: Path, device: Path = Path("/")) -> list[str]:
+    """Links to files or headings that are not there; links to the web are not followed. `device` is where / lies."""
     broken: list[str] = []
     for number, line, language in _lines(path):
         if language is not None:
@@ -125,7 +145,7 @@ def broken_links(path: Path) -> list[str]:
             if re.match(r"[a-z][a-z0-9+.-]*:", target):
                 continue
             file, _, anchor = target.partition("#")
-            to = (path.parent / file) if file else path
+            to = device / file[1:] if file.startswith("/") else path.parent / file if file else path
             if not to.exists():
                 broken.append(f"{path.name}:{number}: {target}: no such file")
             elif anchor and to.suffix == ".md" and anchor not in anchors(to):

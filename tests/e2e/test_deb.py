@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import __version__
+from tests.documents import broken_links
 from tests.e2e.conftest import ROOT, call, must
 from tests.pi.conftest import STANDS_ON
 
@@ -161,6 +162,14 @@ def test_it_holds_the_device_s_part_only(package: Path) -> None:
     assert "edge-agent = edge_agent.cli.main:main" in entries
     assert "edge-convert" not in entries
     assert package.stat().st_size < 1024 * 1024
+
+
+def test_the_pages_lead_somewhere(package: Path, tmp_path: Path) -> None:
+    """As they lie on a device: to one another, to pictures, and to what the package installs elsewhere."""
+    must("dpkg-deb", "--extract", package, tmp_path)
+    pages = sorted((tmp_path / "usr/share/doc/edge-agent").rglob("*.md"))
+    assert {"README.md", "index.md", "messages.md", "architecture.md"} <= {page.name for page in pages}
+    assert [line for page in pages for line in broken_links(page, tmp_path)] == []
 
 
 def test_nothing_is_a_conffile(package: Path) -> None:

@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 from edge_agent import doctor
-from tests.documents import ROOT, blocks, broken_links, documents
+from tests.documents import ROOT, blocks, broken_links, documents, missing_paths
+from tests.unit.test_architecture import FLOORS
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
     assert broken_links(path) == []
+
+
+#: The pages that say where things are. Those that tell what was (decisions, changes) name what may be gone.
+MAPS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/index.md", "docs/architecture.md")
+
+
+@pytest.mark.parametrize("page", MAPS)
+def test_every_path_that_a_page_names_is_there(page: str) -> None:
+    assert missing_paths(ROOT / page) == []
+
+
+def test_a_path_that_is_gone_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`link/link.py`, `edge_agent/`, tests/unit/, `./scripts/demo`, [x](none/none.py), `music/a/features`, `/etc/x.py`\n"
+        "`link/none.py` and edge_agent/none/ and `none.py`, `docs/none.svg`.\n"
+    )
+    assert [line.split(": ")[1] for line in missing_paths(page)] == [
+        "link/none.py",
+        "edge_agent/none/",
+        "none.py",
+        "docs/none.svg",
+    ]
+
+
+def test_the_house_in_the_page_is_the_house() -> None:
+    """The table has the floors of the architecture test, in order, and the drawing has every room."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.partition("| floor |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [frozenset(re.findall(r"`(\w+)`", row.split("|")[1])) for row in table] == list(FLOORS)
+    drawing = page.partition("```mermaid")[2].partition("```")[0]
+    drawn = set(re.findall(r"\w+", drawing))
+    assert frozenset().union(*FLOORS) - {"__main__"} <= drawn
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
