@@ -12,17 +12,14 @@ import json
 import select
 import socket
 import struct
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from tests import wire
-from tests.brokers import HOST
+from tests.background import Client
 from tests.e2e.tracks import ROCK
-from tests.patience import DEADLINE
 from tests.traffic import SENSORS
 
 TOPIC: Final = "music/hostile/features"
@@ -196,10 +193,8 @@ HEAVY: Final[dict[str, Callable[[], Attack]]] = {
 #: How many messages of `HEAVY` one after the other are sent as "thirteen in one read" (a kilobyte or ten each).
 BURST: Final = 13
 
-_PAUSE: Final = 0.2
 
-
-class HostileClient:
+class HostileClient(Client):
     """`with HostileClient(port) as client:` sends inside the block: `rate` of `ATTACKS` a second, in turn, and one of
     `HEAVY` every `heavy_every` seconds; each third of those is a burst of CBOR batches. Without rates it sends what it is
     told to. When the broker throws it out it comes back."""
@@ -207,34 +202,17 @@ class HostileClient:
     def __init__(
         self, port: int, *, rate: float = 0.0, heavy_every: float = 0.0, attacks: Iterable[str] = (*ATTACKS,)
     ) -> None:
-        self._port = port
+        super().__init__("hostile client", port)
         self._rate = rate
         self._heavy_every = heavy_every
         self._heavy_in = heavy_every
         self._names = itertools.cycle(attacks)
         self._heavy = itertools.cycle(HEAVY)
-        self._closed = threading.Event()
-        self._changed = threading.Condition()
         self._waiting: list[Attack] = []
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="hostile client")
-        self.connections = 0
         #: How often each was sent, by name.
         self.sent = Counter[str]()
         #: What the broker has confirmed, whatever it thinks of it.
         self.confirmed = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._thread.join(DEADLINE)
-        if self._error is not None and error is None:
-            raise RuntimeError("the hostile client has ended") from self._error
 
     def send(self, *attacks: Attack) -> None:
         """Send these as well, on the next occasion."""
@@ -252,21 +230,6 @@ class HostileClient:
         return f"{self.sent.total()} hostile messages of {len(self.sent)} kinds ({heavy} heavy)"
 
     # -- in the thread
-
-    def _run(self) -> None:
-        try:
-            while not self._closed.is_set():
-                try:
-                    with socket.create_connection((HOST, self._port), DEADLINE) as sock:
-                        self.connections += 1
-                        self._serve(sock)
-                except OSError:
-                    # Thrown out, or the broker is away.
-                    self._closed.wait(_PAUSE)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
 
     def _serve(self, sock: socket.socket) -> None:
         sock.sendall(wire.connect(f"hostile-{uuid.uuid4().hex[:8]}", level=5, clean=True))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from tests import wire
-from tests.server import Server
+from tests.background import Server
 
 DEADLINE: Final = 60.0
 #: MQTT's protocol level, by name.
@@ -81,7 +81,7 @@ class HostileBroker(Server):
         sock.settimeout(0.05)
         arrived = bytearray()
         subscribed = again = False
-        while not self._closed:
+        while not self._closed.is_set():
             if subscribed:
                 if not again:
                     again = True

@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tests import wire
+from tests.background import Server
 from tests.brokers import HOST
 from tests.patience import DEADLINE
 
@@ -22,48 +22,30 @@ _PIECE: Final = 0.05
 _BUFFER: Final = 4096
 
 
-class Line:
+class Line(Server):
     """`with Line(broker.port) as line:` listens on `line.port` inside the block.
 
     What is asked of it concerns the connections there are at that moment; new ones are sound, but for their speed.
     """
 
     def __init__(self, port: int) -> None:
+        super().__init__("line")
         self._to = port
-        self._changed = threading.Condition()
-        self._connections: list[_Connection] = []
+        self._pairs: list[_Connection] = []
         self._spoilt: _Connection | None = None
         self._speed: float | None = None
-        self._listener = socket.create_server((HOST, 0))
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        self.port: int = self._listener.getsockname()[1]
-        self._thread = threading.Thread(target=self._accept, name="line")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # shutdown wakes whoever waits in accept; close alone does not.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(DEADLINE)
-        self._listener.close()
-        for connection in self._connections:
+    def end(self) -> None:
+        super().end()
+        for connection in self._pairs:
             connection.end()
             connection.join()
-
-    @property
-    def connections(self) -> int:
-        """How many there have been."""
-        with self._changed:
-            return len(self._connections)
 
     def slow(self, speed: float | None) -> None:
         """Pass `speed` bytes a second and direction, on every connection; None for as fast as it goes."""
         with self._changed:
-            for connection in self._connections:
+            for connection in self._pairs:
                 connection.set_speed(speed)
             self._speed = speed
 
@@ -77,32 +59,25 @@ class Line:
 
     def wait_for_another(self) -> None:
         """Return when a connection has come after the one that was cut or stalled last."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._connections[-1] is not self._spoilt, DEADLINE):
-                raise TimeoutError(f"after {DEADLINE:g} s: nobody has connected again")
+        self.wait(lambda: self._pairs[-1] is not self._spoilt, "nobody has connected again")
 
     def _spoil(self, *, up: bool, share: float, stall: bool) -> None:
         with self._changed:
-            self._spoilt = connection = self._connections[-1]
+            self._spoilt = connection = self._pairs[-1]
             connection.spoil(up=up, share=share, stall=stall)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection((HOST, self._to), DEADLINE)
-            except OSError:
-                client.close()
-                continue
-            with self._changed:
-                connection = _Connection(client, server)
-                connection.set_speed(self._speed)
-                self._connections.append(connection)
-                self._changed.notify_all()
-            connection.start()
+    def _accepted(self, sock: socket.socket) -> None:
+        try:
+            server = socket.create_connection((HOST, self._to), DEADLINE)
+        except OSError:
+            sock.close()
+            return
+        with self._changed:
+            connection = _Connection(sock, server)
+            connection.set_speed(self._speed)
+            self._pairs.append(connection)
+            self._changed.notify_all()
+        connection.start()
 
 
 class _Connection:

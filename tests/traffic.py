@@ -12,32 +12,28 @@ import json
 import math
 import select
 import socket
-import threading
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import pytest
 
 from tests import wire
-from tests.brokers import HOST
+from tests.background import Client
 from tests.e2e.tracks import ROCK
-from tests.patience import DEADLINE
 
 SENSORS: Final = ("attic", "cellar", "hall")
 #: MQTT 3.1.1: no properties to think of, and its persistent session lasts for ever.
 _LEVEL: Final = 4
-#: Seconds between two looks at what is due, and between two attempts to connect.
+#: Seconds between two looks at what is due.
 _TICK: Final = 0.01
-_PAUSE: Final = 0.1
 #: Questions that the broker has not confirmed, at the most.
 _MAX_UNCONFIRMED: Final = 5_000
 
 
-class Traffic:
+class Traffic(Client):
     """`with Traffic(port, rate) as traffic:` asks inside the block; `finish` waits for the last answer and judges.
 
     `doubt` is how many confirmed questions are published again after a broken connection: of a broker that confirms
@@ -47,17 +43,13 @@ class Traffic:
     def __init__(
         self, port: int, rate: float, *, doubt: int = 0, ahead: float = math.inf, in_vain: Callable[[], str | None]
     ) -> None:
+        super().__init__("traffic", port)
         # Another one's session may still have answers waiting.
         self._client_id = f"traffic-{uuid.uuid4().hex[:8]}"
-        self._port = port
         self._rate = rate
         self._ahead = ahead
-        self._in_vain = in_vain
-        self._changed = threading.Condition()
+        self._vain = in_vain
         self._asking = True
-        self._closed = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="traffic")
         self._unconfirmed: deque[int] = deque()
         self._doubted: deque[int] = deque(maxlen=doubt)
         self._next_id = itertools.count()
@@ -69,34 +61,10 @@ class Traffic:
         #: Each sensor's numbers in the order of their first answers.
         self.first: dict[str, list[int]] = {sensor: [] for sensor in SENSORS}
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._thread.join(DEADLINE)
-
-    def wait_until(self, ready: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
-        """Wait for answers; `ready` is looked at after each piece of them."""
-        ends = time.monotonic() + deadline
-        with self._changed:
-            while not ready():
-                if self._error is not None:
-                    raise RuntimeError("the traffic has ended") from self._error
-                if reason := self._in_vain():
-                    raise RuntimeError(f"{reason}; {what}: {self}")
-                left = ends - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"after {deadline:g} s: {what}: {self}")
-                self._changed.wait(min(left, 0.2))
-
     def wait_for_news(self) -> None:
         """Return when a question has been answered that was not asked before this call."""
         asked = self.sent
-        self.wait_until(lambda: any(numbers[-1:] >= [asked] for numbers in self.first.values()), "no new answer")
+        self.wait(lambda: any(numbers[-1:] >= [asked] for numbers in self.first.values()), "no new answer")
 
     def stop_asking(self) -> None:
         """Ask nothing new; what is not confirmed is seen to all the same."""
@@ -110,7 +78,7 @@ class Traffic:
             since = self.sent
         self.wait_for_news()
         self.stop_asking()
-        self.wait_until(
+        self.wait(
             lambda: not self._unconfirmed and all(number in self.times for number in range(since, self.sent)), what
         )
         return sorted(set(range(self.sent)) - set(self.times))
@@ -119,7 +87,7 @@ class Traffic:
         """Stop asking, wait until everything is answered, print the outcome, and fail when it is not as promised."""
         self.stop_asking()
         try:
-            self.wait_until(lambda: len(self.times) >= self.sent and not self._unconfirmed, "not all are answered")
+            self.wait(lambda: len(self.times) >= self.sent and not self._unconfirmed, "not all are answered")
         except TimeoutError:
             missing = sorted(set(range(self.sent)) - set(self.times))
             pytest.fail(f"{what}: {len(missing)} lost, {missing[:20]} among them: {self}")
@@ -135,23 +103,11 @@ class Traffic:
 
     # -- in the thread
 
-    def _run(self) -> None:
-        try:
-            while not self._closed.is_set():
-                try:
-                    with socket.create_connection((HOST, self._port), DEADLINE) as sock:
-                        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                        self._serve(sock)
-                except OSError:
-                    # The broker is away, which is what the tests are about.
-                    self._closed.wait(_PAUSE)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
+    def _in_vain(self) -> str | None:
+        return self._vain()
 
     def _serve(self, sock: socket.socket) -> None:
-        """One connection, until it breaks (OSError) or the traffic is closed."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         buffer = bytearray()
         # No one else's: those are not for us to judge.
         filters = b"".join(wire.text(f"music/{sensor}/genre/#") + b"\1" for sensor in SENSORS)

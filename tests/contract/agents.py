@@ -7,8 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as paho
 import pytest
@@ -21,6 +20,7 @@ from edge_agent.link.slow_lane import Plain
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.plan import ConnectionSettings, Plan
 from tests import wire
+from tests.background import Background, Server
 from tests.brokers import HOST, BrokerProcess
 from tests.patience import DEADLINE, fair
 from tests.wire import PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
@@ -54,35 +54,25 @@ def settings(port: int, mqtt: dict[str, Any] | None, sections: dict[str, Any]) -
     return Settings(mqtt=mqtt, **{"node": {"id": NODE}, **sections})
 
 
-class RunningAgent:
+class RunningAgent(Background):
     """`with RunningAgent(port) as agent:` runs inside the block; it is asked to stop at its end."""
 
     def __init__(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
+        super().__init__("agent")
         # The same for all its life: a reload with another one would connect anew.
         self._timeout = {"connect_timeout": min(60.0, fair(1.0))}
         self.agent: Agent = make_agent(settings(port, {**self._timeout, **(mqtt or {})}, sections))
         self._next: tuple[ConnectionSettings, Plan] | None = None
         self._stop = Stop()
-        self._thread = threading.Thread(target=self._run, name="agent")
-        self._error: BaseException | None = None
 
     def _run(self) -> None:
-        try:
-            while self.agent.run(self._stop):
-                assert self._stop.take_reload()
-                assert self._next is not None
-                self.agent.take_over(*self._next)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread of the test
-            self._error = error
+        while self.agent.run(self._stop):
+            assert self._stop.take_reload()
+            assert self._next is not None
+            self.agent.take_over(*self._next)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def _wake(self) -> None:
+        self._stop.now()
 
     def reload(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
         """Go on with new settings, as after SIGHUP, as soon as the agent takes it up."""
@@ -92,18 +82,16 @@ class RunningAgent:
 
     def stop(self) -> float:
         """Stop it, as SIGTERM would; return how many seconds it took."""
-        if not self._thread.is_alive() and self._error is None and self._stop.received:
-            return 0.0
         began = time.monotonic()
-        self._stop.now()
-        self._thread.join(DEADLINE)
-        took = time.monotonic() - began
-        if self._thread.is_alive():
-            raise TimeoutError(f"the agent did not stop within {DEADLINE:g} s")
+        self.end()
+        self._fail()
+        return time.monotonic() - began
+
+    def end(self) -> None:
+        if self._closed.is_set():
+            return
+        super().end()
         self._stop.close()
-        if self._error is not None:
-            raise self._error
-        return took
 
 
 def wait_until(ready: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
@@ -144,7 +132,7 @@ class Packet(NamedTuple):
     rest: bytes = b""
 
 
-class Relay:
+class Relay(Server):
     """A TCP relay that knows where packets begin and end: it keeps a list of them, and holds back what `hold` names.
 
     What is held back is neither passed on nor listed until `release`, which lets it through in the order it came, and
@@ -153,33 +141,20 @@ class Relay:
     """
 
     def __init__(self, broker: BrokerProcess) -> None:
+        super().__init__("relay")
         self._broker = broker
-        self._changed = threading.Condition()
         self._packets: list[Packet] = []
         self._hold: Callable[[Packet], bool] | None = None
         self._held: list[tuple[socket.socket, bytes, Packet]] = []
         self._ends: list[socket.socket] = []
         self._all: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._closed = False
-        self._listener = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._changed:
-            self._closed = True
-        # shutdown wakes whoever waits in accept; close alone does not.
-        self._listener.shutdown(socket.SHUT_RDWR)
+    def end(self) -> None:
+        super().end()
         self.cut()
         for thread in self._threads:
             thread.join(DEADLINE)
-        self._listener.close()
         for end in self._all:
             end.close()
 
@@ -218,43 +193,28 @@ class Relay:
         with self._changed:
             return [packet for _, _, packet in self._held]
 
-    def wait(self, ready: Callable[[], bool], what: str) -> None:
-        """Wait for packets; `ready` is looked at after each."""
-        ends = time.monotonic() + DEADLINE
-        with self._changed:
-            while not ready():
-                left = ends - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    raise TimeoutError(f"after {DEADLINE:g} s: {what}; so far {self._packets[-20:]}, held {self._held}")
+    def __str__(self) -> str:
+        return f"so far {self._packets[-20:]}, held {self._held}"
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, name="relay")
         self._threads.append(thread)
         thread.start()
 
-    def _accept(self) -> None:
-        number = 0
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection((self._broker.host, self._broker.port), DEADLINE)
-            except OSError:
-                client.close()
-                continue
-            for end in (client, server):
-                end.settimeout(None)
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._changed:
-                self._all += [client, server]
-                if self._closed:
-                    continue
-                self._ends += [client, server]
-            number += 1
-            self._start(self._forward, client, server, True, number)
-            self._start(self._forward, server, client, False, number)
+    def _accepted(self, sock: socket.socket) -> None:
+        try:
+            server = socket.create_connection((self._broker.host, self._broker.port), DEADLINE)
+        except OSError:
+            sock.close()
+            return
+        for end in (sock, server):
+            end.settimeout(None)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._changed:
+            self._all += [sock, server]
+            self._ends += [sock, server]
+        self._start(self._forward, sock, server, True, self.connections)
+        self._start(self._forward, server, sock, False, self.connections)
 
     def _forward(self, source: socket.socket, target: socket.socket, up: bool, connection: int) -> None:
         buffer = b""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from edge_agent.link import packets
 from edge_agent.link.packets import Puback, Publish
+from tests.background import Server
 from tests.patience import DEADLINE
-from tests.server import Server
 
 
 class ScriptedBroker(Server):
@@ -18,8 +18,6 @@ class ScriptedBroker(Server):
     `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing. `queue` is
     what it sends before it grants, `pace` seconds apart, as a broker does that has a session to work off. `grants` gives
     the reason code of the nth SUBSCRIBE, for each of its filters."""
-
-    deadline = DEADLINE
 
     def __init__(
         self,
@@ -47,7 +45,7 @@ class ScriptedBroker(Server):
     def _serve(self, sock: socket.socket) -> None:
         sock.settimeout(DEADLINE)
         buffer = b""
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 data = sock.recv(65_536)
             except OSError:

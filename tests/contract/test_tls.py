@@ -11,17 +11,18 @@ import re
 import shutil
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from edge_agent.cli.check import command as check
 from edge_agent.errors import SettingsError
+from tests.background import Server
 from tests.brokers import HOST, Mosquitto, free_port
 from tests.certificates import DAY, Authority, Pair
 from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_for_line, wait_until
@@ -236,29 +237,18 @@ def test_files_that_vanish_are_told_and_read_again(
         again.wait_for_payload(STATE, "online")
 
 
-class Listener:
+class Listener(Server):
     """Takes connections and keeps the first bytes of each; answers with `answer`, or speaks TLS with `context`."""
 
     def __init__(self, answer: bytes = b"", context: ssl.SSLContext | None = None) -> None:
+        super().__init__("listener")
         self._answer = answer
         self._context = context
-        self._server = socket.create_server((HOST, 0))
-        self.port: int = self._server.getsockname()[1]
         self.first: list[bytes] = []
         self.alpn: list[str | None] = []
-        self._thread = threading.Thread(target=self._serve, name="listener")
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _ = self._server.accept()
-            except OSError:
-                return
-            with sock:
-                sock.settimeout(DEADLINE)
-                self._talk(sock)
-
-    def _talk(self, sock: socket.socket) -> None:
+    def _serve(self, sock: socket.socket) -> None:
+        sock.settimeout(DEADLINE)
         try:
             if self._context is not None:
                 with self._context.wrap_socket(sock, server_side=True) as secured:
@@ -270,27 +260,11 @@ class Listener:
         except OSError:
             self.first.append(b"")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._thread.join(DEADLINE)
-        self._server.close()
-
 
 @pytest.fixture
 def listen() -> Iterator[Callable[..., Listener]]:
-    made: list[Listener] = []
-
-    def make(**options: Any) -> Listener:
-        made.append(Listener(**options).__enter__())
-        return made[-1]
-
-    yield make
-    for listener in made:
-        listener.__exit__()
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Listener(**options))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import socket
 from typing import Final
 
 from tests import wire
-from tests.patience import DEADLINE
-from tests.server import Server
+from tests.background import Server
 from tests.traffic import SENSORS, question
 
 #: Messages under way while it behaves: no more than the agent's Receive Maximum, 500.
@@ -24,8 +23,6 @@ class RudeBroker(Server):
     It begins well-behaved. Once `rude` is set it sends as fast as the socket takes, and then either reads nothing at
     all or reads and confirms nothing; PINGREQ it answers as long as it reads.
     """
-
-    deadline = DEADLINE
 
     def __init__(self, *, qos: int, reads: bool) -> None:
         super().__init__("rude broker")
@@ -56,7 +53,7 @@ class RudeBroker(Server):
         arrived, unsent = bytearray(), bytearray()
         subscribed = rude = False
         open_questions = 0
-        while not self._closed:
+        while not self._closed.is_set():
             if rude and not self._rude:
                 return
             rude = rude or (self._rude and subscribed)

@@ -109,7 +109,7 @@ def test_a_broker_that_confirms_nothing(agent: Agent, client: Client, seconds: f
         )
         client.wait_for_payload(STATE, "online")
         with Traffic(agent.broker.port, rate, in_vain=agent.in_vain) as traffic:
-            traffic.wait_until(lambda: len(traffic.times) >= RECEIVE_MAXIMUM, "not warm")
+            traffic.wait(lambda: len(traffic.times) >= RECEIVE_MAXIMUM, "not warm")
             relay.hold(lambda packet: not packet.up and packet.kind == PUBACK)
             relay.wait(lambda: under_way(relay.log()) == RECEIVE_MAXIMUM, "Receive Maximum reached")
             before = agent.memory()
@@ -146,10 +146,10 @@ def test_a_backlog(agent: Agent, client: Client, messages: int) -> None:
     agent.start()
     client.wait_for_payload(STATE, "online")
     with Traffic(agent.broker.port, 5000, in_vain=agent.in_vain) as traffic:
-        traffic.wait_until(lambda: len(traffic.times) >= 2 * RECEIVE_MAXIMUM, "not warm")
+        traffic.wait(lambda: len(traffic.times) >= 2 * RECEIVE_MAXIMUM, "not warm")
         agent.send(signal.SIGSTOP)
         before = agent.memory()
-        traffic.wait_until(lambda: traffic.sent >= messages, "not enough asked")
+        traffic.wait(lambda: traffic.sent >= messages, "not enough asked")
         traffic.stop_asking()
         agent.send(signal.SIGCONT)
         traffic.finish("the agent was stopped", at_least=messages)

@@ -20,15 +20,15 @@ import os
 import random
 import signal
 import statistics
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import pytest
 
+from tests.background import Background
 from tests.brokers import Mosquitto
 from tests.budget import Budget
 from tests.contract.client import Client
@@ -119,23 +119,14 @@ class TimedTraffic(Traffic):
         return sorted(found)
 
 
-class Watch:
+class Watch(Background):
     """Looks at the agent's memory every LOOK seconds: when, resident bytes, and which process it was."""
 
     def __init__(self, agent: Agent) -> None:
+        super().__init__("watch")
         self._agent = agent
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch")
         self.seen: list[tuple[float, int, int]] = []
         self.peak = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._thread.join()
 
     def _run(self) -> None:
         while not self._closed.wait(LOOK):
