@@ -71,3 +71,18 @@ def logger() -> Iterator[logging.Logger]:
     yield logger
     logger.handlers, logger.propagate = before[:2]
     logger.setLevel(before[2])
+
+
+@pytest.fixture
+def everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def awake() -> Iterator[int]:
+    """A descriptor that is readable, so that no wait in the loop lasts."""
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    yield reader
+    os.close(reader)
+    os.close(writer)

@@ -16,7 +16,7 @@ from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import ONLINE, birth, standing, will
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_connection_settings, make_plan
-from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, status_of, topics_of
+from tests.unit.agents import FEATURES, GOOD, HeardNotifier, status_of, topics_of
 
 REFUSED = Refused("music/+/features", "Not authorized")
 REASON = "subscription to 'music/+/features' refused: Not authorized"

@@ -20,7 +20,7 @@ from edge_agent.model.onnx import locate
 from edge_agent.reloading import Reloads, load_models
 from edge_agent.testing import FakeClock, FakeLink
 from tests import bad_models
-from tests.unit.test_agent import FEATURES
+from tests.unit.agents import FEATURES
 from tests.unit.test_reload import Running, answer
 
 pytestmark = pytest.mark.usefixtures("logger")

@@ -13,7 +13,7 @@ from edge_agent.link.delivery import Delivery
 from edge_agent.link.packets import Puback
 from edge_agent.tally import Tally
 from edge_agent.testing import FakeLink, make_agent
-from tests.unit.test_agent import GOOD
+from tests.unit.agents import GOOD
 
 
 @pytest.fixture(autouse=True)

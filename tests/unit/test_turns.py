@@ -14,7 +14,7 @@ from edge_agent.errors import BrokerError
 from edge_agent.host.process import Signals
 from edge_agent.serving.agent import Agent
 from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_connection_settings, make_plan
-from tests.unit.test_agent import FEATURES, GOOD, HeardNotifier, topics_of
+from tests.unit.agents import FEATURES, GOOD, HeardNotifier, topics_of
 from tests.unit.test_intake import HOSTILE
 
 CBOR = "application/cbor"
