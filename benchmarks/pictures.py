@@ -14,7 +14,6 @@ import json
 import os
 import pty
 import re
-import statistics
 import struct
 import subprocess
 import sys
@@ -27,6 +26,8 @@ from typing import Any, Final
 from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
+
+from benchmarks.results import Spread
 
 _COLUMNS: Final = 104
 _LINES: Final = 40
@@ -143,9 +144,9 @@ _CHART: Final = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img" font-family="system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif">
 <title>{title}</title>
 <style>
-.t {{ fill: #1f2328 }} .n {{ fill: #59636e }} .a {{ fill: #1a7f37 }} .o {{ fill: #afb8c1 }}
+.t {{ fill: #1f2328 }} .n {{ fill: #59636e }} .a {{ fill: #1a7f37 }} .o {{ fill: #afb8c1 }} .r {{ stroke: #59636e; stroke-width: 1.5 }}
 @media (prefers-color-scheme: dark) {{
-.t {{ fill: #e6edf3 }} .n {{ fill: #9198a1 }} .a {{ fill: #3fb950 }} .o {{ fill: #57606a }} }}
+.t {{ fill: #e6edf3 }} .n {{ fill: #9198a1 }} .a {{ fill: #3fb950 }} .o {{ fill: #57606a }} .r {{ stroke: #9198a1 }} }}
 </style>
 {parts}
 </svg>
@@ -156,13 +157,13 @@ _BARS: Final = 490
 _ROW: Final = 34
 
 
-def cpu_milliseconds(measured: dict[str, Any]) -> dict[str, float]:
-    """Return the CPU time of each subject for 1,000 messages, in milliseconds: the median over the rounds."""
+def cpu_milliseconds(measured: dict[str, Any]) -> dict[str, Spread]:
+    """Return the CPU time of each subject for 1,000 messages, in milliseconds, over the rounds."""
     found: dict[str, list[float]] = {}
     for one in measured["measurements"]:
         if one["scenario"] in _SCENARIOS:
             found.setdefault(one["subject"], []).append(1000 * one["cpu_per_1000"])
-    return {name: statistics.median(found[name]) for name in _SUBJECTS}
+    return {name: Spread.of(found[name]) for name in _SUBJECTS}
 
 
 def draw_chart(measured: dict[str, Any]) -> str:
@@ -171,16 +172,19 @@ def draw_chart(measured: dict[str, Any]) -> str:
     CPU time rather than a rate: it is what a small board has little of, and other programs on the machine change it little.
     """
     figures = cpu_milliseconds(measured)
+    scale = _BARS / max(figure.high for figure in figures.values())
     title = "CPU time for 1,000 messages, in milliseconds (less is better)"
     parts = [f'<text class="t" x="0" y="20" font-size="16" font-weight="600">{title}</text>']
     for row, (name, figure) in enumerate(figures.items()):
-        top, length = 36 + row * _ROW, _BARS * figure / max(figures.values())
+        top, length = 36 + row * _ROW, scale * figure.median
+        low, high = _LABELS + scale * figure.low, _LABELS + scale * figure.high
         agent, said = name == "agent", escape(_SUBJECTS[name])
         weight = ' font-weight="600"' if agent else ""
         parts += [
             f'<text class="t" x="{_LABELS - 12}" y="{top + 18}" font-size="14" text-anchor="end"{weight}>{said}</text>',
             f'<rect class="{"a" if agent else "o"}" x="{_LABELS}" y="{top}" width="{length:.1f}" height="26" rx="3"/>',
-            f'<text class="t" x="{_LABELS + length + 8:.1f}" y="{top + 18}" font-size="14"{weight}>{figure:.0f}</text>',
+            f'<path class="r" d="M{low:.1f} {top + 13}H{high:.1f}"/>',
+            f'<text class="t" x="{high + 8:.1f}" y="{top + 18}" font-size="14"{weight}>{figure.median:.0f}</text>',
         ]
     bottom = 36 + len(figures) * _ROW + 20
     for number, line in enumerate(_conditions(measured)):
@@ -196,7 +200,7 @@ def _conditions(measured: dict[str, Any]) -> tuple[str, str]:
     others = "; other programs were running" if measured["warning"] else ""
     where = f"{machine['cores']} cores of an {machine['cpu']}, {machine['time'][:10]}{others}"
     return (
-        f"Single rows; MQTT 5 at QoS 1. Median of {plan['rounds']} alternating rounds on {where}.",
+        f"Single rows; MQTT 5 at QoS 1. Median and range of {plan['rounds']} rounds on {where}.",
         ", ".join(f"{name} {version}" for name, version in versions.items()) + ". Made by scripts/bench.",
     )
 
