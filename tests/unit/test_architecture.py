@@ -82,8 +82,12 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
 
 
 def folder_of(package: str) -> Path:
-    """Where a package lies: in the clone edge_convert is in convert/, where the wheel is installed beside edge_agent."""
-    return next(folder for folder in (SIDE / package, SIDE / "convert" / package) if folder.is_dir())
+    """Where a package lies: in the clone edge_convert is in convert/, where the wheel is installed beside edge_agent.
+
+    The wheel's suite has no `deploy` and no `benchmarks`: a folder that is not there has no modules.
+    """
+    inside = SIDE / "convert" / package
+    return inside if inside.is_dir() else SIDE / package
 
 
 def imports(path: Path, side: Path = SIDE) -> Iterator[tuple[str, int]]:
