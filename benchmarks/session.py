@@ -17,7 +17,7 @@ from benchmarks.processes import BenchmarkError, Program, free_port, start_mosqu
 from benchmarks.results import Measurement, Results
 from benchmarks.scenarios import Plan, Scenario
 from benchmarks.targets import IMPORT
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import load, locate
 
 MODEL: Final = "genre"
 _LIBRARIES: Final = "import onnxruntime, paho.mqtt.client, pydantic"
@@ -47,7 +47,7 @@ class Session:
     def run(self) -> Results:
         """Do it all. Raises `BenchmarkError` when a program fails."""
         model = locate(MODEL)
-        self._predictor = Predictor.load(model)
+        self._predictor = load(model)
         self._singles = payloads.single(self._predictor.card)
         self._batches: dict[int, list[bytes]] = {}
         tree = self._directory / "tree.joblib"

@@ -21,7 +21,7 @@ from typing import Final
 
 from benchmarks import load, payloads
 from benchmarks.processes import HOST, READY_WITHIN, BenchmarkError, Program, free_port, start_mosquitto
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import Library
 
 SECONDS: Final = 12.0
 _SAMPLED: Final = 8
@@ -50,7 +50,7 @@ _COMMANDS: Final = {"through paho": ["-m", "benchmarks.subjects.plain"], "as it 
 
 def main() -> int:
     """Print the table."""
-    card = Predictor.load(locate("genre")).card
+    card = Library().load("genre").card
     found: dict[str, dict[str, float]] = {}
     try:
         for protocol in ("3.1.1", "5"):

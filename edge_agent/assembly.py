@@ -13,8 +13,7 @@ from edge_agent.contract.messages import Answer, Described
 from edge_agent.errors import SettingsError
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
-from edge_agent.model.library import Limits, Loaded, Trial, limits
-from edge_agent.model.onnx import Predictor, locate, runtime_version
+from edge_agent.model.library import Library, Limits, Loaded, Loading, Predictor, limits, runtime_version
 from edge_agent.payload.features import ECHOED
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import Route, subscriptions, told_overlaps
@@ -41,7 +40,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
     routes = settings.routes()
     for sentence in told_overlaps(routes):
         _log.info("%s", sentence)
-    loaded = Loading(settings).models() if loaded is None else loaded
+    loaded = loading(settings).models() if loaded is None else loaded
     models = {name: one.predictor for name, one in loaded.items()}
     check_fields(routes, models)
     pipeline = Pipeline(
@@ -88,47 +87,32 @@ class _Dial:
         )
 
 
-class Loading:
-    """The models that the routes of some settings name: they are tried apart, and then opened here.
+def library(settings: Settings) -> Library:
+    """Return where the models of some settings are."""
+    return Library((settings.models.directory,))
 
-    Raises `ModelError` when one can't be found. `known` are those that are open already: a file that is as it was then is
-    not opened again.
+
+def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits) -> Loading:
+    """Begin to load the models that the routes name, but for those of `known` whose files are as they were. Raises
+    `ModelError` when one can't be found.
     """
+    return library(settings).loading(dict.fromkeys(route.model for route in settings.routes()), known, allowed)
+
+
+class Preparation:
+    """New settings on their way to an agent that serves: an `edge_agent.serving.reloading.NextPlan`."""
 
     def __init__(
         self, settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits
     ) -> None:
-        names = dict.fromkeys(route.model for route in settings.routes())
-        self._paths = {name: locate(name, settings.models.directory) for name in names}
-        self._known = known
-        self._trial = Trial(list(self._paths.values()), allowed, known)
+        self._settings = settings
+        self.log_level: str = settings.log.level
+        self.connection_settings = make_connection_settings(settings)
+        self.loading = loading(settings, known, allowed)
 
-    @property
-    def ended(self) -> bool:
-        """Whether all have been tried, so that `models` does not wait."""
-        return self._trial.ended
-
-    def models(self) -> dict[str, Loaded]:
-        """Return every model by the name that a route uses. Raises `ModelError`; either way, this is the end."""
-        try:
-            self._trial.wait()
-            opened = {one.path: one for one in self._trial.open()}
-        finally:
-            self.close()
-        for one in opened.values():
-            if one not in self._known:
-                _log.info(
-                    "model %s %s from %s: self-test passed on %d rows",
-                    one.predictor.card.name,
-                    one.predictor.card.version,
-                    one.path,
-                    len(one.predictor.card.self_test.rows),
-                )
-        return {name: opened[path] for name, path in self._paths.items()}
-
-    def close(self) -> None:
-        """Give up."""
-        self._trial.close()
+    def plan(self, models: Mapping[str, Loaded]) -> Plan:
+        """Return what to do with the models that were loaded. Raises `SettingsError`."""
+        return make_plan(self._settings, models)
 
 
 def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:

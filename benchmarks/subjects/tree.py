@@ -24,9 +24,9 @@ ROWS = 50_000
 def learn(model: Path, out: Path) -> None:
     """Write the tree that decides as the ONNX file `model` does to `out`, with joblib."""
     from edge_agent.contract.card import QUANTILE_LEVELS
-    from edge_agent.model.onnx import Predictor
+    from edge_agent.model.library import load
 
-    predictor = Predictor.load(model)
+    predictor = load(model)
     random = np.random.default_rng(0)
     columns = [
         np.interp(random.random(ROWS), QUANTILE_LEVELS, feature.quantiles) for feature in predictor.card.features

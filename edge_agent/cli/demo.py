@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 
 import click
 
-from edge_agent.config.settings import Models
+from edge_agent.assembly import library
+from edge_agent.config.load import load
 from edge_agent.errors import InputError
 from edge_agent.host.process import Signals
-from edge_agent.model.library import load
-from edge_agent.model.onnx import locate
 from edge_agent.wording import plain
 
 
@@ -40,10 +40,10 @@ def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
     from edge_agent.demo.scene import Scene
     from edge_agent.demo.view import PlainView, TableView
 
-    path = locate(model, Models().directory).resolve()
-    card = load(path).card
+    predictor = library(load()).load(model)
+    card = predictor.card
     title = f"{card.name} {card.version}: {', '.join(card.labels)}"
-    scene = Scene(card, str(path), seed=seed)
+    scene = Scene(card, str(Path(predictor.where).resolve()), seed=seed)
     with Signals() as signals:
         scene.play(
             seconds,

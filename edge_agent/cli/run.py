@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import gc
 import logging
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 import click
 
-from edge_agent.assembly import make_agent
+from edge_agent import assembly
 from edge_agent.config.load import DEFAULT_FILE, load
 from edge_agent.config.precautions import neglected
 from edge_agent.errors import EdgeAgentError
 from edge_agent.host import logs
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
-from edge_agent.reloading import Reloads, load_models
+from edge_agent.model.library import Loaded
 from edge_agent.serving.agent import Agent
+from edge_agent.serving.reloading import Reloads, load_models
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +67,16 @@ def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | Non
         logs.set_up(loaded.log.level)
         for line in neglected(loaded):
             _log.warning("%s", line)
-        models = load_models(loaded, signals)
+        models = load_models(assembly.loading(loaded), signals)
         if models is None:
             return None
-        agent = make_agent(loaded, models)
+        agent = assembly.make_agent(loaded, models)
     except EdgeAgentError as error:
         # `systemctl start` can't show it, and says to look at `systemctl status`.
         Notifier().status(f"can't start: {error}")
         raise
-    return agent, Reloads(agent, partial(load, config), models)
+
+    def prepare(known: Collection[Loaded]) -> assembly.Preparation:
+        return assembly.Preparation(load(config), known)
+
+    return agent, Reloads(agent, prepare, models)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from edge_agent.config.settings import Models
+from edge_agent.assembly import library
+from edge_agent.config.load import load
 from edge_agent.contract.messages import Answer, Message, to_json
 from edge_agent.contract.topics import Template
 from edge_agent.errors import InputError
-from edge_agent.model.library import load
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import Predictor
 from edge_agent.routing.routes import Route
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.wording import plain, plain_json
@@ -39,7 +39,7 @@ def command(ctx: click.Context, source: str | None, model: str) -> None:
 
     Exit status: 0 all predicted, 1 something was rejected, 2 usage, 3 model unusable.
     """
-    predictor = load(locate(model, Models().directory))
+    predictor = library(load()).load(model)
     pipeline = Pipeline([_ROUTE], {_ROUTE.model: predictor})
     if source is None:
         _show_examples(pipeline, predictor)

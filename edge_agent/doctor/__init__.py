@@ -24,7 +24,7 @@ from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError
 from edge_agent.host.apart import be_first_to_go
 from edge_agent.host.device import Device
-from edge_agent.model.onnx import runtime_version
+from edge_agent.model.library import runtime_version
 
 
 def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from edge_agent.doctor.models import check_models
 from edge_agent.doctor.reach import check_connection_files, check_secrets
 from edge_agent.doctor.sandbox import Blind
 from edge_agent.errors import SettingsError
-from edge_agent.model.onnx import Predictor
+from edge_agent.model.library import Predictor
 
 #: What `edge-agent check` is called with where it is to look as the service.
 COMMAND: Final = "check --as-service"

@@ -11,8 +11,7 @@ from edge_agent.config.settings import Settings
 from edge_agent.doctor.findings import Finding, failed, note, ok
 from edge_agent.doctor.reach import May, explain_model, may
 from edge_agent.errors import ModelError, SettingsError
-from edge_agent.model.library import load
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import Predictor
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route
 
@@ -30,7 +29,7 @@ def check_models(
             yield closed
             continue
         try:
-            model = models[name] = load(locate(name, loaded.models.directory))
+            model = models[name] = assembly.library(loaded).load(name)
         except ModelError as error:
             yield failed("model", error)
             continue

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import struct
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -24,12 +22,8 @@ import numpy.typing as npt
 from edge_agent.contract import card as cards
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.seal import is_sealed
-from edge_agent.errors import CardError, FileError, ModelError
-from edge_agent.host import files
+from edge_agent.errors import CardError, ModelError
 
-_log = logging.getLogger(__name__)
-
-MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 #: Probabilities on the wire are rounded to this many decimals: as fine as the self-test is exact.
 DECIMALS: Final = 6
 
@@ -39,45 +33,6 @@ _opened: Final = threading.Event()
 #: How onnxruntime says that there is no memory left; std::bad_alloc is C++'s own word.
 _NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory")
 _FLOAT32: Final = np.dtype(np.float32)
-_BUNDLED: Final = Path(__file__).parent.parent / "models"
-#: Longest name of a model in a message about what is wrong.
-_LONGEST_SHOWN: Final = 80
-
-
-def locate(model: str, *directories: Path) -> Path:
-    """Return the file of a model: a path that ends in `.onnx`, or a name looked for in `directories`, then bundled.
-
-    A directory that we may not look into (that of a service, for another user) does not hide a bundled model; that it
-    was passed over is logged. Raises `ModelError` when there is none, or something else is in its place.
-    """
-    if model.endswith(".onnx"):
-        candidates, said = [Path(model)], ""
-    else:
-        candidates = [directory / f"{model}.onnx" for directory in (*directories, _BUNDLED)]
-        said = f"model {_shown(model)}: "
-    closed: FileError | None = None
-    for candidate in candidates:
-        try:
-            if not files.exists(candidate):
-                continue
-        except FileError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                raise ModelError(f"{said}{error}") from error
-            closed = error
-        else:
-            if closed is not None:
-                _log.warning("model %s: the bundled one is taken; %s", model, closed)
-            return candidate
-    if closed is not None:
-        raise ModelError(f"{said}{closed}")
-    looked = ", ".join(str(candidate) for candidate in candidates)
-    raise ModelError(
-        f"model {_shown(model)}: no such file ({looked}); write one with edge-convert, or correct the name"
-    )
-
-
-def _shown(model: str) -> str:
-    return ascii(model) if len(model) <= _LONGEST_SHOWN else f"{model[:_LONGEST_SHOWN]!a}..."
 
 
 class Predictor:
@@ -99,15 +54,6 @@ class Predictor:
         self._input = self._check_signature()
         self._pack = struct.Struct(f"{len(self.card.features)}f").pack
         self.self_test_difference = self._self_test() if tested is None else tested[1]
-
-    @classmethod
-    def load(cls, path: Path) -> Predictor:
-        """Read and open the file at `path`."""
-        try:
-            content = files.read(path, limit=MAX_MODEL_BYTES)
-        except FileError as error:
-            raise ModelError(str(error)) from error
-        return cls(content, where=str(path))
 
     def predict(self, rows: Sequence[Sequence[float]]) -> list[tuple[str, bytes]]:
         """Return what comes out for each of `rows` (n, features), which must be finite: for `read`."""

@@ -13,7 +13,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge_agent.contract.messages import Health, Info, Pong, Prediction, Rejection, UnknownVerb, validator
 from edge_agent.contract.seal import seal
-from edge_agent.model.onnx import locate
+from edge_agent.model.library import locate
 from tests.brokers import BrokerProcess
 from tests.contract.agents import INFO, NODE, STATE, RunningAgent, wait_until
 from tests.contract.client import Client

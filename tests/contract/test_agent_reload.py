@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from edge_agent.contract.seal import seal
-from edge_agent.model.onnx import locate
+from edge_agent.model.library import locate
 from tests.brokers import Mosquitto
 from tests.contract.agents import INFO, PROTOCOLS, STATE, Packet, Relay, RunningAgent, wait_for_line, wait_until
 from tests.contract.client import Client

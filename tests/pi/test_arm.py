@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from edge_agent import __version__
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import locate, open_file
 from tests.brokers import HOST, Mosquitto
 from tests.contract.client import Client
 from tests.e2e.conftest import ROOT, call
@@ -128,7 +128,7 @@ def test_check_knows_the_machine(device: Device) -> None:
     assert {what for what, finding in found.items() if finding["verdict"] == "fail"} == {"broker"}
     assert BITS[device.architecture] in found["Python"]["message"]
     # As far from scikit-learn's probabilities as here: finer than what goes over the wire.
-    difference = Predictor.load(locate("genre")).self_test_difference
+    difference = open_file(locate("genre")).self_test_difference
     assert found["self-test"]["message"].endswith(
         f"48 rows as scikit-learn gave them, largest difference {difference:.1e}"
     )

@@ -27,8 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"payload", "link", "model"}),
     frozenset({"routing"}),
     frozenset({"config", "serving"}),
-    frozenset({"assembly", "testing"}),
-    frozenset({"reloading", "demo"}),
+    frozenset({"assembly", "testing", "demo"}),
     frozenset({"client"}),
     frozenset({"doctor"}),
     frozenset({"cli"}),
@@ -46,6 +45,8 @@ VENDORS = {
     "rich": frozenset({"demo"}),
     "amqtt": frozenset({"demo"}),
 }
+#: module -> who alone imports it: what stands behind a door is nobody else's business.
+DOORS = {"model/onnx": frozenset({"model/library"})}
 #: What the other packages may import from edge_agent.
 PUBLIC_TO_OTHERS = frozenset({"errors", "contract"})
 OTHERS = frozenset({"edge_convert", "deploy"})
@@ -126,6 +127,9 @@ def breaches(path: Path, room: str) -> Iterator[str]:
             yield f"{where}: {top} is imported in {' or '.join(sorted(VENDORS[top]))} only"
         if top in IMPURE and {room, module} & PURE:
             yield f"{where}: {module} is pure and may not import {top}"
+        for hidden, doors in DOORS.items():
+            if f"{name}.".startswith(f"edge_agent.{hidden.replace('/', '.')}.") and module not in doors:
+                yield f"{where}: {hidden} is reached through {' or '.join(sorted(doors))} only"
         target = room_of(name)
         if target is not None and target != room and LEVEL[target] >= LEVEL[room]:
             yield f"{where}: {room} is not above {target}, and may not import it"

@@ -15,7 +15,7 @@ from benchmarks.results import Measurement, Results, Spread
 from benchmarks.scenarios import BATCH, CONNECTIONS, FULL, QUICK, Scenario
 from benchmarks.targets import IMPORT, Verdict, judge
 from edge_agent.contract.card import ModelCard
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import locate, open_file
 
 MIB = 1024 * 1024
 FAST = Scenario("mqtt", 1, 500, qos=1, protocol="5")
@@ -27,7 +27,7 @@ HTTP = Scenario("http", 1, CONNECTIONS)
 
 @pytest.fixture(scope="module")
 def card() -> ModelCard:
-    return Predictor.load(locate("genre")).card
+    return open_file(locate("genre")).card
 
 
 def measured(subject: str, scenario: Scenario, rates: Iterable[float], **other: Any) -> list[Measurement]:

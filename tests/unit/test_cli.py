@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from edge_agent import __version__
 from edge_agent.cli.main import _COMMANDS, cli, main
 from edge_agent.contract.messages import Prediction, Rejection, validator
-from edge_agent.model.onnx import locate
+from edge_agent.model.library import locate
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
 
 
@@ -165,6 +165,12 @@ def test_try_with_a_model_file(tmp_path: Path) -> None:
     own = tmp_path / "mine.onnx"
     own.write_bytes(locate("genre").read_bytes())
     assert read(call("try", json.dumps(ROCK), "--model", str(own)))[0]["label"] == "Rock"
+
+
+def test_try_looks_where_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.onnx").write_bytes(locate("genre").read_bytes())
+    monkeypatch.setenv("EDGE_AGENT_MODELS__DIRECTORY", str(tmp_path))
+    assert read(call("try", json.dumps(ROCK), "--model", "mine"))[0]["label"] == "Rock"
 
 
 def test_run_refuses_a_wrong_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from edge_agent.doctor.models import check_models
 from edge_agent.doctor.service import check_service, check_writing
 from edge_agent.errors import ModelError, SettingsError
 from edge_agent.host.device import Device, Disk
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import Predictor, locate
 
 KITCHEN = Advice.about(Path("/etc/edge-agent/kitchen.toml"))
 NOW = RELEASED + timedelta(days=60)

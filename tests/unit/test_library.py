@@ -16,8 +16,7 @@ pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 from edge_agent.contract.seal import seal
 from edge_agent.errors import CardError, ModelError
 from edge_agent.host.apart import Limits
-from edge_agent.model.library import Trial, limits, load
-from edge_agent.model.onnx import MAX_MODEL_BYTES, Predictor, locate
+from edge_agent.model.library import MAX_MODEL_BYTES, Trial, limits, load, locate, open_file
 from tests import bad_models
 
 BUNDLED = locate("genre")
@@ -41,7 +40,7 @@ def refused(content: bytes, directory: Path) -> str:
 
 
 def test_a_model_is_opened_as_it_would_be_without_a_trial() -> None:
-    apart, here = load(BUNDLED), Predictor.load(BUNDLED)
+    apart, here = load(BUNDLED), open_file(BUNDLED)
     assert (apart.card, apart.sha256, apart.sealed, apart.where) == (here.card, here.sha256, here.sealed, here.where)
     assert apart.self_test_difference == here.self_test_difference
     row = here.card.examples[0].features

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import locate, open_file
 from tests.unit.test_files import place, without_rights
 
 __all__ = ["place"]
@@ -102,7 +102,7 @@ def test_a_model_that_may_not_be_read(models: Path) -> None:
     path.write_bytes(BUNDLED.read_bytes())
     path.chmod(0)
     with without_rights(), pytest.raises(ModelError) as raised:
-        Predictor.load(locate("genre", models))
+        open_file(locate("genre", models))
     assert str(raised.value).startswith(f"{path}: Permission denied: user ")
     assert str(raised.value).endswith("by chown or chmod, or, at a terminal, put sudo in front")
     assert "\n" not in str(raised.value)

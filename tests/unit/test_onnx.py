@@ -13,7 +13,8 @@ import pytest
 from edge_agent.contract.messages import Message
 from edge_agent.contract.seal import seal
 from edge_agent.errors import CardError, ModelError
-from edge_agent.model.onnx import DECIMALS, MAX_MODEL_BYTES, Predictor, locate, runtime_version
+from edge_agent.model.library import MAX_MODEL_BYTES, locate, open_file
+from edge_agent.model.onnx import DECIMALS, Predictor, runtime_version
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE
 
@@ -44,7 +45,7 @@ def replaced(old: bytes, new: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def genre() -> Predictor:
-    return Predictor.load(BUNDLED)
+    return open_file(BUNDLED)
 
 
 def test_the_article_s_tracks(genre: Predictor) -> None:
@@ -95,15 +96,15 @@ def test_a_card_that_is_broken() -> None:
 
 
 def test_a_card_of_another_graph() -> None:
-    name = Predictor.load(BUNDLED).card.feature_names[0].encode()
+    name = open_file(BUNDLED).card.feature_names[0].encode()
     assert refused(replaced(b'"name":"' + name + b'"', b'"nome":"' + name + b'"'), CardError)
 
 
 def test_a_self_test_that_does_not_reproduce() -> None:
-    first = json.dumps(Predictor.load(BUNDLED).card.self_test.labels, separators=(",", ":")).encode()
+    first = json.dumps(open_file(BUNDLED).card.self_test.labels, separators=(",", ":")).encode()
     # The labels of the self-test, the other way round.
     assert CONTENT.count(first) == 1
-    turned = json.dumps(list(reversed(Predictor.load(BUNDLED).card.self_test.labels)), separators=(",", ":")).encode()
+    turned = json.dumps(list(reversed(open_file(BUNDLED).card.self_test.labels)), separators=(",", ":")).encode()
     message = refused(seal(CONTENT.replace(first, turned)))
     assert "the self-test failed on" in message
     assert "install another onnxruntime, or convert the model again" in message
@@ -157,14 +158,14 @@ def test_what_onnxruntime_writes_stays_out_of_ours(tmp_path: Path) -> None:
 
 def test_files_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
-        Predictor.load(tmp_path / "nowhere.onnx")
+        open_file(tmp_path / "nowhere.onnx")
     with pytest.raises(ModelError, match="Is a directory, not a file"):
-        Predictor.load(tmp_path)
+        open_file(tmp_path)
     huge = tmp_path / "huge.onnx"
     with huge.open("wb") as file:
         file.truncate(MAX_MODEL_BYTES + 1)
     with pytest.raises(ModelError, match="at most"):
-        Predictor.load(huge)
+        open_file(huge)
 
 
 def test_models_are_looked_for_by_path_then_by_name(tmp_path: Path) -> None:

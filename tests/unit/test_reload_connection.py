@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from edge_agent.assembly import make_connection_settings
+from edge_agent.assembly import Preparation, make_connection_settings
 from edge_agent.config.load import load
 from edge_agent.config.settings import Settings
 from edge_agent.errors import BrokerError, ModelError, SettingsError
 from edge_agent.host.process import Signals
 from edge_agent.link.link import TlsOptions, digests
-from edge_agent.reloading import Reloads
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.plan import ConnectionSettings
+from edge_agent.serving.reloading import Reloads
 from edge_agent.testing import FakeLink
 from tests.certificates import Authority
 from tests.unit.agents import FEATURES
@@ -89,7 +89,7 @@ def test_the_hash_of_a_file_that_is_gone(tmp_path: Path) -> None:
 
 def reload(agent: Agent, load: Callable[[], Settings]) -> bool:
     """Let it reload as on SIGHUP, and wait for the end; return whether anything was taken over."""
-    with Signals(children=True) as signals, Reloads(agent, load, {}) as reloads:
+    with Signals(children=True) as signals, Reloads(agent, lambda known: Preparation(load(), known), {}) as reloads:
         signal.raise_signal(signal.SIGHUP)
         taken = reloads.see_to(signals)
         while reloads.busy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 
+from edge_agent import assembly
 from edge_agent.config.settings import Settings
 from edge_agent.host.process import Signals
-from edge_agent.model.library import Limits, Loaded, limits
-from edge_agent.model.onnx import locate
-from edge_agent.reloading import Reloads, load_models
+from edge_agent.model.library import Limits, Loaded, limits, locate
+from edge_agent.serving.reloading import Reloads, load_models
 from edge_agent.testing import FakeClock, FakeLink
 from tests import bad_models
 from tests.unit.agents import FEATURES
@@ -41,11 +41,14 @@ class Scene:
         self.signals = stack.enter_context(Signals(children=True, clock=self.clock))
         self.link = FakeLink()
         self.running = Running(self.link)
-        models = load_models(self.settings(), self.signals)
+        models = load_models(assembly.loading(self.settings()), self.signals)
         assert models is not None
         self.models: dict[str, Loaded] = models
         self.fails: Exception | None = None
-        self.reloads = stack.enter_context(Reloads(self.running.agent, self.settings, models, short))
+        self.reloads = stack.enter_context(Reloads(self.running.agent, self.prepare, models))
+
+    def prepare(self, known: Collection[Loaded]) -> assembly.Preparation:
+        return assembly.Preparation(self.settings(), known, short)
 
     def settings(self) -> Settings:
         if getattr(self, "fails", None):
@@ -175,7 +178,7 @@ def test_a_stop_is_obeyed_while_a_model_is_tried(scene: Scene) -> None:
 def test_a_stop_is_obeyed_while_the_first_models_are_tried(scene: Scene) -> None:
     scene.put(bad_models.endless())
     signal.raise_signal(signal.SIGTERM)
-    assert load_models(scene.settings(), scene.signals) is None
+    assert load_models(assembly.loading(scene.settings()), scene.signals) is None
 
 
 def test_a_fault_of_ours_changes_nothing_either(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from edge_agent.contract.seal import KEY, LENGTH, is_sealed, seal
 from edge_agent.errors import ModelError
-from edge_agent.model.onnx import Predictor, locate
+from edge_agent.model.library import locate
+from edge_agent.model.onnx import Predictor
 
 SEALED = locate("genre").read_bytes()
 BARE = SEALED[:-LENGTH]

@@ -10,17 +10,16 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
-from edge_agent.assembly import Loading, make_connection_settings, make_plan
-from edge_agent.config.settings import Settings
 from edge_agent.errors import EdgeAgentError
 from edge_agent.host import logs
 from edge_agent.host.process import Signals
-from edge_agent.model.library import Limits, Loaded, limits
+from edge_agent.model.library import Loaded, Loading
 from edge_agent.serving.agent import Agent
+from edge_agent.serving.plan import ConnectionSettings, Plan
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +27,8 @@ _log = logging.getLogger(__name__)
 _LOOK_AGAIN: Final = 1.0
 
 
-def load_models(
-    settings: Settings, signals: Signals, allowed: Callable[[int], Limits] = limits
-) -> dict[str, Loaded] | None:
+def load_models(loading: Loading, signals: Signals) -> dict[str, Loaded] | None:
     """Load the models; None when told to stop meanwhile. Raises `ModelError`."""
-    loading = Loading(settings, allowed=allowed)
     try:
         while not loading.ended:
             if signals.received:
@@ -43,30 +39,38 @@ def load_models(
         loading.close()
 
 
-class _Next:
-    """What the agent is to go on with, while its models are tried."""
+class NextPlan(Protocol):
+    """What the agent is to go on with, while its models are tried (`edge_agent.assembly.Preparation` is one)."""
 
-    def __init__(self, settings: Settings, known: Mapping[str, Loaded], allowed: Callable[[int], Limits]) -> None:
-        self.settings = settings
-        self.connection_settings = make_connection_settings(settings)
-        self.loading = Loading(settings, known.values(), allowed)
+    @property
+    def connection_settings(self) -> ConnectionSettings:
+        """How to connect."""
+
+    @property
+    def loading(self) -> Loading:
+        """The models."""
+
+    @property
+    def log_level(self) -> str:
+        """What the log is to say from then on."""
+
+    def plan(self, models: Mapping[str, Loaded]) -> Plan:
+        """Return what to do with the models, once they are loaded. Raises `SettingsError`."""
 
 
 class Reloads:
-    """The reloads of an agent that serves `models`, which change with each; `load` reads the settings as they are now. Enter it while it runs."""
+    """The reloads of an agent that serves `models`, which change with each. Enter it while it runs.
+
+    `prepare` reads the settings as they are now, and begins to load their models but for those that are open already.
+    """
 
     def __init__(
-        self,
-        agent: Agent,
-        load: Callable[[], Settings],
-        models: Mapping[str, Loaded],
-        allowed: Callable[[int], Limits] = limits,
+        self, agent: Agent, prepare: Callable[[Collection[Loaded]], NextPlan], models: Mapping[str, Loaded]
     ) -> None:
         self._agent = agent
-        self._load = load
+        self._prepare = prepare
         self.models = models
-        self._allowed = allowed
-        self._next: _Next | None = None
+        self._next: NextPlan | None = None
         self._wanted = False
 
     def __enter__(self) -> Self:
@@ -97,7 +101,7 @@ class Reloads:
         return taken
 
     def _begin(self) -> bool:
-        self._next = _Next(self._load(), self.models, self._allowed)
+        self._next = self._prepare(self.models.values())
         return False
 
     def _end(self) -> bool:
@@ -105,8 +109,8 @@ class Reloads:
             return False
         following, self._next = self._next, None
         models = following.loading.models()
-        plan = make_plan(following.settings, models)
-        logs.set_up(following.settings.log.level)
+        plan = following.plan(models)
+        logs.set_up(following.log_level)
         self._agent.take_over(following.connection_settings, plan)
         self.models = models
         _log.info("reloaded")
