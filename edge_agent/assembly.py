@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_agent import __version__
+from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
 from edge_agent.contract.messages import Answer, Described
 from edge_agent.errors import SettingsError
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
-from edge_agent.model.library import Library, Limits, Loaded, Loading, Predictor, limits, runtime_version
+from edge_agent.model.library import Limits, Loaded, Predictor, limits, runtime_version
 from edge_agent.payload.features import ECHOED
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import Route, subscriptions, told_overlaps
@@ -85,18 +86,6 @@ class _Dial:
             tally=tally,
             max_payload=self.max_payload,
         )
-
-
-def library(settings: Settings) -> Library:
-    """Return where the models of some settings are."""
-    return Library((settings.models.directory,))
-
-
-def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits) -> Loading:
-    """Begin to load the models that the routes name, but for those of `known` whose files are as they were. Raises
-    `ModelError` when one can't be found.
-    """
-    return library(settings).loading(dict.fromkeys(route.model for route in settings.routes()), known, allowed)
 
 
 class Preparation:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from edge_agent.assembly import library
 from edge_agent.config.load import load
+from edge_agent.config.models import library
 from edge_agent.errors import InputError
 from edge_agent.host.process import Signals
 from edge_agent.wording import plain

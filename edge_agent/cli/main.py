@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None) -> Any:
     # paho looks for dnspython, for a function that we never call. Where Debian has it, it brings httpx and rich along: 11 MiB
     # in every agent, and seconds of a small board's start.
     sys.modules.setdefault("dns", None)  # type: ignore[arg-type] # what Python itself has for "there is none"
+    # pydantic looks for plugins in all that is installed, which takes its time and brings nothing that we want.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         return cli.main(args=arguments, prog_name="edge-agent")
     except EdgeAgentError as error:

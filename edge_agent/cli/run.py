@@ -6,20 +6,23 @@ import gc
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from edge_agent import assembly
 from edge_agent.config.load import DEFAULT_FILE, load
+from edge_agent.config.models import loading
 from edge_agent.config.precautions import neglected
 from edge_agent.errors import EdgeAgentError
 from edge_agent.host import logs
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
 from edge_agent.model.library import Loaded
-from edge_agent.serving.agent import Agent
-from edge_agent.serving.reloading import Reloads, load_models
+
+if TYPE_CHECKING:
+    from edge_agent.assembly import Preparation
+    from edge_agent.serving.agent import Agent
+    from edge_agent.serving.reloading import Reloads
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +70,12 @@ def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | Non
         logs.set_up(loaded.log.level)
         for line in neglected(loaded):
             _log.warning("%s", line)
-        models = load_models(assembly.loading(loaded), signals)
+        begun = loading(loaded)
+        # The models are tried beside us: time to import what connects and serves.
+        from edge_agent import assembly
+        from edge_agent.serving.reloading import Reloads, load_models
+
+        models = load_models(begun, signals)
         if models is None:
             return None
         agent = assembly.make_agent(loaded, models)
@@ -76,7 +84,7 @@ def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | Non
         Notifier().status(f"can't start: {error}")
         raise
 
-    def prepare(known: Collection[Loaded]) -> assembly.Preparation:
+    def prepare(known: Collection[Loaded]) -> Preparation:
         return assembly.Preparation(load(config), known)
 
     return agent, Reloads(agent, prepare, models)

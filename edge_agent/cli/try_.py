@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from edge_agent.assembly import library
 from edge_agent.config.load import load
+from edge_agent.config.models import library
 from edge_agent.contract.messages import Answer, Message, to_json
 from edge_agent.contract.topics import Template
 from edge_agent.errors import InputError

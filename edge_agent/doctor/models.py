@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent import assembly
+from edge_agent.config.models import library
 from edge_agent.config.settings import Settings
 from edge_agent.doctor.findings import Finding, failed, note, ok
 from edge_agent.doctor.reach import May, explain_model, may
@@ -29,7 +30,7 @@ def check_models(
             yield closed
             continue
         try:
-            model = models[name] = assembly.library(loaded).load(name)
+            model = models[name] = library(loaded).load(name)
         except ModelError as error:
             yield failed("model", error)
             continue

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 
 from edge_agent import assembly
+from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
 from edge_agent.host.process import Signals
 from edge_agent.model.library import Limits, Loaded, limits, locate
@@ -41,7 +42,7 @@ class Scene:
         self.signals = stack.enter_context(Signals(children=True, clock=self.clock))
         self.link = FakeLink()
         self.running = Running(self.link)
-        models = load_models(assembly.loading(self.settings()), self.signals)
+        models = load_models(loading(self.settings()), self.signals)
         assert models is not None
         self.models: dict[str, Loaded] = models
         self.fails: Exception | None = None
@@ -178,7 +179,7 @@ def test_a_stop_is_obeyed_while_a_model_is_tried(scene: Scene) -> None:
 def test_a_stop_is_obeyed_while_the_first_models_are_tried(scene: Scene) -> None:
     scene.put(bad_models.endless())
     signal.raise_signal(signal.SIGTERM)
-    assert load_models(assembly.loading(scene.settings()), scene.signals) is None
+    assert load_models(loading(scene.settings()), scene.signals) is None
 
 
 def test_a_fault_of_ours_changes_nothing_either(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:

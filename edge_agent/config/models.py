@@ -1,0 +1,20 @@
+"""The models that settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from edge_agent.config.settings import Settings
+from edge_agent.model.library import Library, Limits, Loaded, Loading, limits
+
+
+def library(settings: Settings) -> Library:
+    """Return where the models of some settings are."""
+    return Library((settings.models.directory,))
+
+
+def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits) -> Loading:
+    """Begin to load the models that the routes name, but for those of `known` whose files are as they were. Raises
+    `ModelError` when one can't be found.
+    """
+    return library(settings).loading(dict.fromkeys(route.model for route in settings.routes()), known, allowed)
