@@ -18,6 +18,7 @@ from edge_agent.config.values import (
     Age,
     Bytes,
     ClientId,
+    ContentType,
     FeatureName,
     FieldPath,
     FilePath,
@@ -220,9 +221,7 @@ class RouteSettings(_Section):
     #: Agents with the same name here take turns: each message goes to one of them.
     share: Pool | None = None
     #: Of messages that do not say; MQTT 3.1.1 can't.
-    content_type: Literal[
-        "application/json", "application/senml+json", "application/cbor", "application/octet-stream"
-    ] = "application/json"
+    content_type: ContentType = JSON_TYPE
     #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
     fields: Annotated[dict[FeatureName, FieldPath], Field(max_length=1024)] = Field(default_factory=dict)
     #: Seconds; both are for routes that capture {feature}.
@@ -256,8 +255,8 @@ class RouteSettings(_Section):
             raise SettingsError(f'topic {self.subscribe!r}: write share = "…" instead')
         fields = tuple((name, _steps(path)) for name, path in self.fields.items())
         content_type = None if self.content_type == JSON_TYPE else self.content_type
-        if content_type is not None and formats.find(content_type) is None:
-            raise SettingsError(f"{content_type} needs cbor2: apt install python3-cbor2, or pip install cbor2")
+        if not formats.ALL[self.content_type].is_there():
+            raise SettingsError(f"{content_type} needs {formats.ALL[self.content_type].needs}")
         route = Route(
             self.model,
             subscribe,

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from edge_agent.contract.messages import MAX_PACKET_BYTES
 from edge_agent.contract.topics import is_unfit
+from edge_agent.payload import formats
 
 #: MQTT 5, 1.5.4 and 1.5.6: the length of a string, or of binary data, is two bytes.
 MAX_STRING_BYTES: Final = 65_535
@@ -74,6 +75,13 @@ def _model(model: str) -> str:
     return _string(model)
 
 
+def _content_type(name: str) -> str:
+    if name not in formats.ALL:
+        *others, last = (repr(one) for one in formats.ALL)
+        raise ValueError(f"Input should be {', '.join(others)} or {last}")
+    return name
+
+
 #: Text that is sent as an MQTT string.
 MqttText = Annotated[str, AfterValidator(_string)]
 #: A topic with captures; whether it is a valid one is for `edge_agent.contract.topics.Template` to say.
@@ -82,6 +90,8 @@ FilePath = Annotated[Path, AfterValidator(_path)]
 HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_host)]
 #: A path that ends in .onnx, or the name of a model.
 Model = Annotated[str, StringConstraints(min_length=1), AfterValidator(_model)]
+#: One of the content types that payloads may have.
+ContentType = Annotated[str, AfterValidator(_content_type)]
 #: A pool of agents, and a client's id: one level of a topic.
 Pool = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,64}$"), AfterValidator(_string)]
 ClientId = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,128}$"), AfterValidator(_string)]

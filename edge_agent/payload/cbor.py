@@ -21,7 +21,10 @@ from importlib.util import find_spec
 from types import NoneType
 from typing import Any, Final
 
+from edge_agent.payload.format import Format
 from edge_agent.payload.weights import ARRAY, MAX_DEPTH, MAX_WEIGHT, OBJECT, VALUE
+
+CONTENT_TYPE: Final = "application/cbor"
 
 #: Major types that count here (3.1), and tags that are taken (3.4): dates, whole numbers of any size, and decimal
 #: fractions; those of shared values have their own refusal. cbor2 knows more, each a way to take much time or memory for few
@@ -207,3 +210,21 @@ def _scalar(value: Any) -> str | float | None:
     if isinstance(value, Decimal):
         return float(value)
     raise ValueError(f"Invalid CBOR: a value of the kind {type(value).__name__} is not taken")
+
+
+FORMAT: Final = Format(
+    CONTENT_TYPE,
+    "CBOR",
+    "CBOR (RFC 8949)",
+    decode,
+    weigh,
+    "cbor_invalid",
+    encode,
+    CONTENT_TYPE,
+    begin=begin_array,
+    row_encoder=row_encoder,
+    between=b"",
+    end=b"",
+    needs="cbor2: apt install python3-cbor2, or pip install cbor2",
+    is_there=is_there,
+)

@@ -19,13 +19,13 @@ from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_DETAILS, MAX_PAYLOAD_BYTES, ErrorCode, cut_details
-from edge_agent.payload import checks, formats
+from edge_agent.payload import checks, formats, packed
 from edge_agent.payload.checks import ECHOED as ECHOED  # noqa: PLC0414 - where users of this file look for it
 from edge_agent.payload.checks import Checker, Known, echo
 from edge_agent.payload.checks import Features as Features  # noqa: PLC0414
 from edge_agent.payload.checks import Fields as Fields  # noqa: PLC0414
 from edge_agent.payload.checks import Unusable as Unusable  # noqa: PLC0414
-from edge_agent.payload.formats import Format
+from edge_agent.payload.format import Format
 from edge_agent.payload.weights import MAX_WEIGHT
 
 MAX_BATCH_ROWS: Final = 10_000
@@ -128,7 +128,7 @@ class FeatureCodec:
 
     def _decode_packed(self, payload: bytes) -> Features | Batch | None:
         """Return what holds nothing but valid rows, checked by column; else None. Raises `ValueError` as `unpack` does."""
-        rows = formats.unpack(payload, len(self._names))
+        rows = packed.unpack(payload, len(self._names))
         if len(rows) > self._max_rows or self._echoing:
             return None
         for column, (low, high) in zip(zip(*rows, strict=True), self._checker.bounds, strict=True):

@@ -24,6 +24,10 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from edge_agent.contract.messages import to_json
+from edge_agent.payload import json_text
+from edge_agent.payload.format import Format
+
+CONTENT_TYPE: Final = "application/senml+json"
 
 Record: TypeAlias = dict[str, Any]
 
@@ -273,3 +277,25 @@ def _separated(name: str) -> str:
 
 def _is_finite(value: Any) -> bool:
     return _is_number(value) and abs(value) <= sys.float_info.max
+
+
+def _decode(payload: bytes, names: Sequence[str]) -> Any:
+    return rows(json_text.decode(payload, names), names)
+
+
+def _encode(outcome: Any) -> bytes:
+    return to_json(pack(outcome))
+
+
+FORMAT: Final = Format(
+    CONTENT_TYPE,
+    "SenML",
+    "a SenML pack (RFC 8428)",
+    _decode,
+    json_text.weigh,
+    "senml_invalid",
+    _encode,
+    CONTENT_TYPE,
+    row_encoder=row_encoder,
+    alike=False,
+)

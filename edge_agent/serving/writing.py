@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, Rejection, Row, shown_topic, to_json
 from edge_agent.payload.features import Batch, Features, Unusable
-from edge_agent.payload.formats import Format
+from edge_agent.payload.format import Format
 from edge_agent.tally import Tally
 
 #: Rejections of a batch that are kept to be used again.

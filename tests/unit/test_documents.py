@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import doctor
+from edge_agent.payload import formats
 from tests.documents import ROOT, blocks, broken_links, documents, missing_paths
 from tests.unit.test_architecture import FLOORS
 
@@ -48,6 +49,23 @@ def test_a_path_that_is_gone_is_found(tmp_path: Path) -> None:
         "none.py",
         "docs/none.svg",
     ]
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows of a table of docs/messages.md, without those of its head; `heading` is its first column's."""
+    text = (ROOT / "docs" / page).read_text().partition(f"\n| {heading} |")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()[2:]]
+
+
+def test_the_formats_of_the_page_are_those_of_the_registry() -> None:
+    rows = table("messages.md", "content type")
+    assert [re.findall(r"`([^`]+)`", row[0]) for row in rows] == [[content_type] for content_type in formats.ALL]
+    for (_, payload, answer), one in zip(rows, formats.ALL.values(), strict=True):
+        assert one.reads in payload
+        assert answer == formats.ALL[one.answers].name
+        assert one.needs is None or f"needs {one.needs}" in payload.replace("`", "")
+    settings = (ROOT / "deploy" / "edge-agent.toml").read_text()
+    assert [content_type for content_type in formats.ALL if f'"{content_type}"' not in settings] == []
 
 
 def test_the_house_in_the_page_is_the_house() -> None:

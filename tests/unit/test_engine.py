@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from edge_agent.contract.messages import Message, to_json
 from edge_agent.payload import formats, senml
+from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
-from edge_agent.payload.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
+from edge_agent.payload.packed import CONTENT_TYPE as PACKED_TYPE
+from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.serving.engine import Engine
 from edge_agent.serving.writing import Question
 from edge_agent.tally import Tally

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from edge_agent.contract.messages import ErrorCode, Message
 from edge_agent.payload import formats
+from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
-from edge_agent.payload.formats import CBOR_TYPE, PACKED_TYPE, SENML_TYPE
+from edge_agent.payload.packed import CONTENT_TYPE as PACKED_TYPE
+from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 from tests.unit.outcomes import rows_of

@@ -11,7 +11,7 @@ import pytest
 from edge_agent.contract.messages import ErrorCode, Message
 from edge_agent.payload import senml
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
-from edge_agent.payload.formats import SENML_TYPE
+from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edge_agent.contract.messages import to_json
 from edge_agent.payload import senml
 from edge_agent.payload.features import Unusable
-from edge_agent.payload.formats import SENML_TYPE
+from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from tests.unit.strategies import json_values
 from tests.unit.test_senml import CODEC, DEVICE, NAMES, ask
 

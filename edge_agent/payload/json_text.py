@@ -1,0 +1,28 @@
+"""JSON (RFC 8259), by pydantic's parser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from edge_agent.contract.messages import JSON_TYPE
+from edge_agent.payload.format import Format
+from edge_agent.payload.weights import ARRAY, OBJECT, VALUE
+
+
+def decode(payload: bytes, _names: Sequence[str]) -> Any:
+    """Read a text. Raises `ValueError`."""
+    try:
+        return from_json(payload)
+    except ValueError as error:
+        raise ValueError(f"Invalid JSON: {error}") from None
+
+
+def weigh(payload: bytes, _names: Sequence[str]) -> int:
+    """Estimate the memory of what is in a text."""
+    return OBJECT * payload.count(b"{") + ARRAY * payload.count(b"[") + VALUE * payload.count(b",")
+
+
+FORMAT: Final = Format(JSON_TYPE, "JSON", "JSON", decode, weigh, "json_invalid")
