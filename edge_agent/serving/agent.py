@@ -21,7 +21,7 @@ from edge_agent.contract.messages import Answer, Health, Info, Message, to_json
 from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
-from edge_agent.serving.announcements import ONLINE, Retry, birth, standing, will
+from edge_agent.serving.announcements import ONLINE, News, Retry, announce, standing, will
 from edge_agent.serving.answering import Answering
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.serving.reports import Reporter, now
@@ -215,8 +215,7 @@ class Agent:
     def _look_after_subscriptions(self, link: Connection) -> None:
         """Announce once the broker has answered them; ask for what it refused again when it is time to."""
         if not (self._greeted and self._announced) or self._asked_again:
-            messages = (birth(self.node, self._standing), _info_message(self.node, self._info(link)))
-            if self._answering.may_say(link, *messages):
+            if self._answering.may_say(link, *self._announcements(News.CONNECTION, self._info(link))):
                 self._asked_again = False
                 self._announce(link)
         elif self._retry.take():
@@ -226,9 +225,11 @@ class Agent:
     def _announce(self, link: Connection) -> None:
         """Say what we run and how we stand: on a new connection, with a new plan, and when it has changed."""
         before, self._standing = self._standing, standing(link.refused)
-        changed = not self._greeted or self._standing != before
+        news = News.CONNECTION if not self._greeted else News(0)
+        news |= News.STANDING if self._standing != before else News(0)
+        news |= News.PLAN if not self._announced else News(0)
         pause = self._retry.schedule() if link.refused else 0.0
-        if not changed and self._announced:
+        if not news:
             return
         for topic, reason in link.refused:
             _log.error(
@@ -243,10 +244,9 @@ class Agent:
             self._greeted_at = self._clock()
             self.tally.connections += 1
             self._plan.pipeline.reconnected()
-        if changed:
-            self._answering.say(link, birth(self.node, self._standing))
         info = self._info(link)
-        self._answering.say(link, _info_message(self.node, info))
+        for answer in self._announcements(news, info):
+            self._answering.say(link, answer)
         served = ", ".join(f"{model['name']} {model['version']}" for model in info["models"])
         status = f"serving {served} over MQTT {link.protocol}"
         if self._standing != ONLINE:
@@ -256,6 +256,9 @@ class Agent:
         self.notifier.status(status)
         self._greeted = self._announced = True
         self._answering.greeted()
+
+    def _announcements(self, news: News, info: Info) -> list[Answer]:
+        return announce(self._plan.announcements, news, self.node, info)
 
     def _info(self, link: Connection) -> Info:
         described = self._plan.describe(link.protocol, self._started)
@@ -354,10 +357,6 @@ class Agent:
         if interval is not None and self._clock() >= self._next_watchdog:
             self._next_watchdog = self._clock() + interval
             self.notifier.alive()
-
-
-def _info_message(node: str, info: Info) -> Answer:
-    return Answer(topics.info(node), to_json(info), qos=1, retain=True)
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from edge_agent.contract.messages import Answer, Described, Message, Refused
+from edge_agent.serving.announcements import INFO, STATE, Announcement
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.tally import Tally
 
@@ -86,10 +87,11 @@ class Plan(NamedTuple):
 
     `subscriptions` are topic filters, each with whether its retained messages are wanted on every connection;
     `describe` returns the node's info for a connection's protocol and the time at which the agent started;
-    `health_interval` is in seconds.
+    `health_interval` is in seconds; `announcements` is what the node says of itself.
     """
 
     pipeline: Pipeline
     subscriptions: Mapping[str, bool]
     describe: Callable[[str, str], Described]
     health_interval: float = 30.0
+    announcements: tuple[Announcement, ...] = (STATE, INFO)

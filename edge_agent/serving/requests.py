@@ -1,4 +1,7 @@
-"""Management requests, `edge/{node}/request/{verb}`: a handler for each verb, in `_VERBS`.
+"""Management requests, `edge/{node}/request/{verb}`: the registry of verbs, `VERBS`.
+
+To add a verb: a function here, which returns one of the dictionaries in `edge_agent.contract.messages`, a line in `VERBS`, and a
+row in the tables of docs/messages.md, without which a test fails.
 
 Rules:
 
@@ -32,6 +35,14 @@ class Subject(NamedTuple):
     now: Callable[[], str]
 
 
+class Verb(NamedTuple):
+    """What a request may ask for: its name, what the answer is in a few words, and what makes it."""
+
+    name: str
+    about: str
+    answer: Callable[[Subject, Message], Any]
+
+
 class Requests:
     """Answers the requests to `node`. `clock` gives seconds."""
 
@@ -50,10 +61,10 @@ class Requests:
         """Return the answer to a request, one of the dictionaries in `edge_agent.contract.messages`."""
         if self._is_too_much():
             return Busy(error="busy", verb=verb[:_VERB_CHARACTERS], retry_after=1)
-        handle = _VERBS.get(verb)
-        if handle is None:
-            return UnknownVerb(error="unknown_verb", verb=verb[:_VERB_CHARACTERS], known=sorted(_VERBS))
-        return handle(subject, message)
+        found = VERBS.get(verb)
+        if found is None:
+            return UnknownVerb(error="unknown_verb", verb=verb[:_VERB_CHARACTERS], known=sorted(VERBS))
+        return found.answer(subject, message)
 
     def _is_too_much(self) -> bool:
         now = self._clock()
@@ -85,4 +96,12 @@ def _status(subject: Subject, message: Message) -> Status:
     )
 
 
-_VERBS: Final[dict[str, Callable[[Subject, Message], Any]]] = {"info": _info, "ping": _ping, "status": _status}
+#: The verbs by name, in the order of the page.
+VERBS: Final[dict[str, Verb]] = {
+    verb.name: verb
+    for verb in (
+        Verb("ping", "what was sent", _ping),
+        Verb("info", "what stands on edge/{node}/info", _info),
+        Verb("status", "health as it is now", _status),
+    )
+}

@@ -10,6 +10,7 @@ import pytest
 
 from edge_agent import doctor
 from edge_agent.payload import formats
+from edge_agent.serving.requests import VERBS
 from tests.documents import ROOT, blocks, broken_links, documents, missing_paths
 from tests.unit.test_architecture import FLOORS
 
@@ -66,6 +67,15 @@ def test_the_formats_of_the_page_are_those_of_the_registry() -> None:
         assert one.needs is None or f"needs {one.needs}" in payload.replace("`", "")
     settings = (ROOT / "deploy" / "edge-agent.toml").read_text()
     assert [content_type for content_type in formats.ALL if f'"{content_type}"' not in settings] == []
+
+
+def test_the_verbs_of_the_page_are_those_of_the_registry() -> None:
+    rows = table("messages.md", "verb")
+    assert [row[0] for row in rows] == [f"`{name}`" for name in VERBS]
+    for (_, answer), verb in zip(rows, VERBS.values(), strict=True):
+        assert answer.replace("`", "").startswith(verb.about)
+    topics = {row[0]: row[2] for row in table("messages.md", "topic")}
+    assert re.findall(r"`(\w+)`", topics["`edge/{node}/request/{verb}`"]) == list(VERBS)
 
 
 def test_the_house_in_the_page_is_the_house() -> None:
