@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from edge_agent.contract.messages import MAX_PACKET_BYTES
 from edge_agent.contract.topics import is_unfit
@@ -25,6 +25,12 @@ _MAX_PATH_BYTES: Final = 4095
 _MAX_NAME_BYTES: Final = 255
 #: A year, in seconds.
 _YEAR: Final = 365 * 86_400
+
+
+class Section(BaseModel):
+    """One table of the settings: nothing that it does not know, nothing changed later, and defaults within bounds too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def _string(text: str) -> str:

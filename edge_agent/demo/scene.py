@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Final
 
-from edge_agent.config import settings as settings_module
 from edge_agent.config.load import ENVIRONMENT
+from edge_agent.config.routes import RouteSettings
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.messages import Answer, Message
@@ -70,7 +70,7 @@ class Scene:
     """One demo of one model, over topics of its own on a broker of its own."""
 
     def __init__(self, card: ModelCard, model: str, *, seed: int) -> None:
-        route = settings_module.RouteSettings()
+        route = RouteSettings()
         self._model = model
         self._input = Template(route.subscribe)
         self._answers, self._errors = Template(route.publish), Template(f"{route.publish}/error")

@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-from edge_agent.config.settings import Mqtt, Settings
+from edge_agent.config.connection import Mqtt
+from edge_agent.config.settings import Settings
 from tests.brokers import HOST, Mosquitto, free_port
 from tests.certificates import DAY, Authority
 from tests.contract.agents import wait_until

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from edge_agent.config import settings
+from edge_agent.config.connection import Tls
 from edge_agent.config.load import load
+from edge_agent.config.routes import RouteSettings
 from edge_agent.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "deploy" / "edge-agent.toml"
@@ -47,7 +48,7 @@ def _flat(table: dict[str, Any], place: str = "") -> dict[str, Any]:
 
 
 def _known(model: type[BaseModel], place: str = "") -> set[str]:
-    inner: dict[str, type[BaseModel]] = {"tls": settings.Tls, "route": settings.RouteSettings}
+    inner: dict[str, type[BaseModel]] = {"tls": Tls, "route": RouteSettings}
     known: set[str] = set()
     for name, field in model.model_fields.items():
         section = inner.get(name) or field.annotation
@@ -74,6 +75,6 @@ def test_every_setting_stands_in_it_and_no_other() -> None:
 def test_the_values_are_the_defaults() -> None:
     content = _flat(_uncommented())
     defaults = _flat(Settings().model_dump(mode="json"))
-    defaults |= {f"mqtt.tls.{key}": value for key, value in settings.Tls().model_dump(mode="json").items()}
+    defaults |= {f"mqtt.tls.{key}": value for key, value in Tls().model_dump(mode="json").items()}
     differing = {key for key in content if key not in EXAMPLES and content[key] != defaults[key]}
     assert not differing

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from edge_agent import assembly
-from edge_agent.config import settings as settings_module
+from edge_agent.config.connection import Mqtt, Tls
+from edge_agent.config.settings import Settings
 from edge_agent.errors import SettingsError
 from tests.unit.test_settings import SECRET
 
 
-def mqtt(**values: Any) -> settings_module.Mqtt:
-    return settings_module.Mqtt(username="ann", **values)
+def mqtt(**values: Any) -> Mqtt:
+    return Mqtt(username="ann", **values)
 
 
 @pytest.mark.parametrize(
@@ -39,33 +40,33 @@ def test_the_systemd_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "mqtt-password").write_text("from systemd\n")
     assert mqtt().password() == "from systemd"
     # It needs somebody to be the password of, and a file that is named goes before it.
-    assert settings_module.Mqtt().password() is None
+    assert Mqtt().password() is None
     (tmp_path / "own").write_text("own")
     assert mqtt(password_file=tmp_path / "own").password() == "own"
 
 
 def test_the_systemd_credentials_of_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert settings_module.Tls().file("ca") is None
+    assert Tls().file("ca") is None
     (tmp_path / "mqtt-certificate").touch()
     with pytest.raises(ValueError, match="certificate and key go together"):
-        settings_module.Tls()
+        Tls()
     (tmp_path / "mqtt-key").touch()
-    tls = settings_module.Tls(certificate=Path("/own"))
+    tls = Tls(certificate=Path("/own"))
     assert (tls.file("ca"), tls.file("certificate"), tls.file("key")) == (None, Path("/own"), tmp_path / "mqtt-key")
     # They turn nothing on by themselves.
-    assert not settings_module.Mqtt().uses_tls
+    assert not Mqtt().uses_tls
 
 
 def test_a_key_that_is_a_credential_is_not_missed_where_systemd_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of ExecReload= is shown no credentials: a reload that is right must not fail by it."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     with pytest.raises(ValueError, match="certificate and key go together"):
-        settings_module.Tls(certificate=Path("/own"))
+        Tls(certificate=Path("/own"))
     monkeypatch.setenv("MAINPID", "17")
-    assert settings_module.Tls(certificate=Path("/own")).pair() == (None, None)
+    assert Tls(certificate=Path("/own")).pair() == (None, None)
     # No connection is made with it, and nothing is looked at that is half of a pair.
-    chosen = settings_module.Settings(mqtt={"tls": {"certificate": "/nowhere"}})
+    chosen = Settings(mqtt={"tls": {"certificate": "/nowhere"}})
     tls = assembly.address(chosen).tls
     assert tls is not None
     assert (tls.certificate, tls.key) == (None, None)

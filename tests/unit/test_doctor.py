@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent.config.settings import Models, RouteSettings, Settings
+from edge_agent.config.routes import RouteSettings
+from edge_agent.config.settings import Models, Settings
 from edge_agent.contract import seal
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.broker import check_certificate

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from edge_agent.assembly import make_connection_settings
 from edge_agent.cli.main import main
+from edge_agent.config.connection import Mqtt
 from edge_agent.config.load import load
-from edge_agent.config.settings import SECTIONS, Mqtt, Settings
+from edge_agent.config.settings import SECTIONS, Settings
 from edge_agent.errors import EdgeAgentError, SettingsError
 from edge_agent.wording import plain
 from tests.unit.strategies import environments, toml_texts

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config.settings import Mqtt, Node, RouteSettings, Settings
+from edge_agent.config.connection import Mqtt
+from edge_agent.config.routes import RouteSettings
+from edge_agent.config.settings import Node, Settings
 from edge_agent.doctor.mosquitto import Client, Rule, check_rules, reads, rules_for
 
 KITCHEN = Client("kitchen", "edge-agent-kitchen")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config.settings import Mqtt, Settings, Tls
+from edge_agent.config.connection import Mqtt, Tls
+from edge_agent.config.settings import Settings
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding
 from edge_agent.doctor.models import explain_closed
