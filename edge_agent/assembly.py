@@ -6,11 +6,12 @@ import logging
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from edge_agent import __version__
 from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
-from edge_agent.contract.messages import Answer, Described
+from edge_agent.contract.messages import Answer, Described, ServedModel
 from edge_agent.errors import SettingsError
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
@@ -156,6 +157,17 @@ def protocols(settings: Settings) -> list[str]:
     return ["5", "3.1.1"] if settings.mqtt.protocol == "auto" else [settings.mqtt.protocol]
 
 
+def _served(model: Predictor) -> ServedModel:
+    told: dict[str, object] = {
+        "name": model.card.name,
+        "version": model.card.version,
+        "sha256": model.sha256,
+        "features": list(model.card.feature_names),
+        **model.output.described,
+    }
+    return cast("ServedModel", told)
+
+
 def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) -> Callable[[str, str], Described]:
     """Return what describes the node."""
 
@@ -167,16 +179,7 @@ def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) 
             "onnxruntime": runtime_version(),
             "mqtt": protocol,
             "started": started,
-            "models": [
-                {
-                    "name": model.card.name,
-                    "version": model.card.version,
-                    "sha256": model.sha256,
-                    "features": list(model.card.feature_names),
-                    "labels": list(model.card.labels),
-                }
-                for model in models.values()
-            ],
+            "models": [_served(model) for model in models.values()],
             "routes": [
                 {
                     "model": models[route.model].card.name,

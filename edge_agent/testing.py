@@ -21,6 +21,7 @@ from edge_agent.contract.topics import Template
 from edge_agent.errors import BrokerError
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.poison import cause_of, cause_of_own
+from edge_agent.model.outputs import Output, output_of
 from edge_agent.routing.routes import Route, subscriptions
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.engine import Model
@@ -65,8 +66,9 @@ def make_card(
 class FakeModel:
     """Rock when the first feature is above a half, else Hip-Hop; with `broken` set it raises that instead."""
 
-    def __init__(self, card: ModelCard | None = None) -> None:
+    def __init__(self, card: ModelCard | None = None, output: Output | None = None) -> None:
         self.card = card or make_card()
+        self.output = output or output_of(self.card)
         self.broken: Exception | None = None
         self.calls: list[int] = []
 
@@ -77,7 +79,7 @@ class FakeModel:
             raise self.broken
         return ["Rock" if row[0] > 0.5 else "Hip-Hop" for row in rows]
 
-    def read(self, output: Any) -> tuple[str, list[float]]:
+    def read(self, output: Any) -> Any:
         """Return the label and its probabilities."""
         return output, [0.0, 1.0] if output == "Rock" else [1.0, 0.0]
 

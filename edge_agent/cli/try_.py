@@ -6,8 +6,9 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,7 +18,9 @@ from edge_agent.contract.messages import Answer, Message, to_json
 from edge_agent.contract.topics import Template
 from edge_agent.errors import InputError
 from edge_agent.model.library import Predictor
+from edge_agent.model.outputs import Output
 from edge_agent.routing.routes import Route
+from edge_agent.serving.engine import Model
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.wording import plain, plain_json
 
@@ -100,6 +103,13 @@ def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:
     card = predictor.card
     click.echo(plain(f"{card.name} {card.version}: {card.description or card.task}"))
     click.echo(plain(f"self-test passed on {len(card.self_test.rows)} rows; {predictor.where}") + "\n")
+    for line in table_of_examples(pipeline, predictor):
+        click.echo(plain(line))
+
+
+def table_of_examples(pipeline: Pipeline, model: Model) -> Iterator[str]:
+    """Yield the lines of a table: the examples that a model's card brings, and what it answers to them."""
+    card, output = model.card, model.output
     examples = [(example.name, example.features) for example in card.examples] or [
         ("typical", tuple(feature.example for feature in card.features))
     ]
@@ -107,13 +117,16 @@ def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:
     for position, feature in enumerate(card.features):
         table.append([feature.name, *(f"{values[position]:g}" for _, values in examples), feature.unit])
     rows = [_ask(pipeline, to_json(dict(zip(card.feature_names, values, strict=True)))) for _, values in examples]
-    answers = [json.loads(answer.payload) for answer in rows]
-    table.append(["label", *(answer.get("label", answer.get("error")) for answer in answers), ""])
-    table.append(
-        ["confidence", *(f"{answer['confidence']:.3f}" if "label" in answer else "" for answer in answers), ""]
-    )
+    answers = [_cells(output, json.loads(answer.payload)) for answer in rows]
+    table += [[title, *cells, ""] for title, *cells in zip(output.columns, *answers, strict=True)]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for number, row in enumerate(table):
-        if number in (1, len(table) - 2):
-            click.echo("  ".join("-" * width for width in widths))
-        click.echo(plain("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))
+        if number in (1, len(table) - len(output.columns)):
+            yield "  ".join("-" * width for width in widths)
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cells(output: Output, answer: Mapping[str, Any]) -> tuple[str, ...]:
+    if "error" in answer:
+        return answer["error"], *[""] * (len(output.columns) - 1)
+    return output.cells(answer)

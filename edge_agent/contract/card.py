@@ -37,10 +37,6 @@ FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
 MAX_FEATURES: Final = 1024
 MAX_CARD_BYTES: Final = 4 * 1024 * 1024
-#: How far probabilities may lie outside of 0 to 1, and their sum from 1: 1,024 of them, rounded to six decimals, and those
-#: of large forests, summed up in float32, stay below.
-_EXACT: Final = 1e-6
-_SUM: Final = 1e-3
 #: Longest place in a message about what is wrong.
 _MAX_PLACE: Final = 160
 
@@ -171,26 +167,33 @@ class ModelCard(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelCard:
-        width, labels = len(self.features), frozenset(self.labels)
+        width = len(self.features)
         _unique("feature names", self.feature_names)
-        _unique("labels", self.labels)
         for example in self.examples:
             if len(example.features) != width:
                 raise ValueError(f"example {example.name!r} has {len(example.features)} values for {width} features")
-            if example.label not in labels:
-                raise ValueError(f"example {example.name!r}: {example.label!r} is not among the labels")
             for feature, value in zip(self.features, example.features, strict=True):
                 if (feature.minimum is not None and value < feature.minimum) or (
                     feature.maximum is not None and value > feature.maximum
                 ):
                     raise ValueError(f"example {example.name!r}: {feature.name} = {value:g} is outside its bounds")
-        test = self.self_test
+        for number, row in enumerate(self.self_test.rows):
+            if len(row) != width:
+                raise ValueError(f"self-test row {number} has the wrong width")
+        return self
+
+    @model_validator(mode="after")
+    def _labelled(self) -> ModelCard:
+        """Check what is said of the answers."""
+        labels, test = frozenset(self.labels), self.self_test
+        _unique("labels", self.labels)
+        for example in self.examples:
+            if example.label not in labels:
+                raise ValueError(f"example {example.name!r}: {example.label!r} is not among the labels")
         if not len(test.rows) == len(test.labels) == len(test.probabilities):
             raise ValueError("the self-test needs as many labels and probability rows as it has rows")
-        for number, (row, label, probabilities) in enumerate(
-            zip(test.rows, test.labels, test.probabilities, strict=True)
-        ):
-            if len(row) != width or len(probabilities) != len(self.labels):
+        for number, (label, probabilities) in enumerate(zip(test.labels, test.probabilities, strict=True)):
+            if len(probabilities) != len(self.labels):
                 raise ValueError(f"self-test row {number} has the wrong width")
             if label not in labels:
                 raise ValueError(f"self-test row {number}: {label!r} is not among the labels")
@@ -199,12 +202,6 @@ class ModelCard(_Part):
     def to_json(self) -> str:
         """Return the card as it is stored in the model file: compact, keys in the order of this file."""
         return self.model_dump_json(exclude_defaults=False)
-
-
-def are_probabilities(values: Sequence[float]) -> bool:
-    """Tell whether all are from 0 to 1 and their sum is 1, as exactly as float32 and rounding let them be."""
-    # Written so that a NaN counts as wrong.
-    return all(-_EXACT <= value <= 1 + _EXACT for value in values) and abs(math.fsum(values) - 1) <= _SUM
 
 
 def _unique(what: str, names: Sequence[str]) -> None:

@@ -6,9 +6,10 @@ the tests hold everything against that leaves the agent.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
-from typing import Any, Final, Literal, NamedTuple, NotRequired, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, NotRequired
 
 import pydantic_core
 from pydantic import TypeAdapter
@@ -50,14 +51,29 @@ class Detail(TypedDict):
     input: Any
 
 
-class Prediction(TypedDict):
-    """A label. `confidence` is the probability of the label; `probabilities` sums to 1. `sensor` is what the route
-    captured of the topic, joined by "/", where the route has `name_sensor`.
-    """
+class Each(dict[str, float]):
+    """Numbers by name. A format that has no objects gives each number by itself, called `one`/name."""
+
+    __slots__ = ("one",)
+
+    def __init__(self, one: str, numbers: Iterable[tuple[str, float]]) -> None:
+        super().__init__(numbers)
+        self.one = one
+
+
+class Classified(TypedDict):
+    """A label. `confidence` is the probability of the label; `probabilities` sums to 1."""
 
     label: str
     confidence: float
     probabilities: dict[str, float]
+
+
+class Prediction(Classified):
+    """What a model answers, and which. `sensor` is what the route captured of the topic, joined by "/", where the route
+    has `name_sensor`.
+    """
+
     model: str
     version: str
     id: NotRequired[Any]
@@ -212,9 +228,6 @@ class Busy(TypedDict):
     error: Literal["busy"]
     verb: str
     retry_after: int
-
-
-Row: TypeAlias = Prediction | Rejection
 
 
 class Carried(NamedTuple):

@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,9 +23,7 @@ from edge_agent.contract import card as cards
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.seal import is_sealed
 from edge_agent.errors import CardError, ModelError
-
-#: Probabilities on the wire are rounded to this many decimals: as fine as the self-test is exact.
-DECIMALS: Final = 6
+from edge_agent.model.outputs import Arrays, UnfitError, output_of
 
 #: Whether onnxruntime has opened a model. With the first, Debian's 1.21 writes hundreds of harmless lines about its
 #: operators to stderr.
@@ -51,28 +49,25 @@ class Predictor:
         self.sealed = is_sealed(content, where=where)
         self._session = _open(content, where)
         self.card = self._read_card()
+        self.output = output_of(self.card)
+        self._names = self.output.names
         self._input = self._check_signature()
         self._pack = struct.Struct(f"{len(self.card.features)}f").pack
         self.self_test_difference = self._self_test() if tested is None else tested[1]
 
-    def predict(self, rows: Sequence[Sequence[float]]) -> list[tuple[str, bytes]]:
+    def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
         """Return what comes out for each of `rows` (n, features), which must be finite: for `read`."""
         # Half the time of np.asarray, which looks at every row first.
         packed = b"".join([self._pack(*row) for row in rows])
-        values = np.frombuffer(packed, _FLOAT32).reshape(len(rows), -1)
-        labels, probabilities = self._run(values)
-        # As bytes: floats to look up would have to be made first, and there are few that differ.
-        raw = np.ascontiguousarray(probabilities, _FLOAT32).view(f"V{_FLOAT32.itemsize * probabilities.shape[1]}")
-        return list(zip(labels.tolist(), raw.ravel().tolist(), strict=True))
+        return self.output.pack(self._run(np.frombuffer(packed, _FLOAT32).reshape(len(rows), -1)))
 
-    def read(self, output: tuple[str, bytes]) -> tuple[str, list[float]]:
-        """Return the label and the probabilities (labels,) of an output."""
-        label, raw = output
-        return label, np.round(np.frombuffer(raw, _FLOAT32).astype(np.float64), DECIMALS).tolist()
+    def read(self, output: Any) -> Any:
+        """Return what came out for a row as `output.fields` takes it."""
+        return self.output.read(output)
 
-    def _run(self, rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float32]]:
-        labels, probabilities = self._session.run(("label", "probabilities"), {self._input: rows})
-        return labels, probabilities
+    def _run(self, rows: npt.NDArray[np.float32]) -> Arrays:
+        arrays: Arrays = self._session.run(self._names, {self._input: rows})
+        return arrays
 
     def _read_card(self) -> ModelCard:
         try:
@@ -90,50 +85,40 @@ class Predictor:
         inputs, width = self._session.get_inputs(), len(self.card.features)
         outputs = {output.name for output in self._session.get_outputs()}
         fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and list(inputs[0].shape)[1:] == [width]
-        if not fits or not {"label", "probabilities"} <= outputs:
+        if not fits or not outputs.issuperset(self._names):
             raise ModelError(
                 f"{self.where}: the graph does not fit its card: it has to take one float32 tensor (n, {width}) "
-                "and give 'label' and 'probabilities'; write it again with edge-convert"
+                f"and give {' and '.join(map(repr, self._names))}; write it again with edge-convert"
             )
         return str(inputs[0].name)
 
     def _self_test(self) -> float:
-        """Run the self-test vectors; return the largest difference of a probability."""
+        """Run the self-test vectors; return the largest difference of an answer."""
         test = self.card.self_test
-        expected = np.asarray(test.probabilities)
         try:
-            answers = self._run(np.asarray(test.rows, dtype=np.float32))
-            labels, probabilities = np.asarray(answers[0]), np.asarray(answers[1], np.float64)
+            arrays = self._run(np.asarray(test.rows, dtype=np.float32))
+            differences = self.output.differences(arrays)
+        except UnfitError as error:
+            raise ModelError(
+                f"{self.where}: the graph does not fit its card: {error}; write it again with edge-convert"
+            ) from None
         except (
             Exception
         ) as error:  # onnxruntime raises its own tree of exceptions, ValueError and RuntimeError among it
             raise ModelError(f"{self.where}: the self-test could not run: {_first_line(error)}") from error
-        if labels.shape != expected.shape[:1] or probabilities.shape != expected.shape:
-            raise ModelError(
-                f"{self.where}: the graph does not fit its card: for {len(test.rows)} rows it has to give as many labels, "
-                f"and probabilities {expected.shape}; it gives {labels.shape} and {probabilities.shape}; "
-                "write it again with edge-convert"
-            )
-        difference = np.abs(probabilities - expected).max(axis=1)
-        wrong = [
-            row
-            for row, (right, label) in enumerate(zip(test.labels, labels.tolist(), strict=True))
-            # Written so that a NaN counts as wrong.
-            if label != right or not difference[row] <= test.tolerance
-        ]
+        # Written so that a NaN counts as wrong.
+        wrong = [row for row, difference in enumerate(differences.tolist()) if not difference <= test.tolerance]
         if wrong:
             raise ModelError(
                 f"{self.where}: the self-test failed on {len(wrong)} of {len(test.rows)} rows (first: row {wrong[0]}): "
                 f"onnxruntime {runtime_version()} on this device does not give what scikit-learn gave; "
                 "install another onnxruntime, or convert the model again"
             )
-        improbable = [row for row, values in enumerate(probabilities.tolist()) if not cards.are_probabilities(values)]
-        if improbable:
-            raise ModelError(
-                f"{self.where}: what the model gives for row {improbable[0]} of its self-test are no probabilities: they have "
-                "to lie from 0 to 1 and to sum to 1; write it again with edge-convert"
-            )
-        return float(difference.max())
+        try:
+            self.output.check(arrays)
+        except UnfitError as error:
+            raise ModelError(f"{self.where}: {error}; write it again with edge-convert") from None
+        return float(differences.max())
 
 
 def runtime_version() -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from edge_agent.contract.messages import to_json
+from edge_agent.contract.messages import Each, to_json
 from edge_agent.payload import json_text
 from edge_agent.payload.format import Format
 
@@ -242,9 +242,9 @@ class _Packer:
 
 def _records(values: Mapping[str, Any]) -> Iterator[Record]:
     for key, value in values.items():
-        if key == "probabilities":
-            for label, probability in value.items():
-                yield _record(f"probability/{escape(label)}", probability)
+        if isinstance(value, Each):
+            for name, number in value.items():
+                yield _record(f"{value.one}/{escape(name)}", number)
         elif value is not None:
             yield _record(key, value)
 

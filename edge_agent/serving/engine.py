@@ -15,8 +15,9 @@ import logging
 from collections.abc import Hashable, Sequence
 from typing import Any, Final, Protocol
 
-from edge_agent.contract.card import ModelCard, are_probabilities
-from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, Prediction, to_json
+from edge_agent.contract.card import ModelCard
+from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, to_json
+from edge_agent.model.outputs import Output
 from edge_agent.payload import formats
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable, refuse
 from edge_agent.serving.writing import (
@@ -33,13 +34,11 @@ from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
 
-#: Predictions of a model that are kept, and probabilities in them: how many differ comes from outside, and one of 1,000
+#: Predictions of a model that are kept, and numbers in them: how many differ comes from outside, and one of 1,000
 #: labels takes 100 KB.
 _REMEMBERED: Final = 10_000
-_PROBABILITIES: Final = 100_000
-#: Probabilities that are shown when something is wrong with them.
-_SHOWN: Final = 10
-#: Probabilities that are asked for at once. All rows of a model of few labels go through one call.
+_NUMBERS: Final = 100_000
+#: Numbers that are asked for at once. All rows of a model of few labels go through one call.
 _ASKED: Final = 1 << 15
 
 
@@ -50,11 +49,15 @@ class Model(Protocol):
     def card(self) -> ModelCard:
         """What the model says of itself."""
 
+    @property
+    def output(self) -> Output:
+        """What kind of answer it gives."""
+
     def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
         """Return what comes out for each of `rows` (n, features), to be read by `read`; the same is equal."""
 
-    def read(self, output: Any) -> tuple[str, list[float]]:
-        """Return the label and the probabilities (labels,) of an output."""
+    def read(self, output: Any) -> Any:
+        """Return what came out for a row as `output.fields` takes it."""
 
 
 class Engine:
@@ -66,10 +69,8 @@ class Engine:
         self._model = model
         self._codec = codec
         self._max_answer = max_answer
-        self._labels = model.card.labels
-        self._column = {label: position for position, label in enumerate(model.card.labels)}
-        self._most = max(1, min(_REMEMBERED, _PROBABILITIES // len(self._labels)))
-        self._at_once = max(1, _ASKED // len(self._labels))
+        self._most = max(1, min(_REMEMBERED, _NUMBERS // model.output.width))
+        self._at_once = max(1, _ASKED // model.output.width)
         #: Predictions by the model's output: a tree has as many as leaves, so most are made once.
         self._made: dict[Hashable, Settled] = {}
 
@@ -181,16 +182,8 @@ class Engine:
         return alone
 
     def _make(self, output: Hashable) -> Settled:
-        label, probabilities = self._model.read(output)
-        if not are_probabilities(probabilities):
-            raise ValueError(f"these are no probabilities: {probabilities[:_SHOWN]}")
-        prediction: Prediction = {
-            "label": label,
-            "confidence": probabilities[self._column[label]],
-            "probabilities": dict(zip(self._labels, probabilities, strict=True)),
-            "model": self._name,
-            "version": self._model.card.version,
-        }
+        fields = self._model.output.fields(self._model.read(output))
+        prediction = {**fields, "model": self._name, "version": self.version}
         if len(self._made) >= self._most:
             self._made.clear()
         made = self._made[output] = Settled(prediction, to_json(prediction)[:-1])

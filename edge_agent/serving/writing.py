@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
-from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, Rejection, Row, shown_topic, to_json
+from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, Rejection, shown_topic, to_json
 from edge_agent.payload.features import Batch, Features, Unusable
 from edge_agent.payload.format import Format
 from edge_agent.tally import Tally
@@ -51,7 +51,7 @@ class Settled(NamedTuple):
     """What a row came to: its prediction or rejection, and the JSON of that, which nearly every answer is."""
 
     #: Less what is echoed, and the JSON less the brace at its end.
-    bare: Row
+    bare: Mapping[str, object]
     begun: bytes
 
     def json(self, echo: Mapping[str, Any]) -> bytes:
