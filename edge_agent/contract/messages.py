@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, NotRequired
 
 import pydantic_core
@@ -25,6 +26,8 @@ MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 
 #: Longest input, as JSON, that a rejection shows whole.
 MAX_SHOWN: Final = 120
+#: Members of an array or object whose JSON is longer than that: each has two bytes at least.
+_ENOUGH: Final = MAX_SHOWN // 2 + 2
 #: Most reasons that one rejection gives.
 MAX_DETAILS: Final = 32
 
@@ -291,9 +294,21 @@ def to_json(value: Any) -> bytes:
 
 def shown(value: Any) -> Any:
     """Return `value` as a rejection shows it: whole when it is short, else the beginning of its JSON."""
-    text = to_json(value)
-    if len(text) <= MAX_SHOWN:
-        return value
+    text = beginning_of_json(value)
+    return value if len(text) <= MAX_SHOWN else cut_json(text)
+
+
+def beginning_of_json(value: Any) -> bytes:
+    """Return the JSON of `value`; of one with very many members so much that is longer than what is shown."""
+    if type(value) is dict and len(value) > _ENOUGH:
+        value = dict(islice(value.items(), _ENOUGH))
+    elif type(value) is list and len(value) > _ENOUGH:
+        value = value[:_ENOUGH]
+    return to_json(value)
+
+
+def cut_json(text: bytes) -> str:
+    """Return the beginning of what is too long to be shown."""
     return text[:MAX_SHOWN].decode(errors="ignore") + "…"
 
 

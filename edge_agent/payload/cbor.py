@@ -115,6 +115,11 @@ def begin_array(length: int) -> bytes:
     raise ValueError(f"an array of {length} items")
 
 
+def begin_object(length: int) -> bytes:
+    """Return what stands before the members of an object: up to 23 of them."""
+    return bytes((0xA0 | length,))
+
+
 def row_encoder() -> Callable[[Any], bytes]:
     """Return what encodes the items of one array."""
     dumps: Callable[[Any], bytes] = import_module("cbor2").dumps
@@ -225,6 +230,8 @@ FORMAT: Final = Format(
     row_encoder=row_encoder,
     between=b"",
     end=b"",
+    begin_object=begin_object,
+    end_object=b"",
     needs="cbor2: apt install python3-cbor2, or pip install cbor2",
     is_there=is_there,
 )

@@ -3,7 +3,7 @@
 Rules:
 
 * a row that is rejected costs about what one costs that is taken: what is wrong is found by plain code, which makes no
-  exception, and equal rejections of a batch are made once;
+  exception, and what rows of a batch share of their rejections is made once;
 * the words of a reason are pydantic's, asked for once for each feature and kind of mistake;
 * what plain code can't judge (whether a text is a number) is left to pydantic;
 * booleans, NaN, infinities, missing values and values out of bounds never become values.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
@@ -21,7 +22,16 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from edge_agent.contract.card import FLOAT32_MAX, Feature
-from edge_agent.contract.messages import MAX_DETAILS, MAX_SHOWN, Detail, ErrorCode, shown, to_json
+from edge_agent.contract.messages import (
+    MAX_DETAILS,
+    MAX_SHOWN,
+    Detail,
+    ErrorCode,
+    beginning_of_json,
+    cut_json,
+    shown,
+    to_json,
+)
 
 #: Keys of a message that are handed back with its answer.
 ECHOED: Final = ("id", "time")
@@ -30,6 +40,11 @@ Fields: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 #: Of what a text has to be that may be a number; pydantic decides.
 _NUMBER: Final = re.compile(r"[\s\d_.+\-einfatyEINFATY]+")
+#: Characters of a text that is shown whole, whatever they are: six bytes each is the most in JSON.
+_SHORT: Final = (MAX_SHOWN - 2) // 6
+#: Reasons that are kept because rows share them: there is one for each feature, kind of mistake and number of others.
+_SAID: Final = 4096
+_NO_ECHO: Final[Mapping[str, Any]] = {}
 #: Characters of the path to a feature that a reason shows.
 _SHOWN_WAY: Final = 120
 
@@ -42,15 +57,34 @@ class Features(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """Why a row, or a whole payload, can't become features. In a batch, `detail` may be that of other rows too."""
+    """Why a row, or a whole payload, can't become features."""
 
     code: ErrorCode
     detail: list[Detail]
     echo: dict[str, Any]
 
 
-#: Reasons of one batch, so that equal ones are made once.
-Known: TypeAlias = dict[tuple[str, str, int, bytes], list[Detail]]
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """The first reason of a row but for its input, and how many `more` there are. Rows share it, so it is made, and
+    written, once; it is told apart by identity.
+    """
+
+    first: Detail
+    more: int
+
+
+#: Why a row of a batch can't become features, in the parts that rows share and that they don't: the first reason, its
+#: input as it is shown, the JSON of that where it is known, and what is echoed. It is as bare as it is because there may be
+#: one for each row: a tuple with names takes ten times as long to make.
+Brief: TypeAlias = tuple[Said, Any, bytes | None, Mapping[str, Any]]
+
+
+def in_full(brief: Brief) -> Unusable:
+    """Return it as it would be of a row alone."""
+    said, value, _, echoed = brief
+    detail: list[Detail] = [{**said.first, "input": value}]
+    return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, 1 + said.more), dict(echoed))
 
 
 class Checker:
@@ -66,27 +100,63 @@ class Checker:
         self._row: TypeAdapter[Any] = TypeAdapter(row_type(features, strict=False))
         #: Kind and words of a reason, by feature and the kind that plain code found.
         self._words: dict[tuple[str, str], str] = {}
+        #: The same as rows of a batch share it, by how many more reasons there are, too.
+        self._said: dict[tuple[str, str, int], Said] = {}
 
-    def check(
-        self, row: object, *, sent: object = None, reasons: int = MAX_DETAILS, known: Known | None = None
-    ) -> Features | Unusable:
+    def check(self, row: object, *, sent: object = None, reasons: int = MAX_DETAILS) -> Features | Unusable:
         """Check one row, leniently; give so many `reasons` at the most.
 
-        `sent` is what came in its place, before `fields` were put in by name. `known` are the reasons of the same batch.
+        `sent` is what came in its place, before `fields` were put in by name.
         """
+        found = self.check_of_many(row, row if sent is None else sent, reasons=reasons)
+        return found if isinstance(found, Unusable | Features) else in_full(found)
+
+    def check_of_many(self, row: object, sent: object, *, reasons: int) -> Features | Unusable | Brief:
+        """Check one row of a batch like `check`."""
         if not isinstance(row, dict):
-            return Unusable(ErrorCode.INVALID_FEATURES, [self._no_object(row)], {})
+            return self.brief({}, row, "", "dict_type", 0)
         wrong, there, whole = self._look(row)
         missing = len(self.names) - there
-        if not wrong and not missing:
+        total = len(wrong) + missing
+        if not total:
             values = self.pick(row)
             return Features(values if whole else tuple(map(float, values)), echo(row))
-        if sent is None:
-            sent = row
         for name in wrong:
-            if _may_be_a_number(row[name]):
+            if may_be_a_number(row[name]):
                 return self._ask(row, sent, missing, reasons)
-        return self._rejected(row, sent, wrong, missing, reasons=reasons, known=known)
+        if total == 1 or reasons == 1:
+            name = self._first(row, wrong, missing)
+            return self.brief(row, sent, name, self.kind(name, row[name]) if name in row else "missing", total - 1)
+        places = self._places(row, wrong, missing)
+        show = _Shown(sent)
+        detail = [
+            self._missing(name, show.once)
+            if name not in row
+            else self._wrong(name, self.kind(name, row[name]), row[name], shown(row[name]))
+            for name, _ in zip(places, range(reasons), strict=False)
+        ]
+        return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, total), echo(row))
+
+    def brief(self, row: Mapping[str, Any], sent: object, name: str, kind: str, more: int) -> Brief:
+        """Return why a row is rejected whose first mistake is of a `kind` in the feature `name`."""
+        value = row.get(name, sent)
+        said = self._said.get((name, kind, more)) or self._say(name, kind, value, more)
+        echoed = echo(row) if "id" in row or "time" in row else _NO_ECHO
+        if type(value) is float or (type(value) is str and len(value) <= _SHORT):
+            return said, value, None, echoed
+        text = beginning_of_json(value)
+        if len(text) <= MAX_SHOWN:
+            return said, value, text, echoed
+        return said, cut_json(text), None, echoed
+
+    def _say(self, name: str, kind: str, value: object, more: int) -> Said:
+        first = self._missing(name, None) if kind == "missing" else self._wrong(name, kind, value, None)
+        said = Said(first, more)
+        if first["type"] == kind:
+            if len(self._said) >= _SAID:
+                self._said.clear()
+            self._said[name, kind, more] = said
+        return said
 
     def _look(self, row: Mapping[str, Any]) -> tuple[list[str], int, bool]:
         """Return which values are no numbers in bounds, how many features are there, and whether all are floats."""
@@ -107,30 +177,14 @@ class Checker:
                     wrong.append(name)
         return wrong, there, whole
 
-    def _rejected(
-        self, row: dict[str, Any], sent: object, wrong: list[str], missing: int, *, reasons: int, known: Known | None
-    ) -> Unusable:
-        """Return what plain code found: features that are `wrong`, and how many are `missing`."""
-        total = len(wrong) + missing
-        places = self._places(row, wrong, missing)
-        if known is None or (reasons > 1 and total > 1):
-            show = _Shown(sent)
-            detail = [
-                self._missing(name, show.once) if name not in row else self._wrong(name, row[name], shown(row[name]))
-                for name, _ in zip(places, range(reasons), strict=False)
-            ]
-            return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, total), echo(row))
-        name = next(places)
-        value = row.get(name, sent)
-        kind = self._kind(name, value) if name in row else "missing"
-        text = to_json(value)
-        cut = text[:MAX_SHOWN].decode(errors="ignore") + "…" if len(text) > MAX_SHOWN else value
-        key = (name, kind, total, text[: MAX_SHOWN + 1])
-        found = known.get(key)
-        if found is None:
-            one = self._missing(name, cut) if kind == "missing" else self._wrong(name, value, cut)
-            found = known[key] = _with_rest([one], total)
-        return Unusable(ErrorCode.INVALID_FEATURES, found, echo(row))
+    def _first(self, row: Mapping[str, Any], wrong: list[str], missing: int) -> str:
+        """Return the first feature that is wrong or missing."""
+        if not missing:
+            return min(wrong, key=self._positions.__getitem__)
+        for name in self.names:
+            if name not in row or name in wrong:
+                return name
+        raise AssertionError(wrong)  # pragma: no cover - something is missing
 
     def _places(self, row: Mapping[str, Any], wrong: list[str], missing: int) -> Iterator[str]:
         """Yield what is wrong or missing in the order of the features."""
@@ -141,7 +195,7 @@ class Checker:
         mistaken = set(wrong)
         return (name for name in self.names if name not in row or name in mistaken)
 
-    def _kind(self, name: str, value: object) -> str:
+    def kind(self, name: str, value: object) -> str:
         """Return what is wrong with a value that is no number in bounds, in pydantic's terms."""
         if isinstance(value, str):
             return "float_parsing"
@@ -155,17 +209,16 @@ class Checker:
             return "finite_number"
         return "greater_than_equal" if number < self._limits[name][0] else "less_than_equal"
 
-    def _wrong(self, name: str, value: object, cut: object) -> Detail:
-        kind = self._kind(name, value)
+    def _wrong(self, name: str, kind: str, value: object, cut: object) -> Detail:
         words = self._words.get((name, kind))
         if words is None:
             kind, words = self._words_of(name, value, kind)
-        return {"type": kind, "loc": [name], "msg": words, "input": cut}
+        return {"type": kind, "loc": [name] if name else [], "msg": words, "input": cut}
 
     def _words_of(self, name: str, value: object, kind: str) -> tuple[str, str]:
         """Ask pydantic for the words, and its own kind, which are kept where it is the same."""
         try:
-            self._row.validate_python({name: value})
+            self._row.validate_python({name: value} if name else None)
         except ValidationError as error:
             (one,) = error.errors(include_url=False, include_context=False, include_input=False)
             if one["type"] == kind:
@@ -175,15 +228,6 @@ class Checker:
 
     def _missing(self, name: str, cut: object) -> Detail:
         return {"type": "missing", "loc": [name], "msg": self._required.get(name, "Field required"), "input": cut}
-
-    def _no_object(self, row: object) -> Detail:
-        words = self._words.get(("", ""))
-        if words is None:
-            try:
-                self._row.validate_python(None)
-            except ValidationError as error:
-                words = self._words["", ""] = error.errors()[0]["msg"]
-        return {"type": "dict_type", "loc": [], "msg": str(words), "input": shown(row)}
 
     def _ask(self, row: dict[str, Any], sent: object, missing: int, reasons: int) -> Features | Unusable:
         """Let pydantic decide."""
@@ -234,7 +278,8 @@ def _fits(value: int, limit: tuple[float, float]) -> bool:
         return False
 
 
-def _may_be_a_number(value: object) -> bool:
+def may_be_a_number(value: object) -> bool:
+    """Tell whether pydantic has to be asked about a text."""
     return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
 
 

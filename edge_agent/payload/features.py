@@ -18,19 +18,19 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
 
 from edge_agent.contract.card import Feature
-from edge_agent.contract.messages import MAX_DETAILS, MAX_PAYLOAD_BYTES, ErrorCode, cut_details
+from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_details
 from edge_agent.payload import checks, formats, packed
 from edge_agent.payload.checks import ECHOED as ECHOED  # noqa: PLC0414 - where users of this file look for it
-from edge_agent.payload.checks import Checker, Known, echo
+from edge_agent.payload.checks import Brief as Brief  # noqa: PLC0414
+from edge_agent.payload.checks import Checker, echo
 from edge_agent.payload.checks import Features as Features  # noqa: PLC0414
 from edge_agent.payload.checks import Fields as Fields  # noqa: PLC0414
 from edge_agent.payload.checks import Unusable as Unusable  # noqa: PLC0414
+from edge_agent.payload.columns import Table
 from edge_agent.payload.format import Format
 from edge_agent.payload.weights import MAX_WEIGHT
 
 MAX_BATCH_ROWS: Final = 10_000
-#: Reasons that the rejections of one batch give together, besides the first of each row.
-_BATCH_DETAILS: Final = 1000
 _ID: Final = itemgetter("id")
 
 
@@ -38,14 +38,14 @@ class Batch(NamedTuple):
     """The rows of an array, by column: a batch of 10,000 rows is lists, not 10,000 objects.
 
     `values` are those of the usable rows, in order; `echoes`, as many, what each has to have echoed (None: nothing, for
-    all of them). Where that is a whole number as `id` and nothing else, it stands in `ids` instead. `unusable` says by
+    all of them). Where that is a whole number as `id` and nothing else, it stands in `ids` instead. `rejected` says by
     position, in order, which rows are not among them, and why.
     """
 
     values: list[tuple[float, ...]]
     echoes: Sequence[Mapping[str, Any]] | None = None
     ids: list[int] | None = None
-    unusable: Mapping[int, Unusable] = {}
+    rejected: Mapping[int, Unusable | Brief] = {}
 
     def echoes_of(self, first: int, count: int) -> Sequence[Mapping[str, Any]]:
         """Return what each of `count` usable rows has to have echoed, from the `first` on."""
@@ -166,25 +166,11 @@ class FeatureCodec:
 
     def _check_rows(self, content: list[Any], fields: Fields) -> Batch:
         """Check rows leniently: the first of those that are not usable have all their reasons, the others one."""
-        values: list[tuple[float, ...]] = []
-        echoes: list[dict[str, Any]] = []
-        unusable: dict[int, Unusable] = {}
-        known: Known = {}
-        left = _BATCH_DETAILS
-        for position, row in enumerate(content):
-            checked = self._checker.check(
-                _pick(row, fields) if fields else row,
-                sent=row,
-                reasons=min(MAX_DETAILS, left) if left > 1 else 1,
-                known=known,
-            )
-            if isinstance(checked, Unusable):
-                left -= len(checked.detail)
-                unusable[position] = checked
-            else:
-                values.append(checked.values)
-                echoes.append(checked.echo)
-        return Batch(values, echoes, unusable=unusable)
+        table = Table(self._checker)
+        for place in range(0, len(content), Table.ROWS):
+            sent = content[place : place + Table.ROWS]
+            table.add([_pick(row, fields) for row in sent] if fields else sent, sent)
+        return Batch(table.values, table.echoes, rejected=table.rejected)
 
     def _batch(self, rows: list[dict[str, Any]]) -> Batch:
         """Return checked rows as a batch; a row that is longer than its features has something to echo."""

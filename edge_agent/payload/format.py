@@ -19,7 +19,8 @@ class Format(NamedTuple):
 
     `encode` gives an answer, whose content type is `answers`. One of many rows is written row by row, so that its size is
     known before it is too large: what `begin` makes of their number, what a new `row_encoder` makes of each, one after
-    the other, with `between`, and `end`. `alike` says that a row is written the same whatever stands before it.
+    the other, with `between`, and `end`. `alike` says that a row is written the same whatever stands before it; then
+    an object is what `begin_object` makes of the number of its members (up to 23), those, with `between`, and `end_object`.
 
     A format that takes a library which may not be installed says in `needs` which one and how to get it, and in `is_there`
     whether it is.
@@ -39,5 +40,7 @@ class Format(NamedTuple):
     between: bytes = b","
     end: bytes = b"]"
     alike: bool = True
+    begin_object: Callable[[int], bytes] = lambda _: b"{"
+    end_object: bytes = b"}"
     needs: str | None = None
     is_there: Callable[[], bool] = lambda: True

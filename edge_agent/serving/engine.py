@@ -16,19 +16,17 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Final, Protocol
 
 from edge_agent.contract.card import ModelCard
-from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, to_json
+from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, Rejection, to_json
 from edge_agent.model.outputs import Output
 from edge_agent.payload import formats
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable, refuse
+from edge_agent.serving.rejecting import reason_of, rejection
 from edge_agent.serving.writing import (
-    NOTHING,
     Asked,
     BatchWriter,
     Settled,
     Written,
     failed,
-    reason_of,
-    settled_rejection,
 )
 from edge_agent.tally import Tally
 
@@ -116,14 +114,14 @@ class Engine:
                 tally.predictions += 1
                 return Written(payload, False, answering.answers)  # noqa: FBT003 - twice as fast as by name
             content = failed(content.echo)
-        payload = self.rejection(content, topic).write(echo, answering)
+        payload = answering.encode({**self._rejection(content, topic), **echo})
         if len(payload) > self._max_answer:
             return self._too_large(question, tally)
         tally.rejected(content.code, reason_of(content))
         return Written(payload, rejected=True, content_type=answering.answers)
 
     def _settle_batch(self, question: Asked, batch: Batch, predicted: _Predicted, tally: Tally) -> Written:
-        writer = BatchWriter(question, self.rejection, self._max_answer)
+        writer = BatchWriter(question, self._name, self.version, self._max_answer)
         payload = writer.write(batch, predicted)
         if payload is None:
             return self._too_large(question, tally)
@@ -138,12 +136,12 @@ class Engine:
         )
         tally.rejected(unusable.code, f"{unusable.code} (the answer would be too large)")
         topic, _, answering, _ = question
-        payload = self.rejection(unusable, topic).write(NOTHING, answering)
+        payload = answering.encode(self._rejection(unusable, topic))
         return Written(payload, rejected=True, content_type=answering.answers)
 
-    def rejection(self, unusable: Unusable, topic: str) -> Settled:
+    def _rejection(self, unusable: Unusable, topic: str) -> Rejection:
         """Return the rejection, less what has to be echoed."""
-        return settled_rejection(unusable, topic, self._name, self._model.card.version)
+        return rejection(unusable, topic, self._name, self.version)
 
     @property
     def at_once(self) -> int:

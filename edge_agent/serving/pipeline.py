@@ -25,6 +25,7 @@ from edge_agent.contract.messages import (
     Gathered,
     Message,
     shown_topic,
+    to_json,
 )
 from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Fields, Unusable
@@ -33,7 +34,8 @@ from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import FEATURE, Route, first_of
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.serving.engine import Engine, Model
-from edge_agent.serving.writing import NOTHING, Question, Written, settled_rejection
+from edge_agent.serving.rejecting import rejection
+from edge_agent.serving.writing import Question, Written
 from edge_agent.tally import Tally
 
 #: Topics whose targets are remembered, and predictions of a model; both come from outside, so their number is bounded,
@@ -132,8 +134,8 @@ class Pipeline:
             name, engine = target.engine[0], self._engines.get(target.engine)
             self.tally.rejected(unusable.code, unusable.code)
             version = engine.version if engine is not None else None
-            row = settled_rejection(unusable, message.topic, name, version)
-            answers.append(Answer(target.errors, row.json(NOTHING), message.qos))
+            payload = to_json(rejection(unusable, message.topic, name, version))
+            answers.append(Answer(target.errors, payload, message.qos))
         return answers
 
     @property
@@ -233,7 +235,7 @@ class Pipeline:
         for _, message, _ in questions:
             self.tally.rejected(unusable.code, unusable.code)
             answering = formats.find(message.content_type) or formats.JSON
-            payload = settled_rejection(unusable, message.topic, name, None).write(NOTHING, answering)
+            payload = answering.encode(rejection(unusable, message.topic, name, None))
             written.append(Written(payload, rejected=True, content_type=answering.answers))
         return written
 

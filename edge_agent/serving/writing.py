@@ -6,17 +6,18 @@ JSON is put together from pieces that are there already.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
-from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, Rejection, shown_topic, to_json
-from edge_agent.payload.features import Batch, Features, Unusable
+from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, to_json
+from edge_agent.payload.features import Batch, Brief, Features, Unusable
 from edge_agent.payload.format import Format
+from edge_agent.serving.rejecting import RejectionWriter
 from edge_agent.tally import Tally
 
-#: Rejections of a batch that are kept to be used again.
-_REJECTIONS: Final = 256
+#: Rejections that are written at once: a batch that becomes too large is given up after so many.
+_RUN: Final = 256
 NOTHING: Final[Mapping[str, Any]] = {}
 _FAILED: Final[list[Detail]] = [
     {"type": "inference_failed", "loc": [], "msg": "The model failed on this", "input": None}
@@ -48,7 +49,7 @@ class Written(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What a row came to: its prediction or rejection, and the JSON of that, which nearly every answer is."""
+    """What a row came to: its prediction, and the JSON of that, which nearly every answer is."""
 
     #: Less what is echoed, and the JSON less the brace at its end.
     bare: Mapping[str, object]
@@ -82,24 +83,19 @@ class Predictions(Protocol):
 class BatchWriter:
     """Writes the answer to one batch, piece by piece, and counts; counted for good is what goes out."""
 
-    def __init__(
-        self, question: Asked, reject: Callable[[Unusable, str], Settled], max_answer: int = MAX_ANSWER_BYTES
-    ) -> None:
-        self._reject = reject
-        self._topic, _, self._answering, sensor = question
+    def __init__(self, question: Asked, model: str, version: str | None, max_answer: int = MAX_ANSWER_BYTES) -> None:
+        topic, _, self._answering, sensor = question
         self._named = NOTHING if sensor is None else {"sensor": sensor}
         self._is_json = self._answering.encode is to_json
         self._encode = self._answering.row_encoder()
+        self._rejections = RejectionWriter(topic, model, version, self._answering, self._encode)
         self._pieces: list[bytes] = []
         self._left = max_answer
         self._predictions = 0
-        self._reasons: Counter[tuple[ErrorCode, str]] = Counter()
-        #: Rejections by the reasons they give, which rows of a batch may share.
-        self._rejections: dict[int, tuple[Settled, tuple[ErrorCode, str], bytes]] = {}
 
     def write(self, batch: Batch, predicted: Predictions) -> bytes | None:
         """Return the answer, None when it would be too large. Takes the predictions of the batch."""
-        total = len(batch.values) + len(batch.unusable)
+        total = len(batch.values) + len(batch.rejected)
         begin, end = self._answering.begin(total), self._answering.end
         self._left -= len(begin) + len(end)
         taken = self._add_all(batch, total, predicted)
@@ -111,13 +107,12 @@ class BatchWriter:
     def count(self, tally: Tally) -> None:
         """Count what was written."""
         tally.predictions += self._predictions
-        for (code, reason), count in self._reasons.items():
-            tally.rejected(code, reason, count)
+        self._rejections.count(tally)
 
     def _add_all(self, batch: Batch, total: int, predicted: Predictions) -> int:
         """Add the rows in order, as long as there is room for them; return how many predictions were taken."""
         place = taken = 0
-        for position in (*batch.unusable, total):
+        for position, rejected in chain(_runs(batch.rejected), [(total, [])]):
             while place < position and self._left >= 0:
                 made = predicted.take(position - place)
                 plain = self._is_json and not self._named and not predicted.failed
@@ -126,9 +121,9 @@ class BatchWriter:
                 place += len(made)
             if self._left < 0:
                 break
-            if position < total:
-                self._add([self._rejection(batch.unusable[position])])
-                place = position + 1
+            if rejected:
+                self._add(self._rejections.write(rejected, self._named))
+                place += len(rejected)
         return taken
 
     def _add(self, rows: list[bytes]) -> None:
@@ -153,21 +148,9 @@ class BatchWriter:
 
     def _row(self, made: Settled | None, echo: Mapping[str, Any]) -> bytes:
         if made is None:
-            return self._rejection(failed(echo))
+            return self._rejections.write([failed(echo)], self._named)[0]
         self._predictions += 1
         return self._piece(made, echo)
-
-    def _rejection(self, unusable: Unusable) -> bytes:
-        found = self._rejections.get(id(unusable.detail))
-        if found is None:
-            settled = self._reject(unusable, self._topic)
-            alone = self._piece(settled, NOTHING) if self._answering.alike else b""
-            found = settled, (unusable.code, reason_of(unusable)), alone
-            if len(self._rejections) < _REJECTIONS:
-                self._rejections[id(unusable.detail)] = found
-        settled, reason, alone = found
-        self._reasons[reason] += 1
-        return self._piece(settled, unusable.echo) if unusable.echo or not alone else alone
 
     def _piece(self, settled: Settled, echo: Mapping[str, Any]) -> bytes:
         if self._named:
@@ -186,27 +169,20 @@ def _numbered(begun: list[bytes], ids: list[int]) -> bytes:
     return b"".join(pieces)
 
 
-def settled_rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Settled:
-    """Return the message that says why there is no label, less what has to be echoed."""
-    message: Rejection = {
-        "error": unusable.code,
-        "detail": unusable.detail,
-        "topic": None if topic is None else shown_topic(topic),
-        "model": model,
-        "version": version,
-    }
-    return Settled(message, to_json(message)[:-1])
+def _runs(rejected: Mapping[int, Unusable | Brief]) -> Iterator[tuple[int, list[Unusable | Brief]]]:
+    """Yield rejections that stand side by side, with the position of the first: so many at a time at the most."""
+    run: list[Unusable | Brief] = []
+    begin = 0
+    for position, one in rejected.items():
+        if position != begin + len(run) or len(run) == _RUN:
+            if run:
+                yield begin, run
+            run, begin = [], position
+        run.append(one)
+    if run:
+        yield begin, run
 
 
 def failed(echo: Mapping[str, Any]) -> Unusable:
     """Return what a row is that the model failed on."""
     return Unusable(ErrorCode.INFERENCE_FAILED, _FAILED, dict(echo))
-
-
-def reason_of(unusable: Unusable) -> str:
-    """Return the first reason in a few words, for the log: which feature and what is wrong with it."""
-    first = unusable.detail[0]
-    place = ".".join(str(part) for part in first["loc"])
-    # "Field required at AM2301.Temperature": the path is of use, the words are not.
-    path = first["msg"].removeprefix("Field required") if first["type"] == "missing" else ""
-    return f"{unusable.code} ({place}: {first['type']}{path})" if place else str(unusable.code)

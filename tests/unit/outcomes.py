@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_agent.payload.checks import in_full
 from edge_agent.payload.features import Batch, Features, Unusable
 
 
@@ -10,5 +11,11 @@ def rows_of(outcome: Features | Unusable | Batch) -> list[Features | Unusable]:
     if not isinstance(outcome, Batch):
         return [outcome]
     usable = zip(outcome.values, map(dict, outcome.echoes_of(0, len(outcome.values))), strict=True)
-    count = len(outcome.values) + len(outcome.unusable)
-    return [outcome.unusable.get(position) or Features(*next(usable)) for position in range(count)]
+    rejected = rejected_of(outcome)
+    count = len(outcome.values) + len(rejected)
+    return [rejected.get(position) or Features(*next(usable)) for position in range(count)]
+
+
+def rejected_of(batch: Batch) -> dict[int, Unusable]:
+    """The rejected rows by position, each as it would be alone."""
+    return {at: one if isinstance(one, Unusable) else in_full(one) for at, one in batch.rejected.items()}

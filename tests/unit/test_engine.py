@@ -85,12 +85,12 @@ def test_in_senml_as_one_pack(rows: list[tuple[float, dict[str, Any]]]) -> None:
     assert answering is not None
     questions = [Question("a", engine._codec.check({"loudness": loudness, **echo}), as_cbor) for loudness, echo in rows]
     alone = [cbor2.loads(one.payload) for one in engine.settle(questions, Tally())]
-    batch = Batch([], unusable={})
+    batch = Batch([], rejected={})
     for number, question in enumerate(questions):
         if isinstance(question.content, Features):
             batch.values.append(question.content.values)
         elif isinstance(question.content, Unusable):
-            batch = batch._replace(unusable={**batch.unusable, number: question.content})
+            batch = batch._replace(rejected={**batch.rejected, number: question.content})
     echoes = [one.content.echo for one in questions if isinstance(one.content, Features)]
     (together,) = engine.settle([Question("a", batch._replace(echoes=echoes), answering)], Tally())
     assert together.payload == to_json(senml.pack([with_members(row) for row in alone]))

@@ -14,7 +14,7 @@ from edge_agent.contract.card import FLOAT32_MAX
 from edge_agent.contract.messages import MAX_DETAILS, MAX_SHOWN, ErrorCode, to_json
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.testing import make_card
-from tests.unit.outcomes import rows_of
+from tests.unit.outcomes import rejected_of, rows_of
 from tests.unit.strategies import payloads, rows
 from tests.work import steps
 
@@ -188,7 +188,7 @@ def test_rows_that_lack_all_of_many_features_take_little_work() -> None:
     assert taken < 100 * 10_000
     (decoded,) = found
     assert isinstance(decoded, Batch)
-    assert decoded.unusable[9_999].detail == [
+    assert rejected_of(decoded)[9_999].detail == [
         {"type": "missing", "loc": ["f0"], "msg": "Field required", "input": {}},
         {"type": "more", "loc": [], "msg": "and 1023 more", "input": None},
     ]
