@@ -41,13 +41,13 @@ def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
     from edge_agent.demo.view import PlainView, TableView
 
     predictor = library(load()).load(model)
-    card = predictor.card
-    title = f"{card.name} {card.version}: {', '.join(card.labels)}"
-    scene = Scene(card, str(Path(predictor.where).resolve()), seed=seed)
+    card, output = predictor.card, predictor.output
+    title = f"{card.name} {card.version}: {output.summary}"
+    scene = Scene(card, output, str(Path(predictor.where).resolve()), seed=seed)
     with Signals() as signals:
         scene.play(
             seconds,
-            TableView(title) if sys.stdout.isatty() else PlainView(),
+            TableView(title, output.columns) if sys.stdout.isatty() else PlainView(),
             signals.wakeup,
             lambda port: click.echo(f"broker on 127.0.0.1:{port}, agent online, model {title}\n"),
         )

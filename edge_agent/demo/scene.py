@@ -27,34 +27,41 @@ from edge_agent.demo.sensors import Reading, SimulatedSensors
 from edge_agent.demo.view import Line, View
 from edge_agent.errors import BrokerError
 from edge_agent.link.link import Address, Link
+from edge_agent.model.outputs import Output
 
 _NODE: Final = "demo"
 _PER_SECOND: Final = 8
 #: Seconds until broker and agent have to be there, and until the last answers have to be.
 _DEADLINE: Final = 20.0
 _LAST_ANSWERS: Final = 3.0
+#: Different answers, and errors, whose counts are shown.
+_COUNTED: Final = 20
 
 
 @dataclass
 class Score:
-    """What happened: counts, and the time from a message's PUBLISH to its answer, in seconds."""
+    """What happened: counts, and the time from a message's PUBLISH to its answer, in seconds.
 
+    `counted` is what `answers` are counted by: what stands first in each.
+    """
+
+    counted: str
     sent: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
 
     @property
     def answered(self) -> int:
         """How many messages have their answer."""
-        return self.labels.total() + self.rejections.total()
+        return self.answers.total() + self.rejections.total()
 
     def summary(self) -> list[str]:
         """Return the figures, a line each."""
         lines = [
             "",
             f"messages    {self.sent} sent, {self.answered} answered",
-            f"labels      {_counts(self.labels)}",
+            f"{self.counted + 's':11} {_counts(self.answers)}",
             f"rejections  {_counts(self.rejections)}",
         ]
         if self.latencies:
@@ -69,14 +76,15 @@ class Score:
 class Scene:
     """One demo of one model, over topics of its own on a broker of its own."""
 
-    def __init__(self, card: ModelCard, model: str, *, seed: int) -> None:
+    def __init__(self, card: ModelCard, output: Output, model: str, *, seed: int) -> None:
         route = RouteSettings()
         self._model = model
+        self._output = output
         self._input = Template(route.subscribe)
         self._answers, self._errors = Template(route.publish), Template(f"{route.publish}/error")
         self._sensors = SimulatedSensors(card, seed)
         self._waiting: dict[int, tuple[Reading, float]] = {}
-        self.score = Score()
+        self.score = Score(output.columns[0])
 
     def play(self, seconds: float, view: View, stop: int, ready: Callable[[int], None]) -> None:
         """Play for `seconds`, or until the file descriptor `stop` is readable. `ready` is called before the first."""
@@ -141,9 +149,10 @@ class Scene:
         reading, sent = self._waiting.pop(number)
         self.score.latencies.append(time.monotonic() - sent)
         topic = self._input.render(captured)
-        if "label" in content:
-            self.score.labels[content["label"]] += 1
-            view.show(Line(topic, reading.summary, content["label"], content["confidence"]))
+        if "error" not in content:
+            cells = self._output.cells(content)
+            self.score.answers[cells[0]] += 1
+            view.show(Line(topic, reading.summary, cells))
         else:
             first = content["detail"][0]
             self.score.rejections[content["error"]] += 1
@@ -157,7 +166,9 @@ class Scene:
 
 
 def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counter.most_common()) or "none"
+    """Return the commonest, each with its count."""
+    shown = [f"{count} {name}" for name, count in counter.most_common(_COUNTED)]
+    return ", ".join(shown if len(counter) <= _COUNTED else [*shown, "…"]) or "none"
 
 
 def _readable(descriptor: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, Self
 
@@ -15,12 +16,11 @@ from edge_agent.wording import plain
 
 
 class Line(NamedTuple):
-    """One answered message: with `label` and `confidence`, or with `error` and `reason`."""
+    """One answered message: with the cells of its `answer`, or with `error` and `reason`."""
 
     topic: str
     features: str
-    label: str = ""
-    confidence: float = 0.0
+    answer: tuple[str, ...] = ()
     error: str = ""
     reason: str = ""
 
@@ -49,15 +49,16 @@ class PlainView(AbstractContextManager["PlainView"]):
 
     def show(self, line: Line) -> None:
         """Print the line."""
-        answer = f"{line.label} {line.confidence:.3f}" if line.label else f"{line.error}: {line.reason}"
+        answer = " ".join(line.answer) if line.answer else f"{line.error}: {line.reason}"
         click.echo(plain(f"{line.topic:28} {line.features:55} -> {answer}"))
 
 
 class TableView(AbstractContextManager["TableView"]):
-    """A table of the latest messages that redraws itself."""
+    """A table of the latest messages that redraws itself. `columns` are what is shown of an answer."""
 
-    def __init__(self, title: str, height: int = 16) -> None:
+    def __init__(self, title: str, columns: Sequence[str], height: int = 16) -> None:
         self._title = title
+        self._columns = columns
         self._lines: deque[Line] = deque(maxlen=height)
         self._live = Live(refresh_per_second=8)
 
@@ -78,13 +79,14 @@ class TableView(AbstractContextManager["TableView"]):
         table = Table(title=self._title, title_justify="left", expand=True)
         table.add_column("topic", no_wrap=True)
         table.add_column("features, or what is wrong", no_wrap=True, ratio=1)
-        table.add_column("label, or error", no_wrap=True)
-        table.add_column("confidence", justify="right", no_wrap=True)
+        first, *others = self._columns
+        table.add_column(f"{first}, or error", no_wrap=True)
+        for column in others:
+            table.add_column(column, justify="right", no_wrap=True)
         for line in self._lines:
-            if line.label:
-                table.add_row(
-                    _text(line.topic), _text(line.features), _text(line.label, "green"), f"{line.confidence:.3f}"
-                )
+            if line.answer:
+                first, *others = line.answer
+                table.add_row(_text(line.topic), _text(line.features), _text(first, "green"), *map(_text, others))
             else:
                 table.add_row(_text(line.topic), _text(line.reason, "yellow"), _text(line.error, "red"))
         return table

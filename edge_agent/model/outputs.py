@@ -76,6 +76,10 @@ class Output(Protocol):
         """What the info of a node says of it."""
 
     @property
+    def summary(self) -> str:
+        """What it may answer, in a few words."""
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """What people look for in an answer: the titles of `cells`."""
 
@@ -100,6 +104,7 @@ class Labels:
         self._test = card.self_test
         self.width = len(card.labels)
         self.described = {"labels": list(card.labels)}
+        self.summary = ", ".join(card.labels)
 
     def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
         """Return how far the probabilities of a row are off at most; infinite where the label is another one."""

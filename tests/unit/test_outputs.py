@@ -40,6 +40,7 @@ class Paint:
 
     names = ("litres", "parts")
     width = 3
+    summary = "paint"
     columns = ("litres", "mostly")
     described: Mapping[str, object] = {"colors": ["red", "blue/green"]}
 
@@ -169,7 +170,7 @@ def test_labels_are_packed_so_that_equal_answers_are_equal() -> None:
 def test_what_a_label_is_on_the_wire_in_the_info_and_to_people() -> None:
     fields = LABELS.fields(("Rock", [0.25, 0.75]))
     assert to_json(fields) == b'{"label":"Rock","confidence":0.75,"probabilities":{"Hip-Hop":0.25,"Rock":0.75}}'
-    assert LABELS.described == {"labels": ["Hip-Hop", "Rock"]}
+    assert (LABELS.described, LABELS.summary) == ({"labels": ["Hip-Hop", "Rock"]}, "Hip-Hop, Rock")
     assert dict(zip(LABELS.columns, LABELS.cells(fields), strict=True)) == {"label": "Rock", "confidence": "0.750"}
 
 

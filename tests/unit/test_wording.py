@@ -136,7 +136,7 @@ def test_lines_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
     line = Line(HOSTILE, HOSTILE, error=HOSTILE, reason=HOSTILE)
     PlainView().show(line)
     assert capsys.readouterr().out.rstrip("\n").isprintable()
-    view = TableView(HOSTILE)
+    view = TableView(HOSTILE, ("label", "confidence"))
     view.show(line)
     cells = [str(cell) for column in view._table().columns for cell in column.cells]
     assert SHOWN in cells
