@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from edge_agent import assembly
@@ -61,8 +60,8 @@ def check_models(
 
 def explain_closed(name: str, loaded: Settings, *, may: May = may) -> Finding | None:
     """Return why the service's user can't read the file of a model; None when it can. The bundled ones all can read."""
-    path = Path(name) if name.endswith(".onnx") else loaded.models.directory / f"{name}.onnx"
-    return explain_model(name, path, may=may)
+    found = (explain_model(name, path, may=may) for path in library(loaded).places(name))
+    return next((closed for closed in found if closed is not None), None)
 
 
 def _inputs(route: Route, features: Sequence[str]) -> str:

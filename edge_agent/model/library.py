@@ -34,12 +34,14 @@ __all__ = [
     "load",
     "locate",
     "open_file",
+    "places",
     "runtime_version",
 ]
 
 _log = logging.getLogger(__name__)
 
 MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
+_SUFFIX: Final = ".onnx"
 _BUNDLED: Final = Path(__file__).parent.parent / "models"
 #: Longest name of a model in a message about what is wrong.
 _LONGEST_SHOWN: Final = 80
@@ -57,17 +59,21 @@ def limits(size: int) -> Limits:
     return Limits(seconds=seconds, patience=4 * seconds, memory=128 * _MIB + 24 * size)
 
 
+def places(model: str, *directories: Path) -> list[Path]:
+    """Return where the file of a model may be: a path that ends in `.onnx` is one, a name stands for one in each directory."""
+    if model.endswith(_SUFFIX):
+        return [Path(model)]
+    return [directory / f"{model}{_SUFFIX}" for directory in directories]
+
+
 def locate(model: str, *directories: Path) -> Path:
     """Return the file of a model: a path that ends in `.onnx`, or a name looked for in `directories`, then bundled.
 
     A directory that we may not look into (that of a service, for another user) does not hide a bundled model; that it
     was passed over is logged. Raises `ModelError` when there is none, or something else is in its place.
     """
-    if model.endswith(".onnx"):
-        candidates, said = [Path(model)], ""
-    else:
-        candidates = [directory / f"{model}.onnx" for directory in (*directories, _BUNDLED)]
-        said = f"model {_shown(model)}: "
+    candidates = places(model, *directories, _BUNDLED)
+    said = "" if model.endswith(_SUFFIX) else f"model {_shown(model)}: "
     closed: FileError | None = None
     for candidate in candidates:
         try:
@@ -115,6 +121,10 @@ class Library(NamedTuple):
     """The models that can be named: those in `directories`, the first of which wins, and then the bundled ones."""
 
     directories: tuple[Path, ...] = ()
+
+    def places(self, model: str) -> list[Path]:
+        """Return where the file of a model may be, but for a bundled one."""
+        return places(model, *self.directories)
 
     def locate(self, model: str) -> Path:
         """Return the file of a model; see the function `locate`."""

@@ -36,7 +36,9 @@ def find(content_type: str | None) -> Format | None:
     if content_type is None:
         return JSON
     found = ALL.get(content_type.partition(";")[0].strip().lower())
-    return None if found is None or not found.is_there() else found
+    if found is not None and found.needs is not None and not found.is_there():
+        return None
+    return found
 
 
 def known() -> list[str]:
