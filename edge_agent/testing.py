@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
 from edge_agent.contract.messages import Answer, Described, Message, Refused
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.poison import cause_of, cause_of_own

@@ -15,7 +15,7 @@ import click
 from edge_agent.config.load import load
 from edge_agent.config.models import library
 from edge_agent.contract.messages import Answer, Message, to_json
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.errors import InputError
 from edge_agent.model.library import Predictor
 from edge_agent.model.outputs import Output

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
 from edge_agent.config.values import Age, ContentType, FeatureName, FieldPath, Model, Pool, Section, TopicText, Wait
 from edge_agent.contract.messages import JSON_TYPE
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload import formats
-from edge_agent.routing.routes import Route, refuse_mixtures
+from edge_agent.routing.routes import FEATURE, Route, refuse_mixtures
+
+#: Topics of AWS IoT's own that devices publish to, such as device shadows and basic ingest.
+_AWS: Final = "$aws/"
 
 
 class RouteSettings(Section):
@@ -44,8 +47,8 @@ class RouteSettings(Section):
 
     def route(self) -> Route:
         """Return the route with its templates; raises `TopicError` or `SettingsError`."""
-        subscribe, publish = Template(self.subscribe), Template(self.publish)
-        errors = Template(self.errors if self.errors is not None else f"{self.publish}/error")
+        subscribe, publish = Template(self.subscribe), Template(self.publish, output=True)
+        errors = Template(self.errors if self.errors is not None else f"{self.publish}/error", output=True)
         for template in (publish, errors):
             if missing := template.captures - subscribe.captures:
                 unset = "" if "publish" in self.model_fields_set else " (the default of publish: set it)"
@@ -53,7 +56,11 @@ class RouteSettings(Section):
                     f"topic {template.text!r}{unset}: {{{min(missing)}}} does not stand in {subscribe.text!r}, "
                     "so nothing is known to put there"
                 )
-            if template.text.startswith("$"):
+            for name in template.captures - {FEATURE}:
+                if (template.several == name) != (subscribe.several == name):
+                    meant = f"{{{name}...}}" if subscribe.several == name else f"{{{name}}}"
+                    raise SettingsError(f"topic {template.text!r}: write {meant}, as in {subscribe.text!r}")
+            if template.text.startswith("$") and not template.text.startswith(_AWS):
                 raise SettingsError(f"topic {template.text!r}: topics that begin with $ belong to the broker")
         if self.subscribe.startswith("$share/"):
             raise SettingsError(f'topic {self.subscribe!r}: write share = "…" instead')

@@ -80,7 +80,7 @@ class Settings(Section):
 
     node: Node = Field(default_factory=Node)
     mqtt: Mqtt = Field(default_factory=Mqtt)
-    route: Annotated[tuple[RouteSettings, ...], Field(min_length=1, max_length=256)] = (RouteSettings(),)
+    route: Annotated[tuple[RouteSettings, ...], Field(min_length=1, max_length=1024)] = (RouteSettings(),)
     models: Models = Field(default_factory=Models)
     limits: Limits = Field(default_factory=Limits)
     health: HealthSettings = Field(default_factory=HealthSettings)

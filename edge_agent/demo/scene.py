@@ -22,7 +22,7 @@ from edge_agent.config.routes import RouteSettings
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.messages import Answer, Message
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.demo.sensors import Reading, SimulatedSensors
 from edge_agent.demo.view import Line, View
 from edge_agent.errors import BrokerError

@@ -22,7 +22,7 @@ from edge_agent.client import log_in, receive
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Message
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.doctor.writing import DEADLINE, TRIAL, try_writing

@@ -19,7 +19,7 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Final, Protocol
 
 from edge_agent.contract.messages import Answer, Refused
-from edge_agent.contract.topics import MAX_TOPIC_BYTES
+from edge_agent.contract.templates import MAX_TOPIC_BYTES
 from edge_agent.link import packets
 from edge_agent.link.ledger import Debt, Ledger
 from edge_agent.link.packets import Puback

@@ -21,6 +21,7 @@ from edge_agent.contract import topics
 from edge_agent.contract.topics import is_unfit
 from edge_agent.errors import TopicError
 from edge_agent.routing.routes import Route
+from edge_agent.routing.trie import Trie
 
 #: A first level of the sender's own, as access rules have them (`pattern read %c/response/#`), and what a page in a
 #: browser tries the agent with.
@@ -37,9 +38,10 @@ class ResponseTopics:
     """Tells which Response Topics are followed: those that match one of `filters` and are of none of `routes`."""
 
     def __init__(self, filters: Iterable[str], routes: Sequence[Route]) -> None:
-        own = {template.filter for route in routes for template in (route.subscribe, route.publish, route.errors)}
         self._listed = _matcher(filters)
-        self._own = _matcher(own)
+        self._own: Trie[None] = Trie()
+        for template in {one for route in routes for one in (route.subscribe, route.publish, route.errors)}:
+            self._own.add(template, None)
 
     def refusal(self, topic: str) -> str | None:
         """Return why a Response Topic is not followed, in words that are few; None when it is."""
@@ -49,7 +51,7 @@ class ResponseTopics:
             return f"it has more than {MAX_BYTES} bytes, or {MAX_LEVELS} levels"
         if topic.startswith(("$", f"{topics.ROOT}/")) or topic == topics.ROOT:
             return "it belongs to the broker, or to a node"
-        if self._own.fullmatch(topic):
+        if self._own.matching(topic):
             return _OWN
         return None if self._listed.fullmatch(topic) else _NOT_LISTED
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from edge_agent.contract import topics
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import SOME, Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import ECHOED, Fields
+from edge_agent.routing.trie import Trie
 
 #: The capture that makes a route a gathering one: it stands for the level that names a single value.
 FEATURE: Final = "feature"
@@ -90,66 +91,62 @@ def refuse_mixtures(route: Route) -> None:
 
 def refuse_loops(routes: Sequence[Route], node: str) -> None:
     """Raise `SettingsError` when a node would take its own output, or its own management topics, for features."""
+    own: Trie[None] = Trie()
+    for text in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}")):
+        own.add(Template(text), None)
     requests = topics.request(node)
-    own = [
-        Template(text)
-        for text in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}"))
-    ]
+    takers: Trie[int] = Trie()
     for number, route in enumerate(routes, start=1):
         if route.subscribe.overlaps(requests):
             raise SettingsError(
                 f"route {number}: {route.subscribe.text!r} would take the management requests of this node "
                 f"({requests.text!r})"
             )
-        for output in (route.publish, route.errors):
-            for other, taker in enumerate(routes, start=1):
-                if output.overlaps(taker.subscribe):
-                    raise SettingsError(
-                        f"route {number}: what it publishes on {output.text!r} would come back in by route {other}, "
-                        f"which subscribes to {taker.subscribe.text!r}; give the output a topic of its own"
-                    )
-            if output.overlaps(requests) or any(output.overlaps(one) for one in own):
+        for one, _ in own.overlapping(route.subscribe):
+            raise SettingsError(
+                f"route {number}: {route.subscribe.text!r} would take what this agent says of itself on {one.text!r}"
+            )
+        takers.add(route.subscribe, number)
+    for number, route in enumerate(routes, start=1):
+        for what, output in (("answers", route.publish), ("rejections", route.errors)):
+            for taker, other in takers.overlapping(output):
+                raise SettingsError(f"route {number}: {_loop(what, output, other, taker)}")
+            if output.overlaps(requests) or own.overlapping(output):
                 raise SettingsError(f"route {number}: {output.text!r} could be one of this node's own topics")
-        for one in own:
-            if route.subscribe.overlaps(one):
-                raise SettingsError(
-                    f"route {number}: {route.subscribe.text!r} would take what this agent says of itself on {one.text!r}"
-                )
+
+
+def _loop(what: str, output: Template, other: int, taker: Template) -> str:
+    """Say how what is published could come back in, by an example of a topic on which it would."""
+    example = output.example(taker) or ""
+    named = {name: value for name, value in (output.match(example) or {}).items() if value != SOME}
+    sensor = " and ".join(f"{{{name}}} is {value!r}" for name, value in named.items())
+    where = "publish" if what == "answers" else "errors"
+    return (
+        f"{f'where {sensor}, ' if sensor else ''}what it publishes on {(example if sensor else output.text)!r} would come back "
+        f"in by route {other}, which subscribes to {taker.text!r}; set {where} to a topic that no route takes"
+    )
 
 
 def refuse_overlaps(routes: Sequence[Route]) -> None:
     """Raise `SettingsError` where routes take the same topics and it can't be that the first of them has those.
 
     A broker sends a message of two subscriptions once or once for each. It has one answer for each route all the same:
-    of routes with unlike filters, the first that takes its topic has it (`first_of`).
+    of routes with unlike filters, the first that takes its topic has it (`Table.of`).
     """
-    for number, route in enumerate(routes, start=1):
-        for other, first in enumerate(routes[: number - 1], start=1):
-            if route.subscribe.filter == first.subscribe.filter:
-                if route.publish.text == first.publish.text:
-                    raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
-            elif first.subscribe.covers(route.subscribe):
-                raise SettingsError(
-                    f"routes {other} and {number}: {first.subscribe.text!r} takes all that {route.subscribe.text!r} could "
-                    f"take, and stands before it; let route {number} stand first"
-                )
-            elif first.subscribe.overlaps(route.subscribe) and (first.share or route.share):
-                raise SettingsError(
-                    f"routes {other} and {number}: {first.subscribe.text!r} and {route.subscribe.text!r} take partly the "
-                    "same topics, and with share such a message comes for each; make them the same, or separate"
-                )
-
-
-def first_of(routes: Iterable[Route], topic: str) -> list[tuple[Route, dict[str, str]]]:
-    """Return the routes that a message on `topic` goes to, with what they capture: the first that takes it, and those with
-    the same filter.
-    """
-    found: list[tuple[Route, dict[str, str]]] = []
-    for route in routes:
-        captured = route.subscribe.match(topic)
-        if captured is not None and (not found or found[0][0].subscribe.filter == route.subscribe.filter):
-            found.append((route, captured))
-    return found
+    for other, first, number, route in _overlapping(routes):
+        if route.subscribe.filter == first.subscribe.filter:
+            if route.publish.text == first.publish.text:
+                raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
+        elif first.subscribe.covers(route.subscribe):
+            raise SettingsError(
+                f"routes {other} and {number}: {first.subscribe.text!r} takes all that {route.subscribe.text!r} could "
+                f"take, and stands before it; let route {number} stand first"
+            )
+        elif first.share or route.share:
+            raise SettingsError(
+                f"routes {other} and {number}: {first.subscribe.text!r} and {route.subscribe.text!r} take partly the "
+                "same topics, and with share such a message comes for each; make them the same, or separate"
+            )
 
 
 def told_overlaps(routes: Sequence[Route]) -> list[str]:
@@ -157,7 +154,34 @@ def told_overlaps(routes: Sequence[Route]) -> list[str]:
     return [
         f"routes {other} and {number} both take {first.subscribe.shared(route.subscribe)!r}: route {other}, which stands "
         "first, has it"
-        for number, route in enumerate(routes, start=1)
-        for other, first in enumerate(routes[: number - 1], start=1)
-        if first.subscribe.filter != route.subscribe.filter and first.subscribe.overlaps(route.subscribe)
+        for other, first, number, route in _overlapping(routes)
+        if first.subscribe.filter != route.subscribe.filter
     ]
+
+
+def _overlapping(routes: Sequence[Route]) -> Iterator[tuple[int, Route, int, Route]]:
+    """Yield each pair of routes that take a topic in common, with their numbers."""
+    before: Trie[tuple[int, Route]] = Trie()
+    for number, route in enumerate(routes, start=1):
+        for _, (other, first) in before.overlapping(route.subscribe):
+            yield other, first, number, route
+        before.add(route.subscribe, (number, route))
+
+
+class Table:
+    """Which routes a topic goes to."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._trie: Trie[Route] = Trie()
+        for route in routes:
+            self._trie.add(route.subscribe, route)
+
+    def of(self, topic: str) -> list[tuple[Route, dict[str, str]]]:
+        """Return the routes that a message on `topic` goes to, with what they capture: the first that takes it, and those
+        with the same filter.
+        """
+        found = self._trie.matching(topic)
+        if len(found) < 2:
+            return found
+        first = found[0][0].subscribe.filter
+        return [(route, captured) for route, captured in found if route.subscribe.filter == first]

@@ -31,7 +31,7 @@ from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Fields, Unusable
 from edge_agent.routing.gathering import Due, Gathering, SensorLevel, captured_by, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routing.routes import FEATURE, Route, first_of
+from edge_agent.routing.routes import FEATURE, Route, Table
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.rejecting import rejection
@@ -61,6 +61,7 @@ class Pipeline:
     ) -> None:
         self.tally = tally or Tally()
         self._routes = tuple(routes)
+        self._table = Table(self._routes)
         self._response_topics = ResponseTopics(response_topics, self._routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         self._engines = {
@@ -223,7 +224,7 @@ class Pipeline:
 
     def _routes_of(self, topic: str) -> list[tuple[Route, dict[str, str]]]:
         # MQTT has no wildcards in the topic of a message. A broker that lets them through would not take them back.
-        return [] if any(mark in topic for mark in "+#\0") else first_of(self._routes, topic)
+        return [] if any(mark in topic for mark in "+#\0") else self._table.of(topic)
 
     def _outcomes(self, key: tuple[str, Fields], questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
         engine, (name, _) = self._engines.get(key), key

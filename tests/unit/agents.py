@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_agent.contract.messages import Answer, Health, Message, Status, validator
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier

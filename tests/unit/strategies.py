@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 LEVELS = st.one_of(st.sampled_from(["", "a", "b", "$a", "ä", " "]), st.text(alphabet="ab$", max_size=2))
 #: Any level that can stand in the topic of a message: all but the separator, the wildcards and NUL.
 ANY_LEVEL = st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"]), max_size=8)
-NAMES = st.sampled_from(["sensor", "room", "x_1", "_"])
+NAMES = st.sampled_from(["sensor", "room", "x_1", "__"])
 
 
 @st.composite
 def template_texts(draw: st.DrawFn, max_levels: int = 4) -> str:
-    """A valid template: plain levels, and captures whose names stand once."""
+    """A valid template: plain levels, those of any name, and captures whose names stand once; the last may be of several."""
     names = draw(st.lists(NAMES, unique=True, max_size=max_levels))
-    levels = draw(st.lists(LEVELS, min_size=max(1 - len(names), 0), max_size=max_levels - len(names)))
+    levels = draw(st.lists(LEVELS | st.just("{_}"), min_size=max(1 - len(names), 0), max_size=max_levels - len(names)))
     parts = draw(st.permutations([*levels, *(f"{{{name}}}" for name in names)]))
+    if parts[-1][:1] == "{" and parts[-1] != "{_}" and draw(st.booleans()):
+        parts[-1] = parts[-1].replace("}", "...}")
     text = "/".join(parts)
     return text or "a"
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 import pytest
 
 from edge_agent.contract.messages import Answer, Gathered, Message, Refused, Status, validator
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
 from edge_agent.routing.routes import Route
 from edge_agent.serving.agent import Agent

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.contract.messages import Answer, Gathered, Message, Prediction, Rejection, shown_topic, validator
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.routing.gathering import MAX_NAME_BYTES
 from edge_agent.routing.routes import Route
 from edge_agent.serving.pipeline import Pipeline

@@ -115,7 +115,7 @@ LONG_MODEL = "m" * 300
         (f'[[route]]\nsubscribe = "{"a/" * 128}a"', "route.1.subscribe: longer than 1024 characters or 128 levels"),
         (f'[[route]]\npublish = "{"a" * 1025}"', "route.1.publish: longer than 1024 characters or 128 levels"),
         ('[[route]]\nerrors = "a\\u009bb"', "route.1.errors: text with control characters, for which brokers end"),
-        ("[[route]]\n" * 257, "route: Tuple should have at most 256 items"),
+        ("[[route]]\n" * 1025, "route: Tuple should have at most 1024 items"),
         (
             "[[route]]\nfields = { " + ", ".join(f'f{number} = "x"' for number in range(1025)) + " }",
             "route.1.fields: Dictionary should have at most 1024 items",

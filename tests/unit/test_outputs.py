@@ -14,7 +14,7 @@ import pytest
 from edge_agent.cli.try_ import table_of_examples
 from edge_agent.contract.card import Example
 from edge_agent.contract.messages import Each, Message, to_json
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.model.outputs import Arrays, Output, UnfitError, output_of
 from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks import pictures
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.demo.sensors import NAMES
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"

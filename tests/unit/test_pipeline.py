@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.contract.messages import MAX_SHOWN, Answer, ErrorCode, Message, Prediction, Rejection, validator
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.payload.features import MAX_BATCH_ROWS
 from edge_agent.routing.routes import Route, told_overlaps
 from edge_agent.serving.pipeline import Pipeline

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_agent.contract.messages import Answer, Message, Refused
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
 from edge_agent.routing.routes import Route, subscriptions
 from edge_agent.serving.agent import Agent

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.contract.topics import Template
+from edge_agent.contract.templates import Template
 from edge_agent.errors import TopicError
 from edge_agent.routing.responses import DEFAULT_FILTERS, MAX_BYTES, MAX_LEVELS, ResponseTopics, check_filter
 from edge_agent.routing.routes import Route

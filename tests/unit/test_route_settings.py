@@ -183,3 +183,43 @@ def test_a_route_that_gathers(tmp_path: Path) -> None:
 )
 def test_routes_that_gather_and_are_refused(tmp_path: Path, text: str, says: str) -> None:
     assert says in refusal(tmp_path, text)
+
+
+def test_names_with_slashes(tmp_path: Path) -> None:
+    text = '[[route]]\nsubscribe = "zigbee2mqtt/{device...}"\npublish = "comfort/{device...}"\n'
+    (route,) = load(write(tmp_path, text)).routes()
+    assert route.subscribe.filter == "zigbee2mqtt/#"
+    captured = route.subscribe.match("zigbee2mqtt/attic/north/lamp")
+    assert captured == {"device": "attic/north/lamp"}
+    assert route.publish.render(captured) == "comfort/attic/north/lamp"
+    assert route.errors.render(captured) == "comfort/attic/north/lamp/error"
+
+
+@pytest.mark.parametrize(
+    ("subscribe", "publish", "says"),
+    [
+        ("z2m/{device...}", "out/{device}", "topic 'out/{device}': write {device...}, as in 'z2m/{device...}'"),
+        ("z2m/{device}", "out/{device...}", "topic 'out/{device...}': write {device}, as in 'z2m/{device}'"),
+        ("z2m/{_}/{device}", "out/{_}", "{_} is carried nowhere"),
+        ("z2m/{device...}/x", "out", "{device...} has to be the last level"),
+        ("z2m/{device...}", "z2m/{device...}/genre", "'z2m/{device...}/genre' would come back in by route 1"),
+        # The device name at fault is told, and the setting to change.
+        (
+            "{dev}/status/{feature}",
+            "out/{dev}",
+            (
+                "where {dev} is 'status', what it publishes on 'out/status/error' would come back in by route 1, which "
+                "subscribes to '{dev}/status/{feature}'; set errors to a topic that no route takes"
+            ),
+        ),
+        ("a/{_}", "$SYS/x", "topics that begin with $ belong to the broker"),
+    ],
+)
+def test_templates_that_do_not_fit(tmp_path: Path, subscribe: str, publish: str, says: str) -> None:
+    assert says in refusal(tmp_path, routes(route(subscribe, publish)))
+
+
+def test_topics_of_aws_iot_are_published_to_where_the_configuration_names_them(tmp_path: Path) -> None:
+    text = routes(route("dt/{thing}", "$aws/rules/labels/{thing}"))
+    (found,) = load(write(tmp_path, text)).routes()
+    assert found.publish.text == "$aws/rules/labels/{thing}"
