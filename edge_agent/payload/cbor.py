@@ -18,6 +18,7 @@ from datetime import date
 from decimal import Decimal
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from types import NoneType
 from typing import Any, Final
 
@@ -59,8 +60,13 @@ def _items() -> bytes:
     return b"(?:" + b"|".join([alone, *with_argument, *sized]) + b")"
 
 
+#: Items that are skipped at once; of so many bytes, they are weighed roughly at first.
+_MAX_RUN: Final = 4096
+_LONG_RUN: Final = 4096
+#: What cbor2 gives may be copied into plain values.
+_COPIES: Final = 2
 #: So many items one behind the other, and the first byte of each.
-_RUN: Final = re.compile(b"(?s)" + _items() + b"{1,4096}+")
+_RUN: Final = re.compile(b"(?s)" + _items() + b"{1,%d}+" % _MAX_RUN)
 _FIRST_BYTES: Final = re.compile(b"(?s)(?=(.))" + _items())
 _ARRAYS: Final = bytes(range(0x80, 0xA0))
 _OBJECTS: Final = bytes(range(0xA0, 0xC0))
@@ -83,20 +89,36 @@ def decode(payload: bytes, _names: Sequence[str]) -> Any:
 
 
 def weigh(payload: bytes, _names: Sequence[str]) -> int:
-    """Return about how many bytes `decode` would take, or something above `MAX_WEIGHT`."""
-    weight, place = 0, 0
-    # Twice: what cbor2 gives may be copied into plain values.
-    while place < len(payload) and weight <= MAX_WEIGHT:
-        if (end := _end_of_run(payload, place)) > place:
-            heads = b"".join(_FIRST_BYTES.findall(payload, place, end))
-            arrays = len(heads) - len(heads.translate(None, _ARRAYS))
-            objects = len(heads) - len(heads.translate(None, _OBJECTS))
-            weight += 2 * (VALUE * (len(heads) - arrays - objects) + ARRAY * arrays + OBJECT * objects)
+    """Return about how many bytes `decode` would take, or something above `MAX_WEIGHT`.
+
+    Long runs are weighed roughly at first, by what any byte in them could begin: nearly always that is little enough.
+    """
+    rough: list[tuple[int, int, int]] = []
+    weight, least, place, was_run = 0, 0, 0, False
+    while place < len(payload) and weight + least <= MAX_WEIGHT:
+        end = _end_of_run(payload, place)
+        if end - place >= _LONG_RUN:
+            # A run that another one follows is full.
+            least += _COPIES * VALUE * _MAX_RUN * was_run
+            rough.append((_weight(_MAX_RUN, payload[place:end]), place, end))
+        elif end > place:
+            weight += _weight_of_run(payload, place, end)
+        was_run = end > place
+        if was_run:
             place = end
         else:
             kind, _, place = _head(payload, place)
-            weight += 2 * {4: ARRAY, 5: OBJECT}.get(kind, VALUE)
-    return weight
+            weight += _COPIES * {4: ARRAY, 5: OBJECT}.get(kind, VALUE)
+    if weight + least > MAX_WEIGHT:
+        return weight + least
+    at_most = weight + sum(most for most, _, _ in rough)
+    for most, begin, end in rough:
+        if at_most <= MAX_WEIGHT or weight > MAX_WEIGHT:
+            break
+        exact = _weight_of_run(payload, begin, end)
+        weight += exact
+        at_most += exact - most
+    return at_most
 
 
 def encode(value: Any) -> bytes:
@@ -145,6 +167,18 @@ def _check_tags(payload: bytes) -> bool:
     return tagged
 
 
+def _weight_of_run(payload: bytes, begin: int, end: int) -> int:
+    heads = b"".join(_FIRST_BYTES.findall(payload, begin, end))
+    return _weight(len(heads), heads)
+
+
+def _weight(items: int, heads: bytes) -> int:
+    """Return what so many items weigh, whose first bytes are among `heads`."""
+    arrays = len(heads) - len(heads.translate(None, _ARRAYS))
+    objects = len(heads) - len(heads.translate(None, _OBJECTS))
+    return _COPIES * (VALUE * items + (ARRAY - VALUE) * arrays + (OBJECT - VALUE) * objects)
+
+
 def _end_of_run(payload: bytes, place: int) -> int:
     """Return where the items end that begin at `place` and need no look: some thousands at the most."""
     run = _RUN.match(payload, place)
@@ -183,8 +217,19 @@ def _untagged(value: Any, depth: int) -> Any:
     if _SCALARS.issuperset(map(type, content)):
         return value
     if kind is list:
+        if depth > 1 and _are_flat(value):
+            return value
         return [_untagged(item, depth - 1) for item in value]
     return {key: _untagged(item, depth - 1) for key, item in value.items()}
+
+
+def _are_flat(rows: list[Any]) -> bool:
+    """Tell whether all are objects with text keys and nothing in them that would not be left as it is."""
+    return (
+        set(map(type, rows)) == {dict}
+        and _TEXT_KEYS.issuperset(map(type, chain.from_iterable(rows)))
+        and _SCALARS.issuperset(map(type, chain.from_iterable(map(dict.values, rows))))
+    )
 
 
 def _plain(value: Any, depth: int, seen: set[int]) -> Any:

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_agent.contract.messages import ErrorCode, Message
-from edge_agent.payload import formats
+from edge_agent.payload import cbor, formats, weights
 from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.payload.packed import CONTENT_TYPE as PACKED_TYPE
@@ -162,3 +162,28 @@ def test_a_route_says_what_messages_are_that_do_not_say() -> None:
         ]
     )
     assert [json.loads(one.payload)["label"] for (one,) in (packed, own)] == ["Rock", "Hip-Hop"]
+
+
+@pytest.mark.parametrize("size", [80_000, 700_000])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"\x00"],
+        [b"\x80"],
+        [b"\xa1\x61a", b"\xfb" + b"\xa5" * 8],  # its values look like many objects
+        [b"\x61a\xfb" + b"\xa5" * 8],
+        [b"\x00" * 5000, b"\xc1", b"\x78\x18" + b"x" * 24],
+        [b"\xa0" * 3000, b"\x40" * 3000, b"\x81" * 9000, b"\xc1"],
+        [b"\x9f", b"\xff", b"\x19\xa0\xa0"],
+    ],
+)
+def test_what_is_weighed_roughly_leads_to_the_same(pieces: list[bytes], size: int) -> None:
+    unit = b"".join(pieces)
+    payload = (unit * (size // len(unit) + 1))[:size]
+    exact, place = 0, 0
+    while place < len(payload):
+        kind, _, place = cbor._head(payload, place)
+        exact += 2 * {4: weights.ARRAY, 5: weights.OBJECT}.get(kind, weights.VALUE)
+    found = cbor.weigh(payload, [])
+    assert found >= min(exact, weights.MAX_WEIGHT)
+    assert (found > weights.MAX_WEIGHT) == (exact > weights.MAX_WEIGHT)
