@@ -149,7 +149,8 @@ class Delivery:
         if found is None:
             return
         topic, debt, cause, number = found
-        self._last_answered = max(self._last_answered, number)
+        if number > self._last_answered:  # noqa: PLR1730 - for each message: `max` is a call
+            self._last_answered = number
         self._open.append((self._packets, cause))
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s: %s", topic[:_SHOWN], event.refused or "confirmed by the broker")

@@ -320,16 +320,15 @@ class Link:
     # -- messages
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Disconnect):
-            words = paho_client.words_of(event)
-            self._end = self._end or endings.ended(self.address, self.protocol, words, accepted=self._accepted)
-            return
-        if not self._accepted:
+        if not (self._accepted or isinstance(event, Disconnect)):
             raise ValueError(f"{type(event).__name__} before CONNACK")
         if isinstance(event, Publish):
             self._arrived(event)
         elif isinstance(event, Puback):
             self._delivery.confirmed(event)
+        elif isinstance(event, Disconnect):
+            words = paho_client.words_of(event)
+            self._end = self._end or endings.ended(self.address, self.protocol, words, accepted=self._accepted)
         else:
             self._delivery.answered()
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import FailFast, Field, TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter
 
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_details
@@ -86,13 +86,13 @@ class FeatureCodec:
         if isinstance(chosen, Unusable):
             return chosen
         found: Features | Batch | None = None
-        # What is not found in these ways goes the lenient one, which finds out why.
-        if chosen is formats.JSON and not self._fields:
-            with suppress(ValidationError, KeyError):
+        try:
+            if chosen is formats.JSON and not self._fields:
                 found = self._decode_strictly(payload)
-        elif chosen is formats.PACKED:
-            with suppress(ValueError):
+            elif chosen is formats.PACKED:
                 found = self._decode_packed(payload)
+        except (ValueError, KeyError):
+            found = None  # and so the lenient way, which finds out why
         return self._decode_leniently(payload, chosen) if found is None else found
 
     def choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
@@ -116,7 +116,7 @@ class FeatureCodec:
     def _decode_strictly(self, payload: bytes) -> Features | Batch | None:
         """Return what holds nothing but valid rows, None when there may be too many of them.
 
-        Raises `ValidationError` for a value that is not valid and `KeyError` for one that is missing.
+        Raises `ValueError` for a value that is not valid and `KeyError` for one that is missing.
         pydantic parses JSON into values of its own first, about 1 KB an object, so their number is looked at before.
         """
         if payload.lstrip()[:1] != b"[":
