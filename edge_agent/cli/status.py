@@ -81,7 +81,7 @@ def _lines(status: Status) -> Iterator[str]:
         ("up", f"{duration(status['uptime'])}, {count(status['connections'], 'connection')}"),
         ("received", f"{status['received']} ({status['messages_per_second']:g} a second)"),
         ("", f"{status['redelivered']} redelivered, {status['unrouted']} for no route"),
-        ("labels", f"{status['predictions']} ({status['predictions_per_second']:g} a second)"),
+        ("predictions", f"{status['predictions']} ({status['predictions_per_second']:g} a second)"),
         ("rejections", kinds or "none"),
         (
             "answered",

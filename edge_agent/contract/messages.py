@@ -6,11 +6,10 @@ the tests hold everything against that leaves the agent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple, NotRequired
+from typing import Any, ClassVar, Final, Literal, NamedTuple, NotRequired
 
 import pydantic_core
 from pydantic import TypeAdapter
@@ -33,7 +32,7 @@ MAX_DETAILS: Final = 32
 
 
 class ErrorCode(StrEnum):
-    """Why there is no label."""
+    """Why there is no prediction."""
 
     INVALID_FEATURES = "invalid_features"
     MALFORMED_PAYLOAD = "malformed_payload"
@@ -57,11 +56,15 @@ class Detail(TypedDict):
 class Each(dict[str, float]):
     """Numbers by name. A format that has no objects gives each number by itself, called `one`/name."""
 
-    __slots__ = ("one",)
+    __slots__ = ()
+    one: ClassVar[str]
 
-    def __init__(self, one: str, numbers: Iterable[tuple[str, float]]) -> None:
-        super().__init__(numbers)
-        self.one = one
+
+class Probabilities(Each):
+    """The probability of each label."""
+
+    __slots__ = ()
+    one = "probability"
 
 
 class Classified(TypedDict):
@@ -85,7 +88,7 @@ class Prediction(Classified):
 
 
 class Rejection(TypedDict):
-    """Why there is no label. `topic` is where the message came from (`shown_topic`), None without a broker."""
+    """Why there is no prediction. `topic` is where the message came from (`shown_topic`), None without a broker."""
 
     error: ErrorCode
     detail: list[Detail]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.contract.card import ModelCard
-from edge_agent.contract.messages import Classified, Each
+from edge_agent.contract.messages import Classified, Probabilities
 
 #: What a graph gave for n rows: an array (n, ...) for each of an output's `names`, in their order.
 Arrays: TypeAlias = Sequence[npt.NDArray[Any]]
@@ -68,7 +68,7 @@ class Output(Protocol):
     def fields(self, values: Any) -> Mapping[str, object]:
         """Return an answer as it goes out, in this order and before `model` and `version`.
 
-        Numbers by name are an `Each`. Raises `ValueError` when it must not go out.
+        Numbers by name are an `edge_agent.contract.messages.Each`. Raises `ValueError` when it must not go out.
         """
 
     @property
@@ -103,6 +103,7 @@ class Labels:
         self._column = {label: position for position, label in enumerate(card.labels)}
         self._test = card.self_test
         self.width = len(card.labels)
+        self._row: np.dtype[Any] = np.dtype((np.void, _FLOAT32.itemsize * self.width))
         self.described = {"labels": list(card.labels)}
         self.summary = ", ".join(card.labels)
 
@@ -130,13 +131,13 @@ class Labels:
     def pack(self, arrays: Arrays) -> list[tuple[str, bytes]]:
         """Return labels and float32 as bytes: floats to look up would have to be made first, and there are few that differ."""
         labels, probabilities = arrays
-        raw = np.ascontiguousarray(probabilities, _FLOAT32).view(f"V{_FLOAT32.itemsize * probabilities.shape[1]}")
-        return list(zip(labels.tolist(), raw.ravel().tolist(), strict=True))
+        rows: list[bytes] = np.ascontiguousarray(probabilities, _FLOAT32).view(self._row).ravel().tolist()
+        return list(zip(labels.tolist(), rows, strict=True))
 
     def read(self, packed: tuple[str, bytes]) -> tuple[str, list[float]]:
         """Return the label and the probabilities, rounded."""
         label, raw = packed
-        return label, np.round(np.frombuffer(raw, _FLOAT32).astype(np.float64), DECIMALS).tolist()
+        return label, np.frombuffer(raw, _FLOAT32).astype(np.float64).round(DECIMALS).tolist()
 
     def fields(self, values: tuple[str, Sequence[float]]) -> Classified:
         """Return label, confidence and probabilities; raises `ValueError` for what are none."""
@@ -146,7 +147,7 @@ class Labels:
         return {
             "label": label,
             "confidence": probabilities[self._column[label]],
-            "probabilities": Each("probability", zip(self._labels, probabilities, strict=True)),
+            "probabilities": Probabilities(zip(self._labels, probabilities, strict=True)),
         }
 
     def cells(self, answer: Mapping[str, Any]) -> tuple[str, str]:

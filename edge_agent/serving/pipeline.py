@@ -1,4 +1,4 @@
-"""A batch of messages in, their answers out: the whole way from features to label, with no input or output of its own.
+"""A batch of messages in, their answers out: the whole way from features to prediction, with no input or output of its own.
 
 Rules:
 

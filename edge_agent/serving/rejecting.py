@@ -27,7 +27,7 @@ _MOST_ECHOED: Final = 3
 
 
 def rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Rejection:
-    """Return the message that says why there is no label, less what has to be echoed."""
+    """Return the message that says why there is no prediction, less what has to be echoed."""
     return {
         "error": unusable.code,
         "detail": unusable.detail,

@@ -41,7 +41,7 @@ Asked: TypeAlias = tuple[str, Features | Unusable | Batch, Format, str | None]
 
 
 class Written(NamedTuple):
-    """An answer, less its topic. `rejected` says that there is no label; of a batch, each row says it for itself."""
+    """An answer, less its topic. `rejected` says that there is no prediction; of a batch, each row says it for itself."""
 
     payload: bytes
     rejected: bool

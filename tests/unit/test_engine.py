@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_agent.contract.messages import Each, Message, to_json
+from edge_agent.contract.messages import Message, Probabilities, to_json
 from edge_agent.payload import formats, senml
 from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
@@ -43,7 +43,7 @@ def with_members(row: dict[str, Any]) -> dict[str, Any]:
     """Return a decoded answer as the agent has it: which of its members are named numbers is lost on the wire."""
     if "error" in row:
         return row
-    return {**row, "probabilities": Each("probability", row["probabilities"].items())}
+    return {**row, "probabilities": Probabilities(row["probabilities"])}
 
 
 @given(st.lists(st.tuples(st.floats(0, 1.1), ECHOED), max_size=5))

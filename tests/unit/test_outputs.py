@@ -35,6 +35,12 @@ OWN = make_card().model_copy(
 ROUTE = Route("paint", Template("mix"), Template("mixed"), Template("mixed/error"))
 
 
+class Parts(Each):
+    """How much there is of each color."""
+
+    one = "part"
+
+
 class Paint:
     """How much paint comes out, and of which colors."""
 
@@ -62,7 +68,7 @@ class Paint:
             raise ValueError("no paint")
         return {
             "litres": litres,
-            "parts": Each("part", zip(("red", "blue/green"), parts, strict=True)),
+            "parts": Parts(zip(("red", "blue/green"), parts, strict=True)),
             "full": litres == 1,
         }
 
