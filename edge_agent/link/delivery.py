@@ -21,12 +21,11 @@ from typing import Final, Protocol
 from edge_agent.contract.messages import Answer, Refused
 from edge_agent.contract.templates import MAX_TOPIC_BYTES
 from edge_agent.link import packets
+from edge_agent.link.granted import DEFAULT_RECEIVE_MAXIMUM
 from edge_agent.link.ledger import Debt, Ledger
 from edge_agent.link.packets import Puback
 from edge_agent.tally import Tally
 
-#: MQTT 5 property "Receive Maximum" when the broker sends none: the protocol's own default.
-DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 _log = logging.getLogger(__name__)
 
 #: Longest topic that a line of the log shows.

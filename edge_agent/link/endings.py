@@ -1,4 +1,4 @@
-"""Why a connection did not come about, or ended, and what to do about it: the errors that `edge_agent.link.link` raises."""
+"""Why a connection did not come about, or ended, and what to do about it: the errors of a `Session`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,12 @@ def ended(address: Address, protocol: str, words: str | None, *, accepted: bool)
         return ProtocolRefusedError(f"broker {address}: ended the connection: {text} (MQTT 5)")
     kind = FarewellError if words is not None and words.startswith(_FAREWELLS) else BrokerError
     return kind(f"broker {address}: the connection ended: {text}")
+
+
+def broken(address: Address, known: str | None, words: str, *, accepted: bool) -> BrokerError:
+    """Return the error of a connection that broke: what the socket is `known` to have met, or else `words`."""
+    guess = "" if accepted else f"; {transport.suspicion(address)}"
+    return BrokerError(f"broker {address}: the connection ended: {known or words + guess}")
 
 
 def late(address: Address, *, accepted: bool) -> str:

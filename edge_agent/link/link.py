@@ -1,20 +1,17 @@
-"""One connection to the broker. What knows paho are its private parts: `_paho`, `_stream` and `_plain`.
+"""One connection to the broker, from CONNECT to its end: the socket, the wait on it, and paho's client.
 
 Rules:
 
-* A `Link` is one connection, from CONNECT to its end; the next connection is a new one. Nothing of an old epoch (a
-  late acknowledgement, a queued answer) can reach a new one: the broker sends again what was not acknowledged.
+* A `Link` is one connection; the next connection is a new one. Nothing of an old epoch (a late acknowledgement, a queued
+  answer) can reach a new one: the broker sends again what was not acknowledged.
 * No thread. Callbacks only write down what happened; `receive` is where the connection lives and where its end is
   raised, as `BrokerError`.
-* What is sent, confirmed and acknowledged is `edge_agent.link.delivery`'s.
-* Nothing grows without bound: reading stops while too much is unsent. A broker may not keep to ours (Mosquitto 2.0.11 lets out as many again with every
-  acknowledgement as long as it has a queue; MQTT 3.1.1 can't be told): past `_PATIENCE` times that, inputs are left,
-  and `SurplusError` ends the connection once all the others are settled, so that the broker sends them again.
+* What it means is `edge_agent.link.session`'s: nothing here looks at a message.
+* Reading stops while too much is unsent.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import socket
@@ -24,30 +21,19 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Answer, Message, Refused
-from edge_agent.errors import BrokerError, SurplusError
-from edge_agent.link import endings, paho_client, transport
-from edge_agent.link.delivery import DEFAULT_RECEIVE_MAXIMUM, Delivery
+from edge_agent.link import paho_client, transport
 from edge_agent.link.fast_lane import Stream, prepare
-from edge_agent.link.packets import Disconnect, Event, Puback, Publish
-from edge_agent.link.patience import Patience
-from edge_agent.link.poison import cause_of, cause_of_own
-from edge_agent.link.subscriptions import Subscriptions
+from edge_agent.link.session import TICK, Session
 from edge_agent.link.tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
 from edge_agent.link.tls import digests as digests  # noqa: PLC0414
 from edge_agent.link.tls import make_context as make_context  # noqa: PLC0414
 from edge_agent.link.transport import Address as Address  # noqa: PLC0414
 from edge_agent.tally import Tally
 
-_log = logging.getLogger(__name__)
-
 #: Messages taken as one batch at the most.
 _BATCH: Final = 1000
 #: Bytes that may wait for the socket before reading stops.
 _MAX_UNWRITTEN: Final = 1 << 20
-#: Longest wait on the socket, so that keep-alive is looked after.
-_TICK: Final = 1.0
-#: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
-_PATIENCE: Final = 5
 
 
 class Link:
@@ -72,20 +58,21 @@ class Link:
     ) -> None:
         self.address = address
         self.protocol = protocol
-        self._tally = tally or Tally()
-        self._inbox: list[Message] = []
-        self._aliases: dict[int, str] = {}
-        self._left = False  # inputs were left with the broker
-        self._accepted = False  # CONNACK said yes
-        self._highest_qos = 2
-        self._end: BrokerError | None = None
-        self._next_upkeep = 0.0
         self._client = paho_client.make_client(address, protocol, will)
-        self._subscriptions = Subscriptions(self._client, protocol, subscriptions)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
         self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload)
-        self._delivery = Delivery(self._wire, self._tally)
+        self._session = Session(
+            self._wire,
+            paho_client.Paho(self._client, protocol),
+            address,
+            protocol=protocol,
+            wanted=subscriptions,
+            tally=tally or Tally(),
+            clock=time.monotonic,
+        )
+        self._delivery = self._session.delivery
+        self._patience = self._session.patience
+        paho_client.listen(self._client, self._session)
+        self._client.on_disconnect = self._on_disconnect
         #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
         self.refused_answers = self._delivery.refused
         paho_client.connect(self._client, address, protocol, self._wire)
@@ -93,19 +80,18 @@ class Link:
         self.certificate_ends = transport.certificate_ends(self._wire.socket)
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
-        self._patience = Patience(address.connect_timeout, address.keepalive, time.monotonic())
 
     # -- what its owner does with it
 
     @property
     def ready(self) -> bool:
         """Whether the broker has let us in, and granted or refused each subscription."""
-        return self._accepted and self._subscriptions.settled
+        return self._session.ready
 
     @property
     def refused(self) -> list[Refused]:
         """Subscriptions that the broker refused."""
-        return self._subscriptions.refused
+        return self._session.subscriptions.refused
 
     @property
     def in_flight(self) -> int:
@@ -126,7 +112,8 @@ class Link:
     def withheld_at_once(self) -> int:
         """How many messages of QoS 2 may be sent whose second step never comes (`edge_agent.doctor.writing`)."""
         is_ours = self.protocol == "5" and isinstance(self._wire, Stream)  # paho would release them
-        return self._delivery.receive_maximum if is_ours and self._highest_qos == 2 else 0
+        granted = self._session.granted
+        return self._delivery.receive_maximum if is_ours and (granted is None or granted.maximum_qos == 2) else 0
 
     @property
     def under_way(self) -> frozenset[int]:
@@ -143,53 +130,43 @@ class Link:
         `wakeup` is a file descriptor that ends the wait when it is readable. Without `reading` nothing more is taken
         from the socket. Raises `BrokerError` when the connection has ended.
         """
+        session = self._session
         self._pump()
-        limit = _TICK if self.ready else min(_TICK, self.address.connect_timeout)
+        limit = TICK if session.ready else min(TICK, self.address.connect_timeout)
         self._wait(min(timeout, limit), wakeup, reading=reading)
-        self._keep_up()
-        if self._end is not None:
-            raise self._end
+        session.keep_up()
+        if session.end is not None:
+            raise session.end
         self._pump()
-        if self._left and not (self._inbox or self.in_flight or self._wants_write()):
-            raise SurplusError(
-                f"broker {self.address}: it sent more than {_PATIENCE} times mqtt.receive_maximum "
-                f"({self.address.receive_maximum}) at once; connecting again for the rest"
-            )
-        messages, self._inbox = self._inbox, []
-        return messages
+        return session.hand_over(unwritten=self._wants_write())
 
     def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
         """Send the answers of `message`; it is acknowledged once the broker has them all. Those that are `bare` carry
         nothing over from it.
         """
-        debt, taken_over = message.token if message.token is not None else (None, None)
-        kept = list(answers)
-        if taken_over is not None and not bare:
-            found, arrived = taken_over
-            carried = found.after(time.monotonic() - arrived)
-            kept = [answer._replace(carried=carried) for answer in kept]
-        self._delivery.answer(debt, kept, cause_of(message))
+        self._session.answer(message, answers, bare=bare)
 
     def publish(self, answer: Answer) -> None:
         """Send a message that answers nothing: state, info, health."""
-        self._delivery.send(answer, cause_of_own(answer.topic))
+        self._session.publish(answer)
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
         """Change what is subscribed to: only the difference goes to the broker, and those in `anew` once more.
 
         `ready` is false until it has answered.
         """
-        self._subscriptions.want(wanted, anew)
-        self._patience.begin_handshake()
+        self._session.subscribe(wanted, anew)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at."""
+        """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at,
+        nor acknowledged: it comes again on the next connection.
+        """
         ends = time.monotonic() + seconds
         while self.in_flight > self._delivery.ledger.unanswered or self._wire.backlog:
             remaining = ends - time.monotonic()
             if remaining <= 0:
                 return False
-            self._inbox.extend(self.receive(remaining))
+            self.receive(remaining)
         return True
 
     def close(self) -> None:
@@ -199,9 +176,9 @@ class Link:
             # paho closes its own right behind the DISCONNECT.
             with socket.socket(fileno=os.dup(self._wire.fileno())) as spare:
                 self._client.disconnect()
-                ends = time.monotonic() + _TICK
-                while self._wants_write() and self._end is None and time.monotonic() < ends:
-                    self._wait(_TICK, None)
+                ends = time.monotonic() + TICK
+                while self._wants_write() and self._session.end is None and time.monotonic() < ends:
+                    self._wait(TICK, None)
                 transport.read_to_the_end(spare)
         self.abandon()
 
@@ -211,59 +188,27 @@ class Link:
         if (sock := self._client.socket()) is not None:
             sock.close()
         # A link and its client refer to each other: without this, what they hold stays until the next full collection.
-        self._inbox.clear()
-        self._delivery.clear()
+        self._session.clear()
 
-    # -- connecting
-
-    def _on_connect(self, _client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
-        if reason.is_failure:
-            words = paho_client.words(reason, properties)
-            self._end = self._end or endings.refused(self.address, self.protocol, str(reason), words)
-            return
-        self._accepted = True
-        self._delivery.receive_maximum = getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM)
-        self._highest_qos = getattr(properties, "MaximumQoS", 2)
-        self._delivery.size_limit = getattr(properties, "MaximumPacketSize", None)
+    # -- its end
 
     def _on_disconnect(self, _client: object, _data: object, flags: Any, reason: Any, properties: Any) -> None:
-        if self._end is None:
-            told = flags.is_disconnect_packet_from_server
-            if not told and transport.failure(self._wire.socket) is not None:
-                self._broken("")
-                return
-            words = paho_client.words(reason, properties) if told else None
-            self._end = endings.ended(self.address, self.protocol, words, accepted=self._accepted)
-
-    def _keep_up(self) -> None:
-        """Look after what is a matter of time: keep-alive, and a handshake."""
-        now = time.monotonic()
-        if now >= self._next_upkeep:
-            self._next_upkeep = now + _TICK
-            self._wire.keep_alive(due=self._accepted and self._patience.take_ping(now))
-        if self._patience.is_gone:
-            self._fail(f"broker {self.address}: no answer to a ping for {self.address.keepalive} s")
-        if not self.ready and self._patience.handshake_failed:
-            self._end = self._end or endings.unanswered(self.address, self.protocol, accepted=self._accepted)
-        elif not self.ready and self._patience.take_late():
-            _log.warning("%s", endings.late(self.address, accepted=self._accepted))
+        told = flags.is_disconnect_packet_from_server
+        if self._session.end is None and not told and transport.failure(self._wire.socket) is not None:
+            self._broken("")
+            return
+        self._session.ended(paho_client.words(reason, properties) if told else None)
 
     def _broken(self, words: str) -> None:
         """End, with what the socket knows about it, or else `words`."""
-        known = transport.failure(self._wire.socket)
-        guess = "" if self._accepted else f"; {transport.suspicion(self.address)}"
-        self._fail(f"broker {self.address}: the connection ended: {known or words + guess}")
-
-    def _fail(self, message: str) -> None:
-        if self._end is None:
-            self._end = BrokerError(message)
+        self._session.broken(words, transport.failure(self._wire.socket))
 
     # -- moving bytes
 
     def _wait(self, timeout: float, wakeup: int | None, *, reading: bool = True) -> None:
         """Wait for the socket, then read and write what it lets us."""
         if self._client.socket() is None:
-            self._fail(f"broker {self.address}: the connection ended")
+            self._session.gone()
             return
         congested = self._wire.backlog > _MAX_UNWRITTEN
         closed = congested or not reading
@@ -302,67 +247,18 @@ class Link:
 
     def _read(self) -> None:
         """Read packets until the socket has no more, or a batch is full."""
+        session = self._session
         try:
             while True:
-                events = self._wire.receive()
-                if events and not self.ready:
-                    # The grant of the subscriptions comes behind what waited in the session, which may be a lot.
-                    self._patience.begin_handshake()
-                for event in events:
-                    self._take(event)
+                session.take(self._wire.receive())
                 if self._client.socket() is None:
-                    self._fail(f"broker {self.address}: the connection ended")
-                if self._end is not None or len(self._inbox) >= _BATCH or not self._wire.pending():
+                    session.gone()
+                if session.end is not None or len(session.inbox) >= _BATCH or not self._wire.pending():
                     return
         except ValueError as error:
             self._broken(f"it sent what is not MQTT {self.protocol}: {error}")
 
-    # -- messages
-
-    def _take(self, event: Event) -> None:
-        if not (self._accepted or isinstance(event, Disconnect)):
-            raise ValueError(f"{type(event).__name__} before CONNACK")
-        if isinstance(event, Publish):
-            self._arrived(event)
-        elif isinstance(event, Puback):
-            self._delivery.confirmed(event)
-        elif isinstance(event, Disconnect):
-            words = paho_client.words_of(event)
-            self._end = self._end or endings.ended(self.address, self.protocol, words, accepted=self._accepted)
-        else:
-            self._delivery.answered()
-
-    def _arrived(self, event: Publish) -> None:
-        topic, payload, qos, packet_id, duplicate, alias, content_type, reply_to, carried, retained, left = event
-        if alias is not None:
-            topic = self._aliased(alias, topic)
-        if qos and (self._left or len(self._delivery.ledger) >= _PATIENCE * self.address.receive_maximum):
-            # Not to read on would be worse: the confirmations that make room come behind. What follows is left as well,
-            # so that the order holds.
-            self._left = True
-            return
-        self._tally.received += 1
-        debt = self._delivery.ledger.receive(packet_id) if qos else None
-        token = (debt, None if carried is None else (carried, time.monotonic()))
-        if duplicate:
-            self._tally.redelivered += 1
-        if left is not None:
-            self._tally.note(f"not carried over to the answer: {left}", topic)
-        self._inbox.append(Message(topic, payload, qos, content_type, token, reply_to, duplicate, retained))
-
-    def _aliased(self, alias: int, topic: str) -> str:
-        """Return the topic that the broker put a number in place of; ValueError when it never said which."""
-        if topic and 0 < alias <= paho_client.MAX_ALIASES:
-            self._aliases[alias] = topic
-        elif alias not in self._aliases:
-            raise ValueError(f"the topic alias {alias}")
-        return self._aliases[alias]
-
     def _pump(self) -> None:
         """Publish what may be, then write what is queued as far as the socket takes it."""
-        subscriptions = self._subscriptions
-        if subscriptions.waiting and self._accepted and self._delivery.idle:
-            subscriptions.ask()
-        if not subscriptions.waiting:
-            self._delivery.pump(subscriptions.asked)
+        self._session.pump()
         self._write()

@@ -1,12 +1,11 @@
-"""How paho is set up and connected: options in, a connected client out, its exceptions mapped to ours.
-
-A private part of `edge_agent.link.link`, which runs the connection.
+"""How paho is set up and connected, asked and listened to: options in, a connected client out, its exceptions and
+callbacks mapped to ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -17,8 +16,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.contract.messages import Answer
 from edge_agent.errors import BrokerError
-from edge_agent.link import transport
+from edge_agent.link import granted, transport
 from edge_agent.link.fast_lane import Stream
+from edge_agent.link.granted import Granted
 from edge_agent.link.packets import Disconnect
 from edge_agent.link.slow_lane import Plain
 from edge_agent.link.transport import Address
@@ -40,7 +40,7 @@ def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Cl
         manual_ack=True,
     )
     client.connect_timeout = address.connect_timeout
-    # paho would walk its whole queue on every acknowledgement; the limit that counts is kept in `Link`.
+    # paho would walk its whole queue on every acknowledgement; the limit that counts is `Delivery`'s.
     client.max_inflight_messages_set(0)
     # With this set, paho queues what it sends and leaves the writing to us: many packets a wake-up.
     client.on_socket_register_write = _leave_writing_to_us
@@ -73,25 +73,69 @@ def connect(client: paho.Client, address: Address, protocol: str, wire: Stream |
         raise BrokerError("this version of paho-mqtt is not known: install paho-mqtt 2.1 or 2.2")
 
 
-def subscribe(client: paho.Client, protocol: str, filters: Mapping[str, bool]) -> int:
-    """Ask for all `filters` at QoS 1, in one packet; return its id, 0 when there is no connection any more.
+class Paho:
+    """Sends SUBSCRIBE and UNSUBSCRIBE; returns the packet's id, 0 when there is no connection any more."""
 
-    A retained message comes when a subscription is new; for the filters that are true also when it is not, as MQTT
-    3.1.1 has it for all.
-    """
-    if protocol == "5":
-        if_new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        always = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
-        _, packet_id = client.subscribe([(one, always if retained else if_new) for one, retained in filters.items()])
-    else:
-        _, packet_id = client.subscribe([(one, 1) for one in filters])
-    return packet_id or 0
+    def __init__(self, client: Any, protocol: str) -> None:
+        self._client = client
+        self._protocol = protocol
+
+    def subscribe(self, filters: Mapping[str, bool]) -> int:
+        """Ask for all `filters` at QoS 1, in one packet.
+
+        A retained message comes when a subscription is new; for the filters that are true also when it is not, as MQTT
+        3.1.1 has it for all.
+        """
+        if self._protocol == "5":
+            if_new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+            always = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
+            _, packet_id = self._client.subscribe(
+                [(one, always if retained else if_new) for one, retained in filters.items()]
+            )
+        else:
+            _, packet_id = self._client.subscribe([(one, 1) for one in filters])
+        return packet_id or 0
+
+    def unsubscribe(self, filters: Collection[str]) -> int:
+        """Give back all `filters`, in one packet."""
+        _, packet_id = self._client.unsubscribe(list(filters))
+        return packet_id or 0
 
 
-def unsubscribe(client: paho.Client, filters: Collection[str]) -> int:
-    """Give back all `filters`, in one packet; return its id, 0 when there is no connection any more."""
-    _, packet_id = client.unsubscribe(list(filters))
-    return packet_id or 0
+class Told(Protocol):
+    """What is told what the broker says; `edge_agent.link.session.Session` has the words for each."""
+
+    def let_in(self, granted: Granted) -> None:
+        """CONNACK says yes."""
+
+    def turned_away(self, reason: str, words: str) -> None:
+        """CONNACK says no."""
+
+    def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
+        """SUBACK."""
+
+    def unsubscribed(self, packet_id: int) -> None:
+        """UNSUBACK."""
+
+
+def listen(client: Any, told: Told) -> None:
+    """Pass on what paho says in its callbacks, in words of our own."""
+
+    def on_connect(_client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            told.turned_away(str(reason), words(reason, properties))
+        else:
+            told.let_in(granted.read(properties))
+
+    def on_subscribe(_client: object, _data: object, packet_id: int, reasons: list[Any], properties: Any) -> None:
+        told.subscribed(packet_id, [words(one, properties) if one.is_failure else None for one in reasons])
+
+    def on_unsubscribe(_client: object, _data: object, packet_id: int, _reasons: object, _properties: object) -> None:
+        told.unsubscribed(packet_id)
+
+    client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
+    client.on_unsubscribe = on_unsubscribe
 
 
 def words(reason: Any, properties: Any) -> str:

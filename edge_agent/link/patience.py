@@ -1,6 +1,6 @@
 """How long a broker may keep us waiting, before it is given up.
 
-A private part of `edge_agent.link.link`. Rules:
+Rules:
 
 * only time spent waiting counts: what we took for work of our own, or were not given by the scheduler while we had some,
   is not the broker's fault;

@@ -1,5 +1,5 @@
 """The properties of MQTT 5 and what they are made of, to bytes and back (MQTT 5, 1.5 and 2.2.2): those that messages and
-their confirmations have. A private part of `edge_agent.link.packets`, with its rules.
+their confirmations have. The rules are those of `edge_agent.link.packets`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """TLS to the broker: a context out of files, and what can go wrong with it in words that say what to do.
 
-A private part of `edge_agent.link.link`. Rules:
+Rules:
 
 * The broker's certificate and host name are always checked; nothing here can turn that off.
 * What is secret (the key, its passphrase) stands in no message, and no environment variable makes OpenSSL write

@@ -1,6 +1,6 @@
 """From an address to a socket that is ready for MQTT: TCP or unix, TLS, WebSocket.
 
-A private part of `edge_agent.link.link`. Rules: each step has its time; an address with TLS gives an encrypted socket or
+Rules: each step has its time; an address with TLS gives an encrypted socket or
 none; nothing is left open when a step fails; every failure is a `BrokerError` of one line that says what to do.
 """
 

@@ -1,8 +1,8 @@
 """MQTT over WebSockets: a socket in front of a socket (RFC 6455; MQTT 5, section 6).
 
-A private part of `edge_agent.link.link`. paho has one of its own; this one bounds the time and the bytes of the upgrade,
-masks what it sends (pongs too, which servers insist on), and reads ahead. It has the methods that `_stream` asks of a
-socket and keeps their rules: what can't be done without waiting raises `BlockingIOError` or one of TLS's own.
+paho has one of its own; this one bounds the time and the bytes of the upgrade, masks what it sends (pongs too, which
+servers insist on), and reads ahead. It has the methods that `edge_agent.link.fast_lane` asks of a socket and keeps their
+rules: what can't be done without waiting raises `BlockingIOError` or one of TLS's own.
 """
 
 from __future__ import annotations

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.contract.messages import Refused
+from edge_agent.link.paho_client import Paho
 from edge_agent.link.subscriptions import Subscriptions
-
-
-class Reason:
-    """A reason code, as paho has them."""
-
-    def __init__(self, words: str = "") -> None:
-        self.is_failure = bool(words)
-        self.words = words
-
-    def __str__(self) -> str:
-        return self.words
 
 
 class Client:
@@ -28,8 +18,7 @@ class Client:
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, str, list[Any]]] = []
-        self.on_subscribe: Any = None
-        self.on_unsubscribe: Any = None
+        self.told: Any = None
 
     def subscribe(self, filters: list[tuple[str, Any]]) -> tuple[int, int]:
         self.sent.append((len(self.sent) + 1, "subscribe", filters))
@@ -44,9 +33,9 @@ class Client:
         sent, self.sent = self.sent, []
         for packet, kind, filters in sent:
             if kind == "unsubscribe":
-                self.on_unsubscribe(self, None, packet, [], None)
+                self.told.unsubscribed(packet)
             else:
-                self.on_subscribe(self, None, packet, [Reason(refused.get(one, "")) for one, _ in filters], None)
+                self.told.subscribed(packet, [refused.get(one) for one, _ in filters])
 
 
 def asked(client: Client) -> list[tuple[str, list[str]]]:
@@ -54,9 +43,14 @@ def asked(client: Client) -> list[tuple[str, list[str]]]:
     return [(kind, [one if isinstance(one, str) else one[0] for one in filters]) for _, kind, filters in client.sent]
 
 
-def make(*filters: str, **refused: str) -> tuple[Client, Subscriptions]:
+def start(wanted: dict[str, bool], protocol: str = "3.1.1") -> tuple[Client, Subscriptions]:
     client = Client()
-    subscriptions = Subscriptions(client, "3.1.1", dict.fromkeys(filters, False))
+    client.told = subscriptions = Subscriptions(Paho(client, protocol), wanted)
+    return client, subscriptions
+
+
+def make(*filters: str, **refused: str) -> tuple[Client, Subscriptions]:
+    client, subscriptions = start(dict.fromkeys(filters, False))
     subscriptions.ask()
     client.reply(**refused)
     assert subscriptions.settled
@@ -71,8 +65,7 @@ def change(client: Client, subscriptions: Subscriptions, *filters: str, anew: tu
 
 
 def test_all_is_asked_for_at_the_start_in_order_and_nothing_given_back() -> None:
-    client = Client()
-    subscriptions = Subscriptions(client, "3.1.1", {"b": False, "a": False})
+    client, subscriptions = start({"b": False, "a": False})
     assert subscriptions.waiting
     assert not subscriptions.settled
     subscriptions.ask()
@@ -80,7 +73,7 @@ def test_all_is_asked_for_at_the_start_in_order_and_nothing_given_back() -> None
     assert asked(client) == [("subscribe", ["b", "a"])]
     client.reply()
     assert subscriptions.settled
-    assert Subscriptions(Client(), "5", {}).settled
+    assert start({}, "5")[1].settled
 
 
 def test_the_new_is_asked_for_before_the_old_is_given_back() -> None:
@@ -124,16 +117,16 @@ def test_a_second_change_before_the_first_was_sent_or_answered() -> None:
 
 
 def test_answers_to_what_nobody_asked_do_no_harm() -> None:
-    client, subscriptions = make("a")
-    client.on_subscribe(client, None, 77, [Reason("no")], None)
-    client.on_unsubscribe(client, None, 78, [], None)
+    _, subscriptions = make("a")
+    subscriptions.subscribed(77, ["no"])
+    subscriptions.unsubscribed(78)
     assert (subscriptions.refused, subscriptions.settled) == ([], True)
 
 
 @pytest.mark.parametrize("retained", [False, True])
 def test_retained_messages_come_again_only_where_they_are_wanted(retained: bool) -> None:
-    client = Client()
-    Subscriptions(client, "5", {"a": retained}).ask()
+    client, subscriptions = start({"a": retained}, "5")
+    subscriptions.ask()
     ((_, _, [(_, options)]),) = client.sent
     assert options.QoS == 1
     assert options.retainHandling == (options.RETAIN_SEND_ON_SUBSCRIBE if retained else options.RETAIN_SEND_IF_NEW_SUB)

@@ -1,0 +1,278 @@
+"""One connection apart from its socket: what comes in and the time go in, packets for a `Wire` come out.
+
+Rules:
+
+* What may follow what is `MAY_FOLLOW`, nothing else. The first reason for an end is the one that counts.
+* What is sent, confirmed and acknowledged is `edge_agent.link.delivery`'s.
+* Nothing grows without bound. A broker may not keep to our Receive Maximum (Mosquitto 2.0.11 lets out as many again with
+  every acknowledgement as long as it has a queue; MQTT 3.1.1 can't be told): past `_SURPLUS` times that, inputs are left
+  with it, and `SurplusError` ends the connection once all the others are settled, so that the broker sends them again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from edge_agent.contract.messages import Answer, Message
+from edge_agent.errors import BrokerError, SurplusError
+from edge_agent.link import delivery, endings, paho_client
+from edge_agent.link.granted import Granted
+from edge_agent.link.packets import Disconnect, Event, Puback, Publish
+from edge_agent.link.patience import Patience
+from edge_agent.link.poison import cause_of, cause_of_own
+from edge_agent.link.subscriptions import Asker, Subscriptions
+from edge_agent.link.transport import Address
+from edge_agent.tally import Tally
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the keep-alive.
+TICK: Final = 1.0
+#: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
+_SURPLUS: Final = 5
+
+
+class State(Enum):
+    """Where a connection is in its life."""
+
+    CONNECTING = "CONNECT has not been answered"
+    SUBSCRIBING = "the broker has let us in, and has not answered for every subscription"
+    READY = "each subscription is granted or refused"
+    EMPTYING = "inputs were left with the broker: it ends once all the others are settled"
+    ENDED = "the next receive says why"
+
+
+MAY_FOLLOW: Final[Mapping[State, frozenset[State]]] = {
+    State.CONNECTING: frozenset({State.SUBSCRIBING, State.ENDED}),
+    State.SUBSCRIBING: frozenset({State.READY, State.EMPTYING, State.ENDED}),
+    State.READY: frozenset({State.SUBSCRIBING, State.EMPTYING, State.ENDED}),
+    State.EMPTYING: frozenset({State.ENDED}),
+    State.ENDED: frozenset(),
+}
+
+
+#: Asked for with every message; a look into the class each time would be felt.
+_READY: Final = State.READY
+_EMPTYING: Final = State.EMPTYING
+
+
+class Wire(delivery.Wire, Protocol):
+    """What carries the packets, and keeps the connection alive."""
+
+    def keep_alive(self, *, due: bool) -> None:
+        """Look after the keep-alive; send a ping when one is `due`."""
+
+
+class Session:
+    """One connection. `protocol`, `wanted` (the subscriptions) and `tally` are as for `edge_agent.link.link.Link`; `clock`
+    gives seconds and never goes back.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        asker: Asker,
+        address: Address,
+        *,
+        protocol: str,
+        wanted: Mapping[str, bool],
+        tally: Tally,
+        clock: Callable[[], float],
+    ) -> None:
+        self.state = State.CONNECTING
+        #: Why it ended.
+        self.end: BrokerError | None = None
+        #: None until the broker has let us in.
+        self.granted: Granted | None = None
+        self.subscriptions = Subscriptions(asker, wanted)
+        self.delivery = delivery.Delivery(wire, tally)
+        #: How long the broker may keep us waiting. The connection is there: what it has to answer now is CONNECT.
+        self.patience = Patience(address.connect_timeout, address.keepalive, clock())
+        self.inbox: list[Message] = []
+        self._wire = wire
+        self._address = address
+        self._protocol = protocol
+        self._tally = tally
+        self._clock = clock
+        self._aliases: dict[int, str] = {}
+        self._next_upkeep = 0.0
+
+    # -- what its owner wants
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker has let us in, and granted or refused each subscription."""
+        state = self.state
+        return state is _READY or (state is _EMPTYING and self.subscriptions.settled)
+
+    def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool) -> None:
+        """Send the answers of `message`; as `Link.answer`."""
+        debt, taken_over = message.token if message.token is not None else (None, None)
+        kept = list(answers)
+        if taken_over is not None and not bare:
+            found, arrived = taken_over
+            carried = found.after(self._clock() - arrived)
+            kept = [answer._replace(carried=carried) for answer in kept]
+        self.delivery.answer(debt, kept, cause_of(message))
+
+    def publish(self, answer: Answer) -> None:
+        """Send a message that answers nothing."""
+        self.delivery.send(answer, cause_of_own(answer.topic))
+
+    def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str]) -> None:
+        """Change what is subscribed to; as `Link.subscribe`."""
+        self.subscriptions.want(wanted, anew)
+        self.patience.begin_handshake()
+        if self.state is State.READY and not self.subscriptions.settled:
+            self._become(State.SUBSCRIBING)
+        self._check_settled()  # a change that is taken back before it was sent needs no answer
+
+    def pump(self) -> None:
+        """Hand the wire what may be sent now."""
+        subscriptions = self.subscriptions
+        if subscriptions.waiting and self.granted is not None and self.delivery.idle:
+            subscriptions.ask()
+            self._check_settled()  # it may have come about meanwhile that there is nothing to ask for
+        if not subscriptions.waiting:
+            self.delivery.pump(subscriptions.asked)
+
+    def keep_up(self) -> None:
+        """Look after what is a matter of time: keep-alive, and a handshake."""
+        now, patience = self._clock(), self.patience
+        accepted = self.granted is not None
+        if now >= self._next_upkeep:
+            self._next_upkeep = now + TICK
+            self._wire.keep_alive(due=accepted and patience.take_ping(now))
+        if patience.is_gone:
+            self.fail(BrokerError(f"broker {self._address}: no answer to a ping for {self._address.keepalive} s"))
+        if self.ready or self.state is State.ENDED:
+            return
+        if patience.handshake_failed:
+            self.fail(endings.unanswered(self._address, self._protocol, accepted=accepted))
+        elif patience.take_late():
+            _log.warning("%s", endings.late(self._address, accepted=accepted))
+
+    def hand_over(self, *, unwritten: bool) -> list[Message]:
+        """Return the messages that arrived. `unwritten` says that something still waits for the socket.
+
+        Raises `SurplusError` when inputs were left and there is nothing else any more.
+        """
+        if self.state is _EMPTYING and not (self.inbox or self.delivery.in_flight or unwritten):
+            raise SurplusError(
+                f"broker {self._address}: it sent more than {_SURPLUS} times mqtt.receive_maximum "
+                f"({self._address.receive_maximum}) at once; connecting again for the rest"
+            )
+        messages, self.inbox = self.inbox, []
+        return messages
+
+    def clear(self) -> None:
+        """Forget all of it: nothing comes any more."""
+        self.inbox.clear()
+        self.delivery.clear()
+
+    # -- what the broker says
+
+    def let_in(self, granted: Granted) -> None:
+        """Note that the broker accepts the connection."""
+        self.granted = granted
+        self.delivery.receive_maximum = granted.receive_maximum
+        self.delivery.size_limit = granted.maximum_packet_size
+        if self.state is State.CONNECTING:
+            self._become(State.SUBSCRIBING)
+            self._check_settled()
+
+    def turned_away(self, reason: str, words: str) -> None:
+        """Note that the broker refuses the connection: its reason, and that in words."""
+        self.fail(endings.refused(self._address, self._protocol, reason, words))
+
+    def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
+        """Note the answer to a SUBSCRIBE: of each filter why it was refused, None where it was granted."""
+        self.subscriptions.subscribed(packet_id, refusals)
+        self._check_settled()
+
+    def unsubscribed(self, packet_id: int) -> None:
+        """Note the answer to an UNSUBSCRIBE."""
+        self.subscriptions.unsubscribed(packet_id)
+        self._check_settled()
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Note what arrived. Raises `ValueError` when it is not MQTT."""
+        if not events:
+            return
+        if not self.ready:
+            # The grant of the subscriptions comes behind what waited in the session, which may be a lot.
+            self.patience.begin_handshake()
+        for event in events:
+            if self.granted is None and not isinstance(event, Disconnect):
+                raise ValueError(f"{type(event).__name__} before CONNACK")
+            if isinstance(event, Publish):
+                self._arrived(event)
+            elif isinstance(event, Puback):
+                self.delivery.confirmed(event)
+            elif isinstance(event, Disconnect):
+                self.ended(paho_client.words_of(event))
+            else:
+                self.delivery.answered()
+
+    # -- its end
+
+    def ended(self, words: str | None) -> None:
+        """Note that the broker ended the connection: with `words`, or None without any."""
+        self.fail(endings.ended(self._address, self._protocol, words, accepted=self.granted is not None))
+
+    def broken(self, words: str, known: str | None = None) -> None:
+        """End, for what the socket is `known` to have met, or else with `words`."""
+        self.fail(endings.broken(self._address, known, words, accepted=self.granted is not None))
+
+    def gone(self) -> None:
+        """Note that there is no socket any more."""
+        self.fail(BrokerError(f"broker {self._address}: the connection ended"))
+
+    def fail(self, error: BrokerError) -> None:
+        """End with this error, unless it has ended already."""
+        if self.state is not State.ENDED:
+            self.end = error
+            self._become(State.ENDED)
+
+    def _become(self, state: State) -> None:
+        if state not in MAY_FOLLOW[self.state]:
+            raise RuntimeError(f"a connection that is {self.state.name} can't become {state.name}: a bug in edge-agent")
+        self.state = state
+
+    def _check_settled(self) -> None:
+        if self.state is State.SUBSCRIBING and self.subscriptions.settled:
+            self._become(State.READY)
+
+    # -- messages
+
+    def _arrived(self, event: Publish) -> None:
+        topic, payload, qos, packet_id, duplicate, alias, content_type, reply_to, carried, retained, left = event
+        if alias is not None:
+            topic = self._aliased(alias, topic)
+        if qos and (
+            self.state is _EMPTYING or len(self.delivery.ledger) >= _SURPLUS * self._address.receive_maximum
+        ):
+            # Not to read on would be worse: the confirmations that make room come behind. What follows is left as well,
+            # so that the order holds.
+            if self.state not in {State.EMPTYING, State.ENDED}:
+                self._become(State.EMPTYING)
+            return
+        self._tally.received += 1
+        debt = self.delivery.ledger.receive(packet_id) if qos else None
+        token: Any = (debt, None if carried is None else (carried, self._clock()))
+        if duplicate:
+            self._tally.redelivered += 1
+        if left is not None:
+            self._tally.note(f"not carried over to the answer: {left}", topic)
+        self.inbox.append(Message(topic, payload, qos, content_type, token, reply_to, duplicate, retained))
+
+    def _aliased(self, alias: int, topic: str) -> str:
+        """Return the topic that the broker put a number in place of; ValueError when it never said which."""
+        if topic and 0 < alias <= paho_client.MAX_ALIASES:
+            self._aliases[alias] = topic
+        elif alias not in self._aliases:
+            raise ValueError(f"the topic alias {alias}")
+        return self._aliases[alias]
