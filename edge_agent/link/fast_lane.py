@@ -25,7 +25,7 @@ from edge_agent.contract.messages import Answer
 from edge_agent.link import packets, transport
 from edge_agent.link.packets import CONFIRMATIONS, DISCONNECT, MAX_PACKET_ID, PINGRESP, PUBLISH, Event, Pong, Publish
 from edge_agent.link.slow_lane import Plain, let_paho_read
-from edge_agent.link.transport import Address
+from edge_agent.link.transport import Address, Opens
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Stream:
         self._end: OSError | None = None
         self._ended = False
 
-    # -- what `Link` does with it
+    # -- what `Link` and `Session` do with it
 
     def receive(self) -> list[Event]:
         """Read what has arrived, one chunk at the most. Raises `ValueError` when it is not MQTT."""
@@ -211,7 +211,9 @@ class Stream:
             return packets.read_publish(first, body, is_5=False)
 
 
-def prepare(client: paho.Client, address: Address, *, is_5: bool, max_payload: int) -> Stream | Plain:
+def prepare(
+    client: paho.Client, address: Address, *, is_5: bool, max_payload: int, opens: Opens = transport.open_socket
+) -> Stream | Plain:
     """Return what will carry the messages of a client that is about to connect: a `Stream` that is connected already,
     where this paho takes one, else a `Plain`. Raises `BrokerError` when no connection comes about.
     """
@@ -219,6 +221,6 @@ def prepare(client: paho.Client, address: Address, *, is_5: bool, max_payload: i
         _log.warning("this version of paho opens its sockets elsewhere: messages go through paho itself, slower")
         return Plain(client, address, is_5=is_5)
     # paho would bound neither the time of all steps nor the bytes of the WebSocket's, and leaves sockets open.
-    stream = Stream(client, transport.connect(address), is_5=is_5, max_payload=max_payload)
+    stream = Stream(client, transport.connect(address, opens), is_5=is_5, max_payload=max_payload)
     client._create_socket = lambda: stream  # type: ignore[method-assign] # noqa: SLF001 - see the top of this file
     return stream

@@ -42,7 +42,7 @@ class Link:
     `protocol` is "5" or "3.1.1". `will` is published by the broker when the connection dies. `subscriptions` are topic
     filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Those that are true
     ask for retained messages on every connection, not only when the subscription is new. Of a payload larger than
-    `max_payload` bytes only the beginning is kept, which is still larger.
+    `max_payload` bytes only the beginning is kept, which is still larger. `opens` opens the socket.
     Raises `BrokerError` when no TCP or TLS connection comes about.
     """
 
@@ -55,11 +55,12 @@ class Link:
         subscriptions: Mapping[str, bool] = MappingProxyType({}),
         tally: Tally | None = None,
         max_payload: int = MAX_PAYLOAD_BYTES,
+        opens: transport.Opens = transport.open_socket,
     ) -> None:
         self.address = address
         self.protocol = protocol
         self._client = paho_client.make_client(address, protocol, will)
-        self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload)
+        self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload, opens=opens)
         self._session = Session(
             self._wire,
             paho_client.Paho(self._client, protocol),

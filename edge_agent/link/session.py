@@ -252,9 +252,7 @@ class Session:
         topic, payload, qos, packet_id, duplicate, alias, content_type, reply_to, carried, retained, left = event
         if alias is not None:
             topic = self._aliased(alias, topic)
-        if qos and (
-            self.state is _EMPTYING or len(self.delivery.ledger) >= _SURPLUS * self._address.receive_maximum
-        ):
+        if qos and (self.state is _EMPTYING or len(self.delivery.ledger) >= _SURPLUS * self._address.receive_maximum):
             # Not to read on would be worse: the confirmations that make room come behind. What follows is left as well,
             # so that the order holds.
             if self.state not in {State.EMPTYING, State.ENDED}:

@@ -11,9 +11,10 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from edge_agent.errors import BrokerError, SettingsError
 from edge_agent.link.tls import TlsOptions, explain, make_context
@@ -60,10 +61,19 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def connect(address: Address) -> Any:
+def open_socket(address: Address) -> socket.socket:
+    """Return a socket that is connected to the address, with nothing on it yet. Raises `BrokerError`."""
+    return _connect_unix(address) if address.transport == "unix" else _connect_tcp(address)
+
+
+#: Opens the socket that all else lies over.
+Opens: TypeAlias = Callable[[Address], socket.socket]
+
+
+def connect(address: Address, opens: Opens = open_socket) -> Any:
     """Return a connected socket, or what stands in for one. Raises `BrokerError`."""
     context = None if address.tls is None else make_context_for(address)
-    opened = _connect_unix(address) if address.transport == "unix" else _connect_tcp(address)
+    opened = opens(address)
     try:
         if context is not None:
             opened = _secure(opened, address, context)

@@ -114,7 +114,7 @@ def wait_for_line(caplog: pytest.LogCaptureFixture, *parts: str, count: int = 1)
     return found()[0]
 
 
-def plainly(client: paho.Client, address: Address, *, is_5: bool, max_payload: int) -> Plain:
+def plainly(client: paho.Client, address: Address, *, is_5: bool, **_: object) -> Plain:
     """In place of `prepare`: as with a paho that it does not know."""
     return Plain(client, address, is_5=is_5)
 
