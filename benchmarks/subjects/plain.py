@@ -10,7 +10,7 @@ from edge_agent.link.slow_lane import Plain
 from edge_agent.link.transport import Address
 
 
-def _plainly(client: Any, address: Address, *, is_5: bool, **_: object) -> Plain:  # noqa: ARG001
+def _plainly(client: Any, address: Address, *, is_5: bool, **_: object) -> Plain:
     return Plain(client, address, is_5=is_5)
 
 
