@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from edge_agent.contract import card as cards
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.seal import is_sealed
 from edge_agent.errors import CardError, ModelError
-from edge_agent.model.outputs import Arrays, UnfitError, output_of
+from edge_agent.model.outputs import Arrays, Output, UnfitError, output_of
 
 #: Whether onnxruntime has opened a model. With the first, Debian's 1.21 writes hundreds of harmless lines about its
 #: operators to stderr.
@@ -38,10 +38,18 @@ class Predictor:
 
     `sealed` tells whether the file carries its own digest (`edge_agent.contract.seal`), which then is right: without one, damage
     that leaves it readable goes unseen. `tested` is sha256 and `self_test_difference` of the file whose self-test has
-    passed on this device just now: this has to be the same, and is not tested again.
+    passed on this device just now: this has to be the same, and is not tested again. `kind` tells from the card what kind of
+    answer the model gives.
     """
 
-    def __init__(self, content: bytes, *, where: str, tested: tuple[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        *,
+        where: str,
+        tested: tuple[str, float] | None = None,
+        kind: Callable[[ModelCard], Output] = output_of,
+    ) -> None:
         self.where = where
         self.sha256 = hashlib.sha256(content).hexdigest()
         if tested is not None and tested[0] != self.sha256:
@@ -49,7 +57,7 @@ class Predictor:
         self.sealed = is_sealed(content, where=where)
         self._session = _open(content, where)
         self.card = self._read_card()
-        self.output = output_of(self.card)
+        self.output = kind(self.card)
         self._names, self._packed = self.output.names, self.output.pack
         self._input = self._check_signature()
         self._pack = struct.Struct(f"{len(self.card.features)}f").pack

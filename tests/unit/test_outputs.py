@@ -12,9 +12,12 @@ import numpy.typing as npt
 import pytest
 
 from edge_agent.cli.try_ import table_of_examples
-from edge_agent.contract.card import Example
+from edge_agent.contract.card import Example, ModelCard
 from edge_agent.contract.messages import Each, Message, to_json
 from edge_agent.contract.templates import Template
+from edge_agent.errors import ModelError
+from edge_agent.model.library import locate
+from edge_agent.model.onnx import Predictor
 from edge_agent.model.outputs import Arrays, Output, UnfitError, output_of
 from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
@@ -22,6 +25,7 @@ from edge_agent.routing.routes import Route
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeModel, make_card
 
+CONTENT = locate("genre").read_bytes()
 CARD = make_card()
 LABELS = output_of(CARD)
 OWN = make_card().model_copy(
@@ -44,7 +48,7 @@ class Parts(Each):
 class Paint:
     """How much paint comes out, and of which colors."""
 
-    names = ("litres", "parts")
+    names: tuple[str, ...] = ("litres", "parts")
     width = 3
     summary = "paint"
     columns = ("litres", "mostly")
@@ -156,6 +160,68 @@ def test_in_the_table_of_try() -> None:
         "litres    0.5 l       1 l         inference_failed",
         "mostly    blue/green  blue/green",
     ]
+
+
+class Surest(Paint):
+    """The largest of the probabilities: made of what the bundled model gives beside its label."""
+
+    names: tuple[str, ...] = ("probabilities",)
+
+    def __init__(self, card: ModelCard) -> None:
+        self._expected: npt.NDArray[np.float64] = np.asarray(card.self_test.probabilities).max(axis=1)
+
+    def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
+        largest: npt.NDArray[np.float64] = arrays[0].max(axis=1)
+        return np.abs(largest - self._expected)
+
+    def pack(self, arrays: Arrays) -> Sequence[Hashable]:
+        return arrays[0].max(axis=1).tolist()  # type: ignore[no-any-return]
+
+    def fields(self, values: Any) -> Mapping[str, object]:
+        return {"surest": round(values, 6)}
+
+
+def test_a_model_file_is_asked_for_what_the_kind_needs() -> None:
+    model = Predictor(CONTENT, where="a file", kind=Surest)
+    assert model.self_test_difference < 1e-6
+    route = Route("genre", Template("a"), Template("b"), Template("c"))
+    rows = json.dumps([dict(zip(model.card.feature_names, row, strict=True)) for row in model.card.self_test.rows])
+    ((answer,),) = Pipeline([route], {"genre": model}).process([Message("a", rows.encode())])
+    expected = [max(row) for row in model.card.self_test.probabilities]
+    assert [row["surest"] for row in json.loads(answer.payload)] == pytest.approx(expected, abs=1e-6)
+
+
+class Absent(Surest):
+    names = ("probabilities", "litres")
+
+
+class Other(Surest):
+    def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
+        return np.where(np.arange(len(arrays[0])) == 3, math.nan, 0)
+
+
+class Odd(Surest):
+    def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
+        raise UnfitError(f"it has to give more than {len(arrays)}")
+
+
+class Unwanted(Surest):
+    def check(self, arrays: Arrays) -> None:
+        raise UnfitError(f"these {len(arrays[0])} must not go out")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Absent, "and give 'probabilities' and 'litres'; write it again"),
+        (Other, r"the self-test failed on 1 of \d+ rows \(first: row 3\)"),
+        (Odd, "a file: the graph does not fit its card: it has to give more than 1; write it again"),
+        (Unwanted, r"a file: these \d+ must not go out; write it again"),
+    ],
+)
+def test_what_does_not_fit_the_kind_is_not_served(kind: type[Surest], reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        Predictor(CONTENT, where="a file", kind=kind)
 
 
 def arrays(*rows: tuple[str, list[float]]) -> Arrays:
