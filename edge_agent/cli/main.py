@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -25,6 +26,9 @@ _COMMANDS: Final = {
     "status": ("edge_agent.cli.status", "Ask the running agent how it does, and what it waits for."),
     "demo": ("edge_agent.cli.demo", "Show it all: a broker, the agent and sensors, for fifteen seconds."),
 }
+#: Objects that are made before the garbage collector looks at them: those of a start stay, those of a turn of the loop go by
+#: themselves. What it is there for, references in a circle, is what errors leave behind.
+_YOUNG: Final = 50_000
 #: What click 8.2 and later raises to show the help.
 _NO_ARGUMENTS: Final[tuple[type[Exception], ...]] = tuple(
     kind for kind in [getattr(click.exceptions, "NoArgsIsHelpError", None)] if kind
@@ -91,6 +95,7 @@ def main(arguments: list[str] | None = None) -> Any:
     sys.modules.setdefault("dns", None)  # type: ignore[arg-type] # what Python itself has for "there is none"
     # pydantic looks for plugins in all that is installed, which takes its time and brings nothing that we want.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     try:
         return cli.main(args=arguments, prog_name="edge-agent")
     except EdgeAgentError as error:

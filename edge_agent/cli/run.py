@@ -6,7 +6,7 @@ import gc
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from edge_agent.serving.reloading import Reloads
 
 _log = logging.getLogger(__name__)
-
-#: Objects that are made before the garbage collector looks at them: those of a turn that are not gone at its end. What it
-#: is there for, references in a circle, is what errors leave behind.
-_YOUNG: Final = 50_000
 
 
 @click.command(name="run")
@@ -52,9 +48,8 @@ def command(config: Path | None) -> None:
             return
         agent, reloads = begun
         with reloads:
-            # All of this stays: the garbage collector need not look at it again and again, nor at the rows of a turn.
+            # All of this stays: the garbage collector need not look at it again and again.
             gc.freeze()
-            gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
             while agent.run(signals):
                 if reloads.see_to(signals):
                     # Until now, that was: what it leaves in cycles, models among it, would stay for good.
