@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
@@ -128,12 +129,12 @@ class Checker:
             name = self._first(row, wrong, missing)
             return self.brief(row, sent, name, self.kind(name, row[name]) if name in row else "missing", total - 1)
         places = self._places(row, wrong, missing)
-        show = _Shown(sent)
+        cut = shown(sent) if missing else None
         detail = [
-            self._missing(name, show.once)
-            if name not in row
-            else self._wrong(name, self.kind(name, row[name]), row[name], shown(row[name]))
-            for name, _ in zip(places, range(reasons), strict=False)
+            self._wrong(name, self.kind(name, row[name]), row[name], shown(row[name]))
+            if name in row
+            else self._missing(name, cut)
+            for name in islice(places, reasons)
         ]
         return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, total), echo(row))
 
@@ -240,28 +241,14 @@ class Checker:
             wrong = error.errors(include_url=False, include_context=False)
         found = {one["loc"][0]: one for one in wrong}
         places = self._places(row, list(found), missing)
-        show = _Shown(sent)
+        cut = shown(sent) if missing else None
         detail: list[Detail] = []
-        for name, _ in zip(places, range(reasons), strict=False):
+        for name in islice(places, reasons):
             if (one := found.get(name)) is None:
-                detail.append(self._missing(name, show.once))
+                detail.append(self._missing(name, cut))
             else:
                 detail.append({"type": one["type"], "loc": [name], "msg": one["msg"], "input": shown(one["input"])})
         return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, len(wrong) + missing), echo(row))
-
-
-class _Shown:
-    """What was sent, as a rejection shows it: several reasons show the same, and it may be large."""
-
-    def __init__(self, sent: object) -> None:
-        self._sent = sent
-        self._found: list[Any] = []
-
-    @property
-    def once(self) -> Any:
-        if not self._found:
-            self._found.append(shown(self._sent))
-        return self._found[0]
 
 
 def _with_rest(detail: list[Detail], total: int) -> list[Detail]:

@@ -20,7 +20,7 @@ from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, R
 from edge_agent.model.outputs import Output
 from edge_agent.payload import formats
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable, refuse
-from edge_agent.serving.rejecting import reason_of, rejection
+from edge_agent.serving.rejecting import Wording, reason_of, rejection
 from edge_agent.serving.writing import (
     Asked,
     BatchWriter,
@@ -66,6 +66,7 @@ class Engine:
         self.version = model.card.version
         self._model = model
         self._codec = codec
+        self._wording = Wording()
         self._max_answer = max_answer
         self._most = max(1, min(_REMEMBERED, _NUMBERS // model.output.width))
         self._at_once = max(1, _ASKED // model.output.width)
@@ -114,7 +115,7 @@ class Engine:
                 tally.predictions += 1
                 return Written(payload, False, answering.answers)  # noqa: FBT003 - twice as fast as by name
             content = failed(content.echo)
-        payload = answering.encode({**self._rejection(content, topic), **echo})
+        payload = self._wording.encode({**self._rejection(content, topic), **echo}, answering)
         if len(payload) > self._max_answer:
             return self._too_large(question, tally)
         tally.rejected(content.code, reason_of(content))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge_agent.contract.messages import JSON_TYPE, Detail, ErrorCode, Rejection, shown_topic
+from edge_agent.contract.messages import JSON_TYPE, Detail, ErrorCode, Rejection, shown_topic, to_json
 from edge_agent.payload.checks import Brief, Said, in_full
 from edge_agent.payload.features import Unusable
 from edge_agent.payload.format import Format
@@ -22,6 +22,9 @@ from edge_agent.tally import Tally
 
 #: What rows share that is kept encoded while one batch is written; inputs that are, too.
 _KEPT: Final = 512
+#: Words of reasons that a model's rejections keep encoded, some hundred bytes each, and reasons of which that pays.
+_WORDS: Final = 4096
+_MANY: Final = 4
 #: Most that is echoed: `id`, `time` and `sensor`.
 _MOST_ECHOED: Final = 3
 
@@ -35,6 +38,39 @@ def rejection(unusable: Unusable, topic: str | None, model: str, version: str | 
         "model": model,
         "version": version,
     }
+
+
+class Wording:
+    """Encodes the rejections of whole messages; keeps the words of their reasons encoded where encoding takes longer."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str | int, ...], bytes] = {}
+
+    def encode(self, message: Mapping[str, Any], answering: Format) -> bytes:
+        """Return a rejection, with what is echoed, as an answer of its own."""
+        detail: list[Detail] = message["detail"]
+        if answering.encode is to_json or not answering.alike or len(detail) < _MANY:
+            return answering.encode(message)
+        encode, end = answering.row_encoder(), answering.end_object
+        null = encode(None)
+        pieces: list[bytes] = []
+        value, sent = None, null
+        for one in detail:
+            words = (answering.answers, one["type"], one["msg"], *one["loc"])
+            begin = self._known.get(words)
+            if begin is None:
+                begin = encode({**one, "input": None})[: -len(null + end)]
+                if len(self._known) >= _WORDS:
+                    self._known.clear()
+                self._known[words] = begin
+            if one["input"] is not value:  # several that are missing show the same
+                value = one["input"]
+                sent = encode(value)
+            pieces.append(begin + sent + end)
+        whole = encode({**message, "detail": None})
+        place = len(encode({"error": message["error"], "detail": None})) - len(null + end)
+        reasons = answering.begin(len(pieces)) + answering.between.join(pieces) + answering.end
+        return whole[:place] + reasons + whole[place + len(null) :]
 
 
 @dataclass(slots=True)
