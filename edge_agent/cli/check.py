@@ -1,4 +1,4 @@
-"""`edge-agent check`: what the doctor finds (`edge_agent.doctor`), for people or for machines."""
+"""`edge-agent check`: shows the doctor's findings (`edge_agent.doctor`), as text or JSON."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _INDENT: Final = " " * (4 + 2 + _WIDTH_OF_WHAT + 2)
 @click.command(name="check")
 @click.option(
     "--config",
-    # What it is, and whether it can be read, is for `load` to say.
+    # `load` reports a missing or unreadable file.
     type=click.Path(path_type=Path, readable=False),
     help=f"Configuration file.  [default: {DEFAULT_FILE}, when it is there]",
 )
-@click.option("--quick", is_flag=True, help="Only ask the running agent whether it answers: for health checks.")
-@click.option("--offline", is_flag=True, help="Only load configuration and models, as a start or a reload would.")
-@click.option("--quiet", is_flag=True, help="Print only what has to be mended.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: status and findings.")
+@click.option("--quick", is_flag=True, help="Only test whether the running agent answers: for health checks.")
+@click.option("--offline", is_flag=True, help="Only load configuration and models, as a start or reload would.")
+@click.option("--quiet", is_flag=True, help="Print only problems that must be fixed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with status and findings.")
 @click.option(
-    "--as-service", is_flag=True, hidden=True, help="What `check` calls itself with, inside the service's sandbox."
+    "--as-service", is_flag=True, hidden=True, help="Used by `check` to call itself inside the service's sandbox."
 )
 @click.pass_context
 def command(
@@ -54,17 +54,18 @@ def command(
     as_json: bool,
     as_service: bool,
 ) -> None:
-    """Check machine, models, broker, permissions and service, and say what to do.
+    """Check machine, models, broker and service; say how to fix problems.
 
-    Logs in under a client id of its own, so a running agent is not disturbed. To see what the broker's rules allow,
-    an empty message goes to each input topic, with "edge-agent-check" in place of {sensor}; a running agent answers it
-    with a rejection. Nothing is published to outputs; --offline touches neither broker nor service. As root it looks as
-    the service does, by its user, in its sandbox and with its credentials, and sees what it writes to disk.
+    Connects under another client id, so a running agent is not disturbed. To test the broker's access rules, it
+    publishes an empty message to each input topic, with "edge-agent-check" in place of {sensor}; a running agent
+    answers with a rejection. Nothing is published to outputs. --offline contacts neither broker nor service. When run
+    as root it checks as the service's user, in the service's sandbox and with its credentials, and also reports what
+    the service writes to disk.
 
-    Exit status: 0 all is well, 1 something has to be done, 2 configuration, 3 model unusable.
+    Exit status: 0 no problem, 1 something must be fixed, 2 configuration error, 3 model unusable.
     """
     if quick and offline:
-        raise InputError("--quick asks the running agent, and --offline leaves it alone: one of them")
+        raise InputError("--quick and --offline exclude each other; use one of them")
     if as_service:
         click.echo(_seen_inside(config))
         return
@@ -108,7 +109,7 @@ def _seen_inside(config: Path | None) -> str:
 
 
 def _read(config: Path | None) -> list[Path]:
-    """Return the files that are read, as far as that can be told."""
+    """Return the files that are read, as far as they are known."""
     try:
         return sources(config)
     except EdgeAgentError:
@@ -129,12 +130,12 @@ def _show(finding: Finding) -> None:
     verdict = finding.verdict if finding.verdict != "fail" else "FAIL"
     message = plain(" ".join(finding.message.split()))
     if sys.stdout.isatty():
-        # What goes to a file or a pipe stays one line each; on a terminal a long one keeps to its column.
+        # In a file or a pipe each finding is one line; on a terminal long ones wrap within their column.
         room = max(40, shutil.get_terminal_size().columns - len(_INDENT) - 1)
         message = f"\n{_INDENT}".join(textwrap.wrap(message, room, break_long_words=False, break_on_hyphens=False))
     click.echo(
         f"{click.style(verdict.ljust(4), fg=_COLOURS[finding.verdict])}  {finding.what:<{_WIDTH_OF_WHAT}}  {message}"
     )
     if finding.mend is not None:
-        # Not wrapped: commands are there to be copied.
+        # Not wrapped, so that commands can be copied.
         click.echo(f"{_INDENT}{click.style('->', bold=True)} {plain(finding.mend)}")

@@ -16,26 +16,26 @@ from edge_agent.wording import plain
 
 
 @click.command(name="demo")
-@click.option("--seconds", type=click.FloatRange(min=1, max=3600), default=15.0, show_default=True, help="How long.")
+@click.option("--seconds", type=click.FloatRange(min=1, max=3600), default=15.0, show_default=True, help="Duration.")
 @click.option(
     "--model", default="genre", show_default=True, help="Model file (*.onnx), or the name of an installed one."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed sends the same readings.")
 @click.pass_context
 def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
-    """Show it all: a broker, the agent and sensors, for fifteen seconds.
+    """Run a broker, the agent and simulated sensors for fifteen seconds.
 
-    Starts a broker on a free port of this machine and the real agent beside it, plays three sensors that send
-    plausible readings and now and then a broken one, and shows what comes back. Nothing else on the machine is
-    touched. Ctrl-C ends it sooner.
+    Starts a broker on a free port of this machine and the real agent, simulates three sensors that send plausible
+    readings and an occasional broken one, and shows the answers. It touches nothing else on the machine. Ctrl-C stops
+    it early.
 
-    Exit status: 0 every message was answered, 1 not.
+    Exit status: 0 every message was answered, 1 some were not.
     """
     missing = [name for name in ("amqtt", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            f"demo needs {' and '.join(missing)}: ./scripts/demo in the clone brings what it needs; "
-            f"elsewhere, beside edge-agent in its virtual environment: pip install {' '.join(missing)}"
+            f"demo needs {' and '.join(missing)}: in a clone, ./scripts/demo installs them; "
+            f"elsewhere, install them into edge-agent's virtual environment: pip install {' '.join(missing)}"
         )
     from edge_agent.demo.scene import Scene
     from edge_agent.demo.view import PlainView, TableView

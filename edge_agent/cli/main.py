@@ -1,4 +1,4 @@
-"""`edge-agent`: one file a command, imported only when it is called, so that `--help` and `try` start fast."""
+"""`edge-agent`: one file per command, imported only when that command runs, so that `--help` and `try` start fast."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from edge_agent import __version__
 from edge_agent.errors import EdgeAgentError
 from edge_agent.wording import plain
 
-#: Command -> (module, first line of help). The help stands here so that listing the commands imports none of them.
+#: Command -> (module, first line of help). The help is repeated here so that `--help` imports no command.
 _COMMANDS: Final = {
     "run": ("edge_agent.cli.run", "Serve: answer messages from the broker until told to stop."),
-    "try": ("edge_agent.cli.try_", "Ask a model on the spot, without a broker."),
-    "check": ("edge_agent.cli.check", "Check machine, models, broker, permissions and service, and say what to do."),
-    "status": ("edge_agent.cli.status", "Ask the running agent how it does, and what it waits for."),
-    "demo": ("edge_agent.cli.demo", "Show it all: a broker, the agent and sensors, for fifteen seconds."),
+    "try": ("edge_agent.cli.try_", "Run a model on the given input, without a broker."),
+    "check": ("edge_agent.cli.check", "Check machine, models, broker and service; say how to fix problems."),
+    "status": ("edge_agent.cli.status", "Show the running agent's state, counters and incomplete sensors."),
+    "demo": ("edge_agent.cli.demo", "Run a broker, the agent and simulated sensors for fifteen seconds."),
 }
 #: Objects that are made before the garbage collector looks at them: those of a start stay, those of a turn of the loop go by
 #: themselves. What it is there for, references in a circle, is what errors leave behind.
@@ -37,7 +37,7 @@ _NO_ARGUMENTS: Final[tuple[type[Exception], ...]] = tuple(
 
 @contextlib.contextmanager
 def _printable() -> Iterator[None]:
-    """Make what click says of wrong arguments fit for a terminal: it repeats them as they are."""
+    """Make click's usage errors safe to print: they repeat the arguments unescaped."""
     try:
         yield
     except click.UsageError as error:
@@ -68,7 +68,7 @@ class _Lazy(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        # click's own would import every command for its help.
+        # click's own completion would import every command for its help text.
         names = [
             CompletionItem(name, help=help_) for name, (_, help_) in _COMMANDS.items() if name.startswith(incomplete)
         ]
@@ -82,18 +82,18 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-agent")
 def cli() -> None:
-    """Run a trained tree at the edge: features in over MQTT, labels out.
+    """Run scikit-learn models at the edge: features in over MQTT, labels out.
 
-    Exit status: 0 well, 1 something was rejected or failed, 2 usage or configuration, 3 model unusable.
+    Exit status: 0 success, 1 something was rejected or failed, 2 usage or configuration error, 3 model unusable.
     """
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; an error a user can meet becomes one line on stderr."""
-    # paho looks for dnspython, for a function that we never call. Where Debian has it, it brings httpx and rich along: 11 MiB
-    # in every agent, and seconds of a small board's start.
-    sys.modules.setdefault("dns", None)  # type: ignore[arg-type] # what Python itself has for "there is none"
-    # pydantic looks for plugins in all that is installed, which takes its time and brings nothing that we want.
+    """Run the command line; an error meant for the user becomes one line on stderr."""
+    # paho imports dnspython, if present, for a function that we never call. Debian's dnspython imports httpx and rich:
+    # 11 MiB in every agent, and seconds of start time on a small board.
+    sys.modules.setdefault("dns", None)  # type: ignore[arg-type] # Python's own marker for "can't be imported"
+    # pydantic scans all installed packages for plugins: slow, and we use none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     try:
@@ -105,5 +105,5 @@ def main(arguments: list[str] | None = None) -> Any:
         if error.errno != errno.ENOSPC:
             raise
         click.echo(f"edge-agent: standard output: {error.strerror}", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is buffered yet: Python writes it at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes its buffer at exit
         sys.exit(1)

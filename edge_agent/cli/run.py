@@ -30,17 +30,17 @@ _log = logging.getLogger(__name__)
 @click.command(name="run")
 @click.option(
     "--config",
-    # What it is, and whether it can be read, is for `load` to say.
+    # `load` reports a missing or unreadable file.
     type=click.Path(path_type=Path, readable=False),
     help=f"Configuration file.  [default: {DEFAULT_FILE}, when it is there]",
 )
 def command(config: Path | None) -> None:
     """Serve: answer messages from the broker until told to stop.
 
-    With no configuration at all: the bundled model `genre`, the broker on localhost:1883, features on
-    music/{sensor}/features. SIGTERM or Ctrl-C finishes what is in flight, says `offline`, and ends with 0. SIGHUP takes
-    new settings and models up, on the same connection unless its own settings changed; when they can't be used,
-    everything stays as it was.
+    Without a configuration, it serves the bundled model `genre` from the broker on localhost:1883, with features on
+    music/{sensor}/features. SIGTERM or Ctrl-C finishes the messages in flight, publishes `offline` and exits with 0.
+    SIGHUP reloads settings and models; invalid ones are rejected, and the agent goes on with the old ones. The
+    connection is kept unless its own settings changed.
     """
     with Signals(children=True) as signals:
         begun = _begin(config, signals)
@@ -48,25 +48,25 @@ def command(config: Path | None) -> None:
             return
         agent, reloads = begun
         with reloads:
-            # All of this stays: the garbage collector need not look at it again and again.
+            # Everything loaded so far stays alive, so the garbage collector need not scan it again.
             gc.freeze()
             while agent.run(signals):
                 if reloads.see_to(signals):
-                    # Until now, that was: what it leaves in cycles, models among it, would stay for good.
+                    # Except what the reload replaced: old models in reference cycles would otherwise never be freed.
                     gc.unfreeze()
                     gc.collect()
                     gc.freeze()
 
 
 def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | None:
-    """Return the agent, with its models loaded; None when told to stop meanwhile."""
+    """Return the agent with its models loaded; None when told to stop before that."""
     try:
         loaded = load(config)
         logs.set_up(loaded.log.level)
         for line in neglected(loaded):
             _log.warning("%s", line)
         begun = loading(loaded)
-        # The models are tried beside us: time to import what connects and serves.
+        # The models are tested in another process; meanwhile, import what connects and serves.
         from edge_agent import assembly
         from edge_agent.serving.reloading import Reloads, load_models
 
@@ -75,7 +75,7 @@ def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | Non
             return None
         agent = assembly.make_agent(loaded, models)
     except EdgeAgentError as error:
-        # `systemctl start` can't show it, and says to look at `systemctl status`.
+        # `systemctl start` can't show it, but refers to `systemctl status`.
         Notifier().status(f"can't start: {error}")
         raise
 

@@ -1,4 +1,4 @@
-"""`edge-agent status`: asks the running agent, over the broker, how it does."""
+"""`edge-agent status`: shows the state of the running agent, asked through the broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_agent.wording import count, duration, plain, plain_json
 @click.command(name="status")
 @click.option(
     "--config",
-    # What it is, and whether it can be read, is for `load` to say.
+    # `load` reports a missing or unreadable file.
     type=click.Path(path_type=Path, readable=False),
     help=f"Configuration file of the agent.  [default: {DEFAULT_FILE}, when it is there]",
 )
@@ -28,18 +28,18 @@ from edge_agent.wording import count, duration, plain, plain_json
     type=click.FloatRange(min=0.1, max=600),
     default=5.0,
     show_default=True,
-    help="Seconds for the agent to answer.",
+    help="Seconds to wait for the agent's answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the answer as it came, one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the agent's answer unchanged, as one line of JSON.")
 @click.pass_context
 def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json: bool) -> None:
-    """Ask the running agent how it does, and what it waits for.
+    """Show the running agent's state, counters and incomplete sensors.
 
-    Logs in where the agent does, under a client id of its own, and sends the request `status`. As root it has the
-    running service's credentials. Counters are totals since the agent started; rates and latency are those since its
+    Connects to the agent's broker under another client id and sends the request `status`. When run as root it uses the
+    service's credentials. Counters are totals since the agent started; rates and latency cover the time since its
     last health report.
 
-    Exit status: 0 it answered, 1 it did not, 2 configuration.
+    Exit status: 0 the agent answered, 1 it did not, 2 configuration error.
     """
     borrow_credentials(config)
     loaded = load(config)
@@ -55,9 +55,9 @@ def command(ctx: click.Context, config: Path | None, timeout: float, *, as_json:
         status: Status = validator(Status).validate_json(answer)
     except ValidationError:
         if _is_busy(answer):
-            click.echo("edge-agent: the agent gets too many requests at the moment; try again in a second", err=True)
+            click.echo("edge-agent: the agent is getting too many requests; try again in a second", err=True)
             ctx.exit(1)
-        click.echo(f"edge-agent: an agent of another version answered {cut(answer)}; --json shows it all", err=True)
+        click.echo(f"edge-agent: an agent of another version answered {cut(answer)}; --json shows all of it", err=True)
         ctx.exit(1)
     for line in _lines(status):
         click.echo(plain(line))
@@ -80,15 +80,15 @@ def _lines(status: Status) -> Iterator[str]:
         ("state", plain(status["state"] if status["reason"] is None else f"{status['state']}: {status['reason']}")),
         ("up", f"{duration(status['uptime'])}, {count(status['connections'], 'connection')}"),
         ("received", f"{status['received']} ({status['messages_per_second']:g} a second)"),
-        ("", f"{status['redelivered']} redelivered, {status['unrouted']} for no route"),
+        ("", f"{status['redelivered']} redelivered, {status['unrouted']} without a route"),
         ("predictions", f"{status['predictions']} ({status['predictions_per_second']:g} a second)"),
         ("rejections", kinds or "none"),
         (
             "answered",
             f"{status['answered']}, {status['refused']} refused by the broker, {status['in_flight']} in flight",
         ),
-        *([("poisoned", f"{status['poisoned']} that ended the connection each time")] if status["poisoned"] else []),
-        *([("faults", f"{count(status['faults'], 'error')} of its own, see its log")] if status["faults"] else []),
+        *([("poisoned", f"{status['poisoned']} whose answer ended the connection")] if status["poisoned"] else []),
+        *([("faults", f"{count(status['faults'], 'internal error')}, see its log")] if status["faults"] else []),
         ("latency", f"p50 {latency['p50']:g} ms, p99 {latency['p99']:g} ms" if latency else "no message lately"),
         ("memory", f"{status['rss_bytes'] / 2**20:.0f} MiB"),
     ]
@@ -96,7 +96,7 @@ def _lines(status: Status) -> Iterator[str]:
         rows.append(
             ("sensors", f"{gathered['sensors']}, {gathered['complete']} complete, {gathered['forgotten']} forgotten")
         )
-        rows.append(("ignored", f"{count(gathered['ignored'], 'message')} on topics without a feature"))
+        rows.append(("ignored", f"{count(gathered['ignored'], 'message')} on topics that map to no feature"))
     for what, value in rows:
         yield f"{what:<11} {value}"
     if gathered is not None and gathered["waiting"]:

@@ -1,4 +1,4 @@
-"""`edge-agent try`: the smoke test. No broker, but the very code that answers on one."""
+"""`edge-agent try`: the smoke test. It needs no broker, but runs the same code that answers on one."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _ROUTE = Route("model", Template("try"), Template("prediction"), Template("rejec
 )
 @click.pass_context
 def command(ctx: click.Context, source: str | None, model: str) -> None:
-    """Ask a model on the spot, without a broker.
+    """Run a model on the given input, without a broker.
 
-    INPUT is a JSON object or array, a .json, .ndjson or .csv file, or - for NDJSON on standard input. Every message
+    INPUT is a JSON object or array, a .json, .ndjson or .csv file, or - for NDJSON on standard input. Each message
     (an object, an array, a line, a row of a table) gives one line on standard output: a prediction or a rejection,
-    exactly as on the wire. Without INPUT the model's own examples are run and shown as a table.
+    exactly as on the wire. Without INPUT, the model's own examples are run and shown as a table.
 
-    Exit status: 0 all predicted, 1 something was rejected, 2 usage, 3 model unusable.
+    Exit status: 0 all predicted, 1 something was rejected, 2 usage error, 3 model unusable.
     """
     predictor = library(load()).load(model)
     pipeline = Pipeline([_ROUTE], {_ROUTE.model: predictor})
@@ -62,7 +62,7 @@ def _payloads(source: str) -> Iterator[bytes]:
     if source == "-":
         yield from _lines(sys.stdin.buffer)  # as they come: it may be a pipe that stays open
     elif source.lstrip()[:1] in ("{", "["):
-        yield os.fsencode(source)  # the bytes that were typed, whatever the locale
+        yield os.fsencode(source)  # the bytes as typed, whatever the locale
     else:
         yield from _from_file(Path(source))
 
@@ -78,14 +78,14 @@ def _from_file(path: Path) -> Iterator[bytes]:
                 yield from _rows(path)
             case _:
                 raise InputError(
-                    f"{path}: INPUT has to be a JSON object or array, a .json, .ndjson or .csv file, or - for standard input"
+                    f"{path}: INPUT must be a JSON object or array, a .json, .ndjson or .csv file, or - for standard input"
                 )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines that hold something, so that a last empty one is no message."""
+    """Yield the lines that are not blank, so that a trailing empty line is not taken for a message."""
     yield from (line for line in lines if line.strip())
 
 
@@ -108,7 +108,7 @@ def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:
 
 
 def table_of_examples(pipeline: Pipeline, model: Model) -> Iterator[str]:
-    """Yield the lines of a table: the examples that a model's card brings, and what it answers to them."""
+    """Yield the lines of a table: the examples on a model's card, and the model's answers to them."""
     card, output = model.card, model.output
     examples = [(example.name, example.features) for example in card.examples] or [
         ("typical", tuple(feature.example for feature in card.features))

@@ -1,7 +1,7 @@
-"""The doctor: everything that has to be right before the agent can serve, and while it does, one finding each.
+"""The doctor: checks everything that the agent needs, before it starts and while it runs, and reports findings.
 
-What the service meets (its files, models, the broker) is looked at as the service's user, in its sandbox, where that can be
-done (`edge_agent.doctor.inside`); the machine from here.
+Files, models and the broker are checked as the service's user and in its sandbox, where that is possible
+(`edge_agent.doctor.inside`); the machine is checked from here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edge_agent.model.library import runtime_version
 
 
 def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[Finding]:
-    """Look at everything, the machine first. `config` is the file that the settings come from."""
+    """Check everything, the machine first. `config` is the file that the settings come from."""
     advice = Advice.about(config)
     name = advice.unit
     unit = None if name is None else device.unit(name)
@@ -54,13 +54,13 @@ def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[F
 
 
 def examine_quickly(loaded: Settings) -> Iterator[Finding]:
-    """Look at whether the running agent answers, and at nothing else: what a container's health check needs."""
+    """Check only whether the running agent answers, for a container's health check."""
     yield from check_pong(loaded)
 
 
 def examine_offline(loaded: Settings) -> Iterator[Finding]:
-    """Look at whether the models can be served, and touch neither broker nor service: what has to hold before a reload."""
-    if "MAINPID" in os.environ:  # as ExecReload=, beside the agent and within its limits (systemd.exec(5))
+    """Check whether the models can be served, before a reload; contact neither broker nor service."""
+    if "MAINPID" in os.environ:  # run by ExecReload=, beside the agent and within its limits (systemd.exec(5))
         be_first_to_go()
     yield from looked_at("model", check_models(loaded, loaded.routes(), {}))
 

@@ -1,4 +1,4 @@
-"""What a person types to mend something: with the name of the service, or of the instance, that it is about."""
+"""Commands that fix problems, with the name of the service or the instance that they are about."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ class Advice(NamedTuple):
 
     @classmethod
     def about(cls, config: Path | None) -> Advice:
-        """Return what goes with a configuration, None for the default one."""
+        """Return the advice for a configuration, None for the default one."""
         return cls(unit_name(config), config)
 
     @property
     def check(self) -> str:
-        """Examine everything, with what only root may see."""
+        """Check everything as root."""
         if self.config is None or self.unit == "edge-agent":
             return "sudo edge-agent check"
         return f"sudo edge-agent check --config {shlex.quote(str(self.config))}"
 
     @property
     def restart(self) -> str:
-        """Start the agent again."""
-        return "start it again" if self.unit is None else f"sudo systemctl restart {self.unit}"
+        """Restart the agent."""
+        return "restart it" if self.unit is None else f"sudo systemctl restart {self.unit}"
 
     @property
     def reload(self) -> str:
-        """Let the agent take what was changed."""
+        """Make the agent reload settings and models."""
         return "send it SIGHUP" if self.unit is None else f"sudo systemctl reload {self.unit}"
 
     @property
     def log(self) -> str:
-        """What the agent has said."""
+        """Show the agent's log."""
         return "see its log" if self.unit is None else f"journalctl -u {self.unit} -n 50"
 
     def credential(self, name: str) -> Path:

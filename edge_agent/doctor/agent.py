@@ -1,4 +1,4 @@
-"""The running agent: whether it answers, and what it says of itself."""
+"""The running agent: whether it answers, and what its status says."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.errors import BrokerError, NoAnswerError
 from edge_agent.wording import count, duration, mebibytes
 
-#: Seconds that a running agent may take to answer.
+#: Seconds to wait for a running agent's answer.
 _ANSWERS_WITHIN: Final = 3.0
-#: So many connections, of so many seconds each on average, are no broker that was started again now and then.
+#: From this many connections on, shorter than this many seconds on average, the cause is not a restart of the broker.
 _MANY: Final = 5
 _SHORT: Final = 60.0
 
 
 def check_pong(loaded: Settings) -> Iterator[Finding]:
     """Ask the running agent whether it answers."""
-    # A word that nobody else sends: the answer is to this very request, and no message that the broker had kept.
+    # A word that nobody else sends, so that a retained message or another client's answer can't be taken for ours.
     word = f"{os.getpid()}-{os.urandom(8).hex()}"
     try:
         ask(loaded, "ping", word.encode(), timeout=_ANSWERS_WITHIN, accept=lambda answer: _is_pong(answer, word))
@@ -38,7 +38,7 @@ def check_pong(loaded: Settings) -> Iterator[Finding]:
 
 
 def check_agent(loaded: Settings, advice: Advice) -> Iterator[Finding]:
-    """Ask the running agent. That none runs is not wrong by itself: `check_service` knows whether one should."""
+    """Ask the running agent for its status. That none runs is only a note: `check_service` knows whether one should."""
     try:
         answer = ask(loaded, "status", timeout=_ANSWERS_WITHIN)
         status: Status = validator(Status).validate_json(answer)
@@ -47,7 +47,7 @@ def check_agent(loaded: Settings, advice: Advice) -> Iterator[Finding]:
     except BrokerError as error:
         yield failed("broker", error)
     except ValidationError:
-        yield note("agent", "one of another version answers", advice.restart)
+        yield note("agent", "an agent of another version answers", advice.restart)
     else:
         yield from _judge(status, advice)
 
@@ -58,25 +58,25 @@ def _judge(status: Status, advice: Advice) -> Iterator[Finding]:
         yield fail(
             "agent",
             f"{said}; degraded: {status['reason']}",
-            f"allow it in the broker's rules; the agent asks again by itself, and at once after: {advice.reload}",
+            f"allow it in the broker's access rules; the agent retries by itself, and at once after: {advice.reload}",
         )
     elif status["agent"] != __version__:
-        yield note("agent", f"{said}; it is {status['agent']}, installed here is {__version__}", advice.restart)
+        yield note("agent", f"{said}; it runs {status['agent']}, but {__version__} is installed", advice.restart)
     elif status["connections"] >= _MANY and status["uptime"] < _SHORT * status["connections"]:
         yield note(
             "agent",
-            f"{said}; it has lost its connection again and again: {status['connections']} so far",
-            "two agents must not share a name (node.id, mqtt.client_id); " + advice.log,
+            f"{said}; it keeps losing its connection: {status['connections']} connections so far",
+            "give each agent its own node.id and mqtt.client_id; " + advice.log,
         )
     else:
         yield ok("agent", said)
-    which = f"to see which, and why: {advice.log}"
+    which = f"to see which and why: {advice.log}"
     if refused := status["refused"]:
-        yield note("answers", f"the broker has refused {count(refused, 'message')} of the running agent", which)
+        yield note("answers", f"the broker refused {count(refused, 'message')} from the running agent", which)
     if poisoned := status["poisoned"]:
         yield note("poisoned", f"the answer to {count(poisoned, 'input')} ended the connection each time", which)
     if faults := status["faults"]:
-        yield note("faults", f"{count(faults, 'unexpected error')} happened in the running agent", which)
+        yield note("faults", f"{count(faults, 'internal error')} in the running agent", which)
 
 
 def _is_pong(answer: bytes, word: str) -> bool:

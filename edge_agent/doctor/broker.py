@@ -1,14 +1,14 @@
-"""The broker: whether the agent gets in, and what the access rules let it do.
+"""The broker: whether the agent can log in, and what the access rules let it read and write.
 
 Rules:
 
-* We come under client ids of our own, so a running agent keeps its connection and its session.
-* What may be read shows only when something is there to be read: Mosquitto grants every subscription, and then keeps
-  back what the rules forbid. So an empty message goes to each input that has a captured level, with a name of ours in
-  that level; it has to come through to us. A running agent answers it with a rejection, on a topic with our name. Where
-  there is no such level, or we may not write, only what others send can show it.
-* What may be written is tried unheard (`edge_agent.doctor.writing`): no output, and nothing that the agent says of itself,
-  is published to.
+* We use other client ids than the agent, so a running agent keeps its connection and its session.
+* Read access shows only when a message arrives: Mosquitto grants every subscription, then silently drops what its ACL
+  forbids. So we publish an empty message to each input that has a captured level, with a name of ours in that level,
+  and expect to receive it. A running agent answers it with a rejection, on a topic with our name. Without a captured
+  level, or where we may not write, only messages from others can show it.
+* Write access is tested without delivering anything (`edge_agent.doctor.writing`): nothing is published to outputs or
+  to the agent's own topics.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from edge_agent.link.link import Link
 from edge_agent.routing.routes import FEATURE, Route, subscriptions
 from edge_agent.wording import count
 
-#: Seconds for trial messages that the broker took to come through.
+#: Seconds for trial messages, once the broker has confirmed them, to arrive.
 _COMES_THROUGH: Final = 1.0
-#: Days before its end at which a certificate is worth a word.
+#: A certificate that expires within this many days is reported.
 _SOON: Final = 30
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> Generator[Finding, None, str | None]:
-    """Log in, subscribe and publish as the agent would; return the protocol version, None when we did not get in."""
-    # Not as one of a pool: the check would take messages from the agents in it.
+    """Log in, subscribe and publish as the agent would; return the protocol version, None when the login failed."""
+    # Without shared subscriptions: the check would take messages from the agents that share them.
     alone = [route._replace(share=None) for route in routes]
     try:
         link, early = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check")
@@ -49,7 +49,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> G
         if loaded.mqtt.username is not None and loaded.mqtt.password() is None:
             yield note(
                 "password",
-                "none: neither mqtt.password_file nor the credential mqtt-password is set",
+                "not set: there is neither mqtt.password_file nor the credential mqtt-password",
                 f"if it is a credential of the service: {advice.check}",
             )
         return None
@@ -74,19 +74,19 @@ def _check_encryption(link: Link, loaded: Settings, now: datetime) -> Iterator[F
             yield check_certificate(datetime.fromtimestamp(ends, UTC), now)
     elif loaded.mqtt.username is not None and loaded.mqtt.transport != "unix" and loaded.mqtt.host not in _HERE:
         yield note(
-            "TLS", "none: the password goes over the network as plain text", "set [mqtt.tls] (and see mqtt.port)"
+            "TLS", "off: the password goes over the network as plain text", "set [mqtt.tls], and check mqtt.port"
         )
 
 
 def check_certificate(ends: datetime, now: datetime) -> Finding:
-    """Look at how long the broker's certificate, which was accepted, is still valid."""
+    """Check how long the broker's certificate, which was accepted, is still valid."""
     days = (ends - now).days
     said = f"the broker's certificate is valid until {ends:%Y-%m-%d}, {count(days, 'more day')}"
     return note("TLS", said, "renew it on the broker") if days < _SOON else ok("TLS", said)
 
 
 class _Reading:
-    """Trial messages to the inputs, on one connection, and what came of them. `early` came before all of it."""
+    """Trial messages to the inputs, on one connection, and which of them arrived. `early` arrived before."""
 
     def __init__(self, link: Link, loaded: Settings, routes: Sequence[Route], early: Iterable[Message]) -> None:
         self._link = link
@@ -98,7 +98,7 @@ class _Reading:
         self._arrived = {message.topic for message in early}
 
     def findings(self) -> Iterator[Finding]:
-        """Send them all, then say for each input what came of it."""
+        """Send them all, then report for each input whether its message arrived."""
         for topic in self._trials:
             self._link.publish(Answer(topic, b"", qos=1, content_type=None))
         self._wait()
@@ -110,11 +110,11 @@ class _Reading:
 
     @property
     def came_through(self) -> str | None:
-        """A topic of a trial message that came through, None when none did."""
+        """The topic of a trial message that arrived, None when none did."""
         return next((topic for topic in self._trials if topic in self._arrived), None)
 
     def _wait(self) -> None:
-        """Wait until the broker has confirmed all, and then for a moment until all that we wait for has come through."""
+        """Wait until the broker has confirmed all trial messages, then a moment for them to arrive."""
         ends = time.monotonic() + DEADLINE
         while self._link.unconfirmed and time.monotonic() < ends:
             self._listen(ends)
@@ -132,29 +132,29 @@ class _Reading:
 
     def _read(self, topic: str, one: Template, refused: str | None) -> Finding:
         if topic in self._arrived:
-            return ok("subscribe", f"{one.filter}: a trial message came through")
+            return ok("subscribe", f"{one.filter}: a trial message arrived")
         if refused is not None:
             return self._heard(one)
         if topic in self._link.unconfirmed:
             return fail("subscribe", f"{one.filter}: the broker did not confirm a trial message within {DEADLINE:g} s")
-        said = f"{one.filter}: granted, but no trial message came through"
+        said = f"{one.filter}: granted, but the trial message did not arrive"
         if self._link.protocol == "5":
             return fail("subscribe", said, _allow("read", one.filter))
-        return note("subscribe", f"{said}: reading or writing it is not allowed; MQTT 3.1.1 does not tell which")
+        return note("subscribe", f"{said}: reading or writing is not allowed; MQTT 3.1.1 does not tell which")
 
     def _heard(self, one: Template) -> Finding:
-        """Say whether anything came where we must not, or may not, send something ourselves."""
+        """Report whether anything arrived where we can't send a trial message ourselves."""
         if any(one.match(topic) is not None for topic in self._arrived):
-            return ok("subscribe", f"{one.filter}: a message came through")
+            return ok("subscribe", f"{one.filter}: a message arrived")
         return note(
             "subscribe",
-            f"{one.filter}: granted; whether messages come through can't be tried without writing there",
-            f"if none do: {_allow('read', one.filter)}",
+            f"{one.filter}: granted; whether messages arrive can't be tested without publishing there",
+            f"if none arrive: {_allow('read', one.filter)}",
         )
 
 
 def _check_writing(loaded: Settings, routes: Sequence[Route], witness: str | None) -> Iterator[Finding]:
-    """Say for each output whether the broker would take it."""
+    """Report for each output whether the broker would accept a message."""
     node = loaded.node.id
     outputs = {_render(one): one.filter for route in routes for one in (route.publish, route.errors)}
     own = {topic: topic for topic in (topics.health(node), topics.state(node), topics.info(node))}
@@ -164,7 +164,7 @@ def _check_writing(loaded: Settings, routes: Sequence[Route], witness: str | Non
     if tried.why is not None:
         yield from refused
         for one in (*outputs.values(), topics.health(node)):
-            yield note("publish", f"{one}: not tried: {tried.why}")
+            yield note("publish", f"{one}: not tested: {tried.why}")
         return
     for topic, one in outputs.items():
         yield _written(one, tried.topics[topic])
@@ -181,4 +181,4 @@ def _render(template: Template) -> str:
 
 def _allow(act: str, one: str) -> str:
     verb = {"read": "reading", "write": "writing"}[act]
-    return f"allow {verb} it in the broker's rules (Mosquitto's acl_file: topic {act} {one})"
+    return f"allow {verb} it in the broker's access rules (Mosquitto's acl_file: topic {act} {one})"

@@ -12,35 +12,33 @@ from edge_agent.host.device import Device, Disk, is_card
 from edge_agent.wording import count, mebibytes
 
 _OLDEST_PYTHON: Final = (3, 11)
-#: What the agent needs: about 80 MiB resident with a small model.
+#: Available memory. The agent needs about 80 MiB resident with a small model.
 _TOO_LITTLE_MEMORY: Final = 64 << 20
 _LITTLE_MEMORY: Final = 128 << 20
-#: Of a limit on all that runs in a container, or in the service.
+#: Limit on the memory of a container or of the service.
 _TOO_LOW_LIMIT: Final = 96 << 20
-#: Room for a model to arrive. The agent itself writes nothing.
+#: Free space for a new model. The agent itself writes nothing.
 _LITTLE_DISK: Final = 64 << 20
-#: No clock that is right can be before this release. It need not be the exact day.
+#: A clock before this date is wrong: this release did not exist yet. It need not be the exact day.
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=UTC)
 #: It mispredicts binary tree ensembles (microsoft/onnxruntime#28557).
 _BROKEN_RUNTIME: Final = (1, 26, 0)
-#: From here on onnxruntime sends telemetry on Linux, unless told not to.
+#: From this version on onnxruntime sends telemetry on Linux by default.
 _TELLING_RUNTIME: Final = (1, 29)
-#: Bits of get_throttled: now, and since the start of the machine.
+#: Bits of get_throttled: the current ones, and from bit 16 on those since boot.
 _UNDER_VOLTAGE, _THROTTLED, _EVER = 0x1, 0xE, 16
 
 
 def check_python(version: tuple[int, ...], *, is_64_bit: bool, machine: str) -> Finding:
-    """Look at the interpreter. `machine` is the processor's architecture."""
+    """Check the interpreter. `machine` is the processor's architecture."""
     said = f"{'.'.join(map(str, version))}, {64 if is_64_bit else 32} bit, {machine}"
     if version < _OLDEST_PYTHON:
-        return fail(
-            "Python", said, "install Python 3.11 or later: Debian 12, Raspberry Pi OS bookworm and later have it"
-        )
+        return fail("Python", said, "install Python 3.11 or later: Debian 12 and Raspberry Pi OS bookworm have it")
     return ok("Python", said)
 
 
 def check_processor(device: Device) -> Iterator[Finding]:
-    """Look at the board and at what its firmware says about its power supply."""
+    """Check the board, and what its firmware reports about the power supply."""
     cores = device.cores()
     yield ok("processor", (device.board() or "unknown") + (f", {count(cores, 'core')}" if cores else ""))
     bits = device.throttled()
@@ -56,18 +54,18 @@ def check_processor(device: Device) -> Iterator[Finding]:
         )
     elif (bits | ever) & _THROTTLED:
         when = "now" if bits & _THROTTLED else "since it was switched on"
-        yield note("power", f"slowed down {when}: too hot, or too little power", "cool it: a heat sink, or a fan")
+        yield note("power", f"throttled {when}: too hot, or too little power", "cool it with a heat sink or a fan")
     else:
         yield ok("power", "no under-voltage and no throttling since it was switched on")
 
 
 def check_memory(device: Device, service: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at what is left for the agent; where its `service` runs already, it has what it needs."""
+    """Check the available memory and the limits; a `service` that already runs has what it needs."""
     runs = service.get("ActiveState") == "active"
     available = device.available_memory()
     if available is not None:
         said = f"{mebibytes(available)} available; the agent needs about 80 MiB"
-        mend = "end what is not needed (see: ps aux --sort=-rss | head)"
+        mend = "stop processes that are not needed (see: ps aux --sort=-rss | head)"
         if available < _TOO_LITTLE_MEMORY and not runs:
             yield fail("memory", said, mend)
         elif available < _LITTLE_MEMORY:
@@ -85,23 +83,23 @@ def check_memory(device: Device, service: Mapping[str, str]) -> Iterator[Finding
             yield note(
                 "swap",
                 f"on the SD card ({swap}): swapping wears it out",
-                "swap to compressed memory: sudo apt install zram-tools; and swap to the card no more: sudo swapoff -a",
+                "swap to compressed memory: sudo apt install zram-tools; then stop swapping to the card: sudo swapoff -a",
             )
 
 
 def check_disk(directory: Path, disk: Disk) -> Finding:
-    """Look at the room where models are kept."""
+    """Check the free space in the model directory."""
     where = f"{directory} on {disk.device or 'an unknown device'}{' (SD card)' if disk.is_card else ''}"
     if disk.read_only:
-        return ok("disk", f"{where}: read-only, which is fine: the agent writes nothing while it serves")
+        return ok("disk", f"{where}: read-only, which is fine: the agent writes nothing while it runs")
     said = f"{where}: {mebibytes(disk.free)} free"
     if disk.free < _LITTLE_DISK:
-        return note("disk", f"{said}; a new model may not fit", "make room: sudo apt clean")
+        return note("disk", f"{said}; a new model may not fit", "free some space: sudo apt clean")
     return ok("disk", said)
 
 
 def check_clock(now: datetime, trained: Mapping[str, str], *, synchronised: bool | None) -> Finding:
-    """Look at the time of day; `trained` has the ISO date of each model's training."""
+    """Check the clock; `trained` has the ISO date of each model's training."""
     said = now.strftime("%Y-%m-%d %H:%M:%S UTC")
     mend = "sudo timedatectl set-ntp true; then wait for the network, and see: timedatectl status"
     too_early = [("this release", RELEASED)] if now < RELEASED else []
@@ -111,28 +109,26 @@ def check_clock(now: datetime, trained: Mapping[str, str], *, synchronised: bool
         except ValueError:
             continue
         when = when.replace(tzinfo=when.tzinfo or UTC)
-        # A day's grace: a date has no time zone.
+        # One day of tolerance: a date has no time zone.
         if (when - now).days >= 1:
             too_early.append((f"the training of model {name}", when))
     if too_early:
         what, when = max(too_early, key=lambda one: one[1])
-        return fail(
-            "clock", f"{said}: before {what} ({when:%Y-%m-%d}); TLS and the times in messages will be wrong", mend
-        )
+        return fail("clock", f"{said}: before {what} ({when:%Y-%m-%d}); TLS will fail, timestamps will be wrong", mend)
     if synchronised is None:
-        return ok("clock", f"{said}; nothing here tells whether it is synchronised")
+        return ok("clock", f"{said}; whether it is synchronised is not known")
     if not synchronised:
-        return note("clock", f"{said}, not synchronised with the network: a Raspberry Pi forgets the time", mend)
+        return note("clock", f"{said}, not synchronised: a Raspberry Pi loses the time when it is switched off", mend)
     return ok("clock", f"{said}, synchronised")
 
 
 def check_runtime(version: str, environment: Mapping[str, str]) -> Finding:
-    """Look at the version of onnxruntime, and at what `environment` tells it once it is imported."""
+    """Check the version of onnxruntime, and whether `environment` turns its telemetry off."""
     numbers = tuple(int(part) for part in version.split("+", maxsplit=1)[0].split(".")[:3] if part.isdecimal())
     if numbers == _BROKEN_RUNTIME:
         return fail(
             "onnxruntime",
-            f"{version} gives wrong answers for trees with two classes (microsoft/onnxruntime#28557)",
+            f"{version} gives wrong answers for tree models with two classes (microsoft/onnxruntime#28557)",
             "install another version: pip install 'onnxruntime!=1.26.0'",
         )
     if numbers < _TELLING_RUNTIME:

@@ -1,7 +1,7 @@
-"""What the service meets: its configuration and files, the models, the broker, and the running agent.
+"""The checks that depend on who runs them: configuration and files, models, broker, and the running agent.
 
-`examine` is the look itself, by whoever calls it. `check` has it done as the service: root may read what the service's user
-may not, and sees what its sandbox hides.
+`examine` checks as whoever calls it. `check` runs it as the service does: root could read what the service's user may
+not, and would see what the sandbox hides.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from edge_agent.doctor.sandbox import Blind
 from edge_agent.errors import SettingsError
 from edge_agent.model.library import Predictor
 
-#: What `edge-agent check` is called with where it is to look as the service.
+#: How `edge-agent` is called to check as the service.
 COMMAND: Final = "check --as-service"
 _STARTS: Final = frozenset({"active", "reloading", "activating"})
 
 
 def check(loaded: Settings, advice: Advice, unit: Mapping[str, str], trained: dict[str, str]) -> Iterator[Finding]:
-    """Look as the service does, or else as we are; put the date of each model's training into `trained`."""
+    """Check as the service if possible, else as we are; put the date of each model's training into `trained`."""
     if advice.unit is None or unit.get("LoadState") != "loaded":
-        # Whoever starts the agent here does it as the user that we are, a container for one.
+        # Without a service, as in a container, the agent runs as our own user.
         yield from check_user()
         yield from examine(loaded, advice, trained)
         return
     if os.geteuid() != 0:
-        yield note("sandbox", f"only root can look as {advice.unit} does; this is what you may see", advice.check)
+        yield note("sandbox", f"only root can check as {advice.unit}; what follows is checked as you", advice.check)
         yield from examine(loaded, advice, trained)
         return
     told = sandbox.run_inside(advice.unit, COMMAND)
@@ -49,16 +49,14 @@ def check(loaded: Settings, advice: Advice, unit: Mapping[str, str], trained: di
         return
     findings, dates = report
     trained.update(dates)
-    yield ok(
-        "sandbox", f"what follows is seen as {advice.unit} sees it: by its user, in its sandbox, with its credentials"
-    )
+    yield ok("sandbox", f"what follows is checked as {advice.unit}: as its user, in its sandbox, with its credentials")
     yield from findings
 
 
 def examine(
     loaded: Settings, advice: Advice, trained: dict[str, str], *, as_service: bool = False
 ) -> Iterator[Finding]:
-    """Look at models, files and broker; put the date of each model's training into `trained`."""
+    """Check models, files and broker; put the date of each model's training into `trained`."""
     models: dict[str, Predictor] = {}
     yield from looked_at("model", check_models(loaded, loaded.routes(), models, as_service=as_service), advice.check)
     trained.update({name: model.card.training.date for name, model in models.items()})
@@ -74,37 +72,37 @@ def examine(
         return
     protocol = yield from check_broker(loaded, loaded.routes(), advice)
     if protocol is not None:
-        # Finding the protocol out may have taken a while: an old broker may just not answer to a newer one.
+        # Not negotiated again: a broker that ignores a newer CONNECT makes that slow.
         found = loaded.mqtt.model_copy(update={"protocol": protocol})
         yield from check_agent(loaded.model_copy(update={"mqtt": found}), advice)
 
 
 def check_user() -> Iterator[Finding]:
-    """Look at who we are."""
+    """Check which user we run as."""
     if (wrong := as_root()) is not None:
         said, _, mend = wrong.rpartition("; ")
         yield note("user", said, mend)
 
 
 def report(findings: list[Finding], trained: Mapping[str, str]) -> str:
-    """Return as text, for `read`, what was found."""
+    """Return findings as text for `read`."""
     return json.dumps({"findings": [finding._asdict() for finding in findings], "trained": dict(trained)})
 
 
 def read(text: str) -> tuple[list[Finding], dict[str, str]] | Blind:
-    """Return what was found, and the date of each model's training."""
+    """Return the findings and the date of each model's training from the text of `report`."""
     try:
         told: Any = json.loads(text)
         findings = [from_json(one) for one in told["findings"]]
         trained = {str(name): str(date) for name, date in told["trained"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Blind("what it wrote can't be read; is the installed edge-agent of another version?")
+        return Blind("its output can't be read; is another version of edge-agent installed?")
     return findings, trained
 
 
 def _blind(why: Blind, advice: Advice, unit: Mapping[str, str]) -> Finding:
-    said = f"{advice.unit}: can't look as it does: {why.reason}"
+    said = f"can't check as {advice.unit}: {why.reason}"
     if why.broken and unit.get("ActiveState") not in _STARTS:
         # What stops our copy of the unit stops the service.
-        return fail("sandbox", said, f"see what it says of itself: systemctl cat {advice.unit}; {advice.log}")
-    return note("sandbox", f"{said}; files, models and broker are looked at as root")
+        return fail("sandbox", said, f"see the unit and its log: systemctl cat {advice.unit}; {advice.log}")
+    return note("sandbox", f"{said}; files, models and broker are checked as root")

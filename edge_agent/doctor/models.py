@@ -1,4 +1,4 @@
-"""The models of the routes: file, card, self-test, and whether the routes go with them."""
+"""The models of the routes: file, card, self-test, and whether the routes fit them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from edge_agent.model.library import Predictor
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route
 
-#: Topics of a gathering route that are named.
+#: Topics of a gathering route that a finding names at most.
 _PLACES: Final = 10
 
 
 def check_models(
     loaded: Settings, routes: Sequence[Route], models: dict[str, Predictor], *, as_service: bool = False
 ) -> Iterator[Finding]:
-    """Load every model that a route names, as `run` does, and put those that can be served into `models`."""
+    """Load every model that a route names, as `run` does, and put the usable ones into `models`."""
     for name in dict.fromkeys(route.model for route in routes):
         closed = explain_closed(name, loaded) if as_service else None
         if closed is not None:
@@ -36,11 +36,11 @@ def check_models(
         card = model.card
         yield ok("model", f"{card.name} {card.version}, sha256 {model.sha256[:12]}…, {model.where}")
         if model.sealed:
-            yield ok("digest", f"{card.name}: the file carries its own sha256, and is as it was written")
+            yield ok("digest", f"{card.name}: the file matches the sha256 that it carries")
         else:
             yield note(
                 "digest",
-                f"{card.name}: the file carries none, so damage that leaves it readable goes unseen",
+                f"{card.name}: the file carries no sha256, so damage that leaves it readable goes unnoticed",
                 "write it again with edge-convert",
             )
         yield ok(
@@ -59,13 +59,13 @@ def check_models(
 
 
 def explain_closed(name: str, loaded: Settings, *, may: May = may) -> Finding | None:
-    """Return why the service's user can't read the file of a model; None when it can. The bundled ones all can read."""
+    """Return why the service's user can't read a model's file; None when it can. Everybody can read the bundled ones."""
     found = (explain_model(name, path, may=may) for path in library(loaded).places(name))
     return next((closed for closed in found if closed is not None), None)
 
 
 def _inputs(route: Route, features: Sequence[str]) -> str:
-    """Say on which topics a gathering route expects the features."""
+    """List the topics on which a gathering route expects the features."""
     same = {name: f"{{{name}}}" for name in route.subscribe.captures}
     places = [
         f"{', '.join(name for name, _ in on_it)} on {route.subscribe.render({**same, FEATURE: level})}"

@@ -1,13 +1,13 @@
-"""The access rules of a Mosquitto on this machine, as they stand in its files.
+"""The access rules of a Mosquitto on this machine, read from its files.
 
-Mosquitto grants every subscription and keeps back what its rules forbid, and the agent's user may not write to its inputs,
-as it should be: from outside, a rule that is missing looks like a sensor that is silent. Where the broker runs here, root
-can read the rules themselves. Sources: mosquitto.conf(5), and src/security_default.c of Mosquitto 2.0.
+Mosquitto grants every subscription, then silently drops what its ACL forbids; and the agent's user, rightly, may not
+write to its inputs. So from outside a missing rule looks like a silent sensor. Where the broker runs on this machine,
+root can read the rules. Sources: mosquitto.conf(5), and src/security_default.c of Mosquitto 2.0.
 
 Rules:
 
-* The files are read as the broker's process has them (/proc/PID/root), so a container's are its own.
-* What is not known for sure is nothing: several brokers, plugins that decide, users by certificate, another port.
+* The files are read from the broker process's own root (/proc/PID/root), so that a container's broker works too.
+* Uncertain cases give no finding: several brokers, plugins that decide, users by certificate, another port.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from edge_agent.routing.routes import Route
 
 _MAX_BYTES: Final = 1 << 20
 _ACCESS: Final = frozenset({"read", "write", "readwrite", "deny"})
-#: Settings with which something else than the file decides, or the user is another than the one of the log-in.
+#: Settings that make something else than the file decide, or that replace the user name of the login.
 _ELSEWHERE: Final = ("plugin", "auth_plugin", "global_plugin", "use_identity_as_username", "use_subject_as_username")
 _DEFAULT_PORT: Final = 1883
 
 
 class Client(NamedTuple):
-    """Who is asked about; `username` is None for who logs in without."""
+    """The client to check; `username` is None for an anonymous login."""
 
     username: str | None
     client_id: str
 
 
 class Rule(NamedTuple):
-    """One line that is about a client: what of a topic filter it allows, "deny" for nothing."""
+    """One line that applies to a client: the access to a topic filter, "deny" for none."""
 
     access: str
     filter: str
 
 
 def check_rules(loaded: Settings, routes: Sequence[Route], root: Path = Path("/")) -> Iterator[Finding]:
-    """Look at whether the rules let the agent read what it subscribes to; finds nothing where they can't be known."""
+    """Check whether the rules let the agent read what it subscribes to; no findings where the rules are not known."""
     found = _rules_file(loaded, root)
     if found is None:
         return
     file, seen_at = found
     client = Client(loaded.mqtt.username, assembly.address(loaded).client_id)
     rules = list(rules_for(_text(seen_at), client))
-    who = "who logs in without a name" if client.username is None else f"user {client.username}"
+    who = "an anonymous client" if client.username is None else f"user {client.username}"
     below = "above the first user line of" if client.username is None else f"below the line user {client.username} in"
     wanted = [topics.request(loaded.node.id).filter, *(route.subscribe.filter for route in routes)]
     for one in dict.fromkeys(wanted):
@@ -66,7 +66,7 @@ def check_rules(loaded: Settings, routes: Sequence[Route], root: Path = Path("/"
 
 
 def rules_for(text: str, client: Client) -> Iterator[Rule]:
-    """Yield the rules of an acl_file that are about a client."""
+    """Yield the rules of an acl_file that apply to a client."""
     user: str | None = None
     for line in text.splitlines():
         key, _, rest = line.strip().partition(" ")
@@ -80,7 +80,7 @@ def rules_for(text: str, client: Client) -> Iterator[Rule]:
 
 
 def reads(rules: Iterable[Rule], wanted: str) -> str:
-    """Return how much of a topic filter the rules let be read: "all", "some" or "none"."""
+    """Return how much of a topic filter the rules let the client read: "all", "some" or "none"."""
     denied = [rule.filter for rule in rules if rule.access == "deny"]
     allowed = [rule.filter for rule in rules if rule.access in {"read", "readwrite"}]
     if any(_covers(one, wanted) for one in denied) or not any(_overlap(one, wanted) for one in allowed):
@@ -95,7 +95,7 @@ def _rule(text: str) -> Rule:
 
 
 def _covers(rule: str, wanted: str) -> bool:
-    """Tell whether every topic of the filter `wanted` is one of `rule`."""
+    """Tell whether `rule` matches every topic that `wanted` matches."""
     ours, theirs = rule.split("/"), wanted.split("/")
     for place, level in enumerate(ours):
         if place == 0 and level in {"+", "#"} and theirs[0].startswith("$"):
@@ -108,7 +108,7 @@ def _covers(rule: str, wanted: str) -> bool:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Tell whether two filters have a topic in common."""
+    """Tell whether some topic matches both filters."""
     ours, theirs = one.split("/"), other.split("/")
     for place in range(max(len(ours), len(theirs))):
         left, right = (levels[place] if place < len(levels) else None for levels in (ours, theirs))
@@ -125,7 +125,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _rules_file(loaded: Settings, root: Path) -> tuple[Path, Path] | None:
-    """Return the acl_file of the one Mosquitto here that we log in to: its name, and where we can read it."""
+    """Return the acl_file of the Mosquitto here that we log in to: its name, and where we can read it."""
     mqtt = loaded.mqtt
     if mqtt.transport != "unix" and mqtt.host not in {"localhost", "127.0.0.1", "::1", os.uname().nodename}:
         return None
@@ -142,7 +142,7 @@ def _rules_file(loaded: Settings, root: Path) -> tuple[Path, Path] | None:
 
 
 def _acl_file(settings: Sequence[tuple[str, str]], listener: str) -> str | None:
-    """Return the acl_file of a listener, which is named by its port or its socket; None where that can't be told."""
+    """Return the acl_file of a listener, named by its port or its socket; None where it is not known."""
     each = ("per_listener_settings", "true") in settings
     at, seen, found = str(_DEFAULT_PORT), set[str](), dict[str, str]()
     for key, value in settings:
@@ -174,7 +174,7 @@ def _processes(root: Path) -> Iterator[tuple[Path, Path | None]]:
 
 
 def _settings(root: Path, file: Path | None) -> Iterator[tuple[str, str]]:
-    """Yield what stands in a configuration and in what it includes. Raises `OSError`."""
+    """Yield the settings of a configuration file and of the files it includes. Raises `OSError`."""
     for line in _text(_below(root, file)).splitlines() if file is not None else ():
         key, _, value = line.strip().partition(" ")
         if key == "include_dir":

@@ -1,7 +1,7 @@
-"""The files that a configuration names, and the socket: whether the user that we run as may reach them.
+"""Whether the user that we run as can access the files and the socket that a configuration names.
 
-Meant to be run as the service runs: what root may read, the service's user may not, and a sandbox hides whole
-directories. What else may be wrong with a file is found by whoever reads it.
+To be run as the service: its user may not read all that root may, and its sandbox hides whole directories. Other
+problems of a file are found by the code that reads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, note
 from edge_agent.host.files import exposed
 
-#: What a sandbox hides (systemd.exec(5)), and the setting of the unit that does.
+#: Directories that a sandbox hides (systemd.exec(5)) -> the setting of the unit that hides them.
 _HIDDEN: Final = {
     Path("/home"): "ProtectHome",
     Path("/root"): "ProtectHome",
@@ -27,23 +27,23 @@ _HIDDEN: Final = {
     Path("/tmp"): "PrivateTmp",  # noqa: S108 - a name to compare with
     Path("/var/tmp"): "PrivateTmp",  # noqa: S108
 }
-#: Settings whose files are secrets -> the credential that can stand in for each.
+#: Settings whose files are secrets -> the credential that can replace each.
 _SECRETS: Final = {"mqtt.password_file": "mqtt-password", "mqtt.tls.key": "mqtt-key"}
 
-#: Tells whether the user that we run as may do something (R_OK, W_OK, X_OK) with a path; raises `OSError` where it is
-#: not there.
+#: Tells whether the user that we run as has an access right (R_OK, W_OK, X_OK) to a path; raises `OSError` where it does
+#: not exist.
 May = Callable[[Path, int], bool]
 
 
 class Barrier(NamedTuple):
-    """Where the way to a file ends."""
+    """The directory or file that blocks access, and how."""
 
     at: Path
     how: Literal["may not enter", "may not read", "may not write to", "does not see"]
 
 
 def may(path: Path, how: int) -> bool:
-    """Ask the kernel, as the user that we run as. Raises `OSError` where something else is wrong with `path`."""
+    """Ask the kernel, as the user that we run as. Raises `OSError` for other problems with `path`."""
     if os.access(path, how, effective_ids=True):
         return True
     if how == os.X_OK and not stat.S_ISDIR(path.stat().st_mode):
@@ -53,7 +53,7 @@ def may(path: Path, how: int) -> bool:
 
 
 def barrier(path: Path, *, how: int = os.R_OK, may: May = may) -> Barrier | None:
-    """Return where the way to `path` ends for us; None when it is open, or when something else is wrong with it."""
+    """Return what blocks our access to `path`; None when nothing does, or when the problem is another one."""
     real = Path(os.path.realpath(path))
     try:
         for directory in reversed(real.parents):
@@ -69,7 +69,7 @@ def barrier(path: Path, *, how: int = os.R_OK, may: May = may) -> Barrier | None
 
 
 def check_connection_files(loaded: Settings, advice: Advice, *, may: May = may) -> Iterator[Finding]:
-    """Look at the files for the connection that are set: one finding for each that can't be reached."""
+    """Check the connection's files that are set: one finding for each that can't be accessed."""
     mqtt = loaded.mqtt
     named = {"mqtt.password_file": mqtt.password_file}
     if mqtt.tls is not None and mqtt.uses_tls:
@@ -97,19 +97,19 @@ def explain_configuration(config: Path, *, may: May = may) -> Finding | None:
 
 
 def check_secrets(loaded: Settings, advice: Advice) -> Iterator[Finding]:
-    """Look at whether others may read what only the agent should."""
+    """Check whether others may read the agent's secrets."""
     for setting, path in loaded.mqtt.secrets().items():
         wrong = exposed(path)
         if wrong is not None:
             said, _, mend = wrong.rpartition("; ")
-            # Closed to all but root it would be closed to the service, too.
+            # A file that only root may read is closed to the service, too.
             yield note(
                 "secrets", f"{setting}: {said}", mend if advice.unit is None else _as_credential(setting, path, advice)
             )
 
 
 def explain_model(name: str, path: Path, *, may: May = may) -> Finding | None:
-    """Return why the file of a model can't be reached; None when it can, or is not there."""
+    """Return why a model's file can't be accessed; None when it can, or does not exist."""
     found = barrier(path, may=may)
     if found is None:
         return None
@@ -127,7 +127,7 @@ def explain_model(name: str, path: Path, *, may: May = may) -> Finding | None:
 def _said(found: Barrier) -> str:
     hidden = _hiding(found.at)
     if found.how == "does not see":
-        return f"the service does not see it: its sandbox has a {hidden[0] if hidden else found.at} of its own"
+        return f"the service does not see it: its sandbox has its own {hidden[0] if hidden else found.at}"
     closed = f"the service's user {found.how} " + ("it" if found.how != "may not enter" else str(found.at))
     if hidden and found.how == "may not enter":
         return f"{closed}, which its sandbox hides ({hidden[1]})"
@@ -138,25 +138,27 @@ def _mend_file(setting: str, path: Path, found: Barrier, advice: Advice) -> str:
     if setting in _SECRETS:
         return _as_credential(setting, path, advice)
     if found.how == "may not read":
-        return f"it is no secret: sudo chmod a+r {_quoted(path)}"
-    return f"it is no secret: sudo install -m 644 {_quoted(path)} /etc/edge-agent/, and name it there"
+        return f"it is not a secret: sudo chmod a+r {_quoted(path)}"
+    return f"it is not a secret: sudo install -m 644 {_quoted(path)} /etc/edge-agent/, and set {setting} to the copy"
 
 
 def _as_credential(setting: str, path: Path, advice: Advice) -> str:
-    # Not for all to read, and the service's user has no name that files could be given to before it runs.
+    # The file must not be readable by all, and the service's user (DynamicUser) can't own files before the service runs.
     return (
         f"make it a credential of the service: sudo install -D -m 600 {_quoted(path)} "
-        f"{advice.credential(_SECRETS[setting])}; then take {setting.rpartition('.')[2]} out of the configuration, "
+        f"{advice.credential(_SECRETS[setting])}; then remove {setting.rpartition('.')[2]} from the configuration, "
         f"and: {advice.restart}"
     )
 
 
 def _mend_socket(found: Barrier, advice: Advice) -> str:
     if _hiding(found.at):
-        return "let the broker make its socket elsewhere (docs/security.md, on the same machine), and name it there"
-    right = "to enter it (g+x)" if found.how == "may not enter" else "to write to it (g+w)"
+        return (
+            "have the broker create its socket elsewhere (docs/security.md, on the same machine); set mqtt.socket to it"
+        )
+    right = "enter it (g+x)" if found.how == "may not enter" else "write to it (g+w)"
     return (
-        f"let the service into the group that ls -ld {_quoted(found.at)} shows, which has to have the right {right}: "
+        f"add the service to the group that ls -ld {_quoted(found.at)} shows, which must be allowed to {right}: "
         f"sudo systemctl edit {advice.unit or 'edge-agent'}, below [Service]: SupplementaryGroups=GROUP; then: "
         f"{advice.restart} (docs/security.md, on the same machine)"
     )

@@ -1,14 +1,14 @@
-"""The service's own view: a command, run as its unit would run the agent.
+"""The service's own view: runs a command as the service's unit would run the agent.
 
 Rules:
 
-* The unit is taken as it is installed, with all that was added to it (`systemctl cat`), and systemd itself reads what
-  stands there: user, sandbox, credentials, limits, environment. None of it is repeated here.
-* It is a copy under a name of its own, for a moment, in /run/systemd/system, so the running service is left alone. An
-  instance stays one of the same name, so that %i, and with it the names of credentials, are the same.
-* Of the copy only what belongs to starting and ending is changed, by a section that stands last. What the unit waits for
-  or wants is left out: nothing else is started, or waited for.
-* When it can't be done there is a reason (`Blind`), never an exception.
+* The unit is used as installed, with its drop-ins (`systemctl cat`), and systemd itself applies user, sandbox,
+  credentials, limits and environment. None of it is repeated here.
+* It is copied for a moment, under another name, to /run/systemd/system, so the running service is not disturbed. The
+  copy of an instance has the same instance name, so that %i, and with it the names of credentials, stay the same.
+* Only the settings that start and stop the service are changed in the copy, by a section at its end. The [Unit] section
+  is left out, so nothing else is started or waited for.
+* A failure is returned as a reason (`Blind`), never raised.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-#: Where root puts units that end with the machine.
+#: Directory for units that last until the next boot.
 _UNITS: Final = Path("/run/systemd/system")
 _RUN: Final = Path("/run")
-#: Seconds that the command may take: looking up names and waiting for a broker that does not answer, several times.
+#: Seconds that the command may take: it may look up names and wait for a silent broker several times.
 _LONGEST: Final = 180
-#: Of what the command writes, how much is read.
+#: Bytes read of the command's output.
 _MAX_BYTES: Final = 1 << 22
 #: Exit statuses from here on are systemd's own: the sandbox could not be set up (systemd.exec(5)).
 _SYSTEMD_S_OWN: Final = 200
@@ -54,7 +54,7 @@ ExecStart={command}
 StandardInput=null
 StandardOutput=truncate:{directory}/out
 StandardError=truncate:{directory}/err
-# What the running service keeps there stays.
+# Keep the files of the running service there.
 RuntimeDirectoryPreserve=yes
 """
 
@@ -68,18 +68,18 @@ class Done(NamedTuple):
 
 
 class Blind(NamedTuple):
-    """Why nothing can be seen from there. `broken`: nor could the service start, as its unit is."""
+    """Why the command could not run. `broken`: with this unit the service could not start either."""
 
     reason: str
     broken: bool = False
 
 
-#: Calls systemctl with arguments, for so many seconds at most. Raises `OSError` or `subprocess.SubprocessError`.
+#: Calls systemctl with arguments and a timeout in seconds. Raises `OSError` or `subprocess.SubprocessError`.
 Systemctl = Callable[[tuple[str, ...], float], Done]
 
 
 def systemctl(arguments: tuple[str, ...], timeout: float) -> Done:
-    """Call the real one."""
+    """Call the real systemctl."""
     done = subprocess.run(  # noqa: S603 - fixed commands, no shell
         ("systemctl", *arguments),  # noqa: S607 - as everywhere, by PATH
         stdin=subprocess.DEVNULL,
@@ -96,7 +96,7 @@ def systemctl(arguments: tuple[str, ...], timeout: float) -> Done:
 def run_inside(
     unit: str, command: str, *, call: Systemctl = systemctl, units: Path = _UNITS, run: Path = _RUN
 ) -> str | Blind:
-    """Run `edge-agent COMMAND`, with the options that `run` has in the unit, as `unit` runs; return what it wrote."""
+    """Run `edge-agent COMMAND` as `unit` runs the agent, with the same options; return its output."""
     try:
         told = call(("cat", f"{unit}.service"), 10)
         if told.status:
@@ -115,14 +115,12 @@ def copy_of(unit: str, text: str, command: str, directory: str) -> str | Blind:
     if start is None:
         return Blind(f"ExecStart of {unit} does not run the agent itself")
     if not _last(lines, "User") and _last(lines, "DynamicUser").lower() in {"yes", "true", "on", "1"}:
-        # systemd would give what the service keeps to the user of the copy.
+        # systemd would give the service's directories to the user of the copy.
         return Blind(f"{unit} has DynamicUser, but no User")
     changed = _CHANGED.format(
         longest=_LONGEST, directory=directory, command=f"{start['program']} {command}{start['arguments']}"
     )
-    head = (
-        f"# Made by edge-agent check, and removed again.\n[Unit]\nDescription=edge-agent check, as {unit}\n\n[Service]"
-    )
+    head = f"# Written by edge-agent check; temporary.\n[Unit]\nDescription=edge-agent check, as {unit}\n\n[Service]"
     return "\n".join([head, *(_specific(line, unit) for line in lines), _specific(changed, unit)])
 
 
@@ -138,7 +136,7 @@ def _start(unit: str, copy: str, directory: Path, call: Systemctl, units: Path) 
         with (directory / "out").open("rb") as out:
             return out.read(_MAX_BYTES).decode(errors="replace")
     finally:
-        # Nothing of it is left, whatever has happened; each does no harm where there is nothing.
+        # Always clean up; each step is ignored where there is nothing to do.
         file.unlink(missing_ok=True)
         for words in (("stop", name), ("reset-failed", name)):
             call(words, 20)
@@ -162,7 +160,7 @@ def _why(name: str, started: Done, directory: Path, call: Systemctl) -> Blind:
 
 
 def _service_lines(text: str) -> Iterator[str]:
-    """Yield the lines of all [Service] sections, each whole: a line that ends with a backslash goes on."""
+    """Yield the lines of all [Service] sections; lines continued with a backslash are joined."""
     section = ""
     for line in re.sub(r"\\\n\s*", " ", text).split("\n"):
         stripped = line.strip()
@@ -173,13 +171,13 @@ def _service_lines(text: str) -> Iterator[str]:
 
 
 def _last(lines: list[str], key: str) -> str:
-    """Return the value that a setting has in the end."""
+    """Return the effective value of a setting: the last one."""
     values = [value.strip() for name, _, value in (line.partition("=") for line in lines) if name.strip() == key]
     return values[-1] if values else ""
 
 
 def _specific(line: str, unit: str) -> str:
-    """Put in what stands for the name of the unit, which is another one in the copy."""
+    """Replace the specifiers for the unit's name, which would give the copy's name."""
     names = {"n": f"{unit}.service", "N": unit, "p": unit.partition("@")[0], "P": unit.partition("@")[0]}
     return re.sub(r"%(.)", lambda found: names.get(found[1], found[0]), line)
 

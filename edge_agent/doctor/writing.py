@@ -1,11 +1,11 @@
-"""Whether the broker's rules let us write to a topic, without anybody hearing of it.
+"""Whether the broker's access rules let us publish to a topic, tested without delivering a message.
 
-A message of QoS 2 goes in two steps (MQTT 5, 4.3.3): PUBLISH, to which the broker answers whether that is allowed, and
-PUBREL, which lets it out. Ours never come to the second step, and end with the session, which ends with the connection.
+A message of QoS 2 takes two steps (MQTT 5, 4.3.3): PUBLISH, to which the broker answers whether it is allowed, and
+PUBREL, which releases it. We never send PUBREL; the broker drops the message with the session, which ends with the
+connection.
 
-A broker is free to deliver with the first step already. Whether this one does is found out before, on a topic where our
-messages do no harm: one that is held back, and behind it one that is not. Where the first comes through, or nothing does,
-no other topic is touched.
+A broker may deliver on PUBLISH already. So this is tested first, on a topic where our messages are ignored: one message
+is withheld, the next one is not. If the withheld one arrives, or none does, no other topic is touched.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from edge_agent.contract.messages import Answer
 from edge_agent.errors import BrokerError
 from edge_agent.link.link import Link
 
-#: Names us, in topics.
+#: Our name in topics.
 TRIAL: Final = "edge-agent-check"
-#: Seconds for the broker to take or refuse messages.
+#: Seconds for the broker to accept or refuse messages.
 DEADLINE: Final = 5.0
 
 
 class Tried(NamedTuple):
-    """What is known: why the broker refuses a topic, None where it does not; and `why` the others can't be tried."""
+    """Topics with the broker's reason for refusing them, None if it does not; `why` the others can't be tested."""
 
     topics: dict[str, str | None]
     why: str | None = None
 
 
 def try_writing(loaded: Settings, wanted: Sequence[str], witness: str | None = None) -> Tried:
-    """Ask the broker which topics may be written.
+    """Ask the broker which topics we may publish to.
 
-    `witness` is a topic for trials that is known to be written and read. Raises `BrokerError` when the connection fails.
+    `witness` is a topic for trials that we are known to read and write. Raises `BrokerError` when the connection fails.
     """
     witness = witness or topics.response(loaded.node.id, TRIAL)
     found: dict[str, str | None] = {}
@@ -48,7 +48,7 @@ def try_writing(loaded: Settings, wanted: Sequence[str], witness: str | None = N
             refused = dict[str, str | None](link.refused_answers)
             link.close()
             return Tried(refused, why)
-        # What is held back counts against what may be under way; so does the first message of the witness.
+        # Withheld messages count as in flight; so does the first trial message.
         room, left = link.withheld_at_once - 1, list(wanted)
         while left:
             found |= _write(link, left[:room])
@@ -64,20 +64,20 @@ def try_writing(loaded: Settings, wanted: Sequence[str], witness: str | None = N
 
 def _why_not(link: Link, witness: str) -> str | None:
     if link.protocol != "5":
-        return "MQTT 3.1.1 does not tell what is allowed"
+        return "MQTT 3.1.1 does not report what is allowed"
     if link.withheld_at_once < 2:
-        return "the broker takes no messages of QoS 2, so none can be tried unheard"
+        return "the broker does not support QoS 2, so nothing can be tested without delivering it"
     held, sent = (f"{word} {os.getpid()}-{os.urandom(4).hex()}".encode() for word in ("held", "sent"))
     link.publish(_message(witness, 2, held))
     link.publish(_message(witness, 1, sent))
     for arrived in _arriving(link, time.monotonic() + DEADLINE):
         if held in arrived:
-            return "the broker lets out at once what it should hold back, so nothing can be tried unheard"
+            return "the broker delivers QoS 2 messages before PUBREL, so nothing can be tested without delivering it"
         if sent in arrived:
             return None
         if link.refused_answers or link.refused:
             break
-    return f"{witness} can't be written and read, so nothing can be tried unheard"
+    return f"{witness} can't be written and read, so nothing can be tested without delivering it"
 
 
 def _write(link: Link, wanted: Sequence[str]) -> dict[str, str | None]:
@@ -86,12 +86,12 @@ def _write(link: Link, wanted: Sequence[str]) -> dict[str, str | None]:
     ends = time.monotonic() + DEADLINE
     while link.unconfirmed and time.monotonic() < ends:
         receive(link, ends)
-    late = dict.fromkeys(link.unconfirmed & set(wanted), f"the broker does not say within {DEADLINE:g} s")
+    late = dict.fromkeys(link.unconfirmed & set(wanted), f"the broker did not answer within {DEADLINE:g} s")
     return {**dict.fromkeys(wanted), **dict(link.refused_answers), **late}
 
 
 def _arriving(link: Link, ends: float) -> Iterator[list[bytes]]:
-    """Yield the payloads that arrive, in their order, all that came so far; ends when the time is over."""
+    """Yield all payloads that have arrived so far, in order, each time one arrives; ends at the deadline."""
     arrived: list[bytes] = []
     while time.monotonic() < ends:
         for message in receive(link, ends):

@@ -146,7 +146,7 @@ def test_try_of_files_that_are_not_what_they_say(tmp_path: Path, capsys: pytest.
     assert "No such file" in refused(capsys, "try", str(tmp_path / "no.json"), status=2)
     other = tmp_path / "data.parquet"
     other.touch()
-    assert "INPUT has to be" in refused(capsys, "try", str(other), status=2)
+    assert "INPUT must be" in refused(capsys, "try", str(other), status=2)
     table = tmp_path / "table.csv"
     table.write_bytes(b"a,b\n1,\xff\n")
     assert "not a CSV table" in refused(capsys, "try", str(table), status=2)

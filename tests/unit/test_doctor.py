@@ -79,8 +79,8 @@ def test_python() -> None:
         ("0", "ok", "no under-voltage"),
         ("50005", "note", "under-voltage now"),
         ("50000", "note", "under-voltage since it was switched on"),
-        ("e0008", "note", "slowed down now"),
-        ("80000", "note", "slowed down since it was switched on"),
+        ("e0008", "note", "throttled now"),
+        ("80000", "note", "throttled since it was switched on"),
     ],
 )
 def test_power(tmp_path: Path, bits: str, verdict: str, says: str) -> None:
@@ -136,7 +136,7 @@ def test_disk() -> None:
     ("now", "synchronised", "verdict", "says"),
     [
         (NOW, True, "ok", "synchronised"),
-        (NOW, None, "ok", "nothing here tells"),
+        (NOW, None, "ok", "whether it is synchronised is not known"),
         (NOW, False, "note", "not synchronised"),
         (datetime(1970, 1, 1, tzinfo=UTC), True, "fail", "before the training of model genre"),
         # The day of training has not begun everywhere.
@@ -250,5 +250,5 @@ def test_where_looking_fails_the_rest_goes_on() -> None:
 
     assert list(looked_at("disk", look(), "sudo edge-agent check")) == [
         ok("disk", "there"),
-        note("disk", "/var/lib/private: can't be looked at: Permission denied", "sudo edge-agent check"),
+        note("disk", "/var/lib/private: can't be checked: Permission denied", "sudo edge-agent check"),
     ]

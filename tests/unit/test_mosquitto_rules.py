@@ -121,7 +121,7 @@ def test_a_rule_is_missing(tmp_path: Path) -> None:
     )
     (own, other) = found(settings(username=None), root)
     assert (own[0], other[0]) == ("fail", "fail")
-    assert "who logs in without a name may read nothing" in other[1]
+    assert "an anonymous client may read nothing" in other[1]
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ def test_secrets_become_credentials_and_the_rest_readable(tmp_path: Path) -> Non
     ]
     password, ca, key = (one.mend or "" for one in found)
     assert f"sudo install -D -m 600 {tmp_path}/password /etc/credstore/edge-agent.kitchen.mqtt-password" in password
-    assert "take password_file out of the configuration" in password
+    assert "remove password_file from the configuration" in password
     assert password.endswith("sudo systemctl restart edge-agent@kitchen")
-    assert ca == f"it is no secret: sudo chmod a+r {tmp_path}/ca.crt"
+    assert ca == f"it is not a secret: sudo chmod a+r {tmp_path}/ca.crt"
     assert "/etc/credstore/edge-agent.kitchen.mqtt-key" in key
 
 
@@ -106,7 +106,7 @@ def test_a_socket_that_the_service_may_not_reach() -> None:
     ("name", "may", "says", "mend"),
     [
         ("/home/pi/my.onnx", closed("/home"), "/home, which its sandbox hides (ProtectHome)", 'model = "my"'),
-        ("/tmp/my.onnx", closed(absent="/tmp"), "its sandbox has a /tmp of its own", 'model = "my"'),  # noqa: S108
+        ("/tmp/my.onnx", closed(absent="/tmp"), "its sandbox has its own /tmp", 'model = "my"'),  # noqa: S108
         ("/opt/my.onnx", closed("/opt/my.onnx"), "may not read it", "sudo chmod a+r /opt/my.onnx"),
         ("my", closed("/var/lib/edge-agent/models/my.onnx"), "may not read it", "sudo chmod a+r /var"),
     ],

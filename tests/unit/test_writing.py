@@ -42,11 +42,11 @@ class Broker:
     ("broker", "why"),
     [
         (Broker(1), None),
-        (Broker(2, 1), "lets out at once what it should hold back"),
+        (Broker(2, 1), "delivers QoS 2 messages before PUBREL"),
         (Broker(refuses=True), "edge/x/response/edge-agent-check can't be written and read"),
-        (Broker(1, protocol="3.1.1"), "MQTT 3.1.1 does not tell"),
-        (Broker(1, withheld_at_once=0), "no messages of QoS 2"),
-        (Broker(1, withheld_at_once=1), "no messages of QoS 2"),
+        (Broker(1, protocol="3.1.1"), "MQTT 3.1.1 does not report"),
+        (Broker(1, withheld_at_once=0), "does not support QoS 2"),
+        (Broker(1, withheld_at_once=1), "does not support QoS 2"),
     ],
 )
 def test_a_broker_has_to_hold_back(broker: Any, why: str | None) -> None:
