@@ -1,22 +1,31 @@
-"""`edge-convert`: train, export, verify. Options in, sentences out; the work is in the modules beside."""
+"""`edge-convert`: train, export, verify. Options in, sentences out; the work is in `edge_convert.workflow`."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, Unpack
 
 import click
 
 from edge_agent.errors import EdgeAgentError, InputError
 
+if TYPE_CHECKING:
+    from edge_convert.modelcard import Identity
+    from edge_convert.tables import TableChoice
+
+
+_Command = TypeVar("_Command", bound=Callable[..., object] | click.Command)
+
+
+class _Decorator(Protocol):
+    def __call__(self, command: _Command, /) -> _Command: ...
+
 
 class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except EdgeAgentError as error:
@@ -24,12 +33,56 @@ class _Group(click.Group):
             ctx.exit(error.exit_status)
 
 
+class _TableOptions(TypedDict):
+    data: Path | None
+    target: str | None
+    features: Path | None
+    labels: Path | None
+    label_column: str | None
+    id_column: str | None
+    columns: tuple[str, ...]
+    drop: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+class _FileOptions(_TableOptions):
+    """What `train` and `export` have in common."""
+
+    name: str | None
+    version: str
+    describe: Path | None
+    date: str | None
+    seed: int
+    out: Path
+
+
+class _TrainOptions(_FileOptions):
+    estimator: str
+    repeats: int
+    folds: int
+    jobs: int | None
+    report: Path | None
+    metrics: Path | None
+    save_estimator: Path | None
+
+
+class _ExportOptions(_FileOptions):
+    trust_pickle: bool
+
+
+class _VerifyOptions(_TableOptions):
+    estimator: Path
+    rows: int
+    seed: int
+    trust_pickle: bool
+
+
 _FILE = click.Path(path_type=Path)
 _SEED = click.IntRange(0, 2**32 - 1)  # edge_convert.estimators.SEEDS, which takes a second to import
 
 
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def apply(command: Any) -> Any:
+def _options(*options: _Decorator) -> _Decorator:
+    def apply(command: _Command, /) -> _Command:
         for option in reversed(options):
             command = option(command)
         return command
@@ -42,31 +95,29 @@ def _names(_ctx: click.Context, _option: click.Parameter, value: str | None) -> 
 
 
 _TABLE = _options(
-    click.option("--data", type=_FILE, help="One table with everything (.csv, .json, .parquet)."),
-    click.option("--target", help="With --data: the column of labels."),
-    click.option("--features", type=_FILE, help="A table of features, to be joined with --labels."),
+    click.option("--data", type=_FILE, help="One table with features and labels (.csv, .json, .parquet)."),
+    click.option("--target", help="With --data: the column that holds the labels."),
+    click.option("--features", type=_FILE, help="A table of features, joined with --labels on the ids."),
     click.option("--labels", type=_FILE, help="A table of labels."),
-    click.option("--label-column", help="With --labels: the column of labels."),
+    click.option("--label-column", help="With --labels: the column that holds the labels."),
     click.option("--id-column", help="The column of ids.  [default: track_id with --features, none with --data]"),
-    click.option(
-        "--columns", callback=_names, metavar="A,B,...", help="Feature columns.  [default: all that are left]"
-    ),
+    click.option("--columns", callback=_names, metavar="A,B,...", help="Feature columns.  [default: all others]"),
     click.option("--drop", callback=_names, metavar="A,B,...", help="Columns to leave out."),
-    click.option("--classes", callback=_names, metavar="A,B,...", help="Keep the rows with these labels only."),
+    click.option("--classes", callback=_names, metavar="A,B,...", help="Keep only the rows with these labels."),
 )
 
 _IDENTITY = _options(
-    click.option("--name", help="The model's name: one plain word.  [default: from --out]"),
+    click.option("--name", help="The model's name, a single word.  [default: from --out]"),
     click.option("--version", default="1.0.0", show_default=True, help="The model's version (SemVer)."),
     click.option("--describe", type=_FILE, help="Feature sheet (TOML): units, bounds, examples, licence."),
-    click.option("--date", help="Date in the model card, YYYY-MM-DD.  [default: SOURCE_DATE_EPOCH, or today]"),
-    click.option("--seed", type=_SEED, default=0, show_default=True, help="Everything random is drawn from this."),
+    click.option("--date", help="The date in the model card, YYYY-MM-DD.  [default: SOURCE_DATE_EPOCH, or today]"),
+    click.option("--seed", type=_SEED, default=0, show_default=True, help="The seed of everything random."),
 )
 
 
 @click.group(cls=_Group)
 def main() -> None:
-    """From a table of numbers to one self-describing model file for edge-agent."""
+    """Turn a table of numbers, or a scikit-learn model, into one self-describing model file for edge-agent."""
 
 
 @main.command()
@@ -75,41 +126,48 @@ def main() -> None:
 @click.option("--out", type=_FILE, required=True, help="The model file to write (.onnx).")
 @click.option("--estimator", type=click.Choice(["tree", "forest", "boosting"]), default="tree", show_default=True)
 @click.option(
-    "--repeats", type=click.IntRange(min=0), default=1, show_default=True, help="0 leaves the evaluation out."
+    "--repeats",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Repeats of the cross-validation; 0 skips it.",
 )
 @click.option("--folds", type=click.IntRange(min=2), default=10, show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: as many as processors]")
-@click.option("--report", type=_FILE, help="Also write the figures and plots as one HTML file.")
-@click.option("--metrics", type=_FILE, help="Also write the figures as JSON.")
-@click.option("--save-estimator", type=_FILE, help="Also write scikit-learn's estimator (.skops).")
-def train(out: Path, **options: Any) -> None:
-    """Train on a table, evaluate, prove and write OUT."""
-    from edge_convert import training
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Processes to evaluate with.  [default: one, or for longer work one per processor]",
+)
+@click.option("--report", type=_FILE, help="Also write the figures and plots, as one HTML file.")
+@click.option("--metrics", type=_FILE, help="Also write the figures, as JSON.")
+@click.option("--save-estimator", type=_FILE, help="Also write the scikit-learn estimator (.skops).")
+def train(**options: Unpack[_TrainOptions]) -> None:
+    """Train a model on a table, evaluate it, prove that it answers as scikit-learn does, and write it to OUT."""
+    _require_place(options["out"], ".onnx")
+    _require_place(options["report"], ".html")
+    _require_place(options["metrics"], ".json")
+    _require_place(options["save_estimator"], ".skops")
+    choice = _table(options, labelled=True)
 
-    _require_place(out, ".onnx")
-    for other, ending in (("report", ".html"), ("metrics", ".json"), ("save_estimator", ".skops")):
-        if options[other] is not None:
-            _require_place(options[other], ending)
-    identity = _identity(out, options)
-    table = _read(options, labelled=True)
-    result = training.train(
-        table,
-        _sheet(table, options),
-        identity,
-        kind=options["estimator"],
-        repeats=options["repeats"],
-        folds=options["folds"],
+    from edge_convert import workflow
+
+    training = workflow.Training(options["estimator"], options["repeats"], options["folds"], options["jobs"])
+    trained = workflow.train(
+        choice,
+        options["describe"],
+        _identity(options),
+        training,
+        options["out"],
         seed=options["seed"],
-        jobs=options["jobs"],
         say=click.echo,
     )
-    _write(out, result.content)
-    if options["save_estimator"] is not None:
-        _write(options["save_estimator"], result.estimator_file())
-    if options["metrics"] is not None:
-        _write(options["metrics"], json.dumps(result.figures(), indent=2).encode() + b"\n")
-    if options["report"] is not None:
-        _write(options["report"], result.report().encode())
+    for path, content in (
+        (options["save_estimator"], trained.estimator_file),
+        (options["metrics"], trained.metrics_file),
+        (options["report"], trained.report_file),
+    ):
+        if path is not None:
+            workflow.write(path, content(), click.echo)
 
 
 @main.command()
@@ -117,76 +175,91 @@ def train(out: Path, **options: Any) -> None:
 @_TABLE
 @_IDENTITY
 @click.option("--out", type=_FILE, required=True, help="The model file to write (.onnx).")
-@click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs whatever code is in it.")
-def export(model: Path, out: Path, *, trust_pickle: bool, **options: Any) -> None:
+@click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
+def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
     """Write OUT from MODEL, an estimator or Pipeline that was trained elsewhere (.skops).
 
-    The table is the one it was trained on: its rows are what the file is checked with, its quantiles go into the card.
+    Give the table that it was trained on: its rows are used to check the file, and its quantiles go into the model card.
     """
-    from edge_convert import training
-    from edge_convert.fold import inputs_of
-    from edge_convert.load import load_estimator
+    _require_place(options["out"], ".onnx")
+    choice = _table(options, labelled=False)
 
-    _require_place(out, ".onnx")
-    identity = _identity(out, options)
-    estimator = load_estimator(model, trust_pickle=trust_pickle)
-    options["columns"] = options["columns"] or inputs_of(estimator)[1]
-    table = _read(options, labelled=False)
-    content = training.export(estimator, table, _sheet(table, options), identity, seed=options["seed"], say=click.echo)
-    _write(out, content)
+    from edge_convert import workflow
+
+    workflow.export(
+        model,
+        choice,
+        options["describe"],
+        _identity(options),
+        options["out"],
+        trust_pickle=options["trust_pickle"],
+        seed=options["seed"],
+        say=click.echo,
+    )
 
 
 @main.command()
 @click.argument("model", type=_FILE)
-@click.option("--estimator", type=_FILE, required=True, help="What train --save-estimator wrote, or what export read.")
+@click.option(
+    "--estimator", type=_FILE, required=True, help="The file that train --save-estimator wrote, or that export read."
+)
 @_TABLE
-@click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Rows to generate.")
-@click.option("--seed", type=_SEED, default=0, show_default=True, help="The generated rows are drawn from this.")
-@click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs whatever code is in it.")
-def verify(model: Path, estimator: Path, rows: int, seed: int, *, trust_pickle: bool, **options: Any) -> None:
-    """Compare MODEL with the scikit-learn estimator it was made from.
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="How many rows to generate."
+)
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="The seed of the generated rows.")
+@click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
+def verify(model: Path, **options: Unpack[_VerifyOptions]) -> None:
+    """Compare MODEL with the scikit-learn estimator that it was made from.
 
-    On every row of the table and on generated rows, most of them on a threshold or one float32 step beside it. Exit
-    status 3 if a label differs, or a probability by more than 1e-6.
+    Both answer every row of the table and as many generated rows as --rows says, most of them on a threshold or one
+    float32 step beside it. The exit status is 3 if any label differs, or any probability by more than 1e-6.
     """
-    from edge_convert import training
-    from edge_convert.load import load_estimator
+    choice = _table(options, labelled=False)
 
-    content, card = training.read_model(model)
-    options["columns"] = card.feature_names
-    loaded = load_estimator(estimator, trust_pickle=trust_pickle)
-    table = _read(options, labelled=False)
-    training.compare(loaded, content, table, where=str(model), rows=rows, seed=seed, say=click.echo)
+    from edge_convert import workflow
+
+    workflow.compare(
+        model,
+        options["estimator"],
+        choice,
+        trust_pickle=options["trust_pickle"],
+        rows=options["rows"],
+        seed=options["seed"],
+        say=click.echo,
+    )
 
 
-def _read(options: dict[str, Any], *, labelled: bool) -> Any:
-    """Read the table that the options name. `labelled` asks for labels; without it they are welcome."""
-    from edge_convert.tables import read_pair, read_table
+def _table(options: _TableOptions, *, labelled: bool) -> TableChoice:
+    """Return the table that the options name. `labelled` asks for labels; without it they are welcome."""
+    from edge_convert.tables import TableChoice
 
-    choice = {name: options[name] for name in ("columns", "drop", "classes")}
-    data, features, labels = options["data"], options["features"], options["labels"]
-    if data is not None and features is None and labels is None:
-        if options["target"] is None and (labelled or choice["classes"]):
+    data, pair = options["data"], (options["features"], options["labels"])
+    if data is not None and pair == (None, None):
+        if options["target"] is None and (labelled or options["classes"]):
             raise click.UsageError("--data needs --target, the column of labels")
-        return read_table(data, target=options["target"], id_column=options["id_column"], **choice)
-    if data is None and features is not None and labels is not None:
+    elif data is None and None not in pair:
         if options["label_column"] is None:
             raise click.UsageError("--labels needs --label-column")
-        id_column = options["id_column"] or "track_id"
-        return read_pair(features, labels, label_column=options["label_column"], id_column=id_column, **choice)
-    raise click.UsageError("give either --data and --target, or --features, --labels and --label-column")
+    else:
+        raise click.UsageError("give either --data and --target, or --features, --labels and --label-column")
+    return TableChoice(
+        data=data,
+        target=options["target"],
+        features=options["features"],
+        labels=options["labels"],
+        label_column=options["label_column"],
+        id_column=options["id_column"],
+        columns=options["columns"],
+        drop=options["drop"],
+        classes=options["classes"],
+    )
 
 
-def _sheet(table: Any, options: dict[str, Any]) -> Any:
-    from edge_convert.describe import sheet_for
-
-    return sheet_for(table.feature_names, options["describe"])
-
-
-def _identity(out: Path, options: dict[str, Any]) -> Any:
+def _identity(options: _FileOptions) -> Identity:
     from edge_convert.modelcard import Identity
 
-    return Identity(options["name"] or out.stem, options["version"], _date(options["date"]))
+    return Identity(options["name"] or options["out"].stem, options["version"], _date(options["date"]))
 
 
 def _date(given: str | None) -> str:
@@ -201,16 +274,11 @@ def _date(given: str | None) -> str:
         raise InputError(f"{given or 'SOURCE_DATE_EPOCH'!r} is not a date like 2026-01-31") from None
 
 
-def _require_place(path: Path, ending: str) -> None:
+def _require_place(path: Path | None, ending: str) -> None:
     """Complain before the work, not after it."""
+    if path is None:
+        return
     if path.suffix != ending:
         raise InputError(f"{path}: the name must end in {ending}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no directory {path.parent}")
-
-
-def _write(path: Path, content: bytes) -> None:
-    from edge_convert.atomic import write_atomically
-
-    write_atomically(path, content)
-    click.echo(f"wrote {path} ({len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()})")

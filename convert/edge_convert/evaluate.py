@@ -22,6 +22,7 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, f1_score, roc_au
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from edge_agent.contract import card
+from edge_convert.classifier import Classifier
 from edge_convert.estimators import INNER_FOLDS, SEEDS, Kind, Parameters, fit
 from edge_convert.tables import Table
 
@@ -71,6 +72,12 @@ class Evaluation:
     random: Scheme
     blocks: Scheme | None
 
+    @property
+    def schemes(self) -> dict[str, Scheme]:
+        """The schemes by name."""
+        found = {"random rows": self.random, "blocks of ids": self.blocks}
+        return {name: scheme for name, scheme in found.items() if scheme is not None}
+
     def to_metrics(self) -> card.Metrics:
         """Return the figures for the model card, rounded to what they are worth."""
         values = {name: round(mean, 4) for name, (mean, _) in self.random.figures.items()}
@@ -91,8 +98,7 @@ def evaluate(
     Everything is drawn from `seed`; `jobs` processes share the folds and don't change the result. `progress` is told how
     many folds of how many are done.
     """
-    assert table.labels is not None  # noqa: S101 - the caller's promise
-    y = table.labels
+    y = table.truth
     splits: list[Splits] = [
         list(StratifiedKFold(folds, shuffle=True, random_state=(seed + repeat) % SEEDS).split(table.X, y))
         for repeat in range(repeats)
@@ -131,8 +137,7 @@ class _Run:
     tick: Callable[[], None]
 
     def __call__(self, title: str, repeats: list[Splits]) -> Scheme:
-        X, y = self.table.X, self.table.labels
-        assert y is not None  # noqa: S101 - see evaluate()
+        X, y = self.table.X, self.table.truth
         started = time.monotonic()
         predictions, chosen, importances = [], Counter[str](), []
         for splits in repeats:
@@ -196,7 +201,7 @@ def _one_fold(
 
 
 def _importances(
-    estimator: Any, X: NDArray[np.float64], y: NDArray[np.str_], answers: NDArray[np.str_], seed: int
+    estimator: Classifier, X: NDArray[np.float64], y: NDArray[np.str_], answers: NDArray[np.str_], seed: int
 ) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     accuracy = (answers == y).mean()

@@ -9,53 +9,59 @@ instead gives the same answer for every float32. It is found by bisection over a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from edge_convert.trees import BOOSTED, Tree, trees_of
+from edge_convert.classifier import Classifier, inputs_of, split
+from edge_convert.trees import BOOSTED, Tree, thresholds_by_feature, trees_of
 
 #: Column by column and never decreasing; nothing else may join without a proof of both.
 FOLDABLE: Final = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 
 Floats = NDArray[np.float64]
+_Scaled = Callable[[NDArray[np.float32], NDArray[np.int64]], Floats]
 
 
-def fold(model: Any) -> tuple[Any, list[Tree] | None]:
-    """Return what to convert: the bare estimator and its trees with thresholds in the model's own input units.
+@dataclass(frozen=True)
+class Folded:
+    """What a graph is made of: an estimator for rows of `n_features`, as they come in.
 
-    `model` is a fitted classifier or Pipeline. If it is not made of trees with nothing but foldable scalers in front, it
-    comes back as it is, with None.
+    `trees` are its trees, with thresholds in the units of those rows; None if it is not made of trees with nothing but
+    foldable scalers in front; then `estimator` is the whole model.
+    """
+
+    estimator: Classifier
+    trees: list[Tree] | None
+    n_features: int
+
+    @cached_property
+    def thresholds(self) -> list[Floats]:
+        """The distinct thresholds of each feature, those that some float32 reaches; empty where there are none."""
+        if self.trees is None:
+            return [np.empty(0)] * self.n_features
+        return [values[np.isfinite(values)] for values in thresholds_by_feature(self.trees, self.n_features)]
+
+
+def fold(model: Classifier) -> Folded:
+    """Return what to convert of a fitted classifier or Pipeline: where possible, its trees without the scalers in front.
+
+    Raises `InputError` for trees that have more than thresholds (see `trees_of`).
     """
     scalers, estimator = split(model)
+    n_features, _ = inputs_of(model)
     trees = trees_of(estimator)
     if trees is None or not all(type(scaler) in FOLDABLE for scaler in scalers):
-        return model, None
-    if not scalers:
-        return estimator, trees
-    # Trees and forests round what they are handed to float32 before they compare; boosting compares float64.
-    narrow = not isinstance(estimator, BOOSTED)
-    return estimator, _fold_into(trees, scalers, inputs_of(model)[0], narrow=narrow)
-
-
-def inputs_of(model: Any) -> tuple[int, tuple[str, ...]]:
-    """Return how many columns a fitted model takes, and their names if it was fitted on named ones."""
-    before, last = split(model)
-    first = [*before, last][0]
-    return int(first.n_features_in_), tuple(map(str, getattr(first, "feature_names_in_", ())))
-
-
-def split(model: Any) -> tuple[list[Any], Any]:
-    """Return the steps before the last one that do something, and the last one."""
-    if not isinstance(model, Pipeline):
-        return [], model
-    *before, last = [step for _, step in model.steps if step is not None and not isinstance(step, str)]
-    inner_scalers, estimator = split(last)
-    return [*before, *inner_scalers], estimator
+        return Folded(model, None, n_features)
+    if scalers:
+        # Trees and forests round what they are handed to float32 before they compare; boosting compares float64.
+        trees = _fold_into(trees, scalers, n_features, narrow=not isinstance(estimator, BOOSTED))
+    return Folded(estimator, trees, n_features)
 
 
 def _fold_into(trees: Sequence[Tree], scalers: Sequence[Any], n_features: int, *, narrow: bool) -> list[Tree]:
@@ -79,7 +85,7 @@ def _fold_into(trees: Sequence[Tree], scalers: Sequence[Any], n_features: int, *
     return folded
 
 
-def _largest(scaled: Any, columns: NDArray[np.int64], thresholds: Floats) -> Floats:
+def _largest(scaled: _Scaled, columns: NDArray[np.int64], thresholds: Floats) -> Floats:
     """Return for each threshold the largest finite float32 x with `scaled(x) <= threshold`; -inf if there is none."""
     # Invariant: rank `low` answers yes (or is one before the first rank), rank `high` answers no (or one past the last).
     low = np.full(len(thresholds), _rank(-_MAX) - 1, dtype=np.int64)

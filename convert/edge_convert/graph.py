@@ -2,7 +2,6 @@
 
 skl2onnx writes the graph, with a converter of our own for whatever is made of trees (`edge_convert.ensembles`). Here is what
 holds for the whole file: what it is called, what goes in and out, which versions it asks for.
-
 """
 
 from __future__ import annotations
@@ -18,10 +17,12 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+from sklearn.pipeline import Pipeline
 
 from edge_agent.errors import InputError
 from edge_convert.ensembles import write_ensemble
-from edge_convert.trees import BOOSTED, FORESTS, SINGLE, Tree, trees_of
+from edge_convert.fold import Folded
+from edge_convert.trees import BOOSTED, FORESTS, SINGLE, trees_of
 
 INPUT: Final = "features"
 LABEL: Final = "label"
@@ -32,21 +33,20 @@ OPSETS: Final = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION: Final = 8
 
 
-def build_graph(estimator: Any, trees: Sequence[Tree] | None, labels: Sequence[str], n_features: int) -> ModelProto:
+def build_graph(folded: Folded, labels: Sequence[str]) -> ModelProto:
     """Return the ONNX model of a fitted classifier: float32 `features` (n, n_features) in, `label` (n,) string and
     `probabilities` (n, labels) float32 out.
 
-    `trees` are the trees of `estimator` with the thresholds that the graph shall ask (see `edge_convert.fold`); None for a
-    model that is not made of trees alone: that becomes a float64 graph. The same arguments give the same bytes.
-    Raises `InputError` if skl2onnx has no converter for the estimator.
+    A model that is not made of trees alone becomes a float64 graph. The same arguments give the same bytes. Raises
+    `InputError` if skl2onnx has no converter for the estimator.
     """
-    graph = _convert(estimator, trees, labels, n_features)
-    nodes = list(graph.node) if trees is not None else _wrap_float64(graph)
+    graph = _convert(folded, labels)
+    nodes = list(graph.node) if folded.trees is not None else _wrap_float64(graph)
     model = helper.make_model(
         helper.make_graph(
             nodes,
-            type(estimator).__name__,  # skl2onnx draws a random name here
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, n_features])],
+            type(folded.estimator).__name__,  # skl2onnx draws a random name here
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, folded.n_features])],
             [
                 helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]),
                 helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, len(labels)]),
@@ -61,11 +61,12 @@ def build_graph(estimator: Any, trees: Sequence[Tree] | None, labels: Sequence[s
     return model
 
 
-def _convert(estimator: Any, trees: Sequence[Tree] | None, labels: Sequence[str], n_features: int) -> GraphProto:
+def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
     """Let skl2onnx write the graph, with text labels whatever the estimator's own labels are."""
-    named = copy.deepcopy(estimator)
+    trees, name = folded.trees, type(folded.estimator).__name__
+    named: Any = copy.deepcopy(folded.estimator)
     # A Pipeline's `classes_` is its last step's.
-    (named.steps[-1][1] if hasattr(named, "steps") else named).classes_ = np.array(labels, dtype=object)
+    (named.steps[-1][1] if isinstance(named, Pipeline) else named).classes_ = np.array(labels, dtype=object)
 
     def write(_scope: Any, operator: Any, container: Any) -> None:
         write_ensemble(operator, container, trees if trees is not None else trees_of(operator.raw_operator) or [])
@@ -77,17 +78,17 @@ def _convert(estimator: Any, trees: Sequence[Tree] | None, labels: Sequence[str]
         try:
             model = convert_sklearn(
                 named,
-                initial_types=[(INPUT, kind([None, n_features]))],
+                initial_types=[(INPUT, kind([None, folded.n_features]))],
                 options={"zipmap": False},
                 target_opset=OPSETS,
                 custom_conversion_functions=dict.fromkeys((*SINGLE, *FORESTS, *BOOSTED), write),
             )
         except Exception as error:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise InputError(f"skl2onnx can't convert {type(estimator).__name__}: {first}") from error
+            raise InputError(f"skl2onnx can't convert {name}: {first}") from error
     outputs = [output.type.tensor_type.elem_type for output in model.graph.output]
     if len(outputs) != 2 or outputs[0] != TensorProto.STRING:
-        raise InputError(f"{type(estimator).__name__} does not give a label and probabilities, so it can't be exported")
+        raise InputError(f"{name} does not give a label and probabilities, so it can't be exported")
     graph: GraphProto = model.graph
     return graph
 

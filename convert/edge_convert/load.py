@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import joblib
-import skops.io
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from edge_agent.errors import InputError
-from edge_convert.fold import inputs_of
+from edge_convert.classifier import Classifier, inputs_of
 
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
 
 
-def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
+def load_estimator(path: Path, *, trust_pickle: bool = False) -> Classifier:
     """Return the fitted classifier or Pipeline in a file.
 
     Raises `InputError` if the file is missing or not what its name says, holds types from outside scikit-learn (skops),
@@ -38,12 +37,13 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Any:
     with warnings.catch_warnings():
         # Trained with another scikit-learn: verification compares with what this one answers.
         warnings.simplefilter("ignore", InconsistentVersionWarning)
-        model = _load_skops(path) if ending == ".skops" else _load_pickle(path)
-    _require_classifier(path, model)
-    return model
+        content = _load_skops(path) if ending == ".skops" else _load_pickle(path)
+    return _classifier(path, content)
 
 
-def _load_skops(path: Path) -> Any:
+def _load_skops(path: Path) -> object:
+    import skops.io  # takes a second, and `train` does not need it
+
     try:
         untrusted = skops.io.get_untrusted_types(file=path)
     except Exception as error:
@@ -54,19 +54,21 @@ def _load_skops(path: Path) -> Any:
     if foreign:
         raise InputError(f"{path}: holds types from outside scikit-learn, so it is not opened: {', '.join(foreign)}")
     try:
-        return skops.io.load(path, trusted=untrusted)
+        content: object = skops.io.load(path, trusted=untrusted)
     except Exception as error:
         raise InputError(f"{path}: does not open here: {_first_line(error)}") from error
+    return content
 
 
-def _load_pickle(path: Path) -> Any:
+def _load_pickle(path: Path) -> object:
     try:
-        return joblib.load(path)
+        content: object = joblib.load(path)
     except Exception as error:
         raise InputError(f"{path}: is not a pickle that opens here: {_first_line(error)}") from error
+    return content
 
 
-def _require_classifier(path: Path, model: Any) -> None:
+def _classifier(path: Path, model: Any) -> Classifier:
     name = type(model).__name__
     try:
         check_is_fitted(model)
@@ -78,6 +80,8 @@ def _require_classifier(path: Path, model: Any) -> None:
         raise InputError(f"{path}: {name} is not a classifier with probabilities")
     if isinstance(model.classes_, list):
         raise InputError(f"{path}: {name} answers with several labels at once; the model card holds one")
+    classifier: Classifier = model
+    return classifier
 
 
 def _first_line(error: Exception) -> str:

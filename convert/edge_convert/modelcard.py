@@ -10,15 +10,15 @@ from importlib import metadata
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.contract import card
 from edge_agent.errors import InputError
 from edge_convert.describe import ExampleNote, FeatureNote, Sheet
+from edge_convert.fold import Folded
+from edge_convert.reference import Reference
 from edge_convert.rows import Rows, around_thresholds
 from edge_convert.tables import Table
-from edge_convert.verify import reference
 
 #: Self-test rows: this many real ones of each label, and this many on or beside thresholds; see `_self_test`.
 _REAL_ROWS: Final = 24
@@ -50,92 +50,80 @@ class Identity:
                 raise InputError(f"{value[:80]!a}: {what}") from None
 
 
-def build_card(
-    identity: Identity,
-    model: Any,
-    thresholds: list[NDArray[np.float64]],
-    table: Table,
-    sheet: Sheet,
-    *,
-    labels: list[str],
-    parameters: Mapping[str, Any],
-    metrics: card.Metrics,
-    seed: int,
-) -> card.ModelCard:
-    """Return the card of `model`, which was trained on (or, for `export`, is described by) `table`.
+@dataclass(frozen=True)
+class Draft:
+    """What is known of a model's card before there is a model; `labels` are in the order of the probabilities."""
 
-    `thresholds` are those of each feature, in its own units (empty where there are none). Raises `InputError` if the
-    parts do not make a valid card, such as an example outside of its bounds.
+    identity: Identity
+    table: Table
+    sheet: Sheet
+    labels: tuple[str, ...]
+    features: tuple[card.Feature, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model comes from: what it is made of, with which parameters, and how good it was found to be."""
+
+    estimator: str
+    parameters: Mapping[str, Any]
+    metrics: card.Metrics
+
+
+def draft_card(identity: Identity, table: Table, sheet: Sheet, labels: tuple[str, ...]) -> Draft:
+    """Return the draft of a card. Raises `InputError` for all that would be wrong with the card of whatever model: nobody
+    should wait for one to hear it.
     """
     with _explained():
-        features = _features(table, sheet)
-        return _assembled(
-            identity,
-            table,
-            sheet,
-            features,
-            labels=labels,
-            examples=_examples(model, table, sheet),
-            self_test=_self_test(model, thresholds, table, features, seed),
-            estimator=_title(model),
-            parameters=parameters,
-            metrics=metrics,
-        )
-
-
-def check_card(identity: Identity, table: Table, sheet: Sheet, labels: list[str]) -> None:
-    """Raise `InputError` for all that would be wrong with the card of whatever model: nobody should wait for one to hear it."""
-    with _explained():
-        features = _features(table, sheet)
-        typical, certain = tuple(feature.example for feature in features), (1.0, *(0.0 for _ in labels[1:]))
+        draft = Draft(identity, table, sheet, labels, _features(table, sheet))
+        typical, certain = tuple(feature.example for feature in draft.features), (1.0, *(0.0 for _ in labels[1:]))
         _assembled(
-            identity,
-            table,
-            sheet,
-            features,
-            labels=labels,
+            draft,
+            Origin("", {}, card.Metrics(values={}, method="")),
             examples=tuple(
                 card.Example(name=note.name, features=_row(note, table), label=labels[0]) for note in sheet.examples
             ),
             self_test=card.SelfTest(rows=(typical,), labels=(labels[0],), probabilities=(certain,)),
-            estimator="",
-            parameters={},
-            metrics=card.Metrics(values={}, method=""),
+        )
+    return draft
+
+
+def build_card(draft: Draft, origin: Origin, reference: Reference, folded: Folded, *, seed: int) -> card.ModelCard:
+    """Return the card of the model behind `reference`, which was trained on (or, for `export`, is described by) the table
+    of the draft. Raises `InputError` if the parts do not make a valid card, such as an example outside of its bounds.
+    """
+    with _explained():
+        return _assembled(
+            draft,
+            origin,
+            examples=_examples(reference, draft),
+            self_test=_self_test(reference, folded, draft.features, seed),
         )
 
 
 def _assembled(
-    identity: Identity,
-    table: Table,
-    sheet: Sheet,
-    features: tuple[card.Feature, ...],
-    *,
-    labels: list[str],
-    examples: tuple[card.Example, ...],
-    self_test: card.SelfTest,
-    estimator: str,
-    parameters: Mapping[str, Any],
-    metrics: card.Metrics,
+    draft: Draft, origin: Origin, *, examples: tuple[card.Example, ...], self_test: card.SelfTest
 ) -> card.ModelCard:
+    identity, table, sheet = draft.identity, draft.table, draft.sheet
     return card.ModelCard(
         format=card.FORMAT,
         name=identity.name,
         version=identity.version,
         description=identity.description or sheet.description,
-        features=features,
-        labels=tuple(labels),
+        features=draft.features,
+        labels=draft.labels,
         examples=examples,
         training=card.Training(
             datasets=tuple(_dataset(table, sheet)),
             rows=len(table.X),
             class_counts=table.class_counts,
-            estimator=estimator,
-            parameters={name: _plain(value) for name, value in sorted(parameters.items())},
+            estimator=origin.estimator,
+            parameters={name: _plain(value) for name, value in sorted(origin.parameters.items())},
             libraries={"python": platform.python_version()}
             | {name: metadata.version(name) for name in ("numpy", "onnx", "scikit-learn", "skl2onnx")},
             date=identity.date,
         ),
-        metrics=metrics,
+        metrics=origin.metrics,
         self_test=self_test,
     )
 
@@ -191,14 +179,14 @@ def _short(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _examples(model: Any, table: Table, sheet: Sheet) -> tuple[card.Example, ...]:
-    if not sheet.examples:
+def _examples(reference: Reference, draft: Draft) -> tuple[card.Example, ...]:
+    notes = draft.sheet.examples
+    if not notes:
         return ()
-    rows = np.array([_row(note, table) for note in sheet.examples], dtype=np.float32)
-    labels, _ = reference(model, rows)
+    rows = np.array([_row(note, draft.table) for note in notes], dtype=np.float32)
     return tuple(
         card.Example(name=note.name, features=tuple(map(_short, row)), label=str(label))
-        for note, row, label in zip(sheet.examples, rows, labels, strict=True)
+        for note, row, label in zip(notes, rows, reference.answers(rows).labels, strict=True)
     )
 
 
@@ -206,22 +194,16 @@ def _row(note: ExampleNote, table: Table) -> tuple[float, ...]:
     return tuple(note.features[name] for name in table.feature_names)
 
 
-def _self_test(
-    model: Any,
-    thresholds: list[NDArray[np.float64]],
-    table: Table,
-    features: tuple[card.Feature, ...],
-    seed: int,
-) -> card.SelfTest:
+def _self_test(reference: Reference, folded: Folded, features: tuple[card.Feature, ...], seed: int) -> card.SelfTest:
     """Real rows of every label in turn, and rows on thresholds and beside them, with scikit-learn's own answers."""
     rng = np.random.default_rng(seed)
-    answers, _ = reference(model, table.X)
-    by_label = [rng.permutation(np.flatnonzero(answers == label)) for label in np.unique(answers)]
+    X, answered = reference.X, reference.training.labels
+    by_label = [rng.permutation(np.flatnonzero(answered == label)) for label in np.unique(answered)]
     each = -(-_REAL_ROWS // len(by_label))
-    real = table.X[np.concatenate([rows[:each] for rows in by_label])]
-    edges = around_thresholds(table.X, thresholds, 2 * _EDGE_ROWS, rng)
+    real = X[np.concatenate([rows[:each] for rows in by_label])]
+    edges = around_thresholds(X, folded.thresholds, 2 * _EDGE_ROWS, rng)
     rows = _within(np.concatenate([real, edges.X[::2]]), features)
-    labels, probabilities = reference(model, rows)
+    labels, probabilities = reference.answers(rows)
     return card.SelfTest(
         rows=tuple(tuple(map(float, row)) for row in rows),
         labels=tuple(map(str, labels)),
@@ -253,11 +235,6 @@ def _dataset(table: Table, sheet: Sheet) -> list[card.Dataset]:
                 )
             )
     return datasets
-
-
-def _title(model: Any) -> str:
-    steps = [step for _, step in model.steps] if hasattr(model, "steps") else [model]
-    return " > ".join(type(step).__name__ for step in steps)
 
 
 def _plain(value: Any) -> str | int | float | bool | None:

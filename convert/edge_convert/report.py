@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from edge_convert import plots
+from edge_convert.classifier import Classifier, labels_of
 from edge_convert.describe import Sheet
+from edge_convert.estimators import Parameters
 from edge_convert.evaluate import MOST_LABELS, Evaluation, Scheme, brief
 from edge_convert.modelcard import Identity
 from edge_convert.tables import Table
@@ -37,8 +37,8 @@ class Report:
     sheet: Sheet
     identity: Identity
     kind: str
-    model: Any
-    parameters: dict[str, Any]
+    model: Classifier
+    parameters: Parameters
     evaluation: Evaluation | None
     verification: str
 
@@ -78,7 +78,7 @@ def _data(table: Table, sheet: Sheet) -> str:
 
 def _figures(report: Report, evaluation: Evaluation) -> str:
     """Ours, the same with blocks held out, what others published, and what needs no model at all."""
-    schemes = [scheme for scheme in (evaluation.random, evaluation.blocks) if scheme is not None]
+    schemes = list(evaluation.schemes.values())
     published = report.sheet.published_on(report.table.sources)
     names = list(evaluation.random.figures)
     if len(evaluation.labels) == 2:  # the commoner label's F1 says little, and the table is wide enough
@@ -120,7 +120,7 @@ def _plots(table: Table, evaluation: Evaluation) -> str:
 def _model(report: Report) -> str:
     chosen = ", ".join(f"{name} = {brief(value)}" for name, value in report.parameters.items())
     trees = trees_of(report.model) or []
-    labels = [str(label) for label in np.asarray(report.model.classes_)]
+    labels = labels_of(report.model)
     first = draw_tree(trees[0], report.table.feature_names, labels, depth=12 if len(trees) == 1 else 5)
     caption = "The tree" if len(trees) == 1 else f"The first of its {len(trees)} trees"
     return (

@@ -40,13 +40,16 @@ def around_thresholds(
 
 
 def around_label_changes(
-    X: Rows, predict: Callable[[Rows], NDArray[np.str_]], n: int, rng: np.random.Generator
+    X: Rows,
+    labels: NDArray[np.str_],
+    predict: Callable[[Rows], NDArray[np.str_]],
+    n: int,
+    rng: np.random.Generator,
 ) -> Generated:
     """Draw `n` rows, half of them within one float32 step of where the label changes: for models without thresholds.
 
-    Pairs of real rows with different labels are brought together by bisection until nothing lies between them.
+    `labels` (m,) are what `predict` says of `X` (m, f). Pairs of real rows with different labels are brought together by bisection until nothing lies between them.
     """
-    labels = predict(X)
     one, other = (rng.integers(0, len(X), 4 * n) for _ in range(2))
     different = np.flatnonzero(labels[one] != labels[other])[: n // 4]
     low, high, low_labels = X[one[different]], X[other[different]], labels[one[different]]

@@ -63,6 +63,13 @@ class Table:
         counts = Counter(map(str, self.labels if self.labels is not None else ()))
         return {label: counts[label] for label in sorted(counts)}
 
+    @property
+    def truth(self) -> NDArray[np.str_]:
+        """The labels (n,) of a table that has them. Raises `InputError` for one that was read without."""
+        if self.labels is None:
+            raise InputError(f"{self.sources[0].path}: was read without a column of labels")
+        return self.labels
+
     def take(self, rows: NDArray[np.int64]) -> Table:
         """Return the table of some of its rows."""
         return replace(
@@ -72,6 +79,31 @@ class Table:
             ids=None if self.ids is None else self.ids[rows],
             row_names=[self.row_names[row] for row in rows],
         )
+
+
+@dataclass(frozen=True)
+class TableChoice:
+    """Which table: one file, `data`, with its column of labels `target`; or `features` joined with `labels` on an id."""
+
+    data: Path | None = None
+    target: str | None = None
+    features: Path | None = None
+    labels: Path | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+    def read(self) -> Table:
+        """Read the table. Raises `InputError`: also when neither `data` nor the pair with its label column is given."""
+        names = {"columns": self.columns, "drop": self.drop, "classes": self.classes}
+        if self.data is not None:
+            return read_table(self.data, target=self.target, id_column=self.id_column, **names)
+        if self.features is None or self.labels is None or self.label_column is None:
+            raise InputError("a table is either one file, or a file of features, one of labels and the label column")
+        ids = self.id_column or "track_id"
+        return read_pair(self.features, self.labels, label_column=self.label_column, id_column=ids, **names)
 
 
 def read_table(
@@ -200,12 +232,11 @@ def _audio_features(raw: RawTable, id_column: str) -> RawTable:
 
 
 def _only_classes(table: Table, classes: Sequence[str]) -> Table:
-    assert table.labels is not None  # noqa: S101 - the command line asks for classes of a target only
     counts = table.class_counts
     for name in classes:
         if name not in counts:
             raise InputError(f"{table.where}: no row says {name!r}; there are {', '.join(map(repr, counts))}")
-    kept = table.take(np.flatnonzero(np.isin(table.labels, classes)))
+    kept = table.take(np.flatnonzero(np.isin(table.truth, classes)))
     note = f"{len(kept.X):,} of {len(table.X):,} rows say {' or '.join(classes)}"
     return replace(kept, left_out=(*table.left_out, note))
 

@@ -1,30 +1,24 @@
-"""Does the file answer as scikit-learn does? Every training row and a million generated ones, on onnxruntime itself.
-
-What counts as the truth: the estimator's own `predict` and `predict_proba` on the float32 values that the agent will
-have, handed over as float64 (scikit-learn rounds to float32 by itself where it wants to).
+"""Does the file answer as scikit-learn does (`edge_convert.reference`)? Every training row and a million generated ones,
+on onnxruntime itself.
 """
 
 from __future__ import annotations
 
-import copy
 import os
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import onnx
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from threadpoolctl import threadpool_limits
 
 from edge_agent.errors import InputError, ModelError
-from edge_convert.fold import fold, split
+from edge_convert.fold import Folded
 from edge_convert.graph import INPUT
+from edge_convert.reference import Answers, Reference
 from edge_convert.rows import Generated, Rows, around_label_changes, around_thresholds
-from edge_convert.trees import thresholds_by_feature
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import
 import onnxruntime
@@ -32,8 +26,7 @@ import onnxruntime
 GENERATED: Final = 1_000_000
 TOLERANCE: Final = 1e-6
 _CHUNK: Final = 1 << 15
-
-Answer = tuple[NDArray[np.str_], NDArray[np.float64]]
+_PART: Final = 8 * _CHUNK
 
 
 @dataclass(frozen=True)
@@ -62,40 +55,45 @@ class Verification:
 
 
 def verify(
-    model: Any,
+    reference: Reference,
+    folded: Folded,
     content: bytes,
-    X: Rows,
     *,
     rows: int = GENERATED,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Verification:
-    """Compare a fitted scikit-learn `model` with the ONNX file `content` on `X` (n, f) and `rows` generated rows.
+    """Compare scikit-learn's answers with those of the ONNX file `content`, on the training rows and `rows` generated ones.
 
-    `progress` is told how many rows of how many are done. Raises `InputError` if the file is not such a model.
+    `folded` says where the model's thresholds are. `progress` is told how many rows of how many are done. Raises
+    `InputError` if the file is not such a model.
     """
     session = open_session(content)
-    generated = _generate(model, content, X, rows, np.random.default_rng(seed))
-    everything = np.concatenate([X, generated.X])
+    generated = _generate(reference, folded, content, rows, np.random.default_rng(seed))
+    total = len(reference.X) + len(generated.X)
     labels_differ = probabilities_differ = done = 0
     largest = 0.0
-    for start in range(0, len(everything), _CHUNK * 8):
-        part = everything[start : start + _CHUNK * 8]
-        labels, probabilities = reference(model, part)
-        got_labels, got_probabilities = run(session, part)
-        if got_probabilities.shape != probabilities.shape:
+    for part, expected in _asked(reference, generated.X):
+        got = run(session, part)
+        if got.probabilities.shape != expected.probabilities.shape:
             raise InputError(
-                f"the file answers with {got_probabilities.shape[1]} labels, the estimator with {probabilities.shape[1]}"
+                f"the file has {got.probabilities.shape[1]} labels, the estimator {expected.probabilities.shape[1]}"
             )
-        difference = np.abs(got_probabilities - probabilities).max(axis=1)
-        labels_differ += int((got_labels != labels).sum())
+        difference = np.abs(got.probabilities - expected.probabilities).max(axis=1)
+        labels_differ += int((got.labels != expected.labels).sum())
         # Not "> TOLERANCE": a NaN must count as different.
         probabilities_differ += int((~(difference <= TOLERANCE)).sum())
         largest = float(np.maximum(largest, difference.max()))
         done += len(part)
-        progress(done, len(everything))
+        progress(done, total)
     return Verification(
-        len(X), len(generated.X), generated.edges, generated.kind, labels_differ, probabilities_differ, largest
+        len(reference.X),
+        len(generated.X),
+        generated.edges,
+        generated.kind,
+        labels_differ,
+        probabilities_differ,
+        largest,
     )
 
 
@@ -109,25 +107,6 @@ def require_verified(result: Verification, what: str) -> None:
         f"{result.probabilities_differ:,} a probability off by more than {TOLERANCE:g} "
         f"(at most {result.largest_difference:.1e})"
     )
-
-
-def reference(model: Any, X: Rows) -> Answer:
-    """Return what scikit-learn says of `X` (n, f): labels (n,) as text and probabilities (n, labels) float64."""
-    single = _single_threaded(model)
-
-    def ask(part: Rows) -> tuple[Any, Any]:
-        wide = part.astype(np.float64)
-        with threadpool_limits(1):  # the parts are what runs side by side
-            return single.predict(wide), single.predict_proba(wide)
-
-    with warnings.catch_warnings():
-        # An estimator that was fitted on a data frame misses the names of its columns.
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        parts = Parallel(n_jobs=os.cpu_count(), prefer="threads")(
-            delayed(ask)(X[start : start + _CHUNK]) for start in range(0, len(X), _CHUNK)
-        )
-    labels, probabilities = zip(*parts, strict=True)
-    return np.concatenate(labels).astype(str), np.concatenate(probabilities).astype(np.float64)
 
 
 def open_session(content: bytes) -> Any:
@@ -144,33 +123,37 @@ def open_session(content: bytes) -> Any:
     return session
 
 
-def run(session: Any, X: Rows) -> Answer:
+def run(session: Any, X: Rows) -> Answers:
     """Return what the file says of `X` (n, f): labels (n,) and probabilities (n, labels), float32 widened."""
     parts = [
         session.run(None, {session.get_inputs()[0].name: X[start : start + _CHUNK]})
         for start in range(0, len(X), _CHUNK)
     ]
     labels, probabilities = zip(*parts, strict=True)
-    return np.concatenate(labels).astype(str), np.concatenate(probabilities).astype(np.float64)
+    return Answers(np.concatenate(labels).astype(str), np.concatenate(probabilities).astype(np.float64))
 
 
-def _single_threaded(model: Any) -> Any:
-    """Forests add up in whatever order their threads finish; one thread makes the truth one thing."""
-    single = copy.deepcopy(model)
-    _, estimator = split(single)
-    if "n_jobs" in estimator.get_params(deep=False):
-        estimator.set_params(n_jobs=1)
-    return single
-
-
-def _generate(model: Any, content: bytes, X: Rows, rows: int, rng: np.random.Generator) -> Generated:
-    _, trees = fold(model)
-    if trees is None:
-        return around_label_changes(X, lambda part: reference(model, part)[0], rows, rng)
+def _generate(reference: Reference, folded: Folded, content: bytes, rows: int, rng: np.random.Generator) -> Generated:
+    X = reference.X
+    if folded.trees is None:
+        return around_label_changes(
+            X, reference.training.labels, lambda part: reference.answers(part).labels, rows, rng
+        )
     # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
-    ours, theirs = thresholds_by_feature(trees, X.shape[1]), _thresholds_in(content, X.shape[1])
-    thresholds = [np.union1d(one, other) for one, other in zip(ours, theirs, strict=True)]
-    return around_thresholds(X, [values[np.isfinite(values)] for values in thresholds], rows, rng)
+    theirs = [values[np.isfinite(values)] for values in _thresholds_in(content, X.shape[1])]
+    thresholds = [np.union1d(one, other) for one, other in zip(folded.thresholds, theirs, strict=True)]
+    return around_thresholds(X, thresholds, rows, rng)
+
+
+def _asked(reference: Reference, generated: Rows) -> Iterator[tuple[Rows, Answers]]:
+    """Every training row and every generated one, in parts, with scikit-learn's answers."""
+    for start in range(0, len(reference.X), _PART):
+        part = slice(start, start + _PART)
+        labels, probabilities = reference.training
+        yield reference.X[part], Answers(labels[part], probabilities[part])
+    for start in range(0, len(generated), _PART):
+        rows = generated[start : start + _PART]
+        yield rows, reference.answers(rows)
 
 
 def _thresholds_in(content: bytes, n_features: int) -> list[NDArray[np.float64]]:

@@ -15,12 +15,13 @@ import pytest
 pytest.importorskip("skl2onnx", reason="needs the extra `convert`")
 
 import onnx
+from edge_convert.classifier import labels_of, title_of
 from edge_convert.describe import sheet_for
 from edge_convert.estimators import KINDS, fit
-from edge_convert.modelcard import Identity
-from edge_convert.package import package
+from edge_convert.modelcard import Identity, Origin, draft_card
 from edge_convert.tables import Table, read_pair
 from edge_convert.verify import open_session, run
+from edge_convert.workflow import model_file
 
 import edge_agent
 from edge_agent.contract import card
@@ -51,15 +52,10 @@ def test_retraining_gives_the_same_bytes(table: Table) -> None:
     old = _card(bundled)
     assert table.labels is not None
     model, parameters = fit(KINDS["tree"], table.X, table.labels, 0)
-    retrained, result = package(
-        model,
-        table,
-        sheet_for(table.feature_names, None),
-        Identity("genre", "1.0.0", old.training.date),
-        parameters={**model.get_params(deep=False), **parameters},
-        metrics=old.metrics,
-        seed=0,
-    )
+    identity = Identity("genre", "1.0.0", old.training.date)
+    draft = draft_card(identity, table, sheet_for(table.feature_names, None), labels_of(model))
+    origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, old.metrics)
+    retrained, result = model_file(model, draft, origin, seed=0, say=lambda _sentence: None)
     assert result.passed
     if retrained == bundled:
         return

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from edge_convert.classifier import labels_of
+from edge_convert.describe import Sheet
 from edge_convert.ensembles import keep_winner
-from edge_convert.fold import fold, inputs_of
+from edge_convert.fold import fold
 from edge_convert.graph import IR_VERSION, OPSETS, build_graph
+from edge_convert.modelcard import Identity, Origin, build_card, draft_card
+from edge_convert.reference import Reference
 from edge_convert.trees import float32_floor, thresholds_by_feature, trees_of
-from edge_convert.verify import open_session, reference, require_verified, run, verify
+from edge_convert.verify import Verification, open_session, require_verified, run, verify
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -22,6 +27,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
+from edge_agent.contract.card import Metrics
 from edge_agent.errors import InputError, ModelError
 from tests.unit.convert.conftest import make_table
 
@@ -53,8 +59,11 @@ def _name(estimator: Any) -> str:
 
 
 def _graph(model: Any) -> onnx.ModelProto:
-    estimator, trees = fold(model)
-    return build_graph(estimator, trees, [str(label) for label in model.classes_], inputs_of(model)[0])
+    return build_graph(fold(model), labels_of(model))
+
+
+def _verify(model: Any, graph: onnx.ModelProto, x: Any) -> Verification:
+    return verify(Reference(model, x), fold(model), graph.SerializeToString(), rows=ROWS)
 
 
 def _fit(model: Any, labels: tuple[str, ...]) -> tuple[Any, Any]:
@@ -66,7 +75,7 @@ def _fit(model: Any, labels: tuple[str, ...]) -> tuple[Any, Any]:
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=_name)
 def test_no_label_differs(estimator: Any, labels: tuple[str, ...]) -> None:
     model, x = _fit(estimator, labels)
-    result = verify(model, _graph(model).SerializeToString(), x, rows=ROWS)
+    result = _verify(model, _graph(model), x)
     assert (result.labels_differ, result.probabilities_differ) == (0, 0)
     assert result.largest_difference < 1e-6
     assert result.edge_rows >= ROWS / 2
@@ -77,23 +86,23 @@ def test_no_label_differs(estimator: Any, labels: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("estimator", [ESTIMATORS[0], ESTIMATORS[3], ESTIMATORS[6]], ids=_name)
 def test_scalers_fold_into_the_thresholds(estimator: Any, scaler: Any) -> None:
     model, x = _fit(make_pipeline(clone(scaler), clone(estimator)), THREE)
-    _, trees = fold(model)
+    trees = fold(model).trees
     assert trees is not None
     graph = _graph(model)
     assert {node.op_type for node in graph.graph.node} <= {"TreeEnsembleClassifier", "Cast", "Slice", "Div"}
-    assert verify(model, graph.SerializeToString(), x, rows=ROWS).passed
+    assert _verify(model, graph, x).passed
 
 
 def test_scalers_in_a_row_and_in_a_nested_pipeline() -> None:
     inner = make_pipeline(MinMaxScaler(), DecisionTreeClassifier(random_state=0))
     model, x = _fit(make_pipeline("passthrough", StandardScaler(), inner), TWO)
-    assert fold(model)[1] is not None
-    assert verify(model, _graph(model).SerializeToString(), x, rows=ROWS).passed
+    assert fold(model).trees is not None
+    assert _verify(model, _graph(model), x).passed
 
 
 def test_a_folded_threshold_is_the_largest_float32_that_goes_left() -> None:
     model, x = _fit(make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)), TWO)
-    _, trees = fold(model)
+    trees = fold(model).trees
     assert trees is not None
     root = float(trees[0].threshold[0])
     column = int(trees[0].feature[0])
@@ -111,7 +120,7 @@ def test_a_constant_column_behind_a_scaler() -> None:
     model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)).fit(
         x.astype(np.float64), table.labels
     )
-    assert verify(model, _graph(model).SerializeToString(), x, rows=ROWS).passed
+    assert _verify(model, _graph(model), x).passed
 
 
 def test_integer_labels_become_text() -> None:
@@ -120,7 +129,7 @@ def test_integer_labels_become_text() -> None:
     model = DecisionTreeClassifier(random_state=0).fit(table.X, np.equal(table.labels, "loud").astype(int))
     labels, _ = run(open_session(_graph(model).SerializeToString()), table.X)
     assert set(labels) == {"0", "1"}
-    assert verify(model, _graph(model).SerializeToString(), table.X, rows=ROWS).passed
+    assert _verify(model, _graph(model), table.X).passed
 
 
 @pytest.mark.parametrize("estimator", [DecisionTreeClassifier(), RandomForestClassifier(3)], ids=_name)
@@ -143,8 +152,8 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 
 def test_what_cannot_be_folded_is_judged_by_the_rows_beside_a_label_change() -> None:
     model, x = _fit(make_pipeline(PCA(2), DecisionTreeClassifier(random_state=0)), TWO)
-    assert fold(model)[1] is None
-    result = verify(model, _graph(model).SerializeToString(), x, rows=ROWS)
+    assert fold(model).trees is None
+    result = _verify(model, _graph(model), x)
     assert "where the label changes" in str(result)
     assert result.edge_rows == ROWS / 2
     assert result.passed
@@ -152,14 +161,14 @@ def test_what_cannot_be_folded_is_judged_by_the_rows_beside_a_label_change() -> 
 
 def test_a_linear_model_becomes_a_float64_graph() -> None:
     model, x = _fit(make_pipeline(StandardScaler(), LogisticRegression()), TWO)
-    assert fold(model)[1] is None
-    assert verify(model, _graph(model).SerializeToString(), x, rows=ROWS).passed
+    assert fold(model).trees is None
+    assert _verify(model, _graph(model), x).passed
 
 
 def test_another_model_is_refused_with_the_number_of_rows() -> None:
     model, x = _fit(DecisionTreeClassifier(max_depth=3, random_state=0), TWO)
     other, _ = _fit(DecisionTreeClassifier(max_depth=2, random_state=0), TWO)
-    result = verify(model, _graph(other).SerializeToString(), x, rows=ROWS)
+    result = _verify(model, _graph(other), x)
     assert not result.passed
     with pytest.raises(
         ModelError, match=r"the file does not reproduce scikit-learn: of 20,240 rows [\d,]+ have another"
@@ -170,11 +179,12 @@ def test_another_model_is_refused_with_the_number_of_rows() -> None:
 def test_a_threshold_off_by_one_float32_step_is_found() -> None:
     """The test of the test: the smallest error that a conversion can make."""
     model, x = _fit(DecisionTreeClassifier(max_depth=3, random_state=0), TWO)
-    estimator, trees = fold(model)
-    assert trees is not None
-    moved = np.nextafter(trees[0].threshold.astype(np.float32), np.float32(np.inf)).astype(np.float64)
-    graph = build_graph(estimator, [trees[0].with_thresholds(moved)], list(TWO), 3)
-    assert verify(model, graph.SerializeToString(), x, rows=ROWS).labels_differ > 0
+    folded = fold(model)
+    assert folded.trees is not None
+    (tree,) = folded.trees
+    moved = np.nextafter(tree.threshold.astype(np.float32), np.float32(np.inf)).astype(np.float64)
+    graph = build_graph(replace(folded, trees=[tree.with_thresholds(moved)]), TWO)
+    assert _verify(model, graph, x).labels_differ > 0
 
 
 def test_what_is_no_classifier_with_probabilities_is_refused() -> None:
@@ -218,7 +228,43 @@ def test_thresholds_by_feature_are_distinct_and_sorted() -> None:
 
 def test_the_reference_does_not_depend_on_threads() -> None:
     model, x = _fit(RandomForestClassifier(20, n_jobs=2, random_state=0), TWO)
-    _, one = reference(model, x)
-    _, two = reference(model, x)
+    one, two = (Reference(model, x).training.probabilities for _ in range(2))
     assert np.array_equal(one, two)
     assert model.n_jobs == 2
+
+
+class _Counting:
+    """A fitted model that notes how many rows it is asked about each time."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.asked = model, list[int]()
+        self.classes_ = model.classes_
+
+    def __deepcopy__(self, _memo: dict[int, object]) -> _Counting:
+        return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return dict(self.model.get_params(deep))
+
+    def set_params(self, **parameters: Any) -> None:
+        self.model.set_params(**parameters)
+
+    def predict(self, X: Any, /) -> Any:
+        self.asked.append(len(X))
+        return self.model.predict(X)
+
+    def predict_proba(self, X: Any, /) -> Any:
+        return self.model.predict_proba(X)
+
+
+@pytest.mark.parametrize("estimator", [DecisionTreeClassifier(), LogisticRegression()], ids=_name)
+def test_proof_and_card_ask_about_the_training_rows_once(estimator: Any) -> None:
+    model, x = _fit(estimator, TWO)
+    counting, folded, table = _Counting(model), fold(model), make_table(labels=TWO)
+    reference = Reference(counting, x)
+    draft = draft_card(Identity("mood", "1.0.0", "2026-01-31"), table, Sheet(), TWO)
+    assert verify(reference, folded, _graph(model).SerializeToString(), rows=1000).passed
+    origin = Origin("", {}, Metrics(values={}, method="not measured"))
+    assert set(build_card(draft, origin, reference, folded, seed=0).self_test.labels) == set(TWO)
+    assert counting.asked.count(len(x)) == 1
+    assert counting.asked.count(1000) == 1

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_convert.classifier import Classifier, labels_of, title_of
 from edge_convert.describe import Sheet, sheet_for
-from edge_convert.estimators import KINDS, fit
+from edge_convert.estimators import KINDS, Parameters, fit, macro_f1
 from edge_convert.evaluate import Evaluation, evaluate
-from edge_convert.modelcard import Identity
-from edge_convert.package import package
+from edge_convert.modelcard import Identity, Origin, draft_card
 from edge_convert.tables import Source, Table
-from edge_convert.training import read_model
+from edge_convert.trees import trees_of
+from edge_convert.verify import Verification
+from edge_convert.workflow import model_file, read_model
+from sklearn.metrics import f1_score
 
 from edge_agent.contract import card, seal
 from edge_agent.errors import InputError
@@ -30,8 +33,14 @@ def _evaluate(table: Table, kind: str = "tree", repeats: int = 1) -> Evaluation:
 def _package(table: Table, sheet: Sheet, kind: str = "tree") -> card.ModelCard:
     assert table.labels is not None
     model, parameters = fit(KINDS[kind], table.X, table.labels, 0)
-    content, _ = package(model, table, sheet, IDENTITY, parameters=parameters, metrics=UNMEASURED, seed=0, rows=5000)
+    content, _ = _model_file(model, table, sheet, parameters)
     return _card_of(content)
+
+
+def _model_file(model: Classifier, table: Table, sheet: Sheet, parameters: Parameters) -> tuple[bytes, Verification]:
+    draft = draft_card(IDENTITY, table, sheet, labels_of(model))
+    origin = Origin(title_of(model), parameters, UNMEASURED)
+    return model_file(model, draft, origin, seed=0, rows=5000, say=lambda _sentence: None)
 
 
 def _card_of(content: bytes) -> card.ModelCard:
@@ -54,13 +63,25 @@ def test_the_same_rows_choose_the_same_model(kind: str) -> None:
     assert np.array_equal(one.predict_proba(table.X), two.predict_proba(table.X))
 
 
+@pytest.mark.parametrize("labels", [1, 2, 3, 22])
+def test_macro_f1_is_scikit_learns_to_the_bit(labels: int) -> None:
+    rng = np.random.default_rng(labels)
+    for _ in range(50):
+        # Not each label is in both, and some are in neither.
+        truth, predicted = (rng.integers(0, labels, rng.integers(5, 60)).astype(str) for _ in range(2))
+        n = min(len(truth), len(predicted))
+        expected = f1_score(truth[:n], predicted[:n], average="macro", zero_division=0.0)
+        assert macro_f1(truth[:n], predicted[:n]) == expected
+
+
 def test_a_tree_that_cannot_split_is_still_a_tree() -> None:
     table = make_table(20)
     assert table.labels is not None
     model, _ = fit(KINDS["tree"], np.zeros_like(table.X), table.labels, 0)
-    assert model.tree_.node_count == 1
-    flat = replace(table, X=np.zeros_like(table.X))
-    content, result = package(model, flat, Sheet(), IDENTITY, parameters={}, metrics=UNMEASURED, seed=0, rows=1000)
+    trees = trees_of(model)
+    assert trees is not None
+    assert [len(tree.feature) for tree in trees] == [1]
+    content, result = _model_file(model, replace(table, X=np.zeros_like(table.X)), Sheet(), {})
     assert result.passed
     assert _card_of(content).labels == ("calm", "loud")
 

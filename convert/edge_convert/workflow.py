@@ -1,0 +1,206 @@
+"""From a table to a model file, in one straight line.
+
+    read -> prepare -> fit -> fold -> graph -> verify -> card -> seal -> write
+
+Each step is a call whose value the next one takes; all are below, in this order. `train` fits an estimator, `export` takes
+one that was fitted elsewhere, and from there on the two are the same (`model_file`). Evaluation, report and feature sheet
+hang off the line; none of them decides what the model answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
+
+from edge_agent.contract import card
+from edge_agent.contract.seal import is_sealed, seal
+from edge_agent.errors import CardError, InputError
+from edge_convert.atomic import write_atomically
+from edge_convert.classifier import Classifier, inputs_of, labels_of, split, title_of
+from edge_convert.describe import sheet_for
+from edge_convert.estimators import KINDS, fit
+from edge_convert.evaluate import Evaluation, brief, default_jobs, evaluate
+from edge_convert.fold import fold
+from edge_convert.graph import build_graph
+from edge_convert.load import load_estimator
+from edge_convert.modelcard import Draft, Identity, Origin, build_card, draft_card
+from edge_convert.progress import progress_bar
+from edge_convert.reference import Reference
+from edge_convert.results import Trained, say_scheme
+from edge_convert.tables import Table, TableChoice, require_trainable
+from edge_convert.verify import GENERATED, Verification, require_verified, verify
+
+Say = Callable[[str], object]
+
+#: A process imports scikit-learn before it fits anything: seconds of work from which on several are faster than one.
+_WORTH_PROCESSES: Final = 5.0
+
+_UNMEASURED: Final = card.Metrics(values={}, method="not measured by edge-convert")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train: the kind of estimator, and how to evaluate it (`repeats` 0: not at all; `jobs` None: all processors)."""
+
+    kind: str
+    repeats: int
+    folds: int
+    jobs: int | None
+
+
+def train(
+    choice: TableChoice,
+    describe: Path | None,
+    identity: Identity,
+    training: Training,
+    out: Path,
+    *,
+    seed: int,
+    say: Say,
+) -> Trained:
+    """Fit an estimator on a table and write its model file. Raises `EdgeAgentError`; then nothing is written."""
+    table = choice.read()
+    require_trainable(table, training.folds if training.repeats else 2)
+    draft = draft_card(identity, table, sheet_for(table.feature_names, describe), tuple(table.class_counts))
+    _say_table(table, say)
+    kind = KINDS[training.kind]
+    started = time.process_time()
+    model, parameters = fit(kind, table.X, table.truth, seed)
+    evaluation = _evaluated(table, training, seed, say, seconds=time.process_time() - started)
+    say(f"model: {kind.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
+    metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
+    origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, metrics)
+    content, verification = model_file(model, draft, origin, seed=seed, say=say)
+    write(out, content, say)
+    return Trained(draft, training.kind, model, parameters, evaluation, verification)
+
+
+def export(
+    estimator: Path,
+    choice: TableChoice,
+    describe: Path | None,
+    identity: Identity,
+    out: Path,
+    *,
+    trust_pickle: bool,
+    seed: int,
+    say: Say,
+) -> None:
+    """Write the model file of an estimator that was fitted elsewhere; the table is what it was trained on."""
+    model = load_estimator(estimator, trust_pickle=trust_pickle)
+    n_features, names = inputs_of(model)
+    table = replace(choice, columns=choice.columns or names).read()
+    sheet = sheet_for(table.feature_names, describe)
+    if n_features != len(table.feature_names):
+        raise InputError(
+            f"{table.sources[0].path}: has {len(table.feature_names)} feature columns, the estimator was trained on "
+            f"{n_features}; choose them with --columns"
+        )
+    draft = draft_card(identity, table, sheet, labels_of(model))
+    _, last = split(model)
+    origin = Origin(title_of(model), last.get_params(deep=False), _UNMEASURED)
+    content, _ = model_file(model, draft, origin, seed=seed, say=say)
+    write(out, content, say)
+
+
+def model_file(
+    model: Classifier, draft: Draft, origin: Origin, *, seed: int, say: Say, rows: int = GENERATED
+) -> tuple[bytes, Verification]:
+    """Return the bytes of a fitted model's file, and the comparison with scikit-learn on `rows` generated rows that its
+    graph passed. The same arguments give the same bytes.
+
+    Raises `InputError` if the model can't be exported and `ModelError` if the file would not answer as it does.
+    """
+    folded = fold(model)
+    graph = build_graph(folded, draft.labels)
+    reference = Reference(model, draft.table.X)
+    with progress_bar("verifying") as progress:
+        verification = verify(reference, folded, graph.SerializeToString(), rows=rows, seed=seed, progress=progress)
+    require_verified(verification, draft.identity.name)
+    model_card = build_card(draft, origin, reference, folded, seed=seed)
+    graph.metadata_props.add(key=card.METADATA_KEY, value=model_card.to_json())
+    content = seal(graph.SerializeToString(deterministic=True))
+    say(str(verification))
+    return content, verification
+
+
+def write(path: Path, content: bytes, say: Say) -> None:
+    """Write a file, whole or not at all, and say so."""
+    write_atomically(path, content)
+    say(f"wrote {path} ({len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()})")
+
+
+def compare(
+    path: Path, estimator: Path, choice: TableChoice, *, trust_pickle: bool, rows: int, seed: int, say: Say
+) -> None:
+    """Say how far a model file is from the estimator that it was made from. Raises `ModelError` if it is too far."""
+    content, model_card = read_model(path)
+    model = load_estimator(estimator, trust_pickle=trust_pickle)
+    table = replace(choice, columns=model_card.feature_names).read()
+    n_features, _ = inputs_of(model)
+    if n_features != len(table.feature_names):
+        raise InputError(f"{path}: takes {len(table.feature_names)} features, the estimator {n_features}")
+    sealed = is_sealed(content, where=str(path))
+    say("digest: right" if sealed else "digest: the file carries none, so damage that leaves it readable goes unseen")
+    with progress_bar("verifying") as progress:
+        reference = Reference(model, table.X)
+        result = verify(reference, fold(model), content, rows=rows, seed=seed, progress=progress)
+    say(str(result))
+    require_verified(result, str(path))
+
+
+def read_model(path: Path) -> tuple[bytes, card.ModelCard]:
+    """Return a model file's bytes and its card. Raises `InputError` if it is not an ONNX file with a card, `ModelError` if
+    it is damaged.
+    """
+    try:
+        content = path.read_bytes()
+        is_sealed(content, where=str(path))
+        properties = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
+    except DecodeError:
+        raise InputError(f"{path}: is not an ONNX file") from None
+    if card.METADATA_KEY not in properties:
+        raise InputError(f"{path}: is not a model file of edge-agent: it has no model card")
+    try:
+        return content, card.parse(properties[card.METADATA_KEY], where=str(path))
+    except CardError as error:
+        raise InputError(str(error)) from error
+
+
+def _evaluated(table: Table, training: Training, seed: int, say: Say, *, seconds: float) -> Evaluation | None:
+    """Evaluate if that is asked for. `seconds` is how long the processor took to fit all rows, about as long as a fold."""
+    if not training.repeats:
+        return None
+    short = seconds * training.folds * training.repeats < _WORTH_PROCESSES
+    with progress_bar("evaluating") as progress:
+        evaluation = evaluate(
+            table,
+            KINDS[training.kind],
+            repeats=training.repeats,
+            folds=training.folds,
+            seed=seed,
+            jobs=training.jobs or (1 if short else default_jobs()),
+            progress=progress,
+        )
+    for scheme in evaluation.schemes.values():
+        say_scheme(scheme, say)
+    return evaluation
+
+
+def _say_table(table: Table, say: Say) -> None:
+    rows = len(table.X)
+    balance = ", ".join(f"{label} {count:,} ({count / rows:.1%})" for label, count in table.class_counts.items())
+    say(f"table: {rows:,} rows, {len(table.feature_names)} features; {balance}")
+    for sentence in table.left_out:
+        say(f"       {sentence}")
+    commonest = max(table.class_counts, key=lambda label: table.class_counts[label])
+    say(f"       always saying {commonest} would have accuracy {table.class_counts[commonest] / rows:.4f}")
