@@ -80,6 +80,7 @@ def connect(address: Address, opens: Opens = open_socket) -> Any:
         if address.transport == "websockets":
             return upgrade(opened, address.netloc, address.path, address.connect_timeout)
     except OSError as error:
+        opened.settimeout(0)  # what is known is there: a server that keeps the connection is not waited for
         words = failure(opened) or error.strerror or error
         opened.close()
         raise BrokerError(f"broker {address}: {words}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Collection, Container, Mapping
 from typing import Any
 
@@ -14,6 +15,40 @@ from edge_agent.tally import Tally
 from edge_agent.testing import FakeClock
 
 ADDRESS = Address(client_id="pi", receive_maximum=2, keepalive=10, connect_timeout=3.0)
+
+
+class FakeSocket:
+    """Gives `pieces` one by one, raising those that are errors; takes up to `room` bytes, then none."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | OSError] = []
+        self.sent = bytearray()
+        self.room = 1 << 30
+        self.closed = False
+        self.blocking: bool | None = None
+
+    def recv(self, _size: int) -> bytes:
+        piece = self.pieces.pop(0) if self.pieces else BlockingIOError()
+        if isinstance(piece, OSError):
+            raise piece
+        return piece
+
+    def send(self, data: bytearray) -> int:
+        if not self.room:
+            raise ssl.SSLWantWriteError
+        taken = data[: self.room]
+        self.sent += taken
+        self.room -= len(taken)
+        return len(taken)
+
+    def setblocking(self, flag: bool) -> None:
+        self.blocking = flag
+
+    def fileno(self) -> int:
+        return 77
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class Wire:

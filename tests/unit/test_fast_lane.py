@@ -12,44 +12,11 @@ from edge_agent.link import packets
 from edge_agent.link.fast_lane import Stream
 from edge_agent.link.packets import Disconnect, Pong, Puback, Publish
 from edge_agent.link.properties import varint
+from tests.unit.sessions import FakeSocket
 
 LIMIT = 1000
 #: What is kept of a packet besides `LIMIT`.
 ENVELOPE = 1 << 18
-
-
-class FakeSocket:
-    """Gives `pieces` one by one, raising those that are errors; takes up to `room` bytes, then none."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes | OSError] = []
-        self.sent = bytearray()
-        self.room = 1 << 30
-        self.closed = False
-        self.blocking: bool | None = None
-
-    def recv(self, _size: int) -> bytes:
-        piece = self.pieces.pop(0) if self.pieces else BlockingIOError()
-        if isinstance(piece, OSError):
-            raise piece
-        return piece
-
-    def send(self, data: bytearray) -> int:
-        if not self.room:
-            raise ssl.SSLWantWriteError
-        taken = data[: self.room]
-        self.sent += taken
-        self.room -= len(taken)
-        return len(taken)
-
-    def setblocking(self, flag: bool) -> None:
-        self.blocking = flag
-
-    def fileno(self) -> int:
-        return 77
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class FakePaho:
