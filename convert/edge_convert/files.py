@@ -99,7 +99,7 @@ def _read_csv(path: Path, content: bytes) -> _Content:
         raise InputError(f"{path}: row {len(rows) + 1}: is not CSV: {error}") from None
     header, first, layout = _header(rows)
     if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-        raise InputError(f"{path}: row 1: the columns are not separated by commas; save the file with commas")
+        raise InputError(f"{path}: row 1: the columns are not separated by commas; save it with commas")
     if "" in header:
         raise InputError(f"{path}: row 1: column {header.index('') + 1} has no name")
     _refuse_repeated(path, header)
@@ -193,7 +193,7 @@ def _refuse_repeated(path: Path, names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise InputError(f"{path}: row 1: column {name!r} is there twice")
+            raise InputError(f"{path}: row 1: column {name!r} appears twice")
         seen.add(name)
 
 

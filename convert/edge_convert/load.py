@@ -29,7 +29,7 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Classifier:
         )
     if ending in _PICKLES and not trust_pickle:
         raise InputError(
-            f"{path}: opening a pickle runs whatever code its author put into it; save the estimator with skops.io.dump, "
+            f"{path}: opening a pickle runs any code that its author put into it; save the estimator with skops.io.dump, "
             "or add --trust-pickle if you made this file yourself"
         )
     if not path.is_file():
@@ -52,11 +52,11 @@ def _load_skops(path: Path) -> object:
     # scikit-learn, which has happened already.
     foreign = [name for name in untrusted if not name.startswith("sklearn.")]
     if foreign:
-        raise InputError(f"{path}: holds types from outside scikit-learn, so it is not opened: {', '.join(foreign)}")
+        raise InputError(f"{path}: holds types from outside scikit-learn, so it was not opened: {', '.join(foreign)}")
     try:
         content: object = skops.io.load(path, trusted=untrusted)
     except Exception as error:
-        raise InputError(f"{path}: does not open here: {_first_line(error)}") from error
+        raise InputError(f"{path}: can't be opened here: {_first_line(error)}") from error
     return content
 
 

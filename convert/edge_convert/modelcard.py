@@ -40,9 +40,9 @@ class Identity:
             (
                 card.ModelName,
                 self.name,
-                "a model's name is up to 64 letters, digits, '.', '_' and '-'; choose one by --name",
+                "a model's name is up to 64 letters, digits, '.', '_' and '-'; choose one with --name",
             ),
-            (card.Version, self.version, "a version is one like 1.0.0 (SemVer); choose one by --version"),
+            (card.Version, self.version, "a version is one like 1.0.0 (SemVer); choose one with --version"),
         ):
             try:
                 TypeAdapter(kind).validate_python(value)

@@ -163,7 +163,7 @@ def read_pair(
     label_of = {key: text for key, cell in zip(label_ids.tolist(), label_cells, strict=True) if (text := _label(cell))}
     rows = np.array([row for row, key in enumerate(ids.tolist()) if key in label_of], dtype=np.int64)
     if not len(rows):
-        raise InputError(f"{features} and {labels}: no {id_column} is in both with a label")
+        raise InputError(f"{features} and {labels}: no {id_column} is in both files with a label")
     table = Table(
         feature_names=names,
         X=_numbers(left, names),
@@ -205,9 +205,9 @@ def _feature_names(
         if name in roles:
             raise InputError(f"{raw.path}: column {name!r} holds the {roles[name]}, so it is no feature; see --columns")
         if columns.count(name) > 1:
-            raise InputError(f"{raw.path}: column {name!r} is there twice in --columns")
+            raise InputError(f"{raw.path}: column {name!r} appears twice in --columns")
         if name in drop:
-            raise InputError(f"{raw.path}: column {name!r} stands in --columns and in --drop; leave it out of one")
+            raise InputError(f"{raw.path}: column {name!r} is in both --columns and --drop; remove it from one")
     names = tuple(columns) or tuple(name for name in raw.columns if name not in {*roles, *drop})
     if len(names) > MAX_FEATURES:
         raise InputError(
@@ -244,7 +244,7 @@ def _only_classes(table: Table, classes: Sequence[str]) -> Table:
 def _numbers(raw: RawTable, names: Sequence[str]) -> NDArray[np.float32]:
     """Return the columns as (n, f) float32. Raises `InputError` at the first cell that is no finite number."""
     if not names:
-        raise InputError(f"{raw.path}: no column is left to be a feature")
+        raise InputError(f"{raw.path}: no column is left as a feature")
     X = np.empty((len(raw.row_names), len(names)), dtype=np.float32)
     for column, name in enumerate(names):
         _require_name(raw.path, "column", name)
@@ -259,12 +259,12 @@ def _numbers(raw: RawTable, names: Sequence[str]) -> NDArray[np.float32]:
 def _number(cell: Cell) -> float:
     """Return a finite number within float32. Raises `ValueError` saying what the cell is instead."""
     if cell is None or (isinstance(cell, str) and not cell.strip()):
-        raise ValueError("is empty; fill it or leave the row out, a tree has no branch for missing values")
+        raise ValueError("is empty; fill it in or remove the row (a tree has no branch for missing values)")
     value = _parse(cell)
     if value is None:
         raise ValueError(f"{_short(cell)} is not a number (--drop leaves a column out)")
     if not math.isfinite(value):
-        raise ValueError(f"{_short(cell)} is not finite; a tree has no branch for missing values")
+        raise ValueError(f"{_short(cell)} is not finite (a tree has no branch for missing values)")
     if abs(value) > FLOAT32_MAX:
         raise ValueError(f"{_short(cell)} is beyond what float32 holds")
     return value

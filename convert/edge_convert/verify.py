@@ -103,7 +103,7 @@ def require_verified(result: Verification, what: str) -> None:
         return
     total = result.training_rows + result.generated_rows
     raise ModelError(
-        f"{what} does not reproduce scikit-learn: of {total:,} rows {result.labels_differ:,} have another label and "
+        f"{what} does not reproduce scikit-learn: of {total:,} rows {result.labels_differ:,} have a different label and "
         f"{result.probabilities_differ:,} a probability off by more than {TOLERANCE:g} "
         f"(at most {result.largest_difference:.1e})"
     )

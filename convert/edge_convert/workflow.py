@@ -47,12 +47,18 @@ _UNMEASURED: Final = card.Metrics(values={}, method="not measured by edge-conver
 
 @dataclass(frozen=True)
 class Training:
-    """How to train: the kind of estimator, and how to evaluate it (`repeats` 0: not at all; `jobs` None: all processors)."""
+    """How to train: the kind of estimator, and how to evaluate it (`repeats` 0: not at all; `jobs` None: as many as pay)."""
 
     kind: str
     repeats: int
     folds: int
     jobs: int | None
+
+    def processes(self, seconds: float) -> int:
+        """Return how many processes evaluate, when one fit on all rows took the processor `seconds`: a fold is about that."""
+        if self.jobs is not None:
+            return self.jobs
+        return 1 if seconds * self.folds * self.repeats < _WORTH_PROCESSES else default_jobs()
 
 
 def train(
@@ -148,7 +154,11 @@ def compare(
     if n_features != len(table.feature_names):
         raise InputError(f"{path}: takes {len(table.feature_names)} features, the estimator {n_features}")
     sealed = is_sealed(content, where=str(path))
-    say("digest: right" if sealed else "digest: the file carries none, so damage that leaves it readable goes unseen")
+    say(
+        "digest: correct"
+        if sealed
+        else "digest: the file has none, so damage that leaves it readable would go unnoticed"
+    )
     with progress_bar("verifying") as progress:
         reference = Reference(model, table.X)
         result = verify(reference, fold(model), content, rows=rows, seed=seed, progress=progress)
@@ -177,10 +187,9 @@ def read_model(path: Path) -> tuple[bytes, card.ModelCard]:
 
 
 def _evaluated(table: Table, training: Training, seed: int, say: Say, *, seconds: float) -> Evaluation | None:
-    """Evaluate if that is asked for. `seconds` is how long the processor took to fit all rows, about as long as a fold."""
+    """Evaluate, if that is asked for. `seconds` is the processor's time for one fit on all rows."""
     if not training.repeats:
         return None
-    short = seconds * training.folds * training.repeats < _WORTH_PROCESSES
     with progress_bar("evaluating") as progress:
         evaluation = evaluate(
             table,
@@ -188,7 +197,7 @@ def _evaluated(table: Table, training: Training, seed: int, say: Say, *, seconds
             repeats=training.repeats,
             folds=training.folds,
             seed=seed,
-            jobs=training.jobs or (1 if short else default_jobs()),
+            jobs=training.processes(seconds),
             progress=progress,
         )
     for scheme in evaluation.schemes.values():
@@ -203,4 +212,4 @@ def _say_table(table: Table, say: Say) -> None:
     for sentence in table.left_out:
         say(f"       {sentence}")
     commonest = max(table.class_counts, key=lambda label: table.class_counts[label])
-    say(f"       always saying {commonest} would have accuracy {table.class_counts[commonest] / rows:.4f}")
+    say(f"       always answering {commonest} would have an accuracy of {table.class_counts[commonest] / rows:.4f}")

@@ -61,7 +61,7 @@ def test_train_writes_everything_and_verify_agrees(run: Run, table_file: Path, t
     done = run("verify", out, "--estimator", estimator, "--data", table_file, "--rows", "5000")
     assert done.exit_code == 0, done.output
     assert "verify: 240 training rows + 5,000 generated rows" in done.output
-    assert "digest: right\n" in done.output
+    assert "digest: correct\n" in done.output
 
 
 def test_verify_checks_the_digest(run: Run, table_file: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_verify_checks_the_digest(run: Run, table_file: Path, tmp_path: Path) ->
     out.write_bytes(content[:-LENGTH])
     done = verify()
     assert done.exit_code == 0, done.output
-    assert "digest: the file carries none" in done.output
+    assert "digest: the file has none" in done.output
 
 
 @pytest.mark.parametrize("estimator", ["forest", "boosting"])
@@ -160,7 +160,7 @@ def test_a_pickle_is_opened_only_on_request(run: Run, table_file: Path, tmp_path
     command = ("export", path, "--data", table_file, "--target", "mood", "--out", tmp_path / "m.onnx")
     done = run(*command)
     assert done.exit_code == 2
-    assert "opening a pickle runs whatever code its author put into it" in done.stderr
+    assert "opening a pickle runs any code that its author put into it" in done.stderr
     assert run(*command, "--trust-pickle").exit_code == 0
 
 
@@ -189,7 +189,7 @@ GOOD = "a,b,y\n" + "".join(f"{i},{i % 7},{'uv'[i % 2]}\n" for i in range(30))
         pytest.param(GOOD, (*TRAIN, "--name", "x" * 300), "xxx': a model's name is up to 64 letters", id="long name"),
         pytest.param(GOOD, (*TRAIN, "--version", "1"), "'1': a version is one like 1.0.0 (SemVer)", id="version"),
         pytest.param(GOOD, (*TRAIN, "--columns", "a,c"), "t.csv: no column 'c'", id="no such feature"),
-        pytest.param(GOOD, (*TRAIN, "--columns", "a,a"), "t.csv: column 'a' is there twice in --columns", id="twice"),
+        pytest.param(GOOD, (*TRAIN, "--columns", "a,a"), "t.csv: column 'a' appears twice in --columns", id="twice"),
         pytest.param(GOOD, (*TRAIN, "--columns", "a,y"), "t.csv: column 'y' holds the labels", id="labels as feature"),
         pytest.param(
             GOOD,
@@ -198,9 +198,9 @@ GOOD = "a,b,y\n" + "".join(f"{i},{i % 7},{'uv'[i % 2]}\n" for i in range(30))
             id="ids as feature",
         ),
         pytest.param(
-            GOOD, (*TRAIN, "--columns", "a", "--drop", "a"), "column 'a' stands in --columns and in --drop", id="both"
+            GOOD, (*TRAIN, "--columns", "a", "--drop", "a"), "column 'a' is in both --columns and --drop", id="both"
         ),
-        pytest.param(GOOD, (*TRAIN, "--drop", "a,b"), "t.csv: no column is left to be a feature", id="no features"),
+        pytest.param(GOOD, (*TRAIN, "--drop", "a,b"), "t.csv: no column is left as a feature", id="no features"),
         pytest.param(
             ",".join(f"c{number}" for number in range(1025)) + ",y\n" + "0," * 1025 + "u\n",
             TRAIN,

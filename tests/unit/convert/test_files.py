@@ -66,7 +66,7 @@ def test_fma_metadata_headers_become_dotted_names() -> None:
         ("t.csv", "a,b\n1,2\n3\n", "t.csv: row 3 has 1 cells, the header has 2"),
         ("t.csv", "a;b\n1;2\n", "t.csv: row 1: the columns are not separated by commas"),
         ("t.csv", "a,,b\n1,2,3\n", "t.csv: row 1: column 2 has no name"),
-        ("t.csv", "a,b,a\n1,2,3\n", "t.csv: row 1: column 'a' is there twice"),
+        ("t.csv", "a,b,a\n1,2,3\n", "t.csv: row 1: column 'a' appears twice"),
         ("t.json", "a,b\n1,2\n", "t.json: is not JSON"),
         ("t.json", "[1, 2]", "t.json: is neither a list of records nor an object of columns"),
         ("t.json", "[]", "t.json: there is a header but no row"),

@@ -171,7 +171,7 @@ def test_another_model_is_refused_with_the_number_of_rows() -> None:
     result = _verify(model, _graph(other), x)
     assert not result.passed
     with pytest.raises(
-        ModelError, match=r"the file does not reproduce scikit-learn: of 20,240 rows [\d,]+ have another"
+        ModelError, match=r"the file does not reproduce scikit-learn: of 20,240 rows [\d,]+ have a different"
     ):
         require_verified(result, "the file")
 

@@ -85,7 +85,7 @@ def test_the_fma_projects_own_files() -> None:
         (["a,y", "1,u", "1e39,v"], {"target": "y"}, "t.csv: column 'a', row 3: '1e39' is beyond what float32 holds"),
         (["a,y", "1,u", "2,"], {"target": "y"}, "t.csv: column 'y', row 3: the label is empty"),
         (["a,y", "1,u", "2,\x07"], {"target": "y"}, "t.csv: label '\\x07' is not a name"),
-        (["y", "u", "v"], {"target": "y"}, "t.csv: no column is left to be a feature"),
+        (["y", "u", "v"], {"target": "y"}, "t.csv: no column is left as a feature"),
         (["i,a,y", "5,1,u", "5,2,v"], {"target": "y", "id_column": "i"}, "column 'i', row 3: '5' was the id of row 2"),
         (["i,a,y", "5,1,u", ",2,v"], {"target": "y", "id_column": "i"}, "column 'i', row 3: the id is empty"),
         (["a,y", "1,u", "2,v"], {"target": "y", "classes": ["w"]}, "column 'y': no row says 'w'; there are 'u', 'v'"),
@@ -110,7 +110,7 @@ def test_json_cells_are_checked_as_well(tmp_path: Path) -> None:
 def test_a_pair_without_a_common_id(tmp_path: Path) -> None:
     features = _csv(tmp_path / "f.csv", "track_id,a", "1,1", "2,2")
     labels = _csv(tmp_path / "l.csv", "track_id,y", "3,u", "4,v")
-    with pytest.raises(InputError, match=r"f\.csv and .*l\.csv: no track_id is in both with a label"):
+    with pytest.raises(InputError, match=r"f\.csv and .*l\.csv: no track_id is in both files with a label"):
         read_pair(features, labels, label_column="y")
     with pytest.raises(InputError, match=r"l\.csv: no column 'z'"):
         read_pair(features, labels, label_column="z")

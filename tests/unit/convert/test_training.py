@@ -10,12 +10,12 @@ import pytest
 from edge_convert.classifier import Classifier, labels_of, title_of
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.estimators import KINDS, Parameters, fit, macro_f1
-from edge_convert.evaluate import Evaluation, evaluate
+from edge_convert.evaluate import Evaluation, default_jobs, evaluate
 from edge_convert.modelcard import Identity, Origin, draft_card
 from edge_convert.tables import Source, Table
 from edge_convert.trees import trees_of
 from edge_convert.verify import Verification
-from edge_convert.workflow import model_file, read_model
+from edge_convert.workflow import Training, model_file, read_model
 from sklearn.metrics import f1_score
 
 from edge_agent.contract import card, seal
@@ -101,6 +101,14 @@ def test_figures_are_those_of_held_out_rows() -> None:
     assert metrics.values["majority share"] == 0.5
     assert "blocks accuracy" in metrics.values
     assert "2 x stratified 3-fold" in metrics.method
+
+
+def test_short_evaluations_start_no_processes() -> None:
+    training = Training("tree", repeats=1, folds=10, jobs=None)
+    assert training.processes(0.3) == 1
+    assert training.processes(3.0) == default_jobs()
+    assert replace(training, repeats=10).processes(0.3) == default_jobs()
+    assert replace(training, jobs=3).processes(0.3) == 3
 
 
 def test_nothing_to_learn_gives_the_majority_share() -> None:
