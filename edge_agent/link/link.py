@@ -16,7 +16,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -70,6 +70,10 @@ class Link:
             tally=tally or Tally(),
             clock=time.monotonic,
         )
+        # Passed on as they are: a call of our own for each message would be felt.
+        self.answer = self._session.answer
+        self.publish = self._session.publish
+        self.subscribe = self._session.subscribe
         self._delivery = self._session.delivery
         self._patience = self._session.patience
         paho_client.listen(self._client, self._session)
@@ -140,23 +144,6 @@ class Link:
             raise session.end
         self._pump()
         return session.hand_over(unwritten=self._wants_write())
-
-    def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
-        """Send the answers of `message`; it is acknowledged once the broker has them all. Those that are `bare` carry
-        nothing over from it.
-        """
-        self._session.answer(message, answers, bare=bare)
-
-    def publish(self, answer: Answer) -> None:
-        """Send a message that answers nothing: state, info, health."""
-        self._session.publish(answer)
-
-    def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
-        """Change what is subscribed to: only the difference goes to the broker, and those in `anew` once more.
-
-        `ready` is false until it has answered.
-        """
-        self._session.subscribe(wanted, anew)
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at,

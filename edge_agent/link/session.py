@@ -108,8 +108,10 @@ class Session:
         state = self.state
         return state is _READY or (state is _EMPTYING and self.subscriptions.settled)
 
-    def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool) -> None:
-        """Send the answers of `message`; as `Link.answer`."""
+    def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
+        """Send the answers of `message`; it is acknowledged once the broker has them all. Those that are `bare` carry
+        nothing over from it.
+        """
         debt, taken_over = message.token if message.token is not None else (None, None)
         kept = list(answers)
         if taken_over is not None and not bare:
@@ -119,11 +121,14 @@ class Session:
         self.delivery.answer(debt, kept, cause_of(message))
 
     def publish(self, answer: Answer) -> None:
-        """Send a message that answers nothing."""
+        """Send a message that answers nothing: state, info, health."""
         self.delivery.send(answer, cause_of_own(answer.topic))
 
-    def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str]) -> None:
-        """Change what is subscribed to; as `Link.subscribe`."""
+    def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
+        """Change what is subscribed to: only the difference goes to the broker, and those in `anew` once more.
+
+        `ready` is false until it has answered.
+        """
         self.subscriptions.want(wanted, anew)
         self.patience.begin_handshake()
         if self.state is State.READY and not self.subscriptions.settled:
@@ -205,8 +210,9 @@ class Session:
         if not self.ready:
             # The grant of the subscriptions comes behind what waited in the session, which may be a lot.
             self.patience.begin_handshake()
+        accepted = self.granted is not None
         for event in events:
-            if self.granted is None and not isinstance(event, Disconnect):
+            if not (accepted or isinstance(event, Disconnect)):
                 raise ValueError(f"{type(event).__name__} before CONNACK")
             if isinstance(event, Publish):
                 self._arrived(event)
