@@ -1,1 +1,1 @@
-"""What can be set, where it is read from, and what is wrong with it."""
+"""Settings: their definitions, loading, and error messages."""

@@ -20,7 +20,7 @@ _PORTS: Final = {(False, False): 1883, (False, True): 8883, (True, False): 80, (
 
 
 def _credential(name: str) -> Path | None:
-    """Return the file of a systemd credential (systemd.exec(5), LoadCredential=), None when there is none."""
+    """Return the file of a systemd credential (systemd.exec(5), LoadCredential=); None when it is not set."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if not directory:
         return None
@@ -32,8 +32,8 @@ def _credential(name: str) -> Path | None:
 
 
 def _credentials_are_hidden() -> bool:
-    """Whether there may be credentials that we are not shown: systemd 257 keeps them from the check of ExecReload=, which
-    it tells the MAINPID of the service (systemd.exec(5)).
+    """Whether credentials may exist that we can't see: systemd 257 does not pass them to the check in ExecReload=, which
+    is recognized by MAINPID in its environment (systemd.exec(5)).
     """
     return "MAINPID" in os.environ and "CREDENTIALS_DIRECTORY" not in os.environ
 
@@ -42,22 +42,22 @@ class Tls(Section):
     """TLS to the broker; any key here, or `enabled`, turns it on."""
 
     enabled: bool = True
-    #: Each of the three: when it is not set, the systemd credential mqtt-ca, mqtt-certificate or mqtt-key.
+    #: Default of each: the systemd credential mqtt-ca, mqtt-certificate or mqtt-key.
     ca: FilePath | None = None
     certificate: FilePath | None = None
     key: FilePath | None = None
-    #: Protocols to offer (RFC 7301), best first; some brokers share port 443 with others and ask for one.
+    #: Protocols to offer (RFC 7301), best first; some brokers share port 443 with other services and require one.
     alpn: Annotated[
         tuple[Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")], ...], Field(max_length=16)
     ] = ()
 
     def file(self, name: Literal["ca", "certificate", "key"]) -> Path | None:
-        """Return the file set, or that of the systemd credential."""
+        """Return the configured file, or that of the systemd credential."""
         found: Path | None = getattr(self, name)
         return found or _credential(f"mqtt-{name}")
 
     def pair(self) -> tuple[Path | None, Path | None]:
-        """Return certificate and key; neither where one is a credential that we are not shown."""
+        """Return certificate and key; neither where one is a credential that we can't see."""
         certificate, key = self.file("certificate"), self.file("key")
         return (None, None) if certificate is None or key is None else (certificate, key)
 
@@ -65,7 +65,7 @@ class Tls(Section):
     def _both_or_none(self) -> Tls:
         one_only = (self.file("certificate") is None) != (self.file("key") is None)
         if one_only and not _credentials_are_hidden():
-            raise ValueError("certificate and key go together")
+            raise ValueError("certificate and key must be set together")
         return self
 
 
@@ -75,9 +75,9 @@ class Mqtt(Section):
     host: HostName = "localhost"
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     transport: Literal["tcp", "websockets", "unix"] = "tcp"
-    #: Of the URL, with WebSockets.
+    #: Path of the WebSocket's URL.
     path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$", max_length=1024)] = "/mqtt"
-    #: With "unix", in place of host and port.
+    #: Used with transport "unix", instead of host and port.
     socket: FilePath | None = None
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     client_id: ClientId | None = None
@@ -87,17 +87,17 @@ class Mqtt(Section):
     keepalive: Annotated[int, Field(ge=5, le=65_535)] = 30
     #: How long the broker keeps the session, and the messages for it, while the agent is away.
     session_expiry: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 86_400
-    #: Unanswered messages the broker may have under way to us (MQTT 5).
+    #: Messages that the broker may send before we acknowledge the first (MQTT 5).
     receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 500
-    #: Topic filters: what senders may name as Response Topic (MQTT 5).
+    #: Topic filters of the Response Topics that are followed (MQTT 5).
     response_topics: Annotated[tuple[str, ...], Field(max_length=64)] = DEFAULT_FILTERS
     connect_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0
-    #: Longest pause between two attempts to connect.
+    #: Longest pause between two connection attempts.
     max_backoff: Annotated[float, Field(ge=1, le=3600)] = 60.0
 
     @property
     def actual_port(self) -> int:
-        """The port set, or the one that MQTT, or HTTP, has with and without TLS."""
+        """The configured port, or the standard one for MQTT or HTTP, with or without TLS."""
         return self.port or _PORTS[self.transport == "websockets", self.uses_tls]
 
     @property
@@ -122,11 +122,11 @@ class Mqtt(Section):
     @model_validator(mode="after")
     def _fits_the_transport(self) -> Mqtt:
         if (self.transport == "unix") != (self.socket is not None):
-            raise ValueError('socket and transport = "unix" go together')
+            raise ValueError('socket and transport = "unix" must be set together')
         if self.transport == "unix" and self.uses_tls:
-            raise ValueError('transport = "unix" never leaves this machine and has no TLS; take [mqtt.tls] away')
+            raise ValueError('transport = "unix" does not use TLS; remove [mqtt.tls]')
         if len(os.fsencode(self.socket or "")) > _MAX_SOCKET_BYTES:
-            raise ValueError(f"socket: the path is longer than the {_MAX_SOCKET_BYTES} bytes that Linux takes")
+            raise ValueError(f"socket: the path is longer than Linux allows ({_MAX_SOCKET_BYTES} bytes)")
         return self
 
     def password(self) -> str | None:
@@ -140,16 +140,16 @@ class Mqtt(Section):
         except FileError as error:
             raise SettingsError(f"mqtt.password_file: {error}") from error
         except UnicodeDecodeError:
-            raise SettingsError(f"mqtt.password_file: {path} is not UTF-8 text; write it anew") from None
+            raise SettingsError(f"mqtt.password_file: {path} is not UTF-8 text; write the password again") from None
         if not password:
             raise SettingsError(f"mqtt.password_file: {path} is empty; write the password into it")
         if len(password.encode()) > MAX_STRING_BYTES:
             raise SettingsError(
-                f"mqtt.password_file: {path} is too large: MQTT carries {MAX_STRING_BYTES} bytes at most"
+                f"mqtt.password_file: {path} is too large: a password in MQTT has at most {MAX_STRING_BYTES} bytes"
             )
         return password
 
     def secrets(self) -> dict[str, Path]:
-        """Return the files with secrets that are set, by the name of the setting."""
+        """Return the configured files with secrets, by the name of the setting."""
         named = {"mqtt.password_file": self.password_file, "mqtt.tls.key": self.tls.key if self.tls else None}
         return {name: path for name, path in named.items() if path is not None}

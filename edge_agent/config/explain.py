@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one line that a person can act on."""
+"""Turns validation errors of the configuration into one line that a person can act on."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Final
 
 from pydantic import BaseModel, ValidationError
 
-#: Keys, and places in lists counted from 0, that lead to a value.
+#: The path to a value: keys, and list indices counted from 0.
 Place = tuple[str | int, ...]
-#: Longest place, and longest name, that is shown.
+#: Longest path or name that is shown.
 _MAX_SHOWN: Final = 160
 
 
 def place_of(error: ValidationError) -> Place:
-    """Return where the first thing is that is wrong."""
+    """Return the path of the first error."""
     return error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
 
 
 def explain(error: ValidationError, top: type[BaseModel], sections: Mapping[str, type[BaseModel]]) -> str:
-    """Return the first thing that is wrong, and its place; `sections` are the tables below `top`, by name."""
+    """Return the first error with its path; `sections` are the tables below `top`, by name."""
     first, *others = error.errors(include_url=False, include_context=False, include_input=False)
     place = _cut(".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"]))
     if first["type"] == "extra_forbidden":
@@ -32,15 +32,15 @@ def explain(error: ValidationError, top: type[BaseModel], sections: Mapping[str,
     if first["type"] == "model_type":
         tables = ".".join(part for part in first["loc"] if isinstance(part, str))
         message = f"not a table; write its settings below [{tables}]".replace("[route]", "[[route]]")
-    # Where an item is wrong, pydantic counts the list around it as too short.
+    # When an item is invalid, pydantic also reports the list around it as too short.
     count = sum(other["loc"] != first["loc"][: len(other["loc"])] for other in others)
     more = f" (and {count} more)" if count else ""
-    # The value itself is left out: it may be a secret in the wrong place.
+    # The value itself is not shown: it may be a secret in the wrong place.
     return f"{place}: {message}{more}"
 
 
 def unknown_variable(names: Iterable[str], prefix: str, top: type[BaseModel]) -> str | None:
-    """Return what is wrong with the first variable that belongs to no table of `top`, None when there is none such."""
+    """Return an error for the first environment variable that belongs to no table of `top`; None when all do."""
     for name in sorted(names):
         path = name.removeprefix(prefix)
         section = path.partition("__")[0].lower()
@@ -55,11 +55,11 @@ def unknown_variable(names: Iterable[str], prefix: str, top: type[BaseModel]) ->
 
 
 def nearest(name: str, section: type[BaseModel]) -> str:
-    """Return the end of a line about an unknown name: the known one that is meant, or all that are known."""
+    """Return the end of an error about an unknown name: the closest known name, or all of them."""
     known = list(section.model_fields)
-    name = name[:_MAX_SHOWN]  # comparing takes time
+    name = name[:_MAX_SHOWN]  # comparing long names is slow
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; valid here: {', '.join(known)}"
 
 
 def _cut(text: str) -> str:

@@ -1,13 +1,13 @@
-"""Loading: the only reader of the configuration's files and of the environment.
+"""Loads settings: the only reader of the configuration's files and of the environment.
 
-A configuration is `X.toml` and every `X.d/*.toml` beside it, in order of name; then, for every key,
-`EDGE_AGENT_<SECTION>__<KEY>` in the environment. The later wins, key by key; the routes of all files are taken together.
-With none of them, the defaults hold. Rules:
+A configuration is `X.toml`, then every `X.d/*.toml` beside it in order of name, then the environment variables
+`EDGE_AGENT_<SECTION>__<KEY>`. Later values override earlier ones, key by key; the routes of all files are combined.
+Without any of them, the defaults apply. Rules:
 
-* Unknown keys are refused, with the nearest known one.
-* Whatever stands in a file or in the environment, and whatever lies where a file should be, ends as `SettingsError`: one
-  sentence with the file at fault. Sizes and depth are bounded before anything is made of them.
-* A relative path is relative to the file that it stands in.
+* Unknown keys are rejected, with the nearest known one.
+* Any problem with a file, its path or the environment becomes a `SettingsError`: one sentence that names the file. Size
+  and depth are checked before parsing.
+* A relative path is relative to the file that contains it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from edge_agent.host import files
 DEFAULT_FILE: Final = Path("/etc/edge-agent/edge-agent.toml")
 ENVIRONMENT: Final = "EDGE_AGENT_"
 _TOML: Final = ".toml"
-#: Largest file, and most files beside it.
+#: Largest file in bytes, and most files in the directory beside it.
 _MAX_FILE_BYTES: Final = 1 << 18
 _MAX_FRAGMENTS: Final = 256
-#: Settings that name files, by the table they stand in.
+#: Settings that name files, by their table.
 _PATHS: Final = {
     ("mqtt",): ("password_file", "socket"),
     ("mqtt", "tls"): ("ca", "certificate", "key"),
@@ -41,7 +41,7 @@ _PATHS: Final = {
 
 
 class _Layer(NamedTuple):
-    """What one place says; `routes` are those of its routes among all (counted from 0)."""
+    """The settings from one file or the environment; `routes` are the numbers of its routes among all, from 0."""
 
     where: str
     content: dict[str, Any]
@@ -57,9 +57,9 @@ class _Layer(NamedTuple):
 
 
 def load(path: Path | None = None) -> Settings:
-    """Read the settings from `path` (None: `DEFAULT_FILE` when it is there), what lies beside it, and the environment.
+    """Read the settings from `path` (None: `DEFAULT_FILE` if it exists), the directory beside it, and the environment.
 
-    The name of a file that is not called edge-agent.toml becomes part of the default node id. Raises `SettingsError`.
+    The default node id includes the file's name unless that is edge-agent.toml. Raises `SettingsError`.
     """
     explicit, path = path is not None, path or DEFAULT_FILE
     layers, content = [], dict[str, Any]()
@@ -68,7 +68,7 @@ def load(path: Path | None = None) -> Settings:
         layers.append(layer)
         content = _merged(content, layer.content)
     if above := _environment():
-        if "route" in above:  # in place of all others
+        if "route" in above:  # replaces all others
             layers = [layer.without_routes() for layer in layers]
         layers.append(_Layer("environment", above, range(len(_routes(above)))))
         content = _over(content, above)
@@ -84,12 +84,12 @@ def load(path: Path | None = None) -> Settings:
 
 
 def sources(path: Path | None = None) -> list[Path]:
-    """Return the files that `load` reads for `path`, in their order. Raises `SettingsError`."""
+    """Return the files that `load` reads for `path`, in order. Raises `SettingsError`."""
     return _sources(path or DEFAULT_FILE, explicit=path is not None)
 
 
 def fragments(path: Path) -> Path | None:
-    """Return the directory whose files are read together with that at `path`; None for one that is no .toml."""
+    """Return the directory whose files are read together with `path`; None unless `path` ends in .toml."""
     return path.with_suffix(".d") if path.suffix == _TOML else None
 
 
@@ -101,7 +101,7 @@ def _sources(path: Path, *, explicit: bool) -> list[Path]:
     except FileError as error:
         raise SettingsError(str(error)) from error
     if len(more) > _MAX_FRAGMENTS:
-        raise SettingsError(f"{beside}: {len(more)} files; at most {_MAX_FRAGMENTS} are read: join some of them")
+        raise SettingsError(f"{beside}: {len(more)} files, but at most {_MAX_FRAGMENTS} are read; merge some of them")
     if explicit and not there and not (beside is not None and beside.is_dir()):
         raise SettingsError(f"{path}: no such file; leave --config out to run with the defaults")
     return [path] * there + more
@@ -121,23 +121,23 @@ def _read(path: Path, routes_before: int) -> _Layer:
 
 
 def _environment() -> dict[str, Any]:
-    """Return what stands in the environment, as the file would have it; raises `SettingsError`."""
+    """Return the settings in the environment, in the form of a file's; raises `SettingsError`."""
     if not any(name.upper().startswith(ENVIRONMENT) for name in os.environ):
         return {}
     if wrong := unknown_variable(os.environ, ENVIRONMENT, Settings):  # pydantic-settings looks only at those it knows
         raise SettingsError(f"environment: {wrong}")
-    # Only here: it brings asyncio along, which costs memory and time at every start.
+    # Imported only here: it imports asyncio, which costs memory and time at every start.
     from pydantic_settings import EnvSettingsSource
 
     try:
-        # Of the model it looks at the fields only, so that need not be a `BaseSettings`.
+        # It uses only the model's fields, so `Settings` need not be a `BaseSettings`.
         content = EnvSettingsSource(Settings, env_prefix=ENVIRONMENT, env_nested_delimiter="__")()  # type: ignore[arg-type]
     except RecursionError:
         content = None
-    except ValueError as error:  # a variable that is not the JSON it has to be
+    except ValueError as error:  # a variable that should be JSON but is not
         raise SettingsError(f"environment: {error}") from None
     if content is None or toml.is_too_deep(content):
-        raise SettingsError(f"environment: lists or objects more than {toml.MAX_DEPTH} deep in one another")
+        raise SettingsError(f"environment: lists or objects nested more than {toml.MAX_DEPTH} deep")
     return content
 
 
@@ -147,18 +147,18 @@ def _routes(content: dict[str, Any]) -> list[Any]:
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return what two files say together: key by key `above` wins, and its routes come after those below."""
+    """Merge two files: `above` wins key by key, and its routes come after those below."""
     merged = _over(below, above)
     if "route" in below and "route" in above:
         both = below["route"], above["route"]
-        # One that is no list is wrong, and has to stay to be told.
+        # Keep a value that is not a list, so that validation reports it.
         wrong = [routes for routes in both if not isinstance(routes, list)]
         merged["route"] = wrong[0] if wrong else [*both[0], *both[1]]
     return merged
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return both, table by table; where they have the same key, `above` wins."""
+    """Merge tables recursively; where both have a key, `above` wins."""
     merged = dict(below)
     for key, value in above.items():
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -167,9 +167,9 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_node_id(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Add the default node id: the host name, and the name of the file where that is not edge-agent.toml.
+    """Add the default node id: the host name, plus the file's name unless that is edge-agent.toml.
 
-    So that several agents on one machine, each with a file of its own, have topics and client ids of their own.
+    So several agents on one machine, each with its own file, have different topics and client ids.
     """
     node = content.get("node", {})
     if path.name == DEFAULT_FILE.name or not isinstance(node, dict) or "id" in node:
@@ -179,7 +179,7 @@ def _with_node_id(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _anchored(content: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Make the relative paths in `content` relative to the `directory` of the file that they stand in."""
+    """Resolve relative paths in `content` against `directory`, that of their file."""
     for place, keys in _PATHS.items():
         table: Any = content
         for part in place:
@@ -197,11 +197,11 @@ def _anchor(table: Any, keys: tuple[str, ...], directory: Path) -> None:
             table[key] = str(directory / table[key])
 
 
-# -- whose fault it is
+# -- which file is at fault
 
 
 def _where(layers: Sequence[_Layer], place: Place) -> str:
-    """Return which of `layers` says what is wrong at `place`: all that say something of a table, the last of a value."""
+    """Return which of `layers` is at fault for `place`: all that set part of a table, or the last that sets a value."""
     if place == ("route",) and (wrong := [layer for layer in layers if layer.has_wrong_routes]):
         return wrong[0].where
     depths = [_depth(layer, place) for layer in layers]
@@ -213,7 +213,7 @@ def _where(layers: Sequence[_Layer], place: Place) -> str:
 
 
 def _depth(layer: _Layer, place: Place) -> tuple[int, bool]:
-    """Return how far a layer's content leads along `place`, and whether a table (or the list of routes) is there."""
+    """Return how far `place` exists in a layer's content, and whether a table (or the list of routes) is there."""
     value: Any = layer.content
     for depth, part in enumerate(place):
         if isinstance(value, dict) and part in value:
@@ -229,7 +229,7 @@ def _depth(layer: _Layer, place: Place) -> tuple[int, bool]:
 
 
 def _of_routes(layers: Sequence[_Layer], message: str) -> str:
-    """Return which of `layers` have the routes that a message of `Settings.routes` begins with."""
+    """Return which of `layers` contain the routes that an error of `Settings.routes` begins with."""
     named = re.match(r"routes? (\d+)(?: and (\d+))?:(?:.* by route (\d+),)?", message)
     numbers = {int(number) - 1 for number in (named.groups() if named else ()) if number}
     found = [layer for layer in layers if numbers & set(layer.routes)]
@@ -241,6 +241,6 @@ def _named(layers: Sequence[_Layer]) -> str:
 
 
 def _counted(layers: Sequence[_Layer], error: ValidationError | SettingsError) -> str:
-    """Return the end of a message about a route by number, where that may not be its number in its own file."""
+    """Return a note for an error about a numbered route when its number may differ from that in its own file."""
     about_routes = place_of(error)[:1] == ("route",) if isinstance(error, ValidationError) else True
     return " (routes count over all files)" if about_routes and sum(bool(one.routes) for one in layers) > 1 else ""

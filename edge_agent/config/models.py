@@ -1,4 +1,4 @@
-"""The models that settings name."""
+"""Finds and loads the models that the settings name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edge_agent.model.library import Library, Limits, Loaded, Loading, limits
 
 
 def library(settings: Settings) -> Library:
-    """Return where the models of some settings are."""
+    """Return the model library of these settings."""
     return Library((settings.models.directory,))
 
 
 def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits) -> Loading:
-    """Begin to load the models that the routes name, but for those of `known` whose files are as they were. Raises
+    """Begin to load the models that the routes name, except those of `known` whose files have not changed. Raises
     `ModelError` when one can't be found.
     """
     return library(settings).loading(dict.fromkeys(route.model for route in settings.routes()), known, allowed)

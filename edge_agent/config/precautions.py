@@ -1,4 +1,4 @@
-"""What works, but should not be so: said once at start, and by `edge-agent check`."""
+"""Warnings about insecure setups: logged once at start, and reported by `edge-agent check`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from edge_agent.host.files import exposed
 
 
 def as_root(user: int | None = None) -> str | None:
-    """Return what is wrong with running as root; None when we (or the `user` given) are not."""
+    """Return a warning about running as root; None when we (or the given `user`) do not."""
     if (os.geteuid() if user is None else user) != 0:
         return None
     return (
-        "running as root, which it never needs: whatever breaks it has the whole machine; let a user of its own run it, "
-        "as the unit edge-agent.service does"
+        "running as root, which the agent never needs: whoever takes it over has the whole machine; run it as its own "
+        "user, as the unit edge-agent.service does"
     )
 
 
 def open_secrets(settings: Settings) -> list[str]:
-    """Return, for each file with a secret that others may read or change, which and what mends it."""
+    """Return a warning with its fix for each secret that others may read or change."""
     return [f"{name}: {wrong}" for name, path in settings.mqtt.secrets().items() if (wrong := exposed(path))]
 
 
 def neglected(settings: Settings) -> list[str]:
-    """Return all of it."""
+    """Return all warnings."""
     root = as_root()
     return [*([root] if root else []), *open_secrets(settings)]

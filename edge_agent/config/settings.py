@@ -1,4 +1,4 @@
-"""Settings: what can be set, its bounds and its defaults. `edge_agent.config.load` reads them from file and environment.
+"""All settings, with bounds and defaults. `edge_agent.config.load` reads them from files and environment.
 
 The defaults run the bundled model against a broker on this machine.
 """
@@ -28,14 +28,14 @@ def host_name() -> str:
 
 
 def one_word(text: str) -> str:
-    """Return text as it can stand in a node id."""
+    """Return text with only the characters that a node id may have."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
 
 
 class Node(Section):
-    """Who this device is."""
+    """The identity of this device."""
 
-    #: Stands in `edge/{id}/...` and in the client id, so it is one plain word. Default: see `edge_agent.config.load`.
+    #: Part of the topics `edge/{id}/...` and of the client id, so it is one plain word. Default: `edge_agent.config.load`.
     id: str = Field(default_factory=host_name)
 
     @field_validator("id")
@@ -47,36 +47,36 @@ class Node(Section):
 
 
 class Models(Section):
-    """Where models are looked for by name, before the bundled ones."""
+    """The directory searched for models by name, before the bundled ones."""
 
     directory: FilePath = Path("/var/lib/edge-agent/models")
 
 
 class Limits(Section):
-    """Bounds on what one message may ask for, and on what is kept."""
+    """Limits on the cost of one message, and on the state that is kept."""
 
     payload_bytes: Bytes = MAX_PAYLOAD_BYTES
     batch_rows: Many = MAX_BATCH_ROWS
     #: Largest answer; a batch that would have a larger one is rejected as a whole.
     answer_bytes: Annotated[int, Field(ge=4096, le=64 << 20)] = MAX_ANSWER_BYTES
-    #: Sensors whose values are kept, for each route that captures {feature}.
+    #: Most sensors whose values are kept, for each route that captures {feature}.
     sensors: Many = MAX_SENSORS
 
 
 class HealthSettings(Section):
-    """Reports on `edge/{node}/health`. Seconds."""
+    """Reports on `edge/{node}/health`. Times in seconds."""
 
     interval: Annotated[float, Field(ge=1, le=86_400)] = 30.0
 
 
 class Log(Section):
-    """What goes to stderr."""
+    """Logging to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Settings(Section):
-    """All of it."""
+    """All settings."""
 
     node: Node = Field(default_factory=Node)
     mqtt: Mqtt = Field(default_factory=Mqtt)
@@ -90,7 +90,7 @@ class Settings(Section):
     @classmethod
     def _no_bare_table(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            raise ValueError("write [[route]] with two brackets: there may be several")  # noqa: TRY004 - pydantic's way
+            raise ValueError("write [[route]] with double brackets: it is a list")  # noqa: TRY004 - pydantic's way
         return value
 
     def routes(self) -> tuple[Route, ...]:

@@ -1,7 +1,7 @@
-"""TOML from a file that anybody may have written: read in bounded time and memory, or refused in one sentence.
+"""Parses untrusted TOML in bounded time and memory, or rejects it with one sentence.
 
-The parser of Python's library takes what it is given, in pure Python: a key of 100,000 parts is 40 GB of memory and
-minutes, values 1,000 deep are a RecursionError, and an integer of 5,000 digits is a ValueError of another kind.
+Python's own parser has no limits: a key of 100,000 parts takes 40 GB of memory and minutes, values nested 1,000 deep raise
+RecursionError, and an integer of 5,000 digits raises a ValueError of another kind.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import re
 import tomllib
 from typing import Any, Final
 
-#: Deepest value, and most parts of a key: what people write stays far below.
+#: Deepest nesting, and most parts of a key: real files stay far below.
 MAX_DEPTH: Final = 16
-#: A string, ended or not, on one line.
+#: A string on one line, terminated or not.
 _STRING: Final = re.compile(r"\"(?:\\.|[^\"\\])*+\"?|'[^']*+'?")
 _LONG_KEY: Final = re.compile(rf"(?:[^\s.,=\[\]{{}}]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return what `text` says. Raises `ValueError`: a sentence without the file."""
-    too_deep = f"tables or lists more than {MAX_DEPTH} deep in one another; no setting is like that"
+    """Parse `text`. Raises `ValueError`: a sentence without the file's name."""
+    too_deep = f"tables or lists nested more than {MAX_DEPTH} deep; no setting is nested like that"
     if any(_has_long_key(line) for line in text.split("\n")):
         raise ValueError(too_deep)
     try:
@@ -34,7 +34,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def is_too_deep(content: Any) -> bool:
-    """Tell whether dictionaries and lists are more than `MAX_DEPTH` deep in one another."""
+    """Tell whether dictionaries and lists are nested more than `MAX_DEPTH` deep."""
     level = [content]
     for _ in range(MAX_DEPTH):
         level = [
@@ -49,13 +49,13 @@ def is_too_deep(content: Any) -> bool:
 def _has_long_key(line: str) -> bool:
     if line.count(".") < MAX_DEPTH or line.lstrip().startswith("#"):
         return False
-    # A string of several lines may end here, so what stands in quotes is not known.
+    # A multi-line string may end here, so it is not known what is inside quotes.
     return any(mark in line for mark in ('"""', "'''")) or bool(_LONG_KEY.search(_STRING.sub("s", line)))
 
 
 def _reason(error: ValueError) -> str:
-    """Return what is wrong, with what most people forget."""
+    """Return the parser's reason, with a hint at the most common mistake."""
     reason = str(error)
     if reason.startswith("Exceeds the limit"):  # Python's own, of digits
-        return "an integer of thousands of digits"
-    return f"{reason}; text stands in double quotes" if reason.startswith("Invalid value") else reason
+        return "an integer with thousands of digits"
+    return f"{reason}; write text in double quotes" if reason.startswith("Invalid value") else reason

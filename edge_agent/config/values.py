@@ -1,4 +1,4 @@
-"""Kinds of values that settings have, each with its bounds: what MQTT, a file system or a broker can't take is refused when
+"""Types of setting values, with their bounds: a value that MQTT, the file system or brokers don't accept is rejected when
 the settings are read, not when it is first used.
 """
 
@@ -17,7 +17,7 @@ from edge_agent.payload import formats
 
 #: MQTT 5, 1.5.4 and 1.5.6: the length of a string, or of binary data, is two bytes.
 MAX_STRING_BYTES: Final = 65_535
-#: Of a topic as it is written. Mosquitto ends the connection at more than 200 levels, and captured ones are longer.
+#: Longest topic as written. Mosquitto ends the connection at more than 200 levels; a capture may expand to several.
 _MAX_TOPIC: Final = 1024
 _MAX_LEVELS: Final = 128
 #: Linux: PATH_MAX less its closing zero, and NAME_MAX.
@@ -28,27 +28,27 @@ _YEAR: Final = 365 * 86_400
 
 
 class Section(BaseModel):
-    """One table of the settings: nothing that it does not know, nothing changed later, and defaults within bounds too."""
+    """One table of the settings: unknown keys are rejected, values are immutable, defaults are checked as well."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 def _string(text: str) -> str:
-    """Check that MQTT can carry a text, and that no broker ends the connection for it."""
+    """Check that MQTT can carry a text and that no broker ends the connection over it."""
     try:
         length = len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError("not text that UTF-8 can hold") from None
+        raise ValueError("text that can't be encoded as UTF-8") from None
     if length > MAX_STRING_BYTES:
         raise ValueError(f"longer than the {MAX_STRING_BYTES} bytes that MQTT can carry")
     if unfit := is_unfit(text):
-        raise ValueError(f"text {unfit}, for which brokers end the connection")
+        raise ValueError(f"text {unfit}, over which brokers end the connection")
     return text
 
 
 def _topic(text: str) -> str:
     if len(text) > _MAX_TOPIC or text.count("/") >= _MAX_LEVELS:
-        raise ValueError(f"longer than {_MAX_TOPIC} characters or {_MAX_LEVELS} levels, which brokers may not take")
+        raise ValueError(f"longer than {_MAX_TOPIC} characters or {_MAX_LEVELS} levels, which some brokers reject")
     return _string(text)
 
 
@@ -56,20 +56,20 @@ def _path(path: Path) -> Path:
     try:
         length = len(os.fsencode(path))
     except UnicodeEncodeError:
-        raise ValueError("no path can hold such a character") from None
+        raise ValueError("contains a character that paths can't have") from None
     if length > _MAX_PATH_BYTES or "\0" in str(path):
-        raise ValueError(f"no path: longer than {_MAX_PATH_BYTES} bytes, or a NUL in it")
+        raise ValueError(f"not a path: longer than {_MAX_PATH_BYTES} bytes, or contains NUL")
     return path
 
 
 def _host(host: str) -> str:
-    # One colon is a port's; an IPv6 address has more. Not shown: people put mqtt://user:password@host there.
+    # One colon precedes a port; an IPv6 address has more. The value is not shown: it may be mqtt://user:password@host.
     if re.search(r"[\s/@\[\]\x00-\x1f]|^[^:]*:[^:]*$", host):
-        raise ValueError("write the host name alone, without mqtt://; port, username and path are keys of their own")
+        raise ValueError("write only the host name, without mqtt://; port, username and path are separate settings")
     try:
-        host.encode("idna")  # as looking it up does
+        host.encode("idna")  # as a lookup does
     except UnicodeError:
-        raise ValueError("no host name: a part between dots is empty, or longer than 63 characters") from None
+        raise ValueError("not a host name: a part between dots is empty or longer than 63 characters") from None
     return host
 
 
@@ -77,7 +77,7 @@ def _model(model: str) -> str:
     if model.endswith(".onnx"):
         _path(Path(model))
     elif len(f"{model}.onnx".encode(errors="replace")) > _MAX_NAME_BYTES:
-        raise ValueError(f"a name longer than files can have ({_MAX_NAME_BYTES} bytes with .onnx)")
+        raise ValueError(f"longer than a file name can be ({_MAX_NAME_BYTES} bytes with .onnx)")
     return _string(model)
 
 
@@ -90,7 +90,7 @@ def _content_type(name: str) -> str:
 
 #: Text that is sent as an MQTT string.
 MqttText = Annotated[str, AfterValidator(_string)]
-#: A topic with captures; whether it is a valid one is for `edge_agent.contract.topics.Template` to say.
+#: A topic with captures; `edge_agent.contract.topics.Template` checks its syntax.
 TopicText = Annotated[str, AfterValidator(_topic)]
 FilePath = Annotated[Path, AfterValidator(_path)]
 HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_host)]
@@ -98,19 +98,19 @@ HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), After
 Model = Annotated[str, StringConstraints(min_length=1), AfterValidator(_model)]
 #: One of the content types that payloads may have.
 ContentType = Annotated[str, AfterValidator(_content_type)]
-#: A pool of agents, and a client's id: one level of a topic.
+#: A pool of agents, or a client id: one level of a topic.
 Pool = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,64}$"), AfterValidator(_string)]
 ClientId = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,128}$"), AfterValidator(_string)]
-#: Keys and places that lead to a value in a sensor's JSON.
+#: The path to a value in a sensor's JSON: keys and array indices.
 FieldPath = (
     Annotated[str, StringConstraints(max_length=1024)]
     | Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], Field(max_length=32)]
 )
 FeatureName = Annotated[str, StringConstraints(max_length=128)]
-#: How much one message may weigh: no more than MQTT can carry.
+#: Largest message in bytes: no more than MQTT can carry.
 Bytes = Annotated[int, Field(ge=1, le=MAX_PACKET_BYTES)]
-#: How many rows or sensors: more would not fit into the memory of any device.
+#: Number of rows or sensors: more would not fit into the memory of any device.
 Many = Annotated[int, Field(ge=1, le=1_000_000)]
-#: Seconds that a route may be told to wait.
+#: A route's time in seconds.
 Wait = Annotated[float, Field(ge=0, le=_YEAR)]
 Age = Annotated[float, Field(gt=0, le=_YEAR)]

@@ -106,7 +106,7 @@ class Apart:
             case None | End.DONE:
                 return None
             case End.NO_MEMORY:
-                return f"it needs more memory than the {mebibytes(self._limits.memory)} it may have"
+                return f"it exceeded its memory limit of {mebibytes(self._limits.memory)}"
             case status if status > 0:
                 return f"it failed: {''.join(self.report()[-1:]) or status}"
             case status:
@@ -115,11 +115,11 @@ class Apart:
     def _ended_by(self, number: signal.Signals) -> str:
         match number:
             case signal.SIGXCPU:
-                return f"it takes more than the {round(self._limits.seconds, 1):g} s of processor time that it may"
+                return f"it exceeded its limit of {round(self._limits.seconds, 1):g} s of processor time"
             case signal.SIGALRM:
-                return f"it takes more than the {round(self._limits.patience, 1):g} s that it may"
+                return f"it exceeded its limit of {round(self._limits.patience, 1):g} s"
             case signal.SIGKILL:
-                return "it was killed, most likely for want of memory"
+                return "it was killed, most likely because the system ran out of memory"
             case other:
                 return f"it crashed ({other.name})"
 

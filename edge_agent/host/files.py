@@ -1,11 +1,11 @@
-"""Files that a person named: looked at and read in a way that nothing about them can end or hang the agent.
+"""Reads files that a person named, so that no file can crash or hang the agent.
 
 Rules:
 
-* A file may be missing, a directory, a pipe that nobody writes to, a device, a link that leads nowhere or in a circle,
-  in a directory that we may not enter, too large: each is one `FileError` that says place, cause and what mends it.
-* It is looked at before it is opened: opening alone can hang (a pipe) or do harm (/dev/watchdog starts a countdown).
-* What is read is bounded. A secret stands in no message.
+* A file may be missing, a directory, a pipe that nobody writes to, a device, a dangling or circular link, too large, or in
+  a directory that we may not enter. Each of these is one `FileError` that gives place, cause and fix.
+* Its type is checked before it is opened: opening alone can hang (a pipe) or cause damage (/dev/watchdog starts a countdown).
+* Reads are bounded. Messages contain no secrets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final
 from edge_agent.errors import FileError
 
 _MAX_SHOWN: Final = 1024
-#: How much is read of a file that does not say how large it is.
+#: Bytes read from a file that does not report its size.
 _UNKNOWN_SIZE: Final = 1 << 16
 _KINDS: Final = (
     (stat.S_ISDIR, "Is a directory"),
@@ -35,24 +35,26 @@ _KINDS: Final = (
 
 
 def read(path: Path, *, limit: int) -> bytes:
-    """Return the content of the file at `path`, of `limit` bytes at most. Raises `FileError`."""
+    """Return the content of the file at `path`, at most `limit` bytes. Raises `FileError`."""
     with _explained(path):
         _expect_file(path, os.stat(path))  # noqa: PTH116 - Path.stat resolves nothing more
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:  # noqa: PTH123 - a descriptor
             status = os.fstat(file.fileno())  # it may have been replaced meanwhile
             _expect_file(path, status)
-            # Of what the kernel makes up as it is read (/proc) the size is 0. What is asked for takes memory at once.
+            # Files that the kernel generates (/proc) have size 0. `read` allocates the requested size at once.
             size = max(status.st_size, _UNKNOWN_SIZE)
             content = file.read(min(size, limit) + 1) if status.st_size <= limit else b""
     if max(len(content), status.st_size) > limit:
-        raise FileError(f"{_shown(path)}: is too large: at most {limit} bytes are read; is it the right file?")
+        raise FileError(
+            f"{_shown(path)}: is too large: at most {limit} bytes are read; check that it is the right file"
+        )
     return content
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is a file at `path`; raises `FileError` when that can't be told, or it is no file.
+    """Return whether there is a file at `path`; raises `FileError` when that is unknown, or it is not a regular file.
 
-    A link that leads nowhere is an error, not an absence: somebody meant a file to be there.
+    A dangling link is an error, not a missing file: somebody meant a file to be there.
     """
     with _explained(path):
         try:
@@ -65,7 +67,7 @@ def exists(path: Path) -> bool:
 
 
 def look(path: Path) -> os.stat_result:
-    """Return what the operating system tells of the file at `path`. Raises `FileError`."""
+    """Return the status of the file at `path`. Raises `FileError`."""
     with _explained(path):
         status = os.stat(path)  # noqa: PTH116
         _expect_file(path, status)
@@ -73,8 +75,8 @@ def look(path: Path) -> os.stat_result:
 
 
 def listing(directory: Path, suffix: str) -> list[Path]:
-    """Return what lies in `directory` and ends in `suffix`, in order of name, without what is hidden; empty when the
-    directory is not there. Raises `FileError`.
+    """Return the files in `directory` that end in `suffix`, sorted by name, without hidden ones; empty when the directory
+    does not exist. Raises `FileError`.
     """
     with _explained(directory):
         try:
@@ -87,15 +89,15 @@ def listing(directory: Path, suffix: str) -> list[Path]:
 
 
 def explain(path: Path, error: OSError | ValueError) -> FileError:
-    """Return what an error of the operating system about `path` means, and what to do about it."""
+    """Return the cause and the fix for an `OSError` about `path`."""
     return FileError(f"{_shown(path)}: {_cause(path, error)}")
 
 
 def exposed(path: Path) -> str | None:
-    """Return who else may read or change the secret at `path`, and what mends it; None when only its owner and root may.
+    """Return who else may read or change the secret at `path`, with the fix; None when only its owner and root may.
 
-    None too for a file that can't be looked at, which reading it will tell, and for a credential of systemd: who may
-    read those is the service manager's business.
+    Also None for a file that can't be examined (reading it will report that), and for a systemd credential, whose
+    permissions the service manager sets.
     """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory and Path(directory) in path.parents:
@@ -107,7 +109,7 @@ def exposed(path: Path) -> str | None:
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         who = "everybody on this machine" if mode & 0o007 else f"everybody in {_group(status.st_gid)}"
-        # Of a file that is not ours, less would be nothing for us either.
+        # If the file is not ours, fewer permissions would lock us out, too.
         ours = status.st_uid == os.geteuid()
         fix = (
             f"chmod 600 {path}"
@@ -121,7 +123,7 @@ def exposed(path: Path) -> str | None:
 
 
 def user(number: int | None = None) -> str:
-    """Return the name of a user, of ourselves when none is given; the number where it has no name."""
+    """Return the name of a user (default: ours), or the number if there is no name."""
     number = os.geteuid() if number is None else number
     try:
         return f"user {pwd.getpwuid(number).pw_name}"
@@ -130,7 +132,7 @@ def user(number: int | None = None) -> str:
 
 
 def _shown(path: Path) -> str:
-    # Longer ones than Linux has are a mistake, or worse, and nothing that a log should hold.
+    # A path longer than Linux allows is a mistake or an attack; the log should not contain all of it.
     return str(path) if len(str(path)) <= _MAX_SHOWN else f"{str(path)[:_MAX_SHOWN]}…"
 
 
@@ -157,24 +159,24 @@ def _expect_file(path: Path, status: os.stat_result) -> None:
 
 def _cause(path: Path, error: OSError | ValueError) -> str:
     if not isinstance(error, OSError):
-        return "no path can hold such a character; write the path anew"
+        return "contains a character that paths can't have; correct the path"
     said = error.strerror or str(error)
     match error.errno:
         case errno.ENOENT if path.is_symlink():
-            return f"{said}: it is a link to {path.readlink()}; mend the link, or put the file there"
+            return f"{said}: it is a link to {path.readlink()}; fix the link, or put the file there"
         case errno.EACCES | errno.EPERM:
             return f"{said}: {_denied(path)}"
         case errno.ELOOP:
-            return f"{said}: it is a link that leads round in a circle; mend the link"
+            return f"{said}: it is a circular link; fix the link"
         case errno.EIO:
-            return f"{said}: the disk or card may be worn out; copy what is on it, and replace it"
+            return f"{said}: the disk or SD card may be failing; copy its data and replace it"
     return f"{said}; check path and permissions"
 
 
 def _denied(path: Path) -> str:
-    """Say which part of the way to `path` is closed to us."""
-    otherwise = "or put the file elsewhere" if os.geteuid() == 0 else "or, at a terminal, put sudo in front"
+    """Return which directory or file on the way to `path` we may not access."""
+    otherwise = "or move the file elsewhere" if os.geteuid() == 0 else "or, in a terminal, use sudo"
     for directory in reversed(Path(os.path.realpath(path)).parents):
         if not os.access(directory, os.X_OK, effective_ids=True):
-            return f"{user()} may not enter {directory}; give that user the right to, {otherwise}"
-    return f"{user()} may not read it; give that user the right to, by chown or chmod, {otherwise}"
+            return f"{user()} may not enter {directory}; allow it with chmod or chown, {otherwise}"
+    return f"{user()} may not read it; allow it with chmod or chown, {otherwise}"

@@ -1,10 +1,10 @@
-"""TLS to the broker: a context out of files, and what can go wrong with it in words that say what to do.
+"""TLS to the broker: makes an SSL context from files, and explains TLS errors with their fix.
 
 Rules:
 
 * The broker's certificate and host name are always checked; nothing here can turn that off.
-* What is secret (the key, its passphrase) stands in no message, and no environment variable makes OpenSSL write
-  session keys to a file, as `ssl.create_default_context` would.
+* Secrets (the key, its passphrase) appear in no message. No environment variable makes OpenSSL write session keys to a
+  file, as `ssl.create_default_context` would.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from typing import Any, Final
 from edge_agent.errors import FileError, SettingsError
 from edge_agent.host import files
 
-#: Largest file read: a bundle of all the authorities there are has a few hundred kB.
+#: Largest file in bytes: a bundle of all public authorities has a few hundred kB.
 _MAX_FILE_BYTES: Final = 4 << 20
 
-_PLAIN: Final = "the port does not speak TLS; check mqtt.port, or take [mqtt.tls] away if it is meant to be plain"
-_OWN_CERTIFICATE: Final = "check tls.certificate and tls.key, and that the broker trusts who signed them"
-_TOO_OLD: Final = "the broker offers nothing newer than TLS 1.1; 1.2 is the least that is taken"
+_PLAIN: Final = "the port does not speak TLS; check mqtt.port, or remove [mqtt.tls] for an unencrypted connection"
+_OWN_CERTIFICATE: Final = "check tls.certificate and tls.key, and that the broker trusts their issuer"
+_TOO_OLD: Final = "the broker offers at most TLS 1.1; enable TLS 1.2 or later on the broker"
 
-#: Parts of OpenSSL's names for errors of the handshake, and for alerts that the broker sent -> what they mean. Only
-#: parts: "sslv3 alert bad certificate" is "ssl/tls alert bad certificate" in OpenSSL 3.2.
+#: Parts of OpenSSL's names for handshake errors and for the broker's alerts -> their meaning. Only parts, because names
+#: change: "sslv3 alert bad certificate" is "ssl/tls alert bad certificate" in OpenSSL 3.2.
 _MEANING: Final = {
     "WRONG_VERSION_NUMBER": _PLAIN,
     "RECORD_LAYER_FAILURE": _PLAIN,
     "PACKET_LENGTH_TOO_LONG": _PLAIN,
     "HTTP_REQUEST": _PLAIN,
-    "UNEXPECTED_EOF": "the broker ended the TLS handshake; is mqtt.port its port for TLS?",
+    "UNEXPECTED_EOF": "the broker ended the TLS handshake; check that mqtt.port is its port for TLS",
     "UNSUPPORTED_PROTOCOL": _TOO_OLD,
     "ALERT_PROTOCOL_VERSION": _TOO_OLD,
-    "NO_APPLICATION_PROTOCOL": "the broker knows none of the protocols in tls.alpn",
+    "NO_APPLICATION_PROTOCOL": "the broker supports none of the protocols in tls.alpn; check tls.alpn",
     "UNRECOGNIZED_NAME": "the broker does not know the host name; check mqtt.host",
     "ALERT_UNKNOWN_CA": f"the broker does not trust our client certificate; {_OWN_CERTIFICATE}",
     "ALERT_DECRYPT_ERROR": f"the broker does not accept our client certificate; {_OWN_CERTIFICATE}",
     "ALERT_BAD_CERTIFICATE": f"the broker does not accept our client certificate; {_OWN_CERTIFICATE}",
     "ALERT_UNSUPPORTED_CERTIFICATE": f"the broker does not accept our client certificate; {_OWN_CERTIFICATE}",
     "ALERT_CERTIFICATE_UNKNOWN": f"the broker does not accept our client certificate; {_OWN_CERTIFICATE}",
-    "ALERT_CERTIFICATE_REVOKED": "the broker says that our client certificate was revoked; renew tls.certificate",
+    "ALERT_CERTIFICATE_REVOKED": "according to the broker our client certificate was revoked; renew tls.certificate",
     "ALERT_CERTIFICATE_EXPIRED": (
-        "the broker says that our client certificate is not valid now; renew tls.certificate, or set the clock of the broker"
+        "according to the broker our client certificate is not valid now; renew tls.certificate, or set the broker's clock"
     ),
 }
-_WANTS_CERTIFICATE: Final = "the broker wants a client certificate; set tls.certificate and tls.key"
-#: Alerts that mean so when we have none; with one, they mean that it is not the right one.
+_WANTS_CERTIFICATE: Final = "the broker requires a client certificate; set tls.certificate and tls.key"
+#: Alerts that mean this if we have no certificate; if we have one, they mean that it is the wrong one.
 _NO_CERTIFICATE: Final = ("ALERT_CERTIFICATE_REQUIRED", "ALERT_HANDSHAKE_FAILURE", "ALERT_BAD_CERTIFICATE")
 
 #: openssl/x509_vfy.h, X509_V_ERR_...
@@ -61,7 +61,7 @@ _OTHER_HOST: Final = frozenset({62, 64})
 
 @dataclass(frozen=True, kw_only=True)
 class TlsOptions:
-    """Files of the TLS connection, and the protocols offered by ALPN; None for `ca` takes the system's authorities."""
+    """Files of the TLS connection, and the protocols offered by ALPN; without `ca` the system's authorities apply."""
 
     ca: Path | None = None
     certificate: Path | None = None
@@ -72,13 +72,13 @@ class TlsOptions:
 class TlsSocket(ssl.SSLSocket):
     """A TLS socket that remembers, in words, why reading ended.
 
-    In TLS 1.3 a broker says only after the handshake, and so to the first read, that it does not take our client certificate.
+    In TLS 1.3 a broker rejects our client certificate only after the handshake, so the first read reports it.
     """
 
     failure: str | None = None
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 - the signature of ssl.SSLSocket
-        """Read as ssl.SSLSocket does; `recv` and `recv_into` end here."""
+        """Read as ssl.SSLSocket does; `recv` and `recv_into` call this."""
         try:
             return super().read(len, buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -94,12 +94,12 @@ class _Context(ssl.SSLContext):
 
 
 def make_context(options: TlsOptions) -> ssl.SSLContext:
-    """Read the files. Raises `SettingsError` that names the file, and what to do about it."""
-    # Not ssl.create_default_context: its strictness differs from one Python to the next (3.13 refuses what many small
-    # authorities issue), and it obeys SSLKEYLOGFILE. Certificate and host name are checked all the same.
+    """Read the files. Raises `SettingsError` with the file and the fix."""
+    # Not ssl.create_default_context: its strictness differs between Python versions (3.13 rejects the certificates of many
+    # small authorities), and it obeys SSLKEYLOGFILE. Certificate and host name are checked without it, too.
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # The certificate of the broker itself, or of an intermediate authority, will do for tls.ca.
+    # tls.ca may be the certificate of the broker itself or of an intermediate authority.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
@@ -113,7 +113,7 @@ def make_context(options: TlsOptions) -> ssl.SSLContext:
 
 
 def digests(options: TlsOptions) -> tuple[bytes, ...]:
-    """Return a hash of each file: what changes when one is renewed in place. Raises `SettingsError`."""
+    """Return a hash of each file, to notice when one is renewed in place. Raises `SettingsError`."""
     files = {"ca": options.ca, "certificate": options.certificate, "key": options.key}
     return tuple(sha256(_read(name, path)).digest() for name, path in files.items() if path is not None)
 
@@ -131,17 +131,17 @@ def _load_own(context: _Context, certificate: Path, key: Path) -> None:
     _expect(_read("key", key), b"PRIVATE KEY-----", "key", key, "private key")
 
     def refuse() -> str:
-        # Without this OpenSSL asks for the passphrase on the terminal, and a service would hang.
+        # Otherwise OpenSSL asks for the passphrase on the terminal, and a service would hang.
         raise SettingsError(
             f"mqtt.tls.key: {key}: is encrypted; decrypt it with openssl pkey -in {key.name} -out plain.key, and "
-            "protect it by its permissions or as a systemd credential"
+            "protect the result with file permissions or as a systemd credential"
         )
 
     try:
         context.load_cert_chain(certificate, key, refuse)
     except (OSError, ValueError) as error:
         if "MISMATCH" in str(getattr(error, "reason", "")):
-            raise SettingsError(f"mqtt.tls.key: {key}: is not the key of the certificate {certificate}") from error
+            raise SettingsError(f"mqtt.tls.key: {key}: does not belong to the certificate {certificate}") from error
         raise SettingsError(f"mqtt.tls: {certificate} and {key}: can't be used: {_reason(error)}") from error
     context.has_certificate = True
 
@@ -159,14 +159,14 @@ def _expect(content: bytes, mark: bytes, name: str, path: Path, what: str) -> No
 
 
 def explain(error: OSError, *, has_certificate: bool) -> str:
-    """Say what a failed handshake, or an alert that came later, means and what to do."""
+    """Return the meaning of a failed handshake or a later alert, with the fix."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_verification(error)
     if isinstance(error, TimeoutError):
-        return "no answer to the TLS handshake in time; is mqtt.port its port for TLS?"
+        return "no answer to the TLS handshake in time; check that mqtt.port is its port for TLS"
     if not isinstance(error, ssl.SSLError):  # a reset connection
-        return f"the TLS handshake was cut off ({error.strerror or error}); is mqtt.port its port for TLS?"
-    # OpenSSL says "tlsv1 alert unknown ca", Python mostly TLSV1_ALERT_UNKNOWN_CA; it depends on their versions.
+        return f"the TLS handshake was cut off ({error.strerror or error}); check that mqtt.port is its port for TLS"
+    # Depending on versions, it is "tlsv1 alert unknown ca" (OpenSSL) or TLSV1_ALERT_UNKNOWN_CA (Python).
     reason = _reason(error).upper().replace(" ", "_")
     if not has_certificate and any(known in reason for known in _NO_CERTIFICATE):
         return _WANTS_CERTIFICATE
@@ -180,20 +180,19 @@ def _explain_verification(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in {_EXPIRED, _NOT_YET_VALID}:
         how = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
         clock = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        return f"its certificate {how}; renew it, or set the clock of this device, which says {clock}"
+        return f"its certificate {how}; renew it, or set the clock of this device (now {clock})"
     if error.verify_code in _UNKNOWN_AUTHORITY:
         return (
-            f"its certificate is signed by nobody we trust ({error.verify_message}); set tls.ca to the certificate of "
-            "the authority that signed it"
+            f"its certificate's issuer is not trusted ({error.verify_message}); set tls.ca to the certificate of the "
+            "authority that signed it"
         )
     if error.verify_code in _OTHER_HOST:
         return (
-            f"its certificate is for another host ({error.verify_message}); set mqtt.host to a name that stands in "
-            "the certificate"
+            f"its certificate is for another host ({error.verify_message}); set mqtt.host to a name in the certificate"
         )
-    return f"its certificate is not accepted: {error.verify_message}; check tls.ca"
+    return f"its certificate is not valid: {error.verify_message}; check tls.ca"
 
 
 def _reason(error: Exception) -> str:
-    """Return OpenSSL's own word for an error."""
+    """Return OpenSSL's own name for an error."""
     return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)

@@ -1,7 +1,7 @@
-"""From an address to a socket that is ready for MQTT: TCP or unix, TLS, WebSocket.
+"""Opens a socket that is ready for MQTT: TCP or unix, TLS, WebSocket.
 
-Rules: each step has its time; an address with TLS gives an encrypted socket or
-none; nothing is left open when a step fails; every failure is a `BrokerError` of one line that says what to do.
+Rules: each step has a timeout; an address with TLS gives an encrypted socket or none; a failed step leaves nothing open;
+every failure is a `BrokerError` of one line that gives the fix.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_agent.errors import BrokerError, SettingsError
 from edge_agent.link.tls import TlsOptions, explain, make_context
 from edge_agent.link.websocket import upgrade
 
-#: From DISCONNECT to closing the socket, in seconds: so long without a byte, and at the most.
+#: Seconds between DISCONNECT and closing the socket: the longest silence, and the longest time in all.
 _SILENCE: Final = 0.5
 _LAST_READ: Final = 3.0
 
@@ -32,9 +32,9 @@ class Address:
     host: str = "localhost"
     port: int = 1883
     transport: Literal["tcp", "websockets", "unix"] = "tcp"
-    #: Of the WebSocket's URL.
+    #: Path of the WebSocket's URL.
     path: str = "/mqtt"
-    #: The unix socket; stands in for host and port.
+    #: The unix socket, instead of host and port.
     socket: Path | None = None
     client_id: str
     username: str | None = None
@@ -57,7 +57,7 @@ class Address:
 
     @property
     def netloc(self) -> str:
-        """Host and port as they stand in a URL."""
+        """Host and port as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -71,7 +71,7 @@ Opens: TypeAlias = Callable[[Address], socket.socket]
 
 
 def connect(address: Address, opens: Opens = open_socket) -> Any:
-    """Return a connected socket, or what stands in for one. Raises `BrokerError`."""
+    """Return a connected socket, or an object with the same methods. Raises `BrokerError`."""
     context = None if address.tls is None else make_context_for(address)
     opened = opens(address)
     try:
@@ -104,16 +104,16 @@ def _connect_tcp(address: Address) -> socket.socket:
         sock = socket.create_connection((address.host, address.port), address.connect_timeout)
     except socket.gaierror as error:
         raise BrokerError(
-            f"broker {address}: the host name is not known: {error.strerror}; check mqtt.host and the network"
+            f"broker {address}: the host name can't be resolved: {error.strerror}; check mqtt.host and the network"
         ) from error
     except OSError as error:
         raise BrokerError(
             f"broker {address}: no connection: {error.strerror or error}; check mqtt.host, mqtt.port and "
             "that the broker runs"
         ) from error
-    except ValueError as error:  # a host name that can't be one
+    except ValueError as error:  # not a possible host name
         raise BrokerError(f"broker {address}: {error}; check mqtt.host") from error
-    # Without it, Nagle's algorithm and delayed acknowledgements stall each exchange by 40 ms.
+    # Otherwise Nagle's algorithm and delayed acknowledgements stall each exchange by 40 ms.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
@@ -133,7 +133,7 @@ def _connect_unix(address: Address) -> socket.socket:
 
 
 def _secure(sock: socket.socket, address: Address, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Put TLS over a socket, which is closed when that fails."""
+    """Wrap a socket in TLS; closes it on failure."""
     secured: socket.socket = sock
     try:
         secured = context.wrap_socket(sock, server_hostname=address.host, do_handshake_on_connect=False)
@@ -142,22 +142,22 @@ def _secure(sock: socket.socket, address: Address, context: ssl.SSLContext) -> s
     except OSError as error:
         secured.close()
         raise BrokerError(f"broker {address}: {explained(error, address)}") from error
-    except ValueError as error:  # a host name that can't stand in a certificate
+    except ValueError as error:  # a host name that a certificate can't contain
         secured.close()
         raise BrokerError(f"broker {address}: {error}; check mqtt.host") from error
     return secured
 
 
 def explained(error: OSError, address: Address) -> str:
-    """Return what is wrong with a connection that did not come about."""
+    """Return why connecting failed."""
     if address.tls is None:
         return error.strerror or str(error)
     return explain(error, has_certificate=address.tls.certificate is not None)
 
 
 def read_to_the_end(sock: socket.socket) -> None:
-    """Read until the broker closes, or is silent: a socket closed with bytes unread is reset, and what the broker has
-    not read of ours, acknowledgements and DISCONNECT, is lost with it.
+    """Read until the broker closes or is silent. Closing a socket with unread bytes resets it, and then the broker loses
+    what it has not read yet: acknowledgements and DISCONNECT.
     """
     sock.settimeout(_SILENCE)
     ends = time.monotonic() + _LAST_READ
@@ -167,17 +167,17 @@ def read_to_the_end(sock: socket.socket) -> None:
 
 
 def certificate_ends(sock: Any) -> float | None:
-    """Return when the broker's certificate expires, in seconds since 1970; None where there is none to be seen."""
+    """Return when the broker's certificate expires, in seconds since 1970; None without a certificate."""
     sock = getattr(sock, "below", sock)
     shown = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
     return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
 
 
 def failure(sock: Any) -> str | None:
-    """Say why a connection that has ended did, when its socket knows."""
+    """Return why a connection ended, if its socket knows."""
     if sock is None:  # paho has closed its own already
         return None
-    # What a broker sent before it hung up (the alert that it wants a certificate) may not have been read yet.
+    # The broker's last bytes (an alert that it requires a certificate, say) may not have been read yet.
     with contextlib.suppress(OSError, ValueError):
         sock.recv(1)
     words: str | None = getattr(sock, "failure", None)
@@ -185,11 +185,11 @@ def failure(sock: Any) -> str | None:
 
 
 def suspicion(address: Address) -> str:
-    """Say what may be wrong when a broker hangs up on CONNECT without a word."""
+    """Return the likely cause when a broker closes the connection after CONNECT without a reason."""
     if address.transport != "tcp" and address.tls is None:
         return "is it an MQTT broker?"
     if address.tls is None:
         return "is it a port for TLS ([mqtt.tls]) or for WebSockets (mqtt.transport)?"
     if address.tls.certificate is None:
-        return "it may want a client certificate: tls.certificate and tls.key"
-    return f"it may not take our client certificate: {address.tls.certificate}"
+        return "it may require a client certificate; set tls.certificate and tls.key"
+    return f"it may reject our client certificate, {address.tls.certificate}; check it"

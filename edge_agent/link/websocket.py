@@ -1,8 +1,8 @@
-"""MQTT over WebSockets: a socket in front of a socket (RFC 6455; MQTT 5, section 6).
+"""MQTT over WebSockets: wraps a socket (RFC 6455; MQTT 5, section 6).
 
-paho has one of its own; this one bounds the time and the bytes of the upgrade, masks what it sends (pongs too, which
-servers insist on), and reads ahead. It has the methods that `edge_agent.link.fast_lane` asks of a socket and keeps their
-rules: what can't be done without waiting raises `BlockingIOError` or one of TLS's own.
+Unlike paho's own, it limits the time and the bytes of the upgrade, masks all frames that it sends (servers insist on
+masked pongs, too), and reads ahead. It has the socket methods that `edge_agent.link.fast_lane` calls, with the same
+rules: a call that would block raises `BlockingIOError` or the exceptions that TLS has for it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final
 
 #: RFC 6455, 1.3.
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-#: Bytes of the answer to the upgrade.
+#: Most bytes of the response to the upgrade.
 _MAX_HEAD: Final = 16 * 1024
-#: Bytes read at once, and payload of one frame that is sent.
+#: Bytes read at once, and largest payload of a frame that we send.
 _CHUNK: Final = 1 << 16
 _MAX_CONTROL: Final = 125
 _CHECK: Final = "check mqtt.port and mqtt.path"
@@ -27,12 +27,12 @@ _CONTINUATION, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x2, 0x8, 0x9, 0xA
 _DATA: Final = frozenset({_CONTINUATION, _BINARY})
 _CONTROL: Final = frozenset({_CLOSE, _PING, _PONG})
 _NORMAL_CLOSURE: Final = (1000).to_bytes(2)
-#: What a non-blocking socket raises for "not now".
+#: Exceptions of a non-blocking socket that would block.
 _NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class UpgradeError(OSError):
-    """The server does not talk MQTT over WebSockets there; its text says what it did instead, and what to check."""
+    """The server does not speak MQTT over WebSockets at this URL; the text says what it did, and what to check."""
 
 
 class WebSocket:
@@ -44,7 +44,7 @@ class WebSocket:
         self._left = 0  # bytes of the current frame's payload that are still to come
         self._payload = bytearray()
         self._out = bytearray()  # frames on their way
-        self._sending = 0  # bytes of `send`'s data that they stand for
+        self._sending = 0  # bytes of `send`'s data in those frames
         self._ended = False
         self._own_failure: str | None = None
         self._decode(early)
@@ -56,12 +56,12 @@ class WebSocket:
 
     @property
     def failure(self) -> str | None:
-        """Why reading ended, when anything is known about it."""
+        """Why reading ended, if known."""
         below: str | None = getattr(self._sock, "failure", None)
         return self._own_failure or below
 
     def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes; raises BlockingIOError when there are none, returns b"" at the end."""
+        """Return up to `size` bytes; raises BlockingIOError when there are none yet, returns b"" at the end."""
         if not self._payload and not self._ended:
             data = self._sock.recv(_CHUNK)
             if data:
@@ -78,7 +78,7 @@ class WebSocket:
     def send(self, data: bytes | bytearray) -> int:
         """Send the beginning of `data` as one frame; return its length once the frame is out.
 
-        Until then it raises what the socket raises, and wants to be called again with data that begins the same.
+        Until then it raises what the socket raises, and must be called again with data that begins with the same bytes.
         """
         if not self._sending:
             part = bytes(data[:_CHUNK])
@@ -89,12 +89,12 @@ class WebSocket:
         return sent
 
     def pending(self) -> int:
-        """Bytes that can be read and that poll does not see; the end counts as one."""
+        """Return the number of readable bytes that poll does not see; the end counts as one."""
         below = getattr(self._sock, "pending", None)
         return len(self._payload) + self._ended + (below() if below is not None else 0)
 
     def close(self) -> None:
-        """Say so, if the socket takes it, and close the socket."""
+        """Send a close frame if that does not block, and close the socket."""
         with contextlib.suppress(OSError):
             self._out += _frame(_CLOSE, _NORMAL_CLOSURE)
             self._flush()
@@ -106,7 +106,7 @@ class WebSocket:
         return number
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of sockets
-        """Set whether reads and writes wait."""
+        """Set whether reads and writes block."""
         self._sock.setblocking(flag)
 
     def _flush(self) -> None:
@@ -114,7 +114,7 @@ class WebSocket:
             del self._out[: self._sock.send(self._out)]
 
     def _send_control(self) -> None:
-        """Send pongs at once; what does not go now goes with the next call."""
+        """Send pongs at once; bytes that would block are sent by the next call."""
         if self._out and not self._sending:
             with contextlib.suppress(*_NOT_NOW):
                 self._flush()
@@ -131,7 +131,7 @@ class WebSocket:
                 return
 
     def _begin_frame(self) -> bool:
-        """Take the next header, and a control frame whole; False when it has not all arrived, and at the end."""
+        """Parse the next header, or a whole control frame; return False when it is incomplete, and at the end."""
         header = self._header()
         if header is None:
             return False
@@ -148,7 +148,7 @@ class WebSocket:
         return not self._ended
 
     def _header(self) -> tuple[int, int, int] | None:
-        """Return opcode, length of the header and of the payload, or None (5.2)."""
+        """Return opcode, header length and payload length, or None (5.2)."""
         raw = self._raw
         if len(raw) < 2:
             return None
@@ -156,9 +156,9 @@ class WebSocket:
         if len(raw) < start:
             return None
         opcode, length = raw[0] & 0x0F, raw[1] if start == 2 else int.from_bytes(raw[2:start])
-        # Bits of extensions, which we did not ask for; a mask, which servers must not use; text, which is not MQTT.
+        # Invalid: extension bits (we negotiate none), a mask (servers must not use one), text frames (not MQTT).
         if raw[0] & 0x70 or raw[1] & 0x80 or opcode not in _DATA | _CONTROL:
-            self._fail(f"it sent what is no frame of MQTT over WebSockets (0x{raw[:2].hex()})")
+            self._fail(f"it sent a frame that is not MQTT over WebSockets (0x{raw[:2].hex()})")
             return None
         if opcode in _CONTROL and length > _MAX_CONTROL:
             self._fail("it sent a WebSocket control frame that is too long")
@@ -169,7 +169,7 @@ class WebSocket:
         if opcode == _CLOSE:
             code = int.from_bytes(payload[:2]) if len(payload) >= 2 else 1005  # 7.1.5: no status
             self._fail(f"it closed the WebSocket, code {code} {payload[2:].decode(errors='replace')!r}")
-        elif opcode == _PING and len(self._out) < 2 * _CHUNK:  # a flood of pings is not worth memory
+        elif opcode == _PING and len(self._out) < 2 * _CHUNK:  # bounds the memory under a flood of pings
             self._out += _frame(_PONG, payload)
 
     def _fail(self, words: str) -> None:
@@ -178,9 +178,9 @@ class WebSocket:
 
 
 def upgrade(sock: Any, host: str, path: str, timeout: float) -> WebSocket:
-    """Ask the server on a connected socket for MQTT over WebSockets, within `timeout` seconds.
+    """Upgrade a connected socket to MQTT over WebSockets, within `timeout` seconds.
 
-    `host` goes into the Host header as it is. Raises `UpgradeError`, or what the socket raises.
+    `host` is sent as the Host header, unchanged. Raises `UpgradeError`, or what the socket raises.
     """
     ends = time.monotonic() + timeout
     key = base64.b64encode(os.urandom(16)).decode()
@@ -198,19 +198,19 @@ def upgrade(sock: Any, host: str, path: str, timeout: float) -> WebSocket:
 
 
 def _exchange(sock: Any, request: bytes, ends: float) -> bytes:
-    """Send the request; return what came by the end of the answer's head, and maybe some more."""
+    """Send the request; return the response up to the end of its headers, possibly with bytes that follow."""
     sock.settimeout(max(0.001, ends - time.monotonic()))
     sock.sendall(request)
     head = b""
     while b"\r\n\r\n" not in head:
         remaining = ends - time.monotonic()
         if remaining <= 0 or len(head) > _MAX_HEAD:
-            raise UpgradeError(f"no WebSocket: the answer does not end; {_CHECK}")
+            raise UpgradeError(f"no WebSocket: the server's response does not end; {_CHECK}")
         sock.settimeout(remaining)
         with contextlib.suppress(TimeoutError):
             data = sock.recv(4096)
             if not data:
-                raise UpgradeError(f"no WebSocket: the server hung up; {_CHECK}")
+                raise UpgradeError(f"no WebSocket: the server closed the connection; {_CHECK}")
             head += data
     return head
 
@@ -220,10 +220,10 @@ def _check_answer(text: str, key: str) -> None:
     if not first.startswith("HTTP/1.1 101"):
         raise UpgradeError(f"no WebSocket: the server answered {first[:80]!r}; {_CHECK}")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    # 4.2.2: it proves that the server has understood; SHA-1 is the RFC's choice.
+    # 4.2.2: the hash proves that the server speaks WebSockets; SHA-1 is the RFC's choice.
     accept = base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
     if headers.get("upgrade", "").lower() != "websocket" or headers.get("sec-websocket-accept") != accept:
-        raise UpgradeError(f"no WebSocket: the server does not know WebSockets; {_CHECK}")
+        raise UpgradeError(f"no WebSocket: the server does not speak WebSockets; {_CHECK}")
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
@@ -236,6 +236,6 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     else:
         header = bytes((0x80 | opcode, 0x80 | 127)) + size.to_bytes(8)
     mask = os.urandom(4)
-    # As one large number: byte by byte takes Python a hundred times as long.
+    # XOR as one large integer: byte by byte is a hundred times slower in Python.
     stretched = (mask * (size // 4 + 1))[:size]
     return header + mask + (int.from_bytes(payload) ^ int.from_bytes(stretched)).to_bytes(size)

@@ -1,1 +1,1 @@
-"""The model files: located, opened, tried, asked."""
+"""Model files: finding, opening, testing and running them."""

@@ -1,12 +1,12 @@
-"""The one door to model files: found, opened and tested apart first, where a bad one can do no harm, and then here.
+"""The only way to load a model file: find it, open and test it in a separate process, then open it here.
 
-`run`, a reload, `try`, `demo` and `check` come in here and nowhere else. Rules:
+`run`, a reload, `try`, `demo` and `check` all load models through this module. Rules:
 
-* `locate` says which file a name means; `open_file` alone reads a model's bytes, so what a file has to bring along to be
-  trusted is checked there, once for all.
-* A file may be anything: it may loop for ever, take gigabytes, or crash the library that opens it. So each is first
-  opened, checked and tested as `edge_agent.model.onnx` says in a process of its own (`edge_agent.host.apart`). Only what
-  came through is opened here, the very same bytes, without a test again.
+* `locate` finds the file for a name. Only `open_file` reads a model's bytes, so every check of whether a file can be
+  trusted belongs there.
+* A file may contain anything: it may loop forever, take gigabytes, or crash the library that opens it. So each is first
+  opened and tested, as `edge_agent.model.onnx` describes, in a separate process (`edge_agent.host.apart`). Only a file
+  that passed is opened here, with the same bytes, and not tested again.
 """
 
 from __future__ import annotations
@@ -43,34 +43,34 @@ _log = logging.getLogger(__name__)
 MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 _SUFFIX: Final = ".onnx"
 _BUNDLED: Final = Path(__file__).parent.parent / "models"
-#: Longest name of a model in a message about what is wrong.
+#: Longest model name that an error message shows, in characters.
 _LONGEST_SHOWN: Final = 80
 _KINDS: Final[Mapping[str, type[ModelError]]] = {kind.__name__: kind for kind in (ModelError, CardError)}
 _MIB: Final = 1 << 20
 
 
 def limits(size: int) -> Limits:
-    """Return what opening and testing files of `size` bytes in all may take.
+    """Return the limits for opening and testing files of `size` bytes in all.
 
-    Far more than honest ones do: a Raspberry Pi Zero 2 takes 0.2 s for the bundled model; a forest of 45 MiB takes 1 s and
-    14 times its size on a desktop.
+    Good models need far less: a Raspberry Pi Zero 2 takes 0.2 s for the bundled model; a forest of 45 MiB takes 1 s and
+    14 times its size in memory on a desktop.
     """
     seconds = 5.0 + size / _MIB
     return Limits(seconds=seconds, patience=4 * seconds, memory=128 * _MIB + 24 * size)
 
 
 def places(model: str, *directories: Path) -> list[Path]:
-    """Return where the file of a model may be: a path that ends in `.onnx` is one, a name stands for one in each directory."""
+    """Return the possible files of a model: `model` itself if it ends in `.onnx`, otherwise one in each directory."""
     if model.endswith(_SUFFIX):
         return [Path(model)]
     return [directory / f"{model}{_SUFFIX}" for directory in directories]
 
 
 def locate(model: str, *directories: Path) -> Path:
-    """Return the file of a model: a path that ends in `.onnx`, or a name looked for in `directories`, then bundled.
+    """Return the file of a model: a path that ends in `.onnx`, or a name searched in `directories`, then bundled.
 
-    A directory that we may not look into (that of a service, for another user) does not hide a bundled model; that it
-    was passed over is logged. Raises `ModelError` when there is none, or something else is in its place.
+    A directory that we may not read (a service's, say, for another user) is skipped in favour of a bundled model, with a
+    warning in the log. Raises `ModelError` when there is no such file, or it is not a regular file.
     """
     candidates = places(model, *directories, _BUNDLED)
     said = "" if model.endswith(_SUFFIX) else f"model {_shown(model)}: "
@@ -85,13 +85,13 @@ def locate(model: str, *directories: Path) -> Path:
             closed = error
         else:
             if closed is not None:
-                _log.warning("model %s: the bundled one is taken; %s", model, closed)
+                _log.warning("model %s: using the bundled one; %s", model, closed)
             return candidate
     if closed is not None:
         raise ModelError(f"{said}{closed}")
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise ModelError(
-        f"model {_shown(model)}: no such file ({looked}); write one with edge-convert, or correct the name"
+        f"model {_shown(model)}: no such file ({looked}); create it with edge-convert, or correct the name"
     )
 
 
@@ -100,7 +100,7 @@ def _shown(model: str) -> str:
 
 
 class Stamp(NamedTuple):
-    """What tells a file that was changed or replaced from one that was not; the last two are times in nanoseconds."""
+    """Identifies a file's content, to notice changes and replacement; the last two are times in nanoseconds."""
 
     device: int
     number: int
@@ -110,7 +110,7 @@ class Stamp(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A model that is open, with the file that it came from, as that was then."""
+    """An open model, and its file's identity when it was opened."""
 
     path: Path
     stamp: Stamp
@@ -118,12 +118,12 @@ class Loaded(NamedTuple):
 
 
 class Library(NamedTuple):
-    """The models that can be named: those in `directories`, the first of which wins, and then the bundled ones."""
+    """All models by name: those in `directories`, where the first match wins, then the bundled ones."""
 
     directories: tuple[Path, ...] = ()
 
     def places(self, model: str) -> list[Path]:
-        """Return where the file of a model may be, but for a bundled one."""
+        """Return the possible files of a model, except a bundled one."""
         return places(model, *self.directories)
 
     def locate(self, model: str) -> Path:
@@ -137,14 +137,14 @@ class Library(NamedTuple):
     def loading(
         self, models: Iterable[str], known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits
     ) -> Loading:
-        """Begin to open several models. Raises `ModelError` when one can't be found."""
+        """Start to open several models. Raises `ModelError` when one can't be found."""
         return Loading({model: self.locate(model) for model in models}, known, allowed)
 
 
 class Loading:
-    """Models that are tried apart, and then opened here; `paths` are their files, by the names that they are asked for by.
+    """Models being tested in a separate process, to be opened here then; `paths` maps the requested names to files.
 
-    `known` are those that are open already: a file that is as it was then is not opened again. Raises `ModelError`.
+    `known` are models that are already open: a file that has not changed is not opened again. Raises `ModelError`.
     """
 
     def __init__(
@@ -156,11 +156,11 @@ class Loading:
 
     @property
     def ended(self) -> bool:
-        """Whether all have been tried, so that `models` does not wait."""
+        """Whether the tests are done, so that `models` does not block."""
         return self._trial.ended
 
     def models(self) -> dict[str, Loaded]:
-        """Return every model by the name that it was asked for by. Raises `ModelError`; either way, this is the end."""
+        """Return every model by its requested name. Raises `ModelError`. Call it once: it closes in any case."""
         try:
             self._trial.wait()
             opened = {one.path: one for one in self._trial.open()}
@@ -178,18 +178,18 @@ class Loading:
         return {name: opened[path] for name, path in self._paths.items()}
 
     def close(self) -> None:
-        """Give up."""
+        """Stop the tests."""
         self._trial.close()
 
 
 class Trial:
-    """Files that are opened and tested apart, all in one process; close it when done."""
+    """Opens and tests files in one separate process; close it when done."""
 
     def __init__(
         self, paths: Sequence[Path], allowed: Callable[[int], Limits] = limits, known: Collection[Loaded] = ()
     ) -> None:
-        """Begin. Of files that are as they were when `known` models were opened nothing is done again."""
-        runtime_version()  # imported here, so that the process need not
+        """Start the process. Files that have not changed since `known` models were opened are skipped."""
+        runtime_version()  # imports onnxruntime before the fork, so that the process need not
         self._stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
         unchanged = {(one.path, one.stamp): one for one in known}
         self._known = {path: unchanged.get((path, stamp)) for path, stamp in self._stamps.items()}
@@ -203,7 +203,7 @@ class Trial:
         return self._apart is None or self._apart.ended
 
     def wait(self) -> None:
-        """Wait until it has ended, which the limits bound."""
+        """Wait until it has ended; the limits bound that."""
         if self._apart is not None:
             self._apart.wait()
 
@@ -213,12 +213,12 @@ class Trial:
             self._apart.close()
 
     def open(self) -> list[Loaded]:
-        """Open the files here, after the end. Raises `ModelError` when one of them can't be served."""
+        """Open the files here, once the process has ended. Raises `ModelError` when one of them can't be served."""
         passed = self._passed()
         return [self._known[path] or self._open(path, *passed[path]) for path in self._stamps]
 
     def _work(self, tell: Callable[[str], None]) -> None:
-        kept = []  # all at once, as they will be here
+        kept = []  # all stay open at once, as later here
         for path in self._anew:
             try:
                 predictor = open_file(path)
@@ -229,7 +229,7 @@ class Trial:
             tell(json.dumps({"sha256": predictor.sha256, "difference": predictor.self_test_difference}))
 
     def _passed(self) -> dict[Path, tuple[str, float]]:
-        """Return sha256 and the self-test's difference of each file that was tested."""
+        """Return the sha256 and the self-test's difference of each tested file."""
         if self._apart is None:
             return {}
         passed: dict[Path, tuple[str, float]] = {}
@@ -239,14 +239,14 @@ class Trial:
                 if "error" in told:
                     raise _KINDS[told["kind"]](told["error"])
                 passed[path] = (told["sha256"], told["difference"])
-            except ValueError:  # cut when it was ended
+            except ValueError:  # truncated: the process was killed
                 break
         for path in self._anew:
             if path not in passed:
                 why = self._apart.trouble() or "it ended early"
                 raise ModelError(
-                    f"{path}: opened and tested in a process of its own, {why}; the model is not to be used: "
-                    "convert it again with edge-convert, or take a smaller one"
+                    f"{path}: failed while being tested in a separate process: {why}; "
+                    "convert the model again with edge-convert, or use a smaller one"
                 )
         return passed
 
@@ -256,7 +256,7 @@ class Trial:
 
 
 def open_file(path: Path, tested: tuple[str, float] | None = None) -> Predictor:
-    """Read and open a file in this very process. Raises `ModelError`. `tested` is as in `Predictor`."""
+    """Read and open a file in this process. Raises `ModelError`. `tested` is as in `Predictor`."""
     try:
         content = files.read(path, limit=MAX_MODEL_BYTES)
     except FileError as error:

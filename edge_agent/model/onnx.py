@@ -1,7 +1,7 @@
-"""A model file, served: the only file that imports onnxruntime.
+"""Runs one model file; the only module that imports onnxruntime.
 
-Loading is: read the bytes -> check their seal -> open them with onnxruntime -> read the card -> run the self-test vectors
-on this very device. A file that fails any step raises `ModelError` and is never served.
+Loading: read the bytes -> check their seal -> open them with onnxruntime -> read the card -> run the self-test on this
+device. A file that fails a step raises `ModelError` and is never served.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from edge_agent.contract.seal import is_sealed
 from edge_agent.errors import CardError, ModelError
 from edge_agent.model.outputs import Arrays, Output, UnfitError, output_of
 
-#: Whether onnxruntime has opened a model. With the first, Debian's 1.21 writes hundreds of harmless lines about its
+#: Whether onnxruntime has opened a model. For the first one, Debian's 1.21 writes hundreds of harmless lines about its
 #: operators to stderr.
 _opened: Final = threading.Event()
-#: How onnxruntime says that there is no memory left; std::bad_alloc is C++'s own word.
+#: How onnxruntime reports that memory ran out; std::bad_alloc is C++'s exception.
 _NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory")
 _FLOAT32: Final = np.dtype(np.float32)
 
@@ -36,9 +36,9 @@ _FLOAT32: Final = np.dtype(np.float32)
 class Predictor:
     """One loaded model. Raises `ModelError` (or `CardError`) when the file can't be served.
 
-    `sealed` tells whether the file carries its own digest (`edge_agent.contract.seal`), which then is right: without one, damage
-    that leaves it readable goes unseen. `tested` is sha256 and `self_test_difference` of the file whose self-test has
-    passed on this device just now: this has to be the same, and is not tested again. `kind` tells from the card what kind of
+    `sealed` tells whether the file carries its own, matching digest (`edge_agent.contract.seal`); without one, damage that
+    leaves the file readable goes unnoticed. `tested` is the sha256 and the `self_test_difference` of a file that has just
+    passed its self-test on this device: this file must have the same sha256, and is not tested again. `kind` tells from the card what kind of
     answer the model gives.
     """
 
@@ -64,13 +64,13 @@ class Predictor:
         self.self_test_difference = self._self_test() if tested is None else tested[1]
 
     def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
-        """Return what comes out for each of `rows` (n, features), which must be finite: for `read`."""
-        # Half the time of np.asarray, which looks at every row first.
+        """Return the outputs for `rows` (n, features), which must be finite; `read` decodes each."""
+        # Half the time of np.asarray, which inspects every row first.
         packed = b"".join([self._pack(*row) for row in rows])
         return self._packed(self._run(np.frombuffer(packed, _FLOAT32).reshape(len(rows), -1)))
 
     def read(self, output: Any) -> Any:
-        """Return what came out for a row as `output.fields` takes it."""
+        """Decode one row's output for `output.fields`."""
         return self.output.read(output)
 
     def _run(self, rows: npt.NDArray[np.float32]) -> Arrays:
@@ -81,22 +81,22 @@ class Predictor:
         try:
             text = self._session.get_modelmeta().custom_metadata_map.get(cards.METADATA_KEY)
         except UnicodeDecodeError:
-            raise CardError(f"{self.where}: what the file says of itself is not UTF-8 text; it is damaged") from None
-        if text is None:
             raise CardError(
-                f"{self.where}: an ONNX model, but it carries no model card; write it with edge-convert export"
-            )
+                f"{self.where}: the file's metadata is not UTF-8 text; the file is damaged: copy it again"
+            ) from None
+        if text is None:
+            raise CardError(f"{self.where}: an ONNX model without a model card; write it with edge-convert export")
         return cards.parse(text, where=self.where)
 
     def _check_signature(self) -> str:
-        """Check that inputs and outputs are what the card promises; return the name of the input."""
+        """Check that inputs and outputs match the card; return the name of the input."""
         inputs, width = self._session.get_inputs(), len(self.card.features)
         outputs = {output.name for output in self._session.get_outputs()}
         fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and list(inputs[0].shape)[1:] == [width]
         if not fits or not outputs.issuperset(self._names):
             raise ModelError(
-                f"{self.where}: the graph does not fit its card: it has to take one float32 tensor (n, {width}) "
-                f"and give {' and '.join(map(repr, self._names))}; write it again with edge-convert"
+                f"{self.where}: the graph does not match its card: it must take one float32 tensor (n, {width}) "
+                f"and return {' and '.join(map(repr, self._names))}; write it again with edge-convert"
             )
         return str(inputs[0].name)
 
@@ -108,7 +108,7 @@ class Predictor:
             differences = self.output.differences(arrays)
         except UnfitError as error:
             raise ModelError(
-                f"{self.where}: the graph does not fit its card: {error}; write it again with edge-convert"
+                f"{self.where}: the graph does not match its card: {error}; write it again with edge-convert"
             ) from None
         except (
             Exception
@@ -119,7 +119,7 @@ class Predictor:
         if wrong:
             raise ModelError(
                 f"{self.where}: the self-test failed on {len(wrong)} of {len(test.rows)} rows (first: row {wrong[0]}): "
-                f"onnxruntime {runtime_version()} on this device does not give what scikit-learn gave; "
+                f"onnxruntime {runtime_version()} on this device does not reproduce scikit-learn's answers; "
                 "install another onnxruntime, or convert the model again"
             )
         try:
@@ -137,18 +137,18 @@ def runtime_version() -> str:
 def _open(content: bytes, where: str) -> Any:
     runtime = _onnxruntime()
     options = runtime.SessionOptions()
-    # A tree takes microseconds: a pool of threads costs more than it gives, and memory too.
+    # A tree takes microseconds: a thread pool costs more than it gains, and memory.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is wrong is raised; nothing of it is news on top
+    options.log_severity_level = 4  # errors are raised; its log lines would only repeat them
     try:
-        # Only the first: later ones are opened beside a running service, whose log must not be held back.
+        # Only for the first model: later ones are opened while the service runs, and its log must not be captured.
         with contextlib.nullcontext() if _opened.is_set() else _output_kept():
             session = runtime.InferenceSession(content, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
         raise ModelError(
             f"{where}: onnxruntime can't open this as a model: {_first_line(error)}; "
-            "copy the file again, or write it anew with edge-convert"
+            "copy the file again, or write it again with edge-convert"
         ) from error
     _opened.set()
     return session
@@ -156,12 +156,12 @@ def _open(content: bytes, where: str) -> Any:
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
-        return "there is not enough memory for it"
+        return "not enough memory"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _onnxruntime() -> ModuleType:
-    """Import onnxruntime: no telemetry (on by default since 1.29), and without what native code writes."""
+    """Import onnxruntime, with telemetry off (on by default since 1.29), and hide what native code prints."""
     if "onnxruntime" not in sys.modules:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         with _output_kept() as kept:
@@ -176,7 +176,7 @@ def _onnxruntime() -> ModuleType:
 
 @contextlib.contextmanager
 def _output_kept() -> Iterator[Any]:
-    """Keep what is written to standard output and standard error by native code; yields a function that returns it."""
+    """Capture native code's standard output and error; yields a function that returns the text."""
     with os.fdopen(os.memfd_create("output"), "w+b") as kept:
         sys.stdout.flush()
         sys.stderr.flush()

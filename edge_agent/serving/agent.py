@@ -1,10 +1,10 @@
-"""The loop: receive -> pipeline -> answer -> acknowledge -> report, in one thread.
+"""The agent's loop: receive -> pipeline -> answer -> acknowledge -> report, in one thread.
 
-`Agent` knows the broker only as a `Connection` that its `ConnectionSettings` make, so it runs the same against a real broker
+`Agent` knows the broker only as a `Connection` made by its `ConnectionSettings`, so it runs the same with a real broker
 (`edge_agent.link.link.Link`) and in memory (`edge_agent.testing.FakeLink`). `edge_agent.assembly` puts the real parts
 together.
 
-Once `run` has begun it survives everything but the signal to stop: a lost connection is made again, for ever.
+Once running, it survives everything but the signal to stop: it reconnects forever.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ from edge_agent.serving.requests import Requests, Subject
 
 _log = logging.getLogger(__name__)
 
-#: Seconds for what is in flight when the agent is told to stop, those to answer what has arrived among them, and then for
-#: its last word.
+#: Seconds to finish messages in flight when told to stop, including those to answer received messages; then seconds to
+#: publish `offline`.
 _DRAIN: Final = 2.5
 _FINISH: Final = 1.5
-#: Seconds to answer what arrived before a reload by the settings from before.
+#: Seconds to answer, with the old settings, messages received before a reload.
 _FINISH_PLAN: Final = 5.0
 _LAST_WORD: Final = 1.0
-#: What ends the loop.
+#: Signals that end the loop.
 _SIGNALS: Final = (SystemExit, KeyboardInterrupt)
-#: Longest wait in the loop: the watchdog and the reports are looked after at least this often.
+#: Longest wait in the loop, in seconds: watchdog and reports are due at least this often.
 _TICK: Final = 1.0
-#: Longest topic, in characters, that a log line shows.
+#: Longest topic that a log line shows, in characters.
 _SHOWN: Final = 200
-#: Seconds before a suspect is tried again (`edge_agent.link.poison`).
+#: Seconds before a suspect is sent again (`edge_agent.link.poison`).
 _RETRIAL: Final = 0.1
-#: Seconds before the first attempt to connect again; doubled each time up to the maximum, with jitter.
+#: Seconds before the first reconnect; doubled each time up to the maximum, with jitter.
 _FIRST_BACKOFF: Final = 1.0
-#: Seconds that a connection has to last for pauses to begin anew: two agents of one name throw each other out for ever.
+#: Seconds that a connection must last before pauses start small again: two agents with one client id disconnect each other
+#: forever.
 _LASTED: Final = 30.0
 
 
 class Agent:
-    """One node on one broker: what `plan` says, on a connection that `settings` make, until `take_over` brings others."""
+    """One node on one broker: runs `plan` on a connection made by `settings`, until `take_over` replaces them."""
 
     def __init__(
         self,
@@ -68,17 +69,17 @@ class Agent:
         self._clock = clock
         self._requests = Requests(settings.node, clock)
         self._started = now()
-        self._attempt = 0  # which of the protocols is tried
+        self._attempt = 0  # index of the protocol to try
         self._link: Connection | None = None
         self._answering = Answering(plan.pipeline, clock, self._respond)
         self._greeted_at = 0.0
-        self._greeted = False  # the connection has heard that we are there
-        self._announced = False  # what the plan runs has been published
-        self._settled = False  # the service manager has heard that the plan is in use
+        self._greeted = False  # `online` was published on this connection
+        self._announced = False  # the plan's announcements were published
+        self._settled = False  # the service manager was told that the plan is in use
         self._surplus_told = False
         self._standing = ONLINE
         self._retry = Retry(clock)
-        self._asked_again = False  # for what the broker had refused
+        self._asked_again = False  # refused subscriptions were requested again
         self._failures = 0
         self._next_attempt = 0.0
         self._reporter = Reporter(self.tally, plan, clock)
@@ -90,8 +91,8 @@ class Agent:
         return self._settings.node
 
     def run(self, signals: Signals) -> bool:
-        """Serve until a signal comes. Return True for news of a reload, with the connection as it is: see to it (`take_over`
-        or `stay`, when it has ended), and run again. To stop, finish what is in flight, say `offline`, and return False.
+        """Serve until a signal comes. Return True for a reload, with the connection open: handle it (`take_over` or `stay`
+        once the reload has ended), then run again. To stop, finish messages in flight, publish `offline`, return False.
         """
         while not signals.received:
             if signals.take_news():
@@ -103,21 +104,21 @@ class Agent:
         return False
 
     def step(self, wakeup: int | None = None) -> None:
-        """Go once round the loop. Only a signal ends it."""
+        """Run one turn of the loop. Only a signal ends it."""
         try:
             self._turn(wakeup)
         except _SIGNALS:
             raise
-        except BaseException as error:  # noqa: BLE001 - an error of ours, or of a library, that nobody has met yet
+        except BaseException as error:  # noqa: BLE001 - a bug of ours or of a library must not end the service
             connected = self._link is not None
             self._fault(error)
             if not connected:
-                # What went wrong may be in front of every pause.
+                # The error may have come before any pause in the turn.
                 _pause(_FIRST_BACKOFF, wakeup)
 
     def _turn(self, wakeup: int | None) -> None:
         if not self._settled:
-            # Whether there is a broker is another question: boot and terminals wait for this, and it may be away for long.
+            # Ready does not depend on the broker: it may be away for long, while boot and `systemctl start` wait for this.
             self._settled = True
             what = "" if self._link is None else " to grant the subscriptions"
             self.notifier.ready(f"waiting for the broker{what}")
@@ -125,7 +126,7 @@ class Agent:
         if self._link is None and not self._connect(wakeup):
             return
         link = self._link
-        assert link is not None  # noqa: S101 - for the type checker: _connect said so
+        assert link is not None  # noqa: S101 - for the type checker: _connect returned True
         try:
             self._answering.receive(link, wakeup, hurry=link.ready and not self._announced)
             if link.ready:
@@ -141,12 +142,12 @@ class Agent:
     # -- the connection
 
     def _connect(self, wakeup: int | None) -> bool:
-        """Try to connect when it is time to; return whether there is a connection."""
+        """Try to connect if it is time; return whether there is a connection."""
         pause = self._next_attempt - self._clock()
         if pause > 0:
             _pause(min(pause, _TICK), wakeup)
             return False
-        # Looking up a name and connecting may block for many seconds, so the watchdog gets its due before.
+        # Looking up a name and connecting may block for many seconds, so notify the watchdog first.
         self._next_watchdog = 0.0
         self._feed_watchdog()
         try:
@@ -161,14 +162,14 @@ class Agent:
         return True
 
     def _begin_again(self, link: Connection, error: SurplusError) -> None:
-        """Connect again at once, with no will: there is a queue to be worked off, and nothing is wrong with us."""
+        """Reconnect at once without sending the will: there is a backlog, and the agent is healthy."""
         _log.log(logging.DEBUG if self._surplus_told else logging.WARNING, "%s", error)
         self._surplus_told = True
         link.close()
         self._drop()
 
     def _drop(self) -> None:
-        """Let go of a connection that has ended, with what came on it."""
+        """Drop a connection that has ended, with the messages received on it."""
         self._link = None
         self._answering.drop()
 
@@ -180,7 +181,7 @@ class Agent:
         if self._greeted and self._clock() - self._greeted_at >= _LASTED:
             self._failures = 0
         if nearer:
-            # To the input that ends the connections. The others wait.
+            # The backoff is for the input that ends the connections; the others must not wait for it.
             self._failures, self._next_attempt = 0, self._clock() + _RETRIAL
             _log.warning("%s; trying again at once", error)
             return
@@ -192,9 +193,9 @@ class Agent:
         self._schedule(error)
 
     def _fault(self, error: BaseException) -> None:
-        """Begin the connection anew after an error that should not be: what was being answered is under suspicion."""
+        """Reconnect after an internal error; the messages being answered are suspects."""
         self._reporter.fault(error)
-        end = BrokerError(f"an error of our own: {type(error).__name__}")
+        end = BrokerError(f"internal error: {type(error).__name__}")
         if self._link is None:
             self._schedule(end)
             return
@@ -204,7 +205,7 @@ class Agent:
             self._drop()
 
     def _schedule(self, error: BrokerError) -> None:
-        """Set the time of the next attempt: doubling, with jitter so that a fleet does not come back as one."""
+        """Set the time of the next attempt: doubling, with jitter so that a fleet does not reconnect all at once."""
         ceiling = min(self._settings.max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
         pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
         self._failures += 1
@@ -213,7 +214,7 @@ class Agent:
         self.notifier.status(f"waiting for the broker: {str(error).removeprefix('broker ')}")
 
     def _look_after_subscriptions(self, link: Connection) -> None:
-        """Announce once the broker has answered them; ask for what it refused again when it is time to."""
+        """Announce once the broker has answered the subscriptions; retry refused ones when it is time."""
         if not (self._greeted and self._announced) or self._asked_again:
             if self._answering.may_say(link, *self._announcements(News.CONNECTION, self._info(link))):
                 self._asked_again = False
@@ -223,7 +224,7 @@ class Agent:
             link.subscribe(self._plan.subscriptions)
 
     def _announce(self, link: Connection) -> None:
-        """Say what we run and how we stand: on a new connection, with a new plan, and when it has changed."""
+        """Publish state and announcements: on a new connection, with a new plan, and when the state has changed."""
         before, self._standing = self._standing, standing(link.refused)
         news = News.CONNECTION if not self._greeted else News(0)
         news |= News.STANDING if self._standing != before else News(0)
@@ -233,7 +234,7 @@ class Agent:
             return
         for topic, reason in link.refused:
             _log.error(
-                "broker: subscription to %r refused: %s; allow it in the broker's access rules; asking again in %g s",
+                "broker: subscription to %r refused: %s; allow it in the broker's access rules; retrying in %g s",
                 topic[:_SHOWN],
                 reason,
                 pause,
@@ -267,8 +268,8 @@ class Agent:
     # -- the end of a connection, or of a plan
 
     def take_over(self, settings: ConnectionSettings, plan: Plan) -> None:
-        """Apply a new plan; keep the connection if `settings` are unchanged. A new connection in the same session begins
-        without a last word on the old one.
+        """Apply a new plan; keep the connection if `settings` are unchanged. Otherwise reconnect; within the same session
+        without publishing `offline`.
         """
         stays = settings == self._settings
         link = self._link if stays and self._greeted else None
@@ -278,7 +279,7 @@ class Agent:
             self._next_attempt = 0.0
         else:
             try:
-                # Which takes a moment, for what waits is bounded, unless the broker does not take answers.
+                # Takes a moment, because the backlog is bounded, unless the broker does not accept answers.
                 self._answering.finish(link, _FINISH_PLAN, self._feed_watchdog)
             except BrokerError as error:
                 self._lost(link, error)
@@ -298,13 +299,13 @@ class Agent:
         self._retry.forget()
 
     def stay(self, why: str) -> None:
-        """Tell the service manager that a reload has ended and changed nothing."""
+        """Tell the service manager that a reload was rejected, so that nothing changed."""
         self._settled = True
         self.notifier.ready(why)
 
     def leave(self, *, successor: bool = False) -> None:
-        """Finish what is in flight and end the connection in good order; a `successor` on the same node goes on in the
-        same session, so there is no last word then.
+        """Finish messages in flight and disconnect; with a `successor` on the same node, which continues the session,
+        `offline` is not published.
         """
         if self._link is None:
             return
@@ -360,7 +361,7 @@ class Agent:
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:
-    """Wait, unless the wakeup comes first."""
+    """Wait for `seconds`, or less if the wakeup comes first."""
     poll = select.poll()
     if wakeup is not None:
         poll.register(wakeup, select.POLLIN)

@@ -1,4 +1,4 @@
-"""What a node says of itself while it runs: health on the wire, and summaries in the log."""
+"""A running node's reports: health on the wire, and summaries in the log."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
 
-#: Longest topic, in characters, that a log line shows.
+#: Longest topic that a log line shows, in characters.
 _SHOWN: Final = 200
-#: Seconds between two log lines that sum up the same trouble.
+#: Seconds between two log lines that summarize the same problem.
 _SUMMARY: Final = 60.0
-#: Sensors that wait for a value, as many as health and the request `status` name.
+#: Most incomplete sensors that health and the request `status` name.
 _WAITING_IN_HEALTH: Final = 10
 _WAITING_IN_STATUS: Final = 100
-#: Seconds that a look at every sensor is good for.
+#: Seconds for which the figures over all sensors are reused.
 _SURVEY: Final = 1.0
-#: Kinds of faults that are remembered.
+#: Most kinds of faults that are remembered.
 _FAULTS: Final = 100
 
 
 class Reporter:
-    """Turns the tally into health messages, at the interval of the plan, and log lines, each at its own pace."""
+    """Turns the tally into health messages, at the plan's interval, and into log lines, at most one a minute of each."""
 
     def __init__(self, tally: Tally, plan: Plan, clock: Callable[[], float]) -> None:
         self._tally = tally
@@ -48,7 +48,7 @@ class Reporter:
         self._next_notes = self._started
 
     def go_on_with(self, plan: Plan) -> None:
-        """Report on another plan from now on, in the same interval."""
+        """Report on another plan from now on; the current interval goes on."""
         self._plan = plan
         self._surveyed = None
 
@@ -57,14 +57,14 @@ class Reporter:
         return self._clock() - self._last >= self._plan.health_interval
 
     def begin_interval(self) -> None:
-        """Begin the next interval, that rates and latencies are of."""
+        """Begin the next interval for rates and latencies."""
         self._last = self._clock()
         self._last_received, self._last_predictions = self._tally.received, self._tally.predictions
         self._tally.forget_latency()
 
     def health(self, in_flight: int, *, asking: Message | None = None) -> Health:
-        """Return how we do, at any time in the interval. The message that asks for it is not counted; it is told more
-        of the sensors that wait.
+        """Return the current figures. The request that asks for them is not counted, and gets more of the incomplete
+        sensors.
         """
         besides, waiting = (0, _WAITING_IN_HEALTH) if asking is None else (1, _WAITING_IN_STATUS)
         now_ = self._clock()
@@ -96,21 +96,21 @@ class Reporter:
         return health
 
     def _survey(self) -> Gathered | None:
-        """Return how routes do that gather, as it was a second ago at the earliest: it takes a look at every sensor."""
+        """Return the figures of gathering routes, at most one second old: computing them visits every sensor."""
         now_ = self._clock()
         if self._surveyed is None or now_ - self._surveyed[0] >= _SURVEY:
             self._surveyed = now_, self._plan.pipeline.gathered(now_, limit=_WAITING_IN_STATUS)
         return self._surveyed[1]
 
     def note_refused(self, refused: list[Refused]) -> None:
-        """Take over the answers that the broker refused since the last call."""
+        """Count the answers that the broker has refused since the last call."""
         if refused:
             self._refused += len(refused)
             self._first_refused = self._first_refused or refused[0]
             refused.clear()
 
     def fault(self, error: BaseException) -> None:
-        """Count an error that should not be, and log it with its traceback: once a minute for each place it comes from."""
+        """Count an internal error, and log it with its traceback: once a minute for each place that raises it."""
         self._tally.faults += 1
         frames = traceback.extract_tb(error.__traceback__, limit=-1)
         kind = f"{type(error).__name__} in {frames[0].filename}:{frames[0].lineno}" if frames else type(error).__name__
@@ -119,10 +119,10 @@ class Reporter:
         if len(self._faults) >= _FAULTS:
             self._faults.clear()
         self._faults[kind] = self._clock() + _SUMMARY
-        _log.error("an error that should not be; the service goes on", exc_info=error)
+        _log.error("internal error; the service continues", exc_info=error)
 
     def log_summaries(self) -> None:
-        """Log what was rejected or refused: at once the first time, then summed up, never a line a message."""
+        """Log rejections and refusals: the first at once, then summaries, never one line per message."""
         if self._clock() >= self._next_summary and (reasons := self._tally.take_reasons()):
             self._next_summary = self._clock() + _SUMMARY
             _log.warning("%s", reasons)
@@ -134,7 +134,7 @@ class Reporter:
             self._next_refused = self._clock() + _SUMMARY
             topic, reason = self._first_refused
             _log.error(
-                "broker: refused %d of our messages (the first on %r: %s); check the broker's rules and limits",
+                "broker: refused %d of our messages (the first on %r: %s); check the broker's access rules and limits",
                 self._refused,
                 topic[:_SHOWN],
                 reason,

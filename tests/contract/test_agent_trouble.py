@@ -155,7 +155,7 @@ def test_a_denied_answer_is_counted_and_told_and_blocks_nothing(
         client.publish("music/hall/features", ROCK)
     client.publish("music/hall/features", {"id": "last"})
     assert json.loads(client.message("music/hall/genre/error").payload)["id"] == "last"
-    assert "'music/hall/genre': Not authorized); check the broker's rules and limits" in wait_for_line(
+    assert "'music/hall/genre': Not authorized); check the broker's access rules and limits" in wait_for_line(
         caplog, "broker: refused"
     )
     tally = agent.agent.tally
@@ -175,7 +175,7 @@ def test_two_agents_with_one_client_id_are_told_so(
     client.subscribe(STATE)
     client.wait_for_payload(STATE, "online")
     run(stack, broker.port, mqtt={"protocol": "5"})
-    line = wait_for_line(caplog, f"another client has our client id, 'edge-agent-{NODE}'")
+    line = wait_for_line(caplog, f"another client uses our client id, 'edge-agent-{NODE}'")
     assert "the connection ended" in line
     assert "trying again in" in line
 

@@ -181,7 +181,7 @@ def test_a_refused_subscription_that_is_granted_later_makes_the_node_online(capl
 
 #: "Session taken over" as Mosquitto 2.0.21 sends it: a reason with no properties behind it, which paho 2.1.0 drops.
 TAKEN_OVER = b"\xe0\x01\x8e"
-OTHER = "another client has our client id, 'edge-agent-kitchen': give each agent a node.id, or an mqtt.client_id, of its own"
+OTHER = "another client uses our client id, 'edge-agent-kitchen': give each agent its own node.id or mqtt.client_id"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ OTHER = "another client has our client id, 'edge-agent-kitchen': give each agent
         pytest.param(b"\xe0\x02\x8e\x00", "Session taken over; ", id="a reason with no properties"),
         pytest.param(b"\xe0\x06\x8e\x04\x1f\0\x01x", "Session taken over ('x'); ", id="and the broker's own words"),
         pytest.param(b"\xe0\x06\x8e\x04\x1c\0\x01x", "Session taken over; ", id="with a property we do not know"),
-        pytest.param(b"\xe0\0", "without a reason from the broker; if it happens again and again, ", id="none"),
+        pytest.param(b"\xe0\0", "without a reason from the broker; if this repeats, ", id="none"),
     ],
 )
 def test_the_reason_of_a_disconnect_is_told(goodbye: bytes, words: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -153,7 +153,7 @@ def test_plain_mqtt_to_a_port_of_websockets(listening: Callable[[str], Set], cap
 def test_a_server_that_says_nothing_has_its_time(caplog: pytest.LogCaptureFixture) -> None:
     slow = {"transport": "websockets", "connect_timeout": 0.1}
     with socket.create_server((HOST, 0)) as silent, RunningAgent(silent.getsockname()[1], mqtt=slow):
-        wait_for_line(caplog, "no WebSocket: the answer does not end", "trying again in")
+        wait_for_line(caplog, "no WebSocket: the server's response does not end", "trying again in")
 
 
 def test_a_unix_socket_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

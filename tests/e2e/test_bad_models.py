@@ -21,9 +21,9 @@ from tests.e2e.conftest import Agent, call
 
 MIB = 1 << 20
 BAD: list[tuple[Callable[[], bytes], str]] = [
-    (bad_models.endless, "it takes more than the 5 s of processor time"),
-    (bad_models.huge, "there is not enough memory for it"),
-    (bad_models.fewer_labels, "the graph does not fit its card: for 2 rows"),
+    (bad_models.endless, "it exceeded its limit of 5 s of processor time"),
+    (bad_models.huge, "not enough memory"),
+    (bad_models.fewer_labels, "the graph does not match its card: for 2 rows"),
 ]
 
 
@@ -58,8 +58,8 @@ def test_one_sentence_at_start_and_by_try_and_check(
     [
         (os.mkfifo, "is a pipe, not a file"),
         (os.mkdir, "Is a directory, not a file"),
-        (lambda path: path.symlink_to("gone"), "it is a link to gone; mend the link"),
-        (lambda path: path.symlink_to(path), "it is a link that leads round in a circle; mend the link"),
+        (lambda path: path.symlink_to("gone"), "it is a link to gone; fix the link"),
+        (lambda path: path.symlink_to(path), "it is a circular link; fix the link"),
     ],
 )
 def test_one_sentence_about_what_is_no_file(

@@ -35,9 +35,9 @@ def refusals(machine: Machine) -> list[str]:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (bad_models.endless, "it takes more than the 5 s of processor time"),
-        (bad_models.huge, "there is not enough memory for it"),
-        (bad_models.fewer_labels, "the graph does not fit its card"),
+        (bad_models.endless, "it exceeded its limit of 5 s of processor time"),
+        (bad_models.huge, "not enough memory"),
+        (bad_models.fewer_labels, "the graph does not match its card"),
     ],
 )
 def test_it_is_refused_and_the_service_stays(

@@ -72,13 +72,13 @@ def _end_by(number: int) -> Callable[[Tell], None]:
 @pytest.mark.parametrize(
     ("work", "limits", "why"),
     [
-        (_loop, LIMITS, "it takes more than the 1 s of processor time that it may"),
-        (_hang, LIMITS._replace(patience=0.2), "it takes more than the 0.2 s that it may"),
-        (_eat, LIMITS, "it needs more memory than the 256 MiB it may have"),
+        (_loop, LIMITS, "it exceeded its limit of 1 s of processor time"),
+        (_hang, LIMITS._replace(patience=0.2), "it exceeded its limit of 0.2 s"),
+        (_eat, LIMITS, "it exceeded its memory limit of 256 MiB"),
         (_fail, LIMITS, "it failed: ArithmeticError: of all things"),
         (_end_by(signal.SIGSEGV), LIMITS, "it crashed (SIGSEGV)"),
         (_end_by(signal.SIGABRT), LIMITS, "it crashed (SIGABRT)"),
-        (_end_by(signal.SIGKILL), LIMITS, "it was killed, most likely for want of memory"),
+        (_end_by(signal.SIGKILL), LIMITS, "it was killed, most likely because the system ran out of memory"),
     ],
 )
 def test_how_it_may_end(work: Callable[[Tell], None], limits: Limits, why: str) -> None:
@@ -134,7 +134,7 @@ def test_a_signal_to_us_meanwhile_is_ours_and_not_its() -> None:
         assert signals.received
         assert not apart.ended
         apart.close()
-        assert apart.trouble() == "it was killed, most likely for want of memory"
+        assert apart.trouble() == "it was killed, most likely because the system ran out of memory"
 
 
 def test_a_signal_to_it_ends_it() -> None:

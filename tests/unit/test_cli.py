@@ -158,7 +158,7 @@ def test_try_with_models_that_can_not_be_served(tmp_path: Path, capsys: pytest.C
     broken.write_bytes(b"nothing")
     says = refused(capsys, "try", "{}", "--model", str(broken), status=3)
     assert f"{broken}: onnxruntime can't open this as a model" in says
-    assert says.endswith("copy the file again, or write it anew with edge-convert")
+    assert says.endswith("copy the file again, or write it again with edge-convert")
 
 
 def test_try_with_a_model_file(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_systemd_credentials_of_tls(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert Tls().file("ca") is None
     (tmp_path / "mqtt-certificate").touch()
-    with pytest.raises(ValueError, match="certificate and key go together"):
+    with pytest.raises(ValueError, match="certificate and key must be set together"):
         Tls()
     (tmp_path / "mqtt-key").touch()
     tls = Tls(certificate=Path("/own"))
@@ -61,7 +61,7 @@ def test_the_systemd_credentials_of_tls(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_key_that_is_a_credential_is_not_missed_where_systemd_shows_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check of ExecReload= is shown no credentials: a reload that is right must not fail by it."""
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(ValueError, match="certificate and key go together"):
+    with pytest.raises(ValueError, match="certificate and key must be set together"):
         Tls(certificate=Path("/own"))
     monkeypatch.setenv("MAINPID", "17")
     assert Tls(certificate=Path("/own")).pair() == (None, None)

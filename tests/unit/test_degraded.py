@@ -65,7 +65,7 @@ def test_it_is_said_everywhere_and_the_rest_is_served(caplog: pytest.LogCaptureF
     assert infos(link) == [("degraded", REASON)]
     assert notifier.said[-1].startswith(f"STATUS=degraded: {REASON}; serving ")
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert line == f"broker: {REASON}; allow it in the broker's access rules; asking again in 30 s"
+    assert line == f"broker: {REASON}; allow it in the broker's access rules; retrying in 30 s"
     status = status_of(agent, link)
     assert (status["state"], status["reason"]) == ("degraded", REASON)
     link.arrive(Message(FEATURES, GOOD, 1))

@@ -99,19 +99,19 @@ def _behind_a_link_to_a_closed_directory(place: Path) -> Path:
 #: What may lie there -> what is said, what mends it, and whether `exists` says so too.
 KINDS: list[tuple[Callable[[Path], Path], str, str]] = [
     (_missing, "No such file or directory", "check path and permissions"),
-    (_dangling, "No such file or directory: it is a link to {place}/gone", "mend the link, or put the file there"),
-    (_circle, "it is a link that leads round in a circle", "mend the link"),
+    (_dangling, "No such file or directory: it is a link to {place}/gone", "fix the link, or put the file there"),
+    (_circle, "it is a circular link", "fix the link"),
     (_directory, "Is a directory, not a file", "name the file itself"),
     (_pipe, "is a pipe, not a file", "name the file itself"),
     (_socket, "is a socket, not a file", "name the file itself"),
     (_below_a_file, "Not a directory", "check path"),
-    (_in_a_closed_directory, "may not enter {place}/closed", "give that user the right to"),
-    (_behind_a_link_to_a_closed_directory, "may not enter {place}/closed", "give that user the right to"),
+    (_in_a_closed_directory, "may not enter {place}/closed", "allow it with chmod or chown"),
+    (_behind_a_link_to_a_closed_directory, "may not enter {place}/closed", "allow it with chmod or chown"),
     (lambda place: place / ("x" * 300), "File name too long", "check path"),
-    (lambda place: place / "a\0b", "no path can hold such a character", "write the path anew"),
-    (lambda place: place / "a\ud800b", "no path can hold such a character", "write the path anew"),
+    (lambda place: place / "a\0b", "contains a character that paths can't have", "correct the path"),
+    (lambda place: place / "a\ud800b", "contains a character that paths can't have", "correct the path"),
     (lambda _: Path("/dev/null"), "is a device, not a file", "name the file itself"),
-    (_closed, "may not read it", "chown or chmod"),
+    (_closed, "may not read it", "chmod or chown"),
 ]
 
 
@@ -215,5 +215,5 @@ def test_secrets_that_are_systemd_s_or_can_t_be_seen(tmp_path: Path, monkeypatch
 
 def test_running_as_root() -> None:
     assert as_root(1000) is None
-    assert "running as root, which it never needs" in (as_root(0) or "")
+    assert "running as root, which the agent never needs" in (as_root(0) or "")
     assert neglected(Settings()) == [line for line in [as_root()] if line]

@@ -60,9 +60,12 @@ def test_the_honest_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (bad_models.endless, "it takes more than the 1 s of processor time that it may; the model is not to be used"),
-        (bad_models.huge, "the self-test could not run: there is not enough memory for it"),
-        (bad_models.fewer_labels, "for 2 rows it has to give as many labels, and probabilities (2, 2); it gives (1,)"),
+        (bad_models.endless, "it exceeded its limit of 1 s of processor time; convert the model again"),
+        (bad_models.huge, "the self-test could not run: not enough memory"),
+        (
+            bad_models.fewer_labels,
+            "for 2 rows it must return as many labels, and probabilities (2, 2); it returns (1,)",
+        ),
         (bad_models.no_probabilities, "the self-test failed on 2 of 2 rows"),
     ],
 )
@@ -74,7 +77,7 @@ def test_a_model_that_does_harm_is_refused_in_one_sentence(
 
 def test_what_is_no_model(tmp_path: Path) -> None:
     assert "onnxruntime can't open this as a model" in refused(b"nothing", tmp_path)
-    assert "it carries no model card" in refused(
+    assert "without a model card" in refused(
         seal(BUNDLED.read_bytes().replace(b"\nedge_agent\x12", b"\nedge_aGent\x12")), tmp_path
     )
     with pytest.raises(CardError):
@@ -119,8 +122,8 @@ def test_a_crash_names_the_file(tmp_path: Path) -> None:
         trial.open()
     trial.close()
     assert str(raised.value) == (
-        f"{other}: opened and tested in a process of its own, it crashed (SIGSEGV); the model is not to be used: "
-        "convert it again with edge-convert, or take a smaller one"
+        f"{other}: failed while being tested in a separate process: it crashed (SIGSEGV); "
+        "convert the model again with edge-convert, or use a smaller one"
     )
 
 

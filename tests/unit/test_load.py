@@ -135,9 +135,9 @@ def test_what_is_no_fragment_is_left_alone(main: Path) -> None:
         ),
         ({"a": "[[route]]\n", "b": "[[route]]\nsubscribe = '#'\npublish = 'b'"}, "b", "route 2: topic '#'"),
         ({"main": "[[route]]\nsubscribe = '#'\npublish = 'b'", "b": "[[route]]"}, "main", "route 1: topic '#'"),
-        ({"main": "[route]\nmodel = 'x'", "b": "[[route]]"}, "main", "route: write [[route]] with two brackets"),
+        ({"main": "[route]\nmodel = 'x'", "b": "[[route]]"}, "main", "route: write [[route]] with double brackets"),
         ({"main": "[[route]]\nmodel = 'x'", "b": "route = 5"}, "b", "route: Input should be a valid tuple"),
-        ({"main": "[[route]]", "b": "[[route.x]]"}, "b", "route: write [[route]] with two brackets"),
+        ({"main": "[[route]]", "b": "[[route.x]]"}, "b", "route: write [[route]] with double brackets"),
     ],
 )
 def test_the_file_at_fault_is_named(main: Path, texts: dict[str, str], file: str, says: str) -> None:
@@ -183,7 +183,7 @@ def test_what_lies_where_a_fragment_should(main: Path) -> None:
     odd.unlink()
     for number in range(257):
         (main.with_suffix(".d") / f"{number}.toml").touch()
-    assert "edge-agent.d: 257 files; at most 256 are read" in refusal(main)
+    assert "edge-agent.d: 257 files, but at most 256 are read" in refusal(main)
 
 
 def test_a_file_in_place_of_the_directory(main: Path) -> None:

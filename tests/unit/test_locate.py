@@ -37,8 +37,8 @@ def _circle(directory: Path) -> None:
 IN_ITS_PLACE: list[tuple[Make, str]] = [
     (lambda models: (models / FILE).mkdir(), "Is a directory, not a file"),
     (lambda models: os.mkfifo(models / FILE), "is a pipe, not a file"),
-    (lambda models: (models / FILE).symlink_to("gone"), "it is a link to gone; mend the link"),
-    (_circle, "a link that leads round in a circle"),
+    (lambda models: (models / FILE).symlink_to("gone"), "it is a link to gone; fix the link"),
+    (_circle, "a circular link"),
     (lambda models: (models / FILE).symlink_to("/dev/null"), "is a device, not a file"),
 ]
 
@@ -58,7 +58,11 @@ def test_what_lies_in_its_place_is_said_and_not_passed_over(make: Make, says: st
 
 @pytest.mark.parametrize(
     ("model", "says"),
-    [("x" * 300, "File name too long"), ("a\0b", "no path can hold"), ("a\ud800", "no path can hold")],
+    [
+        ("x" * 300, "File name too long"),
+        ("a\0b", "contains a character that paths can't have"),
+        ("a\ud800", "contains a character that paths can't have"),
+    ],
 )
 def test_names_that_no_file_can_have(model: str, says: str, models: Path) -> None:
     for name in (model, f"{model}.onnx"):
@@ -80,8 +84,8 @@ def test_a_closed_directory_does_not_hide_a_bundled_model(
         with without_rights():
             assert locate("genre", directory) == BUNDLED
         (line,) = caplog.messages
-        assert line.startswith(f"model genre: the bundled one is taken; {directory / FILE}: Permission denied: user ")
-        assert f"may not enter {models}; give that user the right to, or, at a terminal, put sudo in front" in line
+        assert line.startswith(f"model genre: using the bundled one;  {directory / FILE}: Permission denied: user ")
+        assert f"may not enter {models}; allow it with chmod or chown, or, in a terminal, use sudo" in line
     models.chmod(0o700)
 
 
@@ -91,9 +95,7 @@ def test_a_model_in_a_closed_directory_can_t_be_found(models: Path) -> None:
     for model in ("mine", str(models / "mine.onnx")):
         with without_rights(), pytest.raises(ModelError) as raised:
             locate(model, models)
-        assert f"may not enter {models}; give that user the right to, or, at a terminal, put sudo in front" in str(
-            raised.value
-        )
+        assert f"may not enter {models}; allow it with chmod or chown, or, in a terminal, use sudo" in str(raised.value)
     models.chmod(0o700)
 
 
@@ -104,7 +106,7 @@ def test_a_model_that_may_not_be_read(models: Path) -> None:
     with without_rights(), pytest.raises(ModelError) as raised:
         open_file(locate("genre", models))
     assert str(raised.value).startswith(f"{path}: Permission denied: user ")
-    assert str(raised.value).endswith("by chown or chmod, or, at a terminal, put sudo in front")
+    assert str(raised.value).endswith("allow it with chmod or chown, or, in a terminal, use sudo")
     assert "\n" not in str(raised.value)
 
 

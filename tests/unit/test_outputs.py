@@ -202,7 +202,7 @@ class Other(Surest):
 
 class Odd(Surest):
     def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
-        raise UnfitError(f"it has to give more than {len(arrays)}")
+        raise UnfitError(f"it must return more than {len(arrays)}")
 
 
 class Unwanted(Surest):
@@ -215,7 +215,7 @@ class Unwanted(Surest):
     [
         (Absent, "and give 'probabilities' and 'litres'; write it again"),
         (Other, r"the self-test failed on 1 of \d+ rows \(first: row 3\)"),
-        (Odd, "a file: the graph does not fit its card: it has to give more than 1; write it again"),
+        (Odd, "a file: the graph does not match its card: it must return more than 1; write it again"),
         (Unwanted, r"a file: these \d+ must not go out; write it again"),
     ],
 )
@@ -262,7 +262,7 @@ def test_the_self_test_is_compared_label_by_label(given: tuple[str, list[float]]
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (arrays(("Rock", [1.0, 0.0]), ("Rock", [1.0, 0.0])), r"for 1 rows it has to .* \(1, 2\); it gives \(2,\) and \(2, 2\)"),
+        (arrays(("Rock", [1.0, 0.0]), ("Rock", [1.0, 0.0])), r"for 1 rows it must .* \(1, 2\); it returns \(2,\) and \(2, 2\)"),
         (arrays(("Rock", [1.0, 0.0, 0.0])), r"it gives \(1,\) and \(1, 3\)"),
         ([np.array([["Rock"]], object), np.array([[1.0, 0.0]])], r"it gives \(1, 1\) and \(1, 2\)"),
     ],
@@ -275,8 +275,8 @@ def test_another_shape_is_refused(given: Arrays, reason: str) -> None:
 def test_what_are_no_probabilities_is_refused_whatever_the_self_test_says() -> None:
     LABELS.check(arrays(("Rock", [0.25, 0.75])))
     with pytest.raises(
-        UnfitError, match=r"row 1 of its self-test are no probabilities: .* from 0 to 1 and to sum to 1$"
+        UnfitError, match=r"row 1 of the self-test gives invalid probabilities: .* between 0 and 1 and sum to 1$"
     ):
         LABELS.check(arrays(("Rock", [0.25, 0.75]), ("Rock", [0.5, 0.75])))
-    with pytest.raises(ValueError, match="these are no probabilities"):
+    with pytest.raises(ValueError, match="not valid probabilities"):
         LABELS.fields(("Rock", [0.5, 0.75]))

@@ -100,9 +100,9 @@ def test_a_new_model_is_tried_beside_the_agent_and_then_taken(scene: Scene) -> N
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (bad_models.endless, "it takes more than the 1 s of processor time that it may"),
-        (bad_models.huge, "there is not enough memory for it"),
-        (bad_models.fewer_labels, "the graph does not fit its card: for 2 rows"),
+        (bad_models.endless, "it exceeded its limit of 1 s of processor time"),
+        (bad_models.huge, "not enough memory"),
+        (bad_models.fewer_labels, "the graph does not match its card: for 2 rows"),
         (bad_models.no_probabilities, "the self-test failed on 2 of 2 rows"),
         (lambda: bad_models.honest()[:-9], "the file is damaged"),
         (lambda: b"", "onnxruntime can't open this as a model"),
@@ -134,7 +134,7 @@ def test_a_model_that_does_harm_changes_nothing(
         (os.mkfifo, "is a pipe, not a file"),
         (os.mkdir, "Is a directory, not a file"),
         (lambda path: path.symlink_to("gone"), "it is a link to gone"),
-        (lambda path: path.symlink_to(path), "a link that leads round in a circle"),
+        (lambda path: path.symlink_to(path), "a circular link"),
         (lambda _: None, "no such file"),
     ],
 )

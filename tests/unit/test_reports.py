@@ -98,7 +98,7 @@ def test_answers_that_the_broker_refuses_are_logged_at_once_and_then_in_summarie
     lines = warnings(caplog)
     assert (
         lines[0]
-        == "broker: refused 2 of our messages (the first on 'music/k/genre': Not authorized); check the broker's rules and limits"
+        == "broker: refused 2 of our messages (the first on 'music/k/genre': Not authorized); check the broker's access rules and limits"
     )
     assert [line.split("(")[0] for line in lines[1:]] == ["broker: refused 480 of our messages "] * 2
 

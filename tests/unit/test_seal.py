@@ -116,7 +116,7 @@ def test_damage_to_both_the_model_and_its_seal_is_damage() -> None:
 )
 def test_a_seal_that_does_not_belong_there(content: bytes) -> None:
     assert refused(content)
-    with pytest.raises(ModelError, match=r"copy it again, or write it anew with edge-convert$"):
+    with pytest.raises(ModelError, match=r"copy it again, or write it again with edge-convert$"):
         Predictor(content, where="genre.onnx")
 
 

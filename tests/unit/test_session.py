@@ -223,9 +223,9 @@ def test_no_ping_before_the_broker_has_let_us_in() -> None:
     ("code", "kind", "words"),
     [
         (0x89, FarewellError, "the connection ended: Server busy"),
-        (0x8E, FarewellError, "another client has our client id, 'pi'"),
+        (0x8E, FarewellError, "another client uses our client id, 'pi'"),
         (0x82, BrokerError, "the connection ended: Protocol error"),
-        (0x00, BrokerError, "without a reason from the broker; if it happens again and again"),
+        (0x00, BrokerError, "without a reason from the broker; if this repeats"),
     ],
 )
 def test_the_broker_says_why(code: int, kind: type, words: str) -> None:

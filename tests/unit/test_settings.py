@@ -127,7 +127,7 @@ def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
     assert load(write(tmp_path, "[mqtt.tls]\n")).mqtt.actual_port == 8883
     assert load(write(tmp_path, "[mqtt.tls]\nenabled = false\n")).mqtt.actual_port == 1883
     assert load(write(tmp_path, "[mqtt]\nport = 5\n[mqtt.tls]\n")).mqtt.actual_port == 5
-    assert "certificate and key go together" in refusal(tmp_path, '[mqtt.tls]\nkey = "k"\n')
+    assert "certificate and key must be set together" in refusal(tmp_path, '[mqtt.tls]\nkey = "k"\n')
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
         ('[mqqt]\nhost = "x"', "mqqt is not a setting; did you mean 'mqtt'?"),
         ("[mqtt.tls]\ncaa = 1", "mqtt.tls.caa is not a setting; did you mean 'ca'?"),
         ('[[route]]\nsubscrbe = "x"', "route.1.subscrbe is not a setting; did you mean 'subscribe'?"),
-        ('[node]\nzzz = "x"', "node.zzz is not a setting; known here: id"),
+        ('[node]\nzzz = "x"', "node.zzz is not a setting; valid here: id"),
         (f'[mqtt]\npassword = "{SECRET}"', "mqtt.password is not a setting; did you mean 'password_file'?"),
         ("[mqtt]\nport = 0", "mqtt.port: Input should be greater than or equal to 1"),
         (f'[mqtt]\nport = "{SECRET}"', "mqtt.port: Input should be a valid integer"),
@@ -151,7 +151,7 @@ def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
         ('[node]\nid = "a/b"', "node.id: write one word of letters"),
         ('[node]\nid = "+"', "node.id: write one word of letters"),
         ("route = []", "route: Tuple should have at least 1"),
-        ('[route]\nmodel = "x"', "route: write [[route]] with two brackets"),
+        ('[route]\nmodel = "x"', "route: write [[route]] with double brackets"),
         ('[[route]]\nmodel = ""', "route.1.model: String should have at least 1"),
         ('[log]\nlevel = "loud"', "log.level: Input should be 'debug', 'info', 'warning' or 'error'"),
         ("[limits]\nbatch_rows = 0", "limits.batch_rows"),
@@ -166,7 +166,7 @@ def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
         ("route = [5]", "route.1: not a table; write its settings below [[route]]"),
         ("[mqtt", "not valid TOML"),
         ("[mqtt]\nhost = 'a'\nhost = 'b'", "not valid TOML"),
-        ("[mqtt]\nhost = broker", "Invalid value (at line 2, column 8); text stands in double quotes"),
+        ("[mqtt]\nhost = broker", "Invalid value (at line 2, column 8); write text in double quotes"),
         # One thing that is wrong, not two: the list of routes is not too short.
         ('[[route]]\nfields = { tempo = "" }', "tempo: '' leads nowhere; write for example \"audio.bpm\"$"),
         (
@@ -184,20 +184,20 @@ def test_what_is_wrong_in_the_file(tmp_path: Path, text: str, says: str) -> None
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('transport = "unix"', 'mqtt: socket and transport = "unix" go together'),
-        ('socket = "/run/mqtt.sock"', 'mqtt: socket and transport = "unix" go together'),
-        ('transport = "unix"\nsocket = "s"\n[mqtt.tls]', 'mqtt: transport = "unix" never leaves this machine and has'),
+        ('transport = "unix"', 'mqtt: socket and transport = "unix" must be set together'),
+        ('socket = "/run/mqtt.sock"', 'mqtt: socket and transport = "unix" must be set together'),
+        ('transport = "unix"\nsocket = "s"\n[mqtt.tls]', 'mqtt: transport = "unix" does not use TLS'),
         (f'transport = "unix"\nsocket = "/{"s" * 107}"', "mqtt: socket: the path is longer than the 107 bytes"),
         ('path = "mqtt"', "mqtt.path: String should match"),
         ('path = "/mqtt HTTP/1.1\\r\\nX: y"', "mqtt.path: String should match"),
-        (f'host = "mqtt://ann:{SECRET}@broker"', "mqtt.host: write the host name alone, without mqtt://"),
-        (f'host = "ann:{SECRET}@broker"', "mqtt.host: write the host name alone"),
+        (f'host = "mqtt://ann:{SECRET}@broker"', "mqtt.host: write only the host name, without mqtt://"),
+        (f'host = "ann:{SECRET}@broker"', "mqtt.host: write only the host name"),
         (
             'host = "broker:1883"',
-            "mqtt.host: write the host name alone, without mqtt://; port, username and path are keys",
+            "mqtt.host: write only the host name, without mqtt://; port, username and path are separate settings",
         ),
-        ('host = "[::1]"', "mqtt.host: write the host name alone"),
-        ('host = "broker\\r\\nX: y"', "mqtt.host: write the host name alone"),
+        ('host = "[::1]"', "mqtt.host: write only the host name"),
+        ('host = "broker\\r\\nX: y"', "mqtt.host: write only the host name"),
         ('tls = { alpn = [""] }', "mqtt.tls.alpn.1: String should match"),
     ],
 )
@@ -221,7 +221,7 @@ def test_websockets_have_the_ports_of_http(tmp_path: Path, tls: str, port: int) 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("EDGE_AGENT_TYPO", SECRET, "EDGE_AGENT_TYPO is not a setting; known here: node, mqtt"),
+        ("EDGE_AGENT_TYPO", SECRET, "EDGE_AGENT_TYPO is not a setting; valid here: node, mqtt"),
         ("EDGE_AGENT_MQTT_PORT", SECRET, "not a setting; did you mean EDGE_AGENT_MQTT__PORT, with two underscores?"),
         (
             "EDGE_AGENT_ROUTE",
@@ -236,7 +236,7 @@ def test_websockets_have_the_ports_of_http(tmp_path: Path, tls: str, port: int) 
         ("EDGE_AGENT_MQTT__TLS__CAA", SECRET, "mqtt.tls.caa is not a setting; did you mean 'ca'?"),
         ("EDGE_AGENT_MQTT", f'{{"password": "{SECRET}"', 'error parsing value for field "mqtt"'),
         ("EDGE_AGENT_ROUTE", SECRET, 'error parsing value for field "route"'),
-        ("EDGE_AGENT_ROUTE", '{"model": "x"}', "write [[route]] with two brackets"),
+        ("EDGE_AGENT_ROUTE", '{"model": "x"}', "write [[route]] with double brackets"),
         ("EDGE_AGENT_", SECRET, "EDGE_AGENT_ is not a setting"),
     ],
 )

@@ -89,7 +89,7 @@ def test_the_certificate_of_the_broker_itself_will_do_as_ca(authority: Authority
 @pytest.mark.parametrize(
     ("make", "host", "expected"),
     [
-        (lambda _, other: other.issue("b"), "localhost", "signed by nobody we trust"),
+        (lambda _, other: other.issue("b"), "localhost", "issuer is not trusted"),
         (lambda ours, _: ours.issue("b", ends=-DAY, starts=-2 * DAY), "localhost", "has expired; renew it, or set"),
         (lambda ours, _: ours.issue("b", starts=DAY, ends=2 * DAY), "localhost", "is not valid yet; renew it, or"),
         (lambda ours, _: ours.issue("b"), "broker.lan", "for another host (Hostname mismatch"),
@@ -113,7 +113,7 @@ def test_our_certificate_is_not_right(tmp_path: Path, authority: Authority, vers
     server.verify_mode = ssl.CERT_REQUIRED
     server.maximum_version = version
     none = make_context(TlsOptions(ca=authority.file))
-    assert "wants a client certificate; set tls.certificate" in trouble(none, server)
+    assert "requires a client certificate; set tls.certificate" in trouble(none, server)
     stranger = Authority(tmp_path, "other").issue("stranger")
     wrong = make_context(TlsOptions(ca=authority.file, certificate=stranger.certificate, key=stranger.key))
     assert "does not trust our client certificate; check tls.certificate" in trouble(wrong, server, own=True)
@@ -136,7 +136,7 @@ def test_a_broker_that_speaks_something_else() -> None:
 def test_other_ends_of_a_handshake() -> None:
     assert "no answer to the TLS handshake in time" in explain(TimeoutError("timed out"), has_certificate=False)
     reset = explain(ConnectionResetError(104, "Connection reset by peer"), has_certificate=False)
-    assert "cut off (Connection reset by peer); is mqtt.port its port for TLS?" in reset
+    assert "cut off (Connection reset by peer); check that mqtt.port is its port for TLS" in reset
     # Whatever OpenSSL comes up with is told in its own words.
     assert explain(ssl.SSLError(1, "[SSL: NEW] new (_ssl.c:1)"), has_certificate=False).startswith("no TLS connection:")
 
@@ -157,7 +157,7 @@ def test_files_that_are_not_there_or_not_right(tmp_path: Path, authority: Author
     )
     assert "holds no certificate" in refusal(certificate=pair.key, key=pair.certificate)
     mismatch = refusal(certificate=pair.certificate, key=other.key)
-    assert mismatch == f"mqtt.tls.key: {other.key}: is not the key of the certificate {pair.certificate}"
+    assert mismatch == f"mqtt.tls.key: {other.key}: does not belong to the certificate {pair.certificate}"
     assert "can't be used" in refusal(certificate=broken, key=pair.key)
 
 

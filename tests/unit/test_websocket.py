@@ -158,11 +158,11 @@ def test_a_flood_of_pings_takes_no_memory() -> None:
     [
         (frame((1002).to_bytes(2) + b"go\n away", CLOSE), r"it closed the WebSocket, code 1002 'go\n away'"),
         (frame(b"", CLOSE), "it closed the WebSocket, code 1005 ''"),
-        (frame(b"text", TEXT), "no frame of MQTT over WebSockets (0x8104)"),
-        (b"\x82\x81abcde", "no frame of MQTT over WebSockets (0x8281)"),
-        (b"\xc2\x01a", "no frame of MQTT over WebSockets (0xc201)"),
+        (frame(b"text", TEXT), "a frame that is not MQTT over WebSockets (0x8104)"),
+        (b"\x82\x81abcde", "a frame that is not MQTT over WebSockets (0x8281)"),
+        (b"\xc2\x01a", "a frame that is not MQTT over WebSockets (0xc201)"),
         (frame(b"x" * 126, PING), "a WebSocket control frame that is too long"),
-        (b"HTTP/1.1", "no frame of MQTT"),
+        (b"HTTP/1.1", "a frame that is not MQTT"),
     ],
 )
 def test_the_end_and_its_reason_come_after_what_was_sent_before(raw: bytes, expected: str) -> None:
@@ -221,11 +221,11 @@ def test_an_upgrade_and_what_comes_right_behind_it(size: int) -> None:
             "the server answered 'HTTP/1.1 404 Not Found'; check mqtt.port and mqtt.path",
         ),
         ("\x1b[2J\r\n\r\n", r"the server answered '\x1b[2J'"),
-        ("HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\n\r\n", "does not know WebSockets"),
-        ("HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: eA==\r\n\r\n", "does not know WebSockets"),
-        (GOOD.replace("WebSocket", "h2c"), "does not know WebSockets"),
-        ("HTTP/1.1 101", "the server hung up"),
-        ("HTTP/1.1 101\r\n" + "x" * 100_000, "the answer does not end"),
+        ("HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\n\r\n", "does not speak WebSockets"),
+        ("HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: eA==\r\n\r\n", "does not speak WebSockets"),
+        (GOOD.replace("WebSocket", "h2c"), "does not speak WebSockets"),
+        ("HTTP/1.1 101", "the server closed the connection"),
+        ("HTTP/1.1 101\r\n" + "x" * 100_000, "the server's response does not end"),
     ],
 )
 def test_an_upgrade_that_fails(answer: str, expected: str) -> None:
@@ -240,5 +240,5 @@ def test_an_upgrade_has_its_time() -> None:
         def recv(self, _size: int) -> bytes:
             return b"x"
 
-    with pytest.raises(UpgradeError, match="the answer does not end"):
+    with pytest.raises(UpgradeError, match="the server's response does not end"):
         upgrade(Slow(GOOD), "broker", "/mqtt", 0.005)
