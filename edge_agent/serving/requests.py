@@ -100,8 +100,8 @@ def _status(subject: Subject, message: Message) -> Status:
 VERBS: Final[dict[str, Verb]] = {
     verb.name: verb
     for verb in (
-        Verb("ping", "what was sent", _ping),
-        Verb("info", "what stands on edge/{node}/info", _info),
-        Verb("status", "health as it is now", _status),
+        Verb("ping", "the request's payload", _ping),
+        Verb("info", "the same as on edge/{node}/info", _info),
+        Verb("status", "current health", _status),
     )
 }

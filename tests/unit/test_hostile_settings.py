@@ -198,7 +198,7 @@ def test_lines_with_many_dots_that_are_fine(tmp_path: Path) -> None:
         ("EDGE_AGENT_ROUTE", "[" * 500 + "]" * 500, "lists or objects nested more than 16 deep"),
         ("EDGE_AGENT_MQTT__TLS__" + "X__" * 50 + "Y", "1", "lists or objects nested more than 16 deep"),
         ("EDGE_AGENT_LIMITS", '{"batch_rows": ' + "9" * 5000 + "}", 'error parsing value for field "limits"'),
-        ("EDGE_AGENT_MQTT__USERNAME", "\udcff", "mqtt.username: not text that UTF-8 can hold"),
+        ("EDGE_AGENT_MQTT__USERNAME", "\udcff", "mqtt.username: text that can't be encoded as UTF-8"),
         ("EDGE_AGENT_MQTT__HOST", "\udcff", "mqtt.host"),
         ("EDGE_AGENT_MQTT__CLIENT_ID", "\udcff", "mqtt.client_id"),
         ("EDGE_AGENT_NODE__ID", "\udcff", "node.id"),

@@ -84,7 +84,7 @@ def test_a_closed_directory_does_not_hide_a_bundled_model(
         with without_rights():
             assert locate("genre", directory) == BUNDLED
         (line,) = caplog.messages
-        assert line.startswith(f"model genre: using the bundled one;  {directory / FILE}: Permission denied: user ")
+        assert line.startswith(f"model genre: using the bundled one; {directory / FILE}: Permission denied: user ")
         assert f"may not enter {models}; allow it with chmod or chown, or, in a terminal, use sudo" in line
     models.chmod(0o700)
 

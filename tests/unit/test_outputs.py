@@ -213,7 +213,7 @@ class Unwanted(Surest):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        (Absent, "and give 'probabilities' and 'litres'; write it again"),
+        (Absent, "and return 'probabilities' and 'litres'; write it again"),
         (Other, r"the self-test failed on 1 of \d+ rows \(first: row 3\)"),
         (Odd, "a file: the graph does not match its card: it must return more than 1; write it again"),
         (Unwanted, r"a file: these \d+ must not go out; write it again"),
@@ -263,8 +263,8 @@ def test_the_self_test_is_compared_label_by_label(given: tuple[str, list[float]]
     ("given", "reason"),
     [
         (arrays(("Rock", [1.0, 0.0]), ("Rock", [1.0, 0.0])), r"for 1 rows it must .* \(1, 2\); it returns \(2,\) and \(2, 2\)"),
-        (arrays(("Rock", [1.0, 0.0, 0.0])), r"it gives \(1,\) and \(1, 3\)"),
-        ([np.array([["Rock"]], object), np.array([[1.0, 0.0]])], r"it gives \(1, 1\) and \(1, 2\)"),
+        (arrays(("Rock", [1.0, 0.0, 0.0])), r"it returns \(1,\) and \(1, 3\)"),
+        ([np.array([["Rock"]], object), np.array([[1.0, 0.0]])], r"it returns \(1, 1\) and \(1, 2\)"),
     ],
 )  # fmt: skip
 def test_another_shape_is_refused(given: Arrays, reason: str) -> None:

@@ -132,7 +132,7 @@ def test_a_web_server_that_keeps_the_connection_after_its_refusal_is_not_waited_
 
 
 def test_a_server_that_hangs_up_on_the_upgrade(pair: Pair) -> None:
-    assert "no WebSocket: the server hung up" in pair.error(hung_up=True, transport="websockets")
+    assert "no WebSocket: the server closed the connection" in pair.error(hung_up=True, transport="websockets")
 
 
 def test_the_upgrade_asks_for_the_host_and_path_of_the_address(pair: Pair) -> None:
@@ -148,7 +148,7 @@ def test_the_upgrade_asks_for_the_host_and_path_of_the_address(pair: Pair) -> No
     ("said", "words"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the port does not speak TLS; check mqtt.port"),
-        (b"", "the broker ended the TLS handshake; is mqtt.port its port for TLS?"),
+        (b"", "the broker ended the TLS handshake; check that mqtt.port is its port for TLS"),
     ],
 )
 def test_a_port_that_does_not_speak_tls(pair: Pair, said: bytes, words: str) -> None:
@@ -227,8 +227,8 @@ def test_without_tls_there_is_no_certificate_to_expire(pair: Pair) -> None:
     [
         ({}, "is it a port for TLS ([mqtt.tls]) or for WebSockets (mqtt.transport)?"),
         ({"transport": "unix"}, "is it an MQTT broker?"),
-        ({"tls": TlsOptions()}, "it may want a client certificate: tls.certificate and tls.key"),
-        ({"tls": TlsOptions(certificate=Path("/x.pem"))}, "it may not take our client certificate: /x.pem"),
+        ({"tls": TlsOptions()}, "it may require a client certificate; set tls.certificate and tls.key"),
+        ({"tls": TlsOptions(certificate=Path("/x.pem"))}, "it may reject our client certificate, /x.pem; check it"),
     ],
 )
 def test_what_may_be_wrong_when_a_broker_hangs_up_on_connect(address: dict[str, Any], words: str) -> None:
