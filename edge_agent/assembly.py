@@ -18,7 +18,7 @@ from edge_agent.link.link import Address, Link, TlsOptions, digests, make_contex
 from edge_agent.model.library import Limits, Loaded, Predictor, limits, runtime_version
 from edge_agent.payload.features import ECHOED
 from edge_agent.routing.levels import lay_out
-from edge_agent.routing.routes import Route, subscriptions, told_overlaps
+from edge_agent.routing.routes import FEATURE, Route, subscriptions, told_overlaps
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import will
 from edge_agent.serving.pipeline import Pipeline
@@ -111,17 +111,25 @@ def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
         if route.model not in models:
             continue
         features = models[route.model].card.feature_names
-        known = features if route.gathers else (*features, *ECHOED)
-        for name, _ in route.fields:
-            if name not in known:
+        known = features if route.by_feature or route.debounce else (*features, *ECHOED)
+        for source in route.inputs:
+            for name, _ in source.fields:
+                if name not in known:
+                    raise SettingsError(
+                        f"route {number}: fields.{name}: model {route.model!r} has no such feature; it has "
+                        f"{', '.join(known)}"
+                    )
+            if FEATURE in source.subscribe.captures:
+                try:
+                    lay_out(features, source.fields)
+                except SettingsError as error:
+                    raise SettingsError(f"route {number}: {error}") from None
+        if all(source.only_fields for source in route.inputs):
+            lacking = set(features) - {name for source in route.inputs for name, _ in source.fields}
+            if lacking:
                 raise SettingsError(
-                    f"route {number}: fields.{name}: model {route.model!r} has no such feature; it has {', '.join(known)}"
+                    f'route {number}: no source has {min(lacking)!r}; say where it is: fields = {{ {min(lacking)} = "…" }}'
                 )
-        if route.gathers:
-            try:
-                lay_out(features, route.fields)
-            except SettingsError as error:
-                raise SettingsError(f"route {number}: {error}") from None
 
 
 def address(settings: Settings, *, client_id: str | None = None, session_expiry: int | None = None) -> Address:
@@ -183,7 +191,7 @@ def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) 
             "routes": [
                 {
                     "model": models[route.model].card.name,
-                    "subscribe": route.subscribe.text,
+                    "subscribe": ", ".join(source.subscribe.text for source in route.inputs),
                     "publish": route.publish.text,
                     "errors": route.errors.text,
                 }

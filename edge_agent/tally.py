@@ -22,6 +22,7 @@ class Tally:
         self.answered = 0
         self.refused = 0
         self.unrouted = 0
+        self.ignored = 0
         self.poisoned = 0
         self.faults = 0
         self.acknowledged = 0

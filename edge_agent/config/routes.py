@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from edge_agent.config.values import Age, ContentType, FeatureName, FieldPath, Model, Pool, Section, TopicText, Wait
+from edge_agent.config.values import (
+    Age,
+    ContentType,
+    FeatureName,
+    FieldPath,
+    LevelText,
+    Model,
+    Pool,
+    Section,
+    TopicText,
+    Wait,
+)
 from edge_agent.contract.messages import JSON_TYPE
 from edge_agent.contract.templates import Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload import formats
-from edge_agent.routing.routes import FEATURE, Route, refuse_mixtures
+from edge_agent.payload.checks import Fields
+from edge_agent.routing.routes import Route, refuse_mixtures
+from edge_agent.routing.sources import Partial, Source
 
 #: Topics of AWS IoT's own that devices publish to, such as device shadows and basic ingest.
 _AWS: Final = "$aws/"
+
+
+def _sound_paths(fields: dict[str, FieldPath]) -> dict[str, FieldPath]:
+    for name, path in fields.items():
+        if path == "" or not all(_steps(path)):
+            raise ValueError(f'{name}: {path!r} leads nowhere; write for example "audio.bpm"')
+    return fields
+
+
+#: Where something sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
+Paths = Annotated[dict[FeatureName, FieldPath], Field(max_length=1024), AfterValidator(_sound_paths)]
+#: Names that topics or payloads say of a sensor.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+class SourceSettings(Section):
+    """Topics of one kind that bring some of the features of a sensor."""
+
+    subscribe: TopicText
+    #: Where the features are that come from here. An empty list is the whole payload. Default: each under its own name.
+    fields: Paths = Field(default_factory=dict)
+    #: What the topic does not say of the sensor, by name.
+    sensor: Annotated[dict[Name, LevelText], Field(max_length=16)] = Field(default_factory=dict)
+
+    def source(self) -> Source:
+        """Return the source; raises `TopicError`."""
+        return Source(
+            _input(self.subscribe), _fields(self.fields), tuple(self.sensor.items()), only_fields=bool(self.fields)
+        )
 
 
 class RouteSettings(Section):
@@ -25,64 +67,97 @@ class RouteSettings(Section):
     publish: TopicText = "music/{sensor}/genre"
     #: Default: `publish` + "/error".
     errors: TopicText | None = None
+    #: In place of `subscribe` and `fields`: features of one sensor from unlike topics.
+    source: Annotated[tuple[SourceSettings, ...], Field(min_length=1, max_length=64)] | None = None
     #: Agents with the same name here take turns: each message goes to one of them.
     share: Pool | None = None
     #: Of messages that do not say; MQTT 3.1.1 can't.
     content_type: ContentType = JSON_TYPE
-    #: Where a feature sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
-    fields: Annotated[dict[FeatureName, FieldPath], Field(max_length=1024)] = Field(default_factory=dict)
-    #: Seconds; both are for routes that capture {feature}.
+    #: Where features, and `id` and `time`, sit in the sensor's own JSON.
+    fields: Paths = Field(default_factory=dict)
+    #: What becomes of a message that lacks features. Default: "merge" with sources, else "reject".
+    partial: Partial = "reject"
+    #: What the payload says of the sensor: names, with the paths to them.
+    capture: Annotated[dict[Name, FieldPath], Field(max_length=16), AfterValidator(_sound_paths)] = Field(
+        default_factory=dict
+    )
+    #: Whether messages are taken that the broker had kept.
+    retained: Literal["take", "ignore"] = "take"
+    #: Seconds; both are for routes that remember values.
     max_age: Age | None = None
     debounce: Wait = 0.0
     #: Whether an answer says, in `sensor`, what the route captured.
     name_sensor: bool = False
 
-    @field_validator("fields")
-    @classmethod
-    def _paths(cls, fields: dict[str, FieldPath]) -> dict[str, FieldPath]:
-        for name, path in fields.items():
-            if not path or not all(_steps(path)):
-                raise ValueError(f'{name}: {path!r} leads nowhere; write for example "audio.bpm"')
-        return fields
+    @model_validator(mode="after")
+    def _one_kind_of_input(self) -> Self:
+        if self.source is None:
+            if any(path == () for path in self.fields.values()):
+                raise ValueError(
+                    "fields: an empty list leads nowhere; it stands for the whole payload in a [[route.source]]"
+                )
+            return self
+        for name in ("subscribe", "fields"):
+            if name in self.model_fields_set:
+                raise ValueError(f"{name}: write it below each [[route.source]]")
+        if "partial" in self.model_fields_set and self.partial != "merge":
+            raise ValueError(f'partial = "{self.partial}": with several sources, messages are merged; leave it out')
+        return self
 
     def route(self) -> Route:
         """Return the route with its templates; raises `TopicError` or `SettingsError`."""
-        subscribe, publish = Template(self.subscribe), Template(self.publish, output=True)
-        errors = Template(self.errors if self.errors is not None else f"{self.publish}/error", output=True)
-        for template in (publish, errors):
-            if missing := template.captures - subscribe.captures:
-                unset = "" if "publish" in self.model_fields_set else " (the default of publish: set it)"
-                raise SettingsError(
-                    f"topic {template.text!r}{unset}: {{{min(missing)}}} does not stand in {subscribe.text!r}, "
-                    "so nothing is known to put there"
-                )
-            for name in template.captures - {FEATURE}:
-                if (template.several == name) != (subscribe.several == name):
-                    meant = f"{{{name}...}}" if subscribe.several == name else f"{{{name}}}"
-                    raise SettingsError(f"topic {template.text!r}: write {meant}, as in {subscribe.text!r}")
-            if template.text.startswith("$") and not template.text.startswith(_AWS):
-                raise SettingsError(f"topic {template.text!r}: topics that begin with $ belong to the broker")
-        if self.subscribe.startswith("$share/"):
-            raise SettingsError(f'topic {self.subscribe!r}: write share = "…" instead')
-        fields = tuple((name, _steps(path)) for name, path in self.fields.items())
-        content_type = None if self.content_type == JSON_TYPE else self.content_type
-        chosen = formats.ALL[self.content_type]
-        if not chosen.is_there():
-            raise SettingsError(f"{self.content_type} needs {chosen.needs}")
+        sources = tuple(one.source() for one in self.source or ())
         route = Route(
             self.model,
-            subscribe,
-            publish,
-            errors,
-            fields,
+            sources[0].subscribe if sources else _input(self.subscribe),
+            Template(self.publish, output=True),
+            Template(self.errors if self.errors is not None else f"{self.publish}/error", output=True),
+            _fields(self.fields),
             self.share,
-            content_type,
+            self._content_type(),
             self.max_age,
             self.debounce,
             self.name_sensor,
+            "merge" if sources else self.partial,
+            sources,
+            _fields(self.capture),
+            takes_retained=self.retained == "take",
         )
         refuse_mixtures(route)
+        self._refuse_outputs(route)
         return route
+
+    def _content_type(self) -> str | None:
+        chosen = formats.ALL[self.content_type]
+        if not chosen.is_there():
+            raise SettingsError(f"{self.content_type} needs {chosen.needs}")
+        return None if self.content_type == JSON_TYPE else self.content_type
+
+    def _refuse_outputs(self, route: Route) -> None:
+        subscribed = route.inputs[0].subscribe
+        for template in (route.publish, route.errors):
+            if missing := template.captures - set(route.names):
+                unset = "" if "publish" in self.model_fields_set else " (the default of publish: set it)"
+                raise SettingsError(
+                    f"topic {template.text!r}{unset}: {{{min(missing)}}} does not stand in {subscribed.text!r}, "
+                    "so nothing is known to put there"
+                )
+            for name in template.captures:
+                if (template.several == name) != (subscribed.several == name):
+                    meant = f"{{{name}...}}" if subscribed.several == name else f"{{{name}}}"
+                    raise SettingsError(f"topic {template.text!r}: write {meant}, as in {subscribed.text!r}")
+            if template.text.startswith("$") and not template.text.startswith(_AWS):
+                raise SettingsError(f"topic {template.text!r}: topics that begin with $ belong to the broker")
+
+
+def _input(text: str) -> Template:
+    if text.startswith("$share/"):
+        raise SettingsError(f'topic {text!r}: write share = "…" instead')
+    return Template(text)
+
+
+def _fields(paths: dict[str, FieldPath]) -> Fields:
+    return tuple((name, _steps(path)) for name, path in paths.items())
 
 
 def _steps(path: FieldPath) -> tuple[str, ...]:

@@ -92,6 +92,8 @@ def _content_type(name: str) -> str:
 MqttText = Annotated[str, AfterValidator(_string)]
 #: A topic with captures; `edge_agent.contract.topics.Template` checks its syntax.
 TopicText = Annotated[str, AfterValidator(_topic)]
+#: One level of a topic.
+LevelText = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,256}$"), AfterValidator(_string)]
 FilePath = Annotated[Path, AfterValidator(_path)]
 HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_host)]
 #: A path that ends in .onnx, or the name of a model.

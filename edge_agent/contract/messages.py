@@ -154,11 +154,22 @@ class Waiting(TypedDict):
     stale: list[str]
 
 
+class UnknownLevel(TypedDict):
+    """A level on which messages came to a route that captures {feature}, and that no feature is on: the topic of the first
+    such message, and the level that may be meant.
+    """
+
+    level: str
+    topic: str
+    meant: str | None
+
+
 class Gathered(TypedDict):
     """How the gathering routes do: sensors known now, and those with all values, none of them too old.
 
-    Totals since the start: `forgotten` sensors that made room for others, `ignored` messages on topics that no feature
-    is on. `waiting` names some of the sensors that are not complete, the least recently heard first.
+    Totals since the start: `forgotten` sensors that made room for others, `ignored` messages that bring no feature.
+    `waiting` names some of the sensors that are not complete, the least recently heard first; `unknown` some levels that
+    no feature is on.
     """
 
     sensors: int
@@ -166,13 +177,15 @@ class Gathered(TypedDict):
     forgotten: int
     ignored: int
     waiting: list[Waiting]
+    unknown: list[UnknownLevel]
 
 
 class Health(TypedDict):
     """How a node does: totals since it started, and rates over the last `interval` seconds.
 
     `redelivered` counts messages that the broker sent again, `refused` answers that the broker did not take, `unrouted`
-    messages that no route takes (from a subscription of an earlier configuration that the broker still keeps).
+    messages that no route takes (from a subscription of an earlier configuration that the broker still keeps), `ignored`
+    those that a route does not answer: empty ones, retained ones that it does not take, those without a feature.
     `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
     errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
     handed to the connection. `gathering` is there when a route gathers.
@@ -188,6 +201,7 @@ class Health(TypedDict):
     answered: int
     refused: int
     unrouted: int
+    ignored: int
     poisoned: int
     faults: int
     acknowledged: int

@@ -138,6 +138,13 @@ class Template:
             levels[position] = captured[name]
         return "/".join(levels)
 
+    def filter_for(self, captured: Mapping[str, str]) -> str:
+        """Return the MQTT topic filter with those captured levels put in that are known."""
+        levels = self.filter.split("/")
+        for name, position in self._captures.items():
+            levels[position] = captured.get(name, levels[position])
+        return "/".join(levels)
+
     def overlaps(self, other: Template) -> bool:
         """Tell whether some topic could be of both templates."""
         return self.example(other) is not None

@@ -5,7 +5,7 @@ Rules:
 * We use other client ids than the agent, so a running agent keeps its connection and its session.
 * Read access shows only when a message arrives: Mosquitto grants every subscription, then silently drops what its ACL
   forbids. So we publish an empty message to each input that has a captured level, with a name of ours in that level,
-  and expect to receive it. A running agent answers it with a rejection, on a topic with our name. Without a captured
+  and expect to receive it. A running agent does not answer it. Without a captured
   level, or where we may not write, only messages from others can show it.
 * Write access is tested without delivering anything (`edge_agent.doctor.writing`): nothing is published to outputs or
   to the agent's own topics.
@@ -91,7 +91,7 @@ class _Reading:
     def __init__(self, link: Link, loaded: Settings, routes: Sequence[Route], early: Iterable[Message]) -> None:
         self._link = link
         requests = topics.request(loaded.node.id)
-        inputs = [route.subscribe for route in routes]
+        inputs = [source.subscribe for route in routes for source in route.inputs]
         #: Topic of a trial message -> what receives it.
         self._trials = {_render(one): one for one in (requests, *inputs) if one.captures - {FEATURE}}
         self._silent = [one for one in inputs if not one.captures - {FEATURE}]

@@ -66,10 +66,16 @@ def explain_closed(name: str, loaded: Settings, *, may: May = may) -> Finding | 
 
 def _inputs(route: Route, features: Sequence[str]) -> str:
     """List the topics on which a gathering route expects the features."""
-    same = {name: f"{{{name}}}" for name in route.subscribe.captures}
-    places = [
-        f"{', '.join(name for name, _ in on_it)} on {route.subscribe.render({**same, FEATURE: level})}"
-        for level, on_it in lay_out(features, route.fields).items()
-    ]
+    places: list[str] = []
+    for source in route.inputs:
+        same = {name: f"{{{name}}}" for name in source.subscribe.captures}
+        if FEATURE in same:
+            places += [
+                f"{', '.join(name for name, _ in on_it)} on {source.subscribe.render({**same, FEATURE: level})}"
+                for level, on_it in lay_out(features, source.fields).items()
+            ]
+        else:
+            there = [name for name in features if name in dict(source.fields)] if source.only_fields else features
+            places.append(f"{', '.join(there)} on {source.subscribe.text}")
     more = f"; and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
     return "; ".join(places[:_PLACES]) + more

@@ -54,7 +54,10 @@ def check_rules(loaded: Settings, routes: Sequence[Route], root: Path = Path("/"
     rules = list(rules_for(_text(seen_at), client))
     who = "an anonymous client" if client.username is None else f"user {client.username}"
     below = "above the first user line of" if client.username is None else f"below the line user {client.username} in"
-    wanted = [topics.request(loaded.node.id).filter, *(route.subscribe.filter for route in routes)]
+    wanted = [
+        topics.request(loaded.node.id).filter,
+        *(source.subscribe.filter for route in routes for source in route.inputs),
+    ]
     for one in dict.fromkeys(wanted):
         covered = reads(rules, one)
         if covered == "all":

@@ -138,6 +138,19 @@ class Checker:
         ]
         return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, total), echo(row))
 
+    def check_present(self, row: Mapping[str, Any]) -> tuple[dict[str, float], list[Detail]]:
+        """Check the features that are there, and no others; return the values that are sound, and what is wrong with the rest."""
+        wrong, _, _ = self._look(row)
+        sound = {name: float(row[name]) for name in self.names if name in row and name not in wrong}
+        detail: list[Detail] = []
+        for name in sorted(wrong, key=self._positions.__getitem__):
+            try:
+                sound[name] = self._row.validate_python({name: row[name]})[name]
+            except ValidationError as error:
+                (one,) = error.errors(include_url=False, include_context=False)
+                detail.append({"type": one["type"], "loc": [name], "msg": one["msg"], "input": shown(one["input"])})
+        return sound, detail
+
     def brief(self, row: Mapping[str, Any], sent: object, name: str, kind: str, more: int) -> Brief:
         """Return why a row is rejected whose first mistake is of a `kind` in the feature `name`."""
         value = row.get(name, sent)

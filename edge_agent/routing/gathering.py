@@ -1,23 +1,33 @@
-"""Routes that gather: `home/{sensor}/{feature}`, one value per topic.
+"""Routes whose messages are looked into one by one, and most of which bring a part of a sensor's values only.
 
-`{feature}` stands for the level that says which value it is (`edge_agent.routing.levels`); what else a route captures names
-the sensor that it belongs to, whose latest values make a row (`edge_agent.routing.sensors`).
+The latest values of each sensor make a row (`edge_agent.routing.sensors`). What names the sensor is what the route captures of
+the topic, what its source says besides, and what it captures of the payload; `{feature}` stands for the level that says
+which value it is (`edge_agent.routing.levels`).
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from edge_agent.contract.card import Feature
-from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, Gathered, Message
-from edge_agent.payload.features import Features, Unusable, refuse
-from edge_agent.routing.levels import Level, lay_out
-from edge_agent.routing.routes import FEATURE, Route
+from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, Gathered, Message, UnknownLevel, shown_topic
+from edge_agent.payload.checks import ECHOED
+from edge_agent.payload.features import Features, Fields, Unusable, refuse
+from edge_agent.routing.documents import Document, Need, Part
+from edge_agent.routing.levels import lay_out
+from edge_agent.routing.routes import Route
 from edge_agent.routing.sensors import MAX_SENSORS, Sensor, Sensors
+from edge_agent.routing.sources import FEATURE, Source
 
-#: Bytes that the levels which name a sensor may have together; they come from outside, and are kept.
+#: Bytes that the names of a sensor may have together; they come from outside, and are kept.
 MAX_NAME_BYTES: Final = 256
+#: What stands in a topic for a name that the message should have said and did not.
+UNKNOWN: Final = "unknown"
+#: Levels that no feature is on which are kept to be told, and how much of one.
+_LEVELS_KEPT: Final = 16
+_LEVEL_SHOWN: Final = 64
 
 
 class Due(NamedTuple):
@@ -30,12 +40,13 @@ class Due(NamedTuple):
     qos: int
 
 
-class SensorLevel(NamedTuple):
-    """What a topic is to a gathering route: a level of a sensor."""
+class Place(NamedTuple):
+    """What a topic is to a route that gathers: what it says of the sensor, and how it is read; None for not at all."""
 
     gathering: Gathering
     sensor: Sensor
-    level: str
+    reader: Document | None
+    level: str | None
 
 
 class Gathering:
@@ -51,14 +62,41 @@ class Gathering:
     ) -> None:
         self.route = route
         self.ignored = 0
-        names = [feature.name for feature in features]
-        self.sensors = Sensors(names, max_age=route.max_age, debounce=route.debounce, limit=max_sensors)
+        #: Levels that no feature is on, with the topic of the first message on each.
+        self.unknown_levels: dict[str, str] = {}
+        self._names = [feature.name for feature in features]
+        self.sensors = Sensors(self._names, max_age=route.max_age, debounce=route.debounce, limit=max_sensors)
         #: What the values depend on besides the route.
         self._kind = [(feature.name, feature.minimum, feature.maximum) for feature in features], max_sensors
-        self._levels = {
-            level: Level(features, places, max_bytes=max_bytes)
-            for level, places in lay_out(names, route.fields).items()
+        self._readers: dict[tuple[Source, str | None], Document] = {
+            (source, level): Document(
+                features,
+                places,
+                self._need(source),
+                echoed=() if level is not None else _echoed(source),
+                capture=route.capture,
+                max_bytes=max_bytes,
+            )
+            for source in route.inputs
+            for level, places in self._places(source).items()
         }
+
+    def _need(self, source: Source) -> Need:
+        if self.route.partial == "merge" or self.route.sources:
+            return Need.NONE
+        if FEATURE in source.subscribe.captures:
+            return Need.ANY
+        return Need.ALL if self.route.partial == "reject" else Need.ALL_OR_IGNORED
+
+    def _places(self, source: Source) -> Mapping[str | None, Fields]:
+        """Return what is on each level that `{feature}` stands for; None is the level where there is none."""
+        if FEATURE in source.subscribe.captures:
+            levels: dict[str | None, Fields] = {}
+            levels.update(lay_out(self._names, source.fields))
+            return levels
+        paths = dict(source.fields)
+        there = [name for name in self._names if name in paths] if source.only_fields else self._names
+        return {None: tuple((name, paths.get(name, (name,))) for name in there)}
 
     def take_over(self, former: Gathering) -> bool:
         """Go on with the values of the same route before a reload; return whether they are of use, which they are with
@@ -66,62 +104,93 @@ class Gathering:
         """
         if former._kind != self._kind:
             return False
-        self.sensors, self.ignored = former.sensors, former.ignored
+        self.sensors, self.ignored, self.unknown_levels = former.sensors, former.ignored, former.unknown_levels
         self.sensors.reconnected()
         return True
 
-    def level(self, captured: Mapping[str, str]) -> SensorLevel:
-        """Return what the topic is that the route captured this from."""
-        return SensorLevel(self, tuple(level for name, level in captured.items() if name != FEATURE), captured[FEATURE])
+    def place(self, source: Source, captured: Mapping[str, str]) -> Place:
+        """Return what the topic is that the source captured this from."""
+        known = {**captured, **dict(source.sensor)}
+        level = captured.get(FEATURE)
+        sensor = tuple(known[name] for name in self.route.inputs[0].names)
+        return Place(self, sensor, self._readers.get((source, level)), level)
 
-    def take(self, at: SensorLevel, message: Message, now: float) -> Due | None:
-        """Take a message; return what has to be answered at once, if anything."""
-        level = self._levels.get(at.level)
-        if level is None:
+    def take(self, place: Place, message: Message, now: float) -> list[Due]:
+        """Take a message; return what has to be answered at once."""
+        if place.reader is None:
             self.ignored += 1
-            return None
-        outcome = self._take(at.sensor, level, message, now)
-        return None if outcome is None else Due(self.route, at.sensor, message.topic, *outcome)
+            if place.level is not None and len(self.unknown_levels) < _LEVELS_KEPT:
+                self.unknown_levels.setdefault(place.level[:_LEVEL_SHOWN], message.topic)
+            return []
+        parts = place.reader.read(message.payload, message.content_type)
+        if isinstance(parts, Unusable):
+            if self.route.by_feature and self.route.capture == ():
+                self.sensors.drop(place.sensor, place.reader.positions)
+            return [Due(self.route, self._padded(place.sensor), message.topic, parts, message.qos)]
+        found = []
+        for part in parts:
+            if part.is_empty:
+                self.ignored += 1
+            elif (due := self._take(place.sensor + part.named, part, message, now)) is not None:
+                found.append(due)
+        return found
 
     def due(self, now: float, *, limit: int, ahead: float = 0.0) -> Iterator[Due]:
         """Yield up to `limit` rows that were put off until now, or until `ahead` seconds from now."""
-        for sensor, reading in self.sensors.due(now, limit=limit, ahead=ahead):
-            yield Due(self.route, sensor, inputs(self.route, sensor), Features(reading.values, {}), reading.qos)
+        for sensor, row in self.sensors.due(now, limit=limit, ahead=ahead):
+            yield Due(self.route, sensor, inputs(self.route, sensor), Features(row.values, {}), row.qos)
 
-    def _take(
-        self, sensor: Sensor, level: Level, message: Message, now: float
-    ) -> tuple[Features | Unusable, int] | None:
-        if (size := sum(len(part.encode()) for part in sensor)) > MAX_NAME_BYTES:
+    def _take(self, sensor: Sensor, part: Part, message: Message, now: float) -> Due | None:
+        if (size := sum(len(name.encode()) for name in sensor)) > MAX_NAME_BYTES:
             words = f"The levels that name the sensor have {size} bytes; at most {MAX_NAME_BYTES} are taken"
-            return refuse(ErrorCode.INVALID_TOPIC, words), message.qos
-        values = level.decode(message.payload, message.content_type)
-        if isinstance(values, Unusable):
-            self.sensors.drop(sensor, level.positions)
-            return values, message.qos
-        reading = self.sensors.put(
-            sensor,
-            list(zip(level.positions, values, strict=True)),
-            now,
-            qos=message.qos,
-            duplicate=message.duplicate,
-            retained=message.retained,
-        )
-        return None if reading is None else (Features(reading.values, {}), reading.qos)
+            refusal = refuse(ErrorCode.INVALID_TOPIC, words)
+            return Due(self.route, self._padded(sensor), message.topic, refusal, message.qos)
+        if not self.route.remembers:
+            content = part.refusal or Features(tuple(value for _, value in part.values), part.echo)
+            return Due(self.route, self._padded(sensor), message.topic, content, message.qos)
+        if part.forgotten:
+            self.sensors.drop(sensor, part.forgotten)
+        row = None
+        if part.values:
+            row = self.sensors.put(
+                sensor, part.values, now, qos=message.qos, duplicate=message.duplicate, retained=message.retained
+            )
+        if part.refusal is not None:
+            return Due(self.route, self._padded(sensor), message.topic, part.refusal, message.qos)
+        return None if row is None else Due(self.route, sensor, message.topic, Features(row.values, part.echo), row.qos)
+
+    def told_levels(self) -> list[UnknownLevel]:
+        """Return levels on which messages came and no feature is, each with the one that may be meant."""
+        levels = {level.lower(): level for _, level in self._readers if level is not None}
+        told: list[UnknownLevel] = []
+        for level, topic in self.unknown_levels.items():
+            close = difflib.get_close_matches(level.lower(), levels, n=1)
+            told.append({"level": level, "topic": shown_topic(topic), "meant": levels[close[0]] if close else None})
+        return told
+
+    def _padded(self, sensor: Sensor) -> Sensor:
+        """Return a sensor with a name for all that it does not say."""
+        return sensor + (UNKNOWN,) * (len(self.route.names) - len(sensor))
+
+
+def _echoed(source: Source) -> Fields:
+    paths = dict(source.fields)
+    return tuple((name, paths.get(name, (name,))) for name in ECHOED)
 
 
 def captured_by(route: Route, sensor: Sensor) -> dict[str, str]:
-    """Return what a route captures of a sensor's topics, but for the feature, by name."""
-    return dict(zip((name for name in route.subscribe.captures if name != FEATURE), sensor, strict=True))
+    """Return what is known of a sensor, by name."""
+    return dict(zip(route.names, sensor, strict=True))
 
 
 def inputs(route: Route, sensor: Sensor) -> str:
-    """Return the topic filter of a sensor's values."""
-    return route.subscribe.render({**captured_by(route, sensor), FEATURE: "+"})
+    """Return the topic filter of a sensor's values, of the first source where there are several."""
+    return route.inputs[0].filter_for(captured_by(route, sensor))
 
 
 def report(gatherings: Iterable[Gathering], now: float, *, limit: int) -> Gathered:
     """Return how routes do that gather, with up to `limit` sensors that wait."""
-    told: Gathered = {"sensors": 0, "complete": 0, "forgotten": 0, "ignored": 0, "waiting": []}
+    told: Gathered = {"sensors": 0, "complete": 0, "forgotten": 0, "ignored": 0, "waiting": [], "unknown": []}
     for one in gatherings:
         complete, lacking = one.sensors.survey(now, limit=limit - len(told["waiting"]))
         told["sensors"] += len(one.sensors)
@@ -137,4 +206,5 @@ def report(gatherings: Iterable[Gathering], now: float, *, limit: int) -> Gather
             }
             for lack in lacking
         ]
+        told["unknown"] += one.told_levels()[: _LEVELS_KEPT - len(told["unknown"])]
     return told

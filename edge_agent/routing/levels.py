@@ -6,14 +6,11 @@ and what follows leads into the document that is published there, so that one le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from edge_agent.contract.card import Feature
-from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, shown
 from edge_agent.errors import SettingsError
-from edge_agent.payload import formats
-from edge_agent.payload.features import FeatureCodec, Features, Fields, Unusable, dig, refuse
+from edge_agent.payload.features import Fields
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
 _SHOWN: Final = 1024
@@ -42,50 +39,3 @@ def lay_out(names: Sequence[str], fields: Fields) -> dict[str, Fields]:
                 "it can't be both"
             )
     return {level: tuple(places) for level, places in levels.items()}
-
-
-class Level:
-    """One level: turns what is published there into values. `positions` are those of its features in the model."""
-
-    def __init__(self, features: Sequence[Feature], places: Fields, *, max_bytes: int = MAX_PAYLOAD_BYTES) -> None:
-        position = {feature.name: number for number, feature in enumerate(features)}
-        self.positions = tuple(position[name] for name, _ in places)
-        self._places = places
-        self._names = [name for name, _ in places]
-        self._keys = [path[0] if path else name for name, path in places]
-        # What leads into a document is named where it leads nowhere.
-        inside = tuple((name, path) for name, path in places if path)
-        self._codec = FeatureCodec([features[one] for one in self.positions], fields=inside, max_bytes=max_bytes)
-
-    def decode(self, payload: bytes, content_type: str | None = None) -> tuple[float, ...] | Unusable:
-        """Return the values at `positions`, or why there are none: a message is taken whole, or not at all."""
-        chosen = self._codec.choose(payload, content_type)
-        if isinstance(chosen, Unusable):
-            return chosen
-        try:
-            content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
-        except ValueError as error:
-            text = payload.decode(errors="replace")
-            if chosen is not formats.JSON:
-                return refuse(ErrorCode.MALFORMED_PAYLOAD, str(error), kind=chosen.invalid, shown=text[:_SHOWN])
-            # Plain text, as most firmware publishes it: "+21.5" is a number, "unavailable" is told by the feature's name.
-            content = text
-        checked = self._codec.check(self._row(content, keyed=chosen.keyed))
-        if isinstance(checked, Features):
-            return checked.values
-        for detail in checked.detail:
-            if detail["type"] == "missing":
-                detail["input"] = shown(content)
-        return checked._replace(echo={})
-
-    def _row(self, content: Any, *, keyed: bool) -> Mapping[str, Any]:
-        """Return what is there for each feature; one that a document does not hold is left out."""
-        if not keyed and isinstance(content, dict):
-            return content
-        row: dict[str, Any] = {}
-        for name, path in self._places:
-            try:
-                row[name] = dig(content, path)
-            except LookupError:
-                continue
-        return row

@@ -14,10 +14,11 @@ What is not followed is answered on the topic of its route.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from edge_agent.contract import topics
+from edge_agent.contract.templates import Template
 from edge_agent.contract.topics import is_unfit
 from edge_agent.errors import TopicError
 from edge_agent.routing.routes import Route
@@ -40,7 +41,7 @@ class ResponseTopics:
     def __init__(self, filters: Iterable[str], routes: Sequence[Route]) -> None:
         self._listed = _matcher(filters)
         self._own: Trie[None] = Trie()
-        for template in {one for route in routes for one in (route.subscribe, route.publish, route.errors)}:
+        for template in {one for route in routes for one in _templates(route)}:
             self._own.add(template, None)
 
     def refusal(self, topic: str) -> str | None:
@@ -54,6 +55,11 @@ class ResponseTopics:
         if self._own.matching(topic):
             return _OWN
         return None if self._listed.fullmatch(topic) else _NOT_LISTED
+
+
+def _templates(route: Route) -> Iterator[Template]:
+    yield from (source.subscribe for source in route.inputs)
+    yield from (route.publish, route.errors)
 
 
 def check_filter(text: str) -> str:

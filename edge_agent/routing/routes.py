@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from edge_agent.contract import topics
 from edge_agent.contract.templates import SOME, Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import ECHOED, Fields
+from edge_agent.routing.sources import FEATURE as FEATURE  # noqa: PLC0414
+from edge_agent.routing.sources import Partial, Source
 from edge_agent.routing.trie import Trie
-
-#: The capture that makes a route a gathering one: it stands for the level that names a single value.
-FEATURE: Final = "feature"
 
 
 class Route(NamedTuple):
     """Which topics carry a model's features, and where its answers go.
 
-    `fields` says where features sit in the sensor's own JSON; `share` names the pool of agents that take turns;
-    `content_type` is that of messages that do not say (MQTT 3.1.1 can't).
+    `subscribe` and `fields`, which says where features sit in the sensor's own JSON, are those of the only source, unless
+    there are several `sources`. `share` names the pool of agents that take turns; `content_type` is that of messages that
+    do not say (MQTT 3.1.1 can't). `capture` are names that the payload says, with the paths to them.
 
-    A route that captures `{feature}` gathers: it takes one value per topic, and what else it captures names the sensor.
-    `max_age` is the age in seconds from which a value is not answered for any more, None for never; `debounce` the
-    seconds for which an answer waits for more changes. With `name_sensor` each answer says what the route captured.
+    A route remembers the latest values of each sensor where one message need not bring all of them: where it captures
+    `{feature}`, has several sources, or merges partial messages. What else it captures names the sensor. `max_age` is the
+    age in seconds from which a value is not answered for any more, None for never; `debounce` the seconds for which an
+    answer waits for more changes. With `name_sensor` each answer says what the route captured. Messages that the broker
+    had kept are ignored unless `takes_retained`.
     """
 
     model: str
@@ -36,39 +38,70 @@ class Route(NamedTuple):
     max_age: float | None = None
     debounce: float = 0.0
     name_sensor: bool = False
+    partial: Partial = "reject"
+    sources: tuple[Source, ...] = ()
+    capture: Fields = ()
+    takes_retained: bool = True
+
+    @property
+    def inputs(self) -> tuple[Source, ...]:
+        """The sources, of which there is one at least."""
+        return self.sources or (Source(self.subscribe, self.fields),)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What names a sensor, in order."""
+        return (*self.inputs[0].names, *(name for name, _ in self.capture))
+
+    @property
+    def by_feature(self) -> bool:
+        """Whether topics carry one value each."""
+        return any(FEATURE in source.subscribe.captures for source in self.inputs)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether values of several messages make one row."""
+        return self.by_feature or len(self.inputs) > 1 or self.partial == "merge"
 
     @property
     def gathers(self) -> bool:
-        """Whether each topic carries one value."""
-        return FEATURE in self.subscribe.captures
+        """Whether its messages are looked into one by one: to merge them, to ignore some, or for whose they are."""
+        return self.remembers or self.partial != "reject" or bool(self.capture)
+
+    def subscription(self, source: Source) -> str:
+        """What the broker is asked for (MQTT 5, 4.8.2: shared subscriptions)."""
+        return f"$share/{self.share}/{source.subscribe.filter}" if self.share else source.subscribe.filter
 
     @property
-    def subscription(self) -> str:
-        """What the broker is asked for (MQTT 5, 4.8.2: shared subscriptions)."""
-        return f"$share/{self.share}/{self.subscribe.filter}" if self.share else self.subscribe.filter
+    def subscriptions(self) -> set[str]:
+        """All that the broker is asked for."""
+        return {self.subscription(source) for source in self.inputs}
 
 
 def subscriptions(node: str, routes: Iterable[Route]) -> dict[str, bool]:
     """Return the topic filters of a node, its management requests and what its routes take, each with whether what the
-    broker has retained is wanted on every connection: gathered values live in memory, so those have to come again.
+    broker has retained is wanted on every connection: remembered values live in memory, so those have to come again.
     """
     wanted = {topics.request(node).filter: False}
     for route in routes:
-        wanted[route.subscription] = wanted.get(route.subscription, False) or route.gathers
+        for subscription in sorted(route.subscriptions):
+            again = route.remembers and route.takes_retained
+            wanted[subscription] = wanted.get(subscription, False) or again
     return wanted
 
 
 def refuse_mixtures(route: Route) -> None:
-    """Raise `SettingsError` when a route has what does not go with gathering, or needs it and does not gather, or has to
-    name what it does not capture.
+    """Raise `SettingsError` when a route has what does not go with the way in which it takes messages, or lacks what that
+    needs, or has to name what it does not know.
     """
-    if route.name_sensor and not route.subscribe.captures - {FEATURE}:
+    if route.name_sensor and not route.names:
         raise SettingsError(f"name_sensor: {route.subscribe.text!r} captures nothing that an answer could name")
-    if not route.gathers:
+    _refuse_unlike_sources(route)
+    if not route.remembers:
         if route.max_age is not None or route.debounce:
             raise SettingsError(
                 f"max_age and debounce are for values that come one by one; {route.subscribe.text!r} does not capture "
-                f"{{{FEATURE}}}"
+                f'{{{FEATURE}}}, and partial is not "merge"'
             )
         return
     for template in (route.publish, route.errors):
@@ -77,16 +110,35 @@ def refuse_mixtures(route: Route) -> None:
                 f"topic {template.text!r}: an answer is made from all features, so {{{FEATURE}}} can't stand in it"
             )
     if route.share is not None:
+        why = f"captures {{{FEATURE}}}" if route.by_feature else "merges messages"
         raise SettingsError(
-            "share: the values of one sensor would go to different agents; leave it out where a route captures "
-            f"{{{FEATURE}}}"
+            f"share: the values of one sensor would go to different agents; leave it out where a route {why}"
         )
-    for name, _ in route.fields:
-        if name in ECHOED:
+    if route.by_feature or route.debounce:
+        for name, _ in (field for source in route.inputs for field in source.fields):
+            if name in ECHOED:
+                raise SettingsError(
+                    f"fields.{name}: an answer is made from several messages, so there is no one {name} to give back; "
+                    "leave it out"
+                )
+
+
+def _refuse_unlike_sources(route: Route) -> None:
+    first, *others = route.inputs
+    for number, source in enumerate(others, start=2):
+        if set(source.names) != set(first.names):
+            unlike = min(set(source.names) ^ set(first.names))
+            lacks, has = (number, 1) if unlike in first.names else (1, number)
             raise SettingsError(
-                f"fields.{name}: an answer is made from several messages, so there is no one {name} to give back; "
-                "leave it out"
+                f"source {lacks} does not say which {{{unlike}}} it is about, as source {has} does; capture it, or set "
+                f'sensor = {{ {unlike} = "…" }}'
             )
+        for earlier, one in enumerate(route.inputs[: number - 1], start=1):
+            if one.subscribe.overlaps(source.subscribe):
+                raise SettingsError(
+                    f"sources {earlier} and {number} both take {one.subscribe.shared(source.subscribe)!r}; each topic is of "
+                    "one source"
+                )
 
 
 def refuse_loops(routes: Sequence[Route], node: str) -> None:
@@ -96,17 +148,16 @@ def refuse_loops(routes: Sequence[Route], node: str) -> None:
         own.add(Template(text), None)
     requests = topics.request(node)
     takers: Trie[int] = Trie()
-    for number, route in enumerate(routes, start=1):
-        if route.subscribe.overlaps(requests):
+    for number, _, subscribe in _inputs(routes):
+        if subscribe.overlaps(requests):
             raise SettingsError(
-                f"route {number}: {route.subscribe.text!r} would take the management requests of this node "
-                f"({requests.text!r})"
+                f"route {number}: {subscribe.text!r} would take the management requests of this node ({requests.text!r})"
             )
-        for one, _ in own.overlapping(route.subscribe):
+        for one, _ in own.overlapping(subscribe):
             raise SettingsError(
-                f"route {number}: {route.subscribe.text!r} would take what this agent says of itself on {one.text!r}"
+                f"route {number}: {subscribe.text!r} would take what this agent says of itself on {one.text!r}"
             )
-        takers.add(route.subscribe, number)
+        takers.add(subscribe, number)
     for number, route in enumerate(routes, start=1):
         for what, output in (("answers", route.publish), ("rejections", route.errors)):
             for taker, other in takers.overlapping(output):
@@ -133,55 +184,70 @@ def refuse_overlaps(routes: Sequence[Route]) -> None:
     A broker sends a message of two subscriptions once or once for each. It has one answer for each route all the same:
     of routes with unlike filters, the first that takes its topic has it (`Table.of`).
     """
-    for other, first, number, route in _overlapping(routes):
-        if route.subscribe.filter == first.subscribe.filter:
-            if route.publish.text == first.publish.text:
+    for other, first, number, second in _overlapping(routes):
+        one, two = routes[other - 1], routes[number - 1]
+        if second.filter == first.filter:
+            if two.publish.text == one.publish.text:
                 raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
-        elif first.subscribe.covers(route.subscribe):
+        elif first.covers(second):
             raise SettingsError(
-                f"routes {other} and {number}: {first.subscribe.text!r} takes all that {route.subscribe.text!r} could "
-                f"take, and stands before it; let route {number} stand first"
+                f"routes {other} and {number}: {first.text!r} takes all that {second.text!r} could take, and stands before "
+                f"it; let route {number} stand first"
             )
-        elif first.share or route.share:
+        elif one.share or two.share:
             raise SettingsError(
-                f"routes {other} and {number}: {first.subscribe.text!r} and {route.subscribe.text!r} take partly the "
-                "same topics, and with share such a message comes for each; make them the same, or separate"
+                f"routes {other} and {number}: {first.text!r} and {second.text!r} take partly the same topics, and with "
+                "share such a message comes for each; make them the same, or separate"
             )
 
 
 def told_overlaps(routes: Sequence[Route]) -> list[str]:
     """Return a sentence for each pair of routes that take partly the same topics."""
     return [
-        f"routes {other} and {number} both take {first.subscribe.shared(route.subscribe)!r}: route {other}, which stands "
-        "first, has it"
-        for other, first, number, route in _overlapping(routes)
-        if first.subscribe.filter != route.subscribe.filter
+        f"routes {other} and {number} both take {first.shared(second)!r}: route {other}, which stands first, has it"
+        for other, first, number, second in _overlapping(routes)
+        if first.filter != second.filter
     ]
 
 
-def _overlapping(routes: Sequence[Route]) -> Iterator[tuple[int, Route, int, Route]]:
-    """Yield each pair of routes that take a topic in common, with their numbers."""
-    before: Trie[tuple[int, Route]] = Trie()
+def _inputs(routes: Iterable[Route]) -> Iterator[tuple[int, Source, Template]]:
+    """Yield each source with the number of its route."""
     for number, route in enumerate(routes, start=1):
-        for _, (other, first) in before.overlapping(route.subscribe):
-            yield other, first, number, route
-        before.add(route.subscribe, (number, route))
+        for source in route.inputs:
+            yield number, source, source.subscribe
+
+
+def _overlapping(routes: Sequence[Route]) -> Iterator[tuple[int, Template, int, Template]]:
+    """Yield what two routes subscribe to where that has a topic in common, each pair with the numbers of the routes."""
+    before: Trie[int] = Trie()
+    for number, _, subscribe in _inputs(routes):
+        for first, other in before.overlapping(subscribe):
+            if other != number:
+                yield other, first, number, subscribe
+        before.add(subscribe, number)
+
+
+class Taker(NamedTuple):
+    """A route that takes a topic, by one of its sources, and what that captures."""
+
+    route: Route
+    source: Source
+    captured: dict[str, str]
 
 
 class Table:
     """Which routes a topic goes to."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._trie: Trie[Route] = Trie()
+        self._trie: Trie[tuple[Route, Source]] = Trie()
         for route in routes:
-            self._trie.add(route.subscribe, route)
+            for source in route.inputs:
+                self._trie.add(source.subscribe, (route, source))
 
-    def of(self, topic: str) -> list[tuple[Route, dict[str, str]]]:
-        """Return the routes that a message on `topic` goes to, with what they capture: the first that takes it, and those
-        with the same filter.
-        """
-        found = self._trie.matching(topic)
+    def of(self, topic: str) -> list[Taker]:
+        """Return the routes that a message on `topic` goes to: the first that takes it, and those with the same filter."""
+        found = [Taker(route, source, captured) for (route, source), captured in self._trie.matching(topic)]
         if len(found) < 2:
             return found
-        first = found[0][0].subscribe.filter
-        return [(route, captured) for route, captured in found if route.subscribe.filter == first]
+        first = found[0].source.subscribe.filter
+        return [one for one in found if one.source.subscribe.filter == first]

@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from edge_agent.contract.messages import (
@@ -29,9 +29,9 @@ from edge_agent.contract.messages import (
 )
 from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Fields, Unusable
-from edge_agent.routing.gathering import Due, Gathering, SensorLevel, captured_by, report
+from edge_agent.routing.gathering import UNKNOWN, Due, Gathering, Place, captured_by, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routing.routes import FEATURE, Route, Table
+from edge_agent.routing.routes import Route, Table, Taker
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.rejecting import rejection
@@ -105,7 +105,10 @@ class Pipeline:
         asked: dict[tuple[str, Fields], list[tuple[int, Message, _Target]]] = {}
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
-                if target.level is None:
+                if not message.payload or (message.retained and not target.takes_retained):
+                    # A retained topic that was cleared looks like this; and what was kept may not be wanted.
+                    self.tally.ignored += 1
+                elif target.place is None:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, questions)
@@ -162,9 +165,11 @@ class Pipeline:
         routes that begin anew.
         """
         return {
-            route.subscription
+            subscription
             for route, gathering in self._gatherings.items()
             if (known := former._gatherings.get(route)) is None or not gathering.take_over(known)
+            for subscription in route.subscriptions
+            if route.remembers
         }
 
     def gathered(self, now: float, *, limit: int) -> Gathered | None:
@@ -177,22 +182,24 @@ class Pipeline:
         found: list[Due] = []
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
-                level = target.level
-                if level is not None and (due := level.gathering.take(level, target.typed(message), now)):
-                    positions.append(position)
-                    found.append(due)
+                place = target.place
+                if place is None or not message.payload or (message.retained and not target.takes_retained):
+                    continue
+                due = place.gathering.take(place, target.typed(message), now)
+                positions += [position] * len(due)
+                found += due
         for position, answer in zip(positions, self._answer_gathered(found), strict=True):
             answers[position].append(answer)
 
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
         """Return the answers to `found`, in order: in the format of the route, for no one message is their question."""
-        settled: dict[str, Iterator[Written]] = {}
-        for model, fields in {due.route.model: due.route.fields for due in found}.items():
-            mine = [self._question(due) for due in found if due.route.model == model]
-            settled[model] = iter(self._engines[model, fields].settle(mine, self.tally))
+        mine: dict[tuple[str, Fields], list[Question]] = {}
+        for due in found:
+            mine.setdefault((due.route.model, due.route.fields), []).append(self._question(due))
+        settled = {engine: iter(self._engines[engine].settle(asked, self.tally)) for engine, asked in mine.items()}
         answers: list[Answer] = []
         for due in found:
-            written = next(settled[due.route.model])
+            written = next(settled[due.route.model, due.route.fields])
             template = due.route.errors if written.rejected else due.route.publish
             topic = template.render(captured_by(due.route, due.sensor))
             answers.append(Answer(topic, written.payload, due.qos, content_type=written.content_type))
@@ -205,24 +212,29 @@ class Pipeline:
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
         if targets is None:
-            targets = tuple(
-                _Target(
-                    (route.model, route.fields),
-                    route.publish.render(captured),
-                    route.errors.render(captured),
-                    route.content_type,
-                    self._gatherings[route].level(captured) if route in self._gatherings else None,
-                    _named(route, captured),
-                )
-                for route, captured in self._routes_of(topic)
-            )
+            targets = tuple(map(self._target, self._takers_of(topic)))
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()
             if len(topic) <= _LONGEST_REMEMBERED:
                 self._targets[topic] = targets
         return targets
 
-    def _routes_of(self, topic: str) -> list[tuple[Route, dict[str, str]]]:
+    def _target(self, taker: Taker) -> _Target:
+        route, source, captured = taker
+        # What only the payload says of a sensor is not known of its topic.
+        known = {**dict.fromkeys(route.names, UNKNOWN), **dict(source.sensor), **captured}
+        gathering = self._gatherings.get(route)
+        return _Target(
+            (route.model, route.fields),
+            route.publish.render(known),
+            route.errors.render(known),
+            route.content_type,
+            None if gathering is None else gathering.place(source, captured),
+            _named(route, known),
+            route.takes_retained,
+        )
+
+    def _takers_of(self, topic: str) -> list[Taker]:
         # MQTT has no wildcards in the topic of a message. A broker that lets them through would not take them back.
         return [] if any(mark in topic for mark in "+#\0") else self._table.of(topic)
 
@@ -245,20 +257,21 @@ def _named(route: Route, captured: Mapping[str, str]) -> str | None:
     """Return what an answer calls its sensor, None when the route does not ask for it."""
     if not route.name_sensor:
         return None
-    return shown_topic("/".join(level for name, level in captured.items() if name != FEATURE))
+    return shown_topic("/".join(captured[name] for name in route.names))
 
 
 class _Target(NamedTuple):
-    """A route for one topic: the model with its fields, the topics of the answer, the level when it gathers, and the
-    name of the sensor when answers have to tell it.
+    """A route for one topic: the model with its fields, the topics of the answer, the place when it gathers, the
+    name of the sensor when answers have to tell it, and whether it takes messages that the broker had kept.
     """
 
     engine: tuple[str, Fields]
     publish: str
     errors: str
     content_type: str | None
-    level: SensorLevel | None
+    place: Place | None
     sensor: str | None
+    takes_retained: bool
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type, when it has none of its own."""

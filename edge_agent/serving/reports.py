@@ -81,6 +81,7 @@ class Reporter:
             "answered": tally.answered,
             "refused": tally.refused,
             "unrouted": tally.unrouted,
+            "ignored": tally.ignored,
             "poisoned": tally.poisoned,
             "faults": tally.faults,
             "acknowledged": tally.acknowledged,

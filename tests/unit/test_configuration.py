@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from edge_agent.config.connection import Tls
 from edge_agent.config.load import load
-from edge_agent.config.routes import RouteSettings
+from edge_agent.config.routes import RouteSettings, SourceSettings
 from edge_agent.config.settings import Settings
 
 FILE = Path(__file__).parents[2] / "deploy" / "edge-agent.toml"
@@ -32,6 +32,10 @@ EXAMPLES = {
     "route.share",
     "route.fields",
     "route.max_age",
+    "route.capture",
+    "route.source.subscribe",
+    "route.source.fields",
+    "route.source.sensor",
 }
 
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the clone is not here: this is the wheel's suite")
@@ -41,14 +45,14 @@ def _flat(table: dict[str, Any], place: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
         inner = value[0] if isinstance(value, list) else value
-        if key == "fields":  # a table of the user's own
+        if key in {"fields", "capture", "sensor"}:  # a table of the user's own
             inner = None
         flat |= _flat(inner, f"{place}{key}.") if isinstance(inner, dict) else {f"{place}{key}": value}
     return flat
 
 
 def _known(model: type[BaseModel], place: str = "") -> set[str]:
-    inner: dict[str, type[BaseModel]] = {"tls": Tls, "route": RouteSettings}
+    inner: dict[str, type[BaseModel]] = {"tls": Tls, "route": RouteSettings, "source": SourceSettings}
     known: set[str] = set()
     for name, field in model.model_fields.items():
         section = inner.get(name) or field.annotation

@@ -96,7 +96,14 @@ def test_levels_that_no_feature_is_on_are_not_answered_and_counted() -> None:
     assert ask(pipeline, "home/kitchen/battery", 97) is None
     assert pipeline.takes("home/kitchen/battery")
     assert not pipeline.takes("home/kitchen")
-    assert gathered(pipeline) == {"sensors": 0, "complete": 0, "forgotten": 0, "ignored": 1, "waiting": []}
+    assert gathered(pipeline) == {
+        "sensors": 0,
+        "complete": 0,
+        "forgotten": 0,
+        "ignored": 1,
+        "waiting": [],
+        "unknown": [{"level": "battery", "topic": "home/kitchen/battery", "meant": None}],
+    }
 
 
 def gathered(pipeline: Pipeline, now: float = 0.0, limit: int = 10) -> Gathered:

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import ErrorCode
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import Fields, Unusable
-from edge_agent.routing.levels import Level, lay_out
+from edge_agent.routing.documents import Document, Need, Part
+from edge_agent.routing.levels import lay_out
 from edge_agent.testing import make_card
 from tests.unit.strategies import json_values
 
 FEATURES = make_card(("temperature", "humidity"), minimum=-50, maximum=100).features
 BARE: Fields = (("temperature", ()),)
 INSIDE: Fields = (("humidity", ("dht", "h")), ("temperature", ("dht", "t")))
+
+
+class Level:
+    """A document of one level that `{feature}` stands for: its values at `positions`, or why there are none."""
+
+    def __init__(self, features: Sequence[Feature], places: Fields, **options: Any) -> None:
+        self._document = Document(features, places, Need.ANY, **options)
+        self.positions = self._document.positions
+
+    def decode(self, payload: bytes, content_type: str | None = None) -> tuple[float, ...] | Unusable:
+        parts = self._document.read(payload, content_type)
+        if isinstance(parts, Unusable):
+            return parts
+        (part,) = parts
+        if part.refusal is not None:
+            return part.refusal
+        values = dict(part.values)
+        return tuple(values[position] for position in self.positions if position in values)
 
 
 def refused(decoded: object) -> tuple[ErrorCode, list[Any]]:
@@ -91,12 +112,20 @@ def test_a_place_in_an_array() -> None:
     assert Level(FEATURES, (("temperature", ("1",)),)).decode(b"[0, 21.5]") == (21.5,)
 
 
-@pytest.mark.parametrize("content", [{}, [], 5, "unavailable", {"dht": None}, {"dht": {"t": 20}}])
+@pytest.mark.parametrize("content", [{}, [], 5, "unavailable", {"dht": None}])
 def test_a_document_without_them_is_refused_as_a_whole(content: Any) -> None:
     code, reasons = refused(Level(FEATURES, INSIDE).decode(json.dumps(content).encode()))
     assert code == ErrorCode.INVALID_FEATURES
     # What was published is shown, not what was made of it.
     assert (["humidity"], "missing", content) in reasons
+
+
+def test_a_document_that_lacks_one_brings_the_others() -> None:
+    (part,) = cast("list[Part]", Document(FEATURES, INSIDE, Need.ANY).read(b'{"dht": {"t": 20}}'))
+    assert part == Part([(0, 20.0)], [], None, {})
+    (part,) = cast("list[Part]", Document(FEATURES, INSIDE, Need.ANY).read(b'{"dht": {"t": 20, "h": null}}'))
+    assert (part.values, part.forgotten) == ([(0, 20.0)], [1])
+    assert part.refusal is not None
 
 
 def test_what_a_rejection_shows_is_bounded() -> None:

@@ -306,10 +306,10 @@ def test_the_log_says_where_something_was_looked_for_in_vain() -> None:
 def test_the_topics_that_are_remembered_are_bounded() -> None:
     pipeline = make()
     for number in range(0, 25_000, 500):
-        pipeline.process([Message(f"music/{one}/features", b"") for one in range(number, number + 500)])
+        pipeline.process([Message(f"music/{one}/features", b"x") for one in range(number, number + 500)])
     assert len(pipeline._targets) <= 10_000
     long = [f"music/{'x' * 60_000}{one}/features" for one in range(20)]
-    assert [len(one) for one in pipeline.process([Message(topic, b"") for topic in long])] == [1] * 20
+    assert [len(one) for one in pipeline.process([Message(topic, b"x") for topic in long])] == [1] * 20
     assert pipeline._targets.keys().isdisjoint(long)
 
 
@@ -339,7 +339,7 @@ def test_no_message_crashes_it_and_each_is_answered_once_a_route(messages: list[
     assert len(answers) == len(messages)
     for message, given_ in zip(messages, answers, strict=True):
         captured = ROUTE.subscribe.match(message.topic)
-        if captured is None:
+        if captured is None or not message.payload:
             assert given_ == []
             continue
         for answer, route in zip(given_, (ROUTE, SECOND), strict=True):

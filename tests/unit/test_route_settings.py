@@ -138,7 +138,7 @@ def test_fields_and_pools(tmp_path: Path) -> None:
     file = write(tmp_path, '[[route]]\nshare = "pool"\nfields = { tempo = "audio.bpm", valence = ["mood.v1", "0"] }\n')
     (route,) = load(file).routes()
     assert route.fields == (("tempo", ("audio", "bpm")), ("valence", ("mood.v1", "0")))
-    assert route.subscription == "$share/pool/music/+/features"
+    assert route.subscription(route.inputs[0]) == "$share/pool/music/+/features"
 
 
 @pytest.mark.parametrize("content_type", formats.known())

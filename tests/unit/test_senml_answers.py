@@ -138,7 +138,7 @@ def test_anything_is_answered_by_a_pack(pack: Any, fields: Any) -> None:
     ask(to_json(pack), fields=fields)
 
 
-@given(st.binary(max_size=200))
+@given(st.binary(min_size=1, max_size=200))
 def test_any_bytes_are_answered_by_a_pack(payload: bytes) -> None:
     ask(payload)
 

@@ -1,0 +1,193 @@
+"""What messages bring of a sensor's values, when one message need not bring all: a document, or a single value.
+
+Rules:
+
+* what is there and sound is taken; what is there and unusable takes the value before it away, and is a reason to reject;
+* where a message need not bring all, null and the words that stand for it ("unavailable", "unknown", "nan", "---") take
+  the value before away, and are no reason to reject: the sensor says that it does not know;
+* what is not there stays as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from edge_agent.contract.card import Feature
+from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_details, shown
+from edge_agent.contract.topics import is_unfit
+from edge_agent.payload import formats
+from edge_agent.payload.checks import Checker
+from edge_agent.payload.features import FeatureCodec, Fields, Unusable, dig, refuse
+
+#: Most of an unreadable payload that is looked at for its rejection, in characters.
+_SHOWN: Final = 1024
+#: Words that firmware sends for "no value".
+_NO_VALUE: Final = frozenset(
+    {"", "-", "--", "---", "n/a", "nan", "none", "null", "unavailable", "undefined", "unknown"}
+)
+_LONGEST_WORD: Final = 20
+#: Longest text that may name a sensor.
+_MAX_NAME: Final = 256
+
+
+class Need(StrEnum):
+    """How many of its features a message has to bring, lest it is rejected."""
+
+    ALL = "all"
+    ANY = "any"
+    NONE = "none"
+    #: All, but one that does not is not meant for us.
+    ALL_OR_IGNORED = "all or ignored"
+
+
+class Part(NamedTuple):
+    """What one message brings: `values` by position in the model, positions to forget, and why it is rejected, if it is.
+
+    `echo` goes back with the answer; `named` is what the message says of its sensor.
+    """
+
+    values: list[tuple[int, float]]
+    forgotten: list[int]
+    refusal: Unusable | None
+    echo: dict[str, Any]
+    named: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing about any feature."""
+        return not self.values and not self.forgotten and self.refusal is None
+
+
+class Document:
+    """Reads what is published on topics of one kind.
+
+    `places` are the features to be found there, each with the path to it; an empty path is all of the payload. `echoed`
+    are the paths to what goes back with the answer, `capture` those to what names the sensor.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        places: Fields,
+        need: Need,
+        *,
+        echoed: Fields = (),
+        capture: Fields = (),
+        max_bytes: int = MAX_PAYLOAD_BYTES,
+    ) -> None:
+        position = {feature.name: number for number, feature in enumerate(features)}
+        self.positions = tuple(position[name] for name, _ in places)
+        self._position = position
+        self._places, self._echoed, self._capture = places, echoed, capture
+        self._need = need
+        # What leads into a document is named where it leads nowhere.
+        inside = tuple((name, path) for name, path in places if path)
+        wanted = [features[one] for one in self.positions]
+        self._checker = Checker(wanted, fields=inside)
+        self._codec = FeatureCodec(wanted, fields=inside, max_bytes=max_bytes)
+        self._names = [name for name, _ in places]
+        self._keys = [path[0] if path else name for name, path in (*places, *echoed, *capture)]
+        #: Whether an array is one message: something in it is found by its place.
+        self._takes_arrays = any(not path or path[0].isdecimal() for _, path in (*places, *capture))
+        self._takes_text = all(not path for _, path in places) and not capture
+
+    def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
+        """Return what a message brings: one part, or one for each item of an array; or why it can't be read."""
+        chosen = self._codec.choose(payload, content_type)
+        if isinstance(chosen, Unusable):
+            return chosen
+        try:
+            content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
+        except ValueError as error:
+            text = payload.decode(errors="replace")
+            if chosen is not formats.JSON or (self._need is not Need.ANY and not self._takes_text):
+                return refuse(ErrorCode.MALFORMED_PAYLOAD, str(error), kind=chosen.invalid, shown=text[:_SHOWN])
+            # Plain text, as most firmware publishes it: "+21.5" is a number, "unavailable" is told by the feature's name.
+            content = text
+        if isinstance(content, list) and not self._takes_arrays and self._need is not Need.ANY:
+            return [self._part(one, keyed=chosen.keyed) for one in content]
+        return [self._part(content, keyed=chosen.keyed)]
+
+    def _part(self, content: Any, *, keyed: bool) -> Part:
+        named = self._named(content)
+        if isinstance(named, Unusable):
+            return Part([], [], named, {})
+        row, echo = self._row(content, keyed=keyed), self._dug(content, self._echoed)
+        if self._need is Need.ALL:
+            found = self._checker.check(row, sent=content)
+            if isinstance(found, Unusable):
+                return Part([], list(self.positions), found._replace(echo=echo), echo, named)
+            return Part(list(zip(self.positions, found.values, strict=True)), [], None, echo, named)
+        unknown: list[str] = []
+        if self._need is not Need.ANY:
+            unknown = [name for name in self._names if name in row and _is_no_value(row[name])]
+            row = {name: value for name, value in row.items() if name not in unknown}
+        if self._need is Need.ALL_OR_IGNORED and not all(name in row for name in self._names):
+            return Part([], [], None, echo, named)
+        sound, detail = self._checker.check_present(row)
+        if not sound and not detail and self._need is Need.ANY:
+            found = self._checker.check(row)
+            detail = [{**one, "input": shown(content)} for one in found.detail] if isinstance(found, Unusable) else []
+        wrong = [name for name in self._names if name in row and name not in sound]
+        # A message of nothing that can be used takes away all that it could have brought.
+        lost = [*unknown, *wrong] if sound or unknown or wrong or not detail else self._names
+        return Part(
+            [(self._position[name], value) for name, value in sound.items()],
+            [self._position[name] for name in lost],
+            Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), echo) if detail else None,
+            echo,
+            named,
+        )
+
+    def _row(self, content: Any, *, keyed: bool) -> dict[str, Any]:
+        """Return what is there for each feature; one that the content does not hold is left out."""
+        if not keyed and isinstance(content, dict):
+            return content
+        return self._dug(content, self._places)
+
+    def _named(self, content: Any) -> tuple[str, ...] | Unusable:
+        """Return what the content says of its sensor, each a clean level of a topic; or why it can't be one."""
+        dug = self._dug(content, self._capture)
+        names: list[str] = []
+        for name, path in self._capture:
+            value = dug.get(name)
+            text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+            wrong = "missing" if value is None else _no_level(text)
+            if not isinstance(text, str) or wrong is not None:
+                where = ".".join(path)
+                words = f"capture.{name}: {where} {wrong}; it has to be text or a whole number that can be a level of a topic"
+                return refuse(ErrorCode.INVALID_TOPIC, words, shown=shown(value))
+            names.append(text)
+        return tuple(names)
+
+    @staticmethod
+    def _dug(content: Any, places: Fields) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, path in places:
+            try:
+                found[name] = dig(content, path)
+            except LookupError:
+                continue
+        return found
+
+
+def _is_no_value(value: object) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_WORD and value.strip().lower() in _NO_VALUE
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _no_level(value: object) -> str | None:
+    """Return why a value can't be one level of a topic, None when it can."""
+    if not isinstance(value, str):
+        return "is no text"
+    if not value or len(value.encode(errors="replace")) > _MAX_NAME:
+        return f"is empty, or longer than {_MAX_NAME} bytes"
+    if any(mark in value for mark in "/+#\0") or is_unfit(value):
+        return "has a character that can't stand in a level"
+    return None
