@@ -49,7 +49,7 @@ def _heading(results: Results, machine: dict[str, Any]) -> str:
 
 
 def _ratios(verdicts: Sequence[Verdict]) -> str:
-    rows = [("agent / the others", "measured", "", "asked", "")]
+    rows = [("ratio to the others", "measured", "", "target", "")]
     for one in verdicts:
         asked = "" if one.asked is None else f"{'>=' if one.at == 'least' else '<='} {number(one.asked)} {one.unit}"
         said = {None: "", True: "ok", False: "missed"}[one.ok]

@@ -1,4 +1,4 @@
-"""What is asked of the agent, as ratios to the others where that can be, and how it fared. Pure.
+"""The agent's targets, as ratios to the other programs where possible, and whether they are met. Pure.
 
 A ratio is taken in each round, between measurements that were seconds apart, and its median is what counts.
 """
@@ -21,7 +21,7 @@ Figure = Callable[[Measurement], float]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of the report. `asked` is None where a ratio is only shown."""
+    """One line of the report. `asked` is the target, None where a ratio is only shown."""
 
     name: str
     measured: Spread
@@ -31,7 +31,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool | None:
-        """Whether it is met, by the median; None when nothing is asked."""
+        """Whether the median meets the target; None without a target."""
         if self.asked is None:
             return None
         return self.measured.median >= self.asked if self.at == "least" else self.measured.median <= self.asked
