@@ -1,12 +1,12 @@
-"""What a node says of itself: its state, its info, and more; and when it asks for refused subscriptions again.
+"""A node's announcements (its state, its info, and more), and when it retries refused subscriptions.
 
-    offline    also the will: the broker says it in the node's stead
-    online     connected, with every subscription granted
+    offline    also the will, which the broker publishes for the node
+    online     connected, with all subscriptions granted
     degraded   connected, but the broker refused a subscription: some inputs do not come. `reason` says which
 
-An `online` or `degraded` comes on every connection, and when one becomes the other.
+`online` or `degraded` is published on every connection, and when it changes.
 
-What else it says of itself is an `Announcement` too. A plan lists them all (`edge_agent.serving.plan.Plan`), and the loop knows
+All other messages about the node are `Announcement`s, too. A plan lists them all (`edge_agent.serving.plan.Plan`); the loop knows
 none of them: to add one, make it, here or where what it tells is known, and put it into the plan's list.
 """
 
@@ -20,21 +20,21 @@ from typing import Final, Literal, NamedTuple
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Info, Refused, to_json
 
-#: Seconds until a refused subscription is asked for again; doubled each time up to the longest.
+#: Seconds until a refused subscription is retried; doubled each time up to the longest.
 _FIRST_PAUSE: Final = 30.0
 _LONGEST_PAUSE: Final = 900.0
-#: Of a topic, how much a reason shows.
+#: Longest topic that a reason shows, in characters.
 _SHOWN: Final = 200
 
 
 class Standing(NamedTuple):
-    """How a connected node stands: `reason` is None when all is well."""
+    """The standing of a connected node: `reason` is None when all subscriptions are granted."""
 
     reason: str | None = None
 
     @property
     def state(self) -> Literal["online", "degraded"]:
-        """What the state topic says."""
+        """The payload of the state topic."""
         return "online" if self.reason is None else "degraded"
 
 
@@ -42,7 +42,7 @@ ONLINE: Final = Standing()
 
 
 def standing(refused: Sequence[Refused]) -> Standing:
-    """Return how a node stands whose broker refused these subscriptions."""
+    """Return the standing of a node whose broker refused these subscriptions."""
     if not refused:
         return ONLINE
     first, *others = refused
@@ -51,7 +51,7 @@ def standing(refused: Sequence[Refused]) -> Standing:
 
 
 class News(Flag):
-    """What may be new, and so a reason to say something."""
+    """What has changed, and so may need an announcement."""
 
     CONNECTION = auto()
     STANDING = auto()
@@ -59,7 +59,7 @@ class News(Flag):
 
 
 class Announcement(NamedTuple):
-    """Something that a node says of itself on each new connection, and again when what it `tells` of is new.
+    """Messages that a node publishes on each new connection, and again when what it `tells` of has changed.
 
     `make` returns the messages, from the node's id and its info.
     """
@@ -69,17 +69,17 @@ class Announcement(NamedTuple):
 
 
 def announce(announcements: Iterable[Announcement], news: News, node: str, info: Info) -> list[Answer]:
-    """Return what is to be said when there are such news."""
+    """Return the messages to publish for these news."""
     return [answer for one in announcements if (one.tells | News.CONNECTION) & news for answer in one.make(node, info)]
 
 
 def birth(node: str, standing: Standing = ONLINE) -> Answer:
-    """Return the message that says a node is there; its counterpart is `will`."""
+    """Return the message that announces a node; its counterpart is `will`."""
     return _said(node, standing.state)
 
 
 def will(node: str) -> Answer:
-    """Return the message that says a node is gone: published by the node itself, or by the broker in its stead."""
+    """Return the message that a node is offline: published by the node itself, or by the broker as its will."""
     return _said(node, "offline")
 
 
@@ -87,7 +87,7 @@ def _said(node: str, word: str) -> Answer:
     return Answer(topics.state(node), word.encode(), qos=1, retain=True, content_type=None)
 
 
-#: The state, and all about the node: said by every plan.
+#: State and info, which every plan announces.
 STATE: Final = Announcement(News.STANDING, lambda node, info: [birth(node, Standing(info["reason"]))])
 INFO: Final = Announcement(
     News.STANDING | News.PLAN,
@@ -96,7 +96,7 @@ INFO: Final = Announcement(
 
 
 class Retry:
-    """When to ask for refused subscriptions again: after a pause that grows. `clock` gives seconds."""
+    """When to retry refused subscriptions: after growing pauses. `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -104,19 +104,19 @@ class Retry:
         self._pause = _FIRST_PAUSE
 
     def schedule(self) -> float:
-        """Set the next time; return how many seconds there are until then."""
+        """Set the next time; return the seconds until then."""
         pause = self._pause
         self._when = self._clock() + pause
         self._pause = min(_LONGEST_PAUSE, 2 * pause)
         return pause
 
     def forget(self) -> None:
-        """Begin anew: there is nothing to ask for again, or it is asked for with something else."""
+        """Start over: there is nothing to retry, or it is requested with other changes."""
         self._when = math.inf
         self._pause = _FIRST_PAUSE
 
     def take(self) -> bool:
-        """Tell, once, whether it is time."""
+        """Tell, once, whether it is time to retry."""
         if self._clock() < self._when:
             return False
         self._when = math.inf

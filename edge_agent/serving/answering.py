@@ -1,10 +1,10 @@
-"""From what arrives on a connection to its answers: in slices, in order, and with caution where that is due.
+"""Answers the messages of a connection: in slices, in order, and carefully while an input is a suspect.
 
 Rules:
 
-* a turn is bounded by what it costs (`edge_agent.serving.intake`), and by how much the broker has not taken yet;
-* what was being answered when something went wrong that should not is under suspicion like what was under way when the
-  connection ended (`edge_agent.link.poison`).
+* a turn is bounded by its cost (`edge_agent.serving.intake`), and by the bytes that the broker has not confirmed yet;
+* inputs being answered when an internal error occurs are suspects, like those in flight when the connection ended
+  (`edge_agent.link.poison`).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from edge_agent.serving.intake import Intake
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import Connection
 
-#: Bytes of answers that the broker has not taken yet, past which nothing more is answered.
+#: While more bytes of answers than this are unconfirmed, nothing more is answered.
 _MOST_HELD: Final = 4 << 20
-#: Longest wait for messages.
+#: Longest wait for messages, in seconds.
 _TICK: Final = 1.0
-#: Answers that gathering puts off wait while this many messages are in flight: waiting, they cost nothing.
+#: While this many messages are in flight, delayed answers of gathering routes wait: waiting costs nothing.
 _ENOUGH_IN_FLIGHT: Final = 1000
 
 
 class Answering:
-    """Answers what comes on the connections of an agent, one after the other.
+    """Answers the messages on an agent's connections, one connection after the other.
 
-    `respond` returns the answer to a management request, None for a message that is none.
+    `respond` returns the answer to a management request, None for any other message.
     """
 
     def __init__(
@@ -51,34 +51,34 @@ class Answering:
         self._intake = Intake()
         self._poison = Poison(self._tally)
         self._caution = Caution(self._poison, self._intake, self._tally, clock)
-        self._working: Sequence[Message] = ()  # what is being answered
+        self._working: Sequence[Message] = ()  # the messages being answered
 
     @property
     def busy_alone(self) -> bool:
-        """Whether something is under way that has to be alone."""
+        """Whether a message that must be sent alone is in flight."""
         return self._poison.trying
 
     def receive(self, link: Connection, wakeup: int | None, *, hurry: bool) -> None:
-        """Take in what has arrived; wait for it, unless there is something to be done or in a `hurry`."""
-        # Not to read while much waits keeps it bounded, unless only the broker's confirmations get us on.
+        """Read messages; wait for them, unless there is work to do or in a `hurry`."""
+        # Don't read while much is waiting, which bounds it, unless we need the broker's confirmations to go on.
         reading = not self._intake.full or _is_behind(link) or self._caution.pause > 0
         patience = 0.0 if hurry and not self._caution.due else self._patience(link)
         self._take_in(link.receive(patience, wakeup, reading=reading))
 
     def may_say(self, link: Connection, *answers: Answer) -> bool:
-        """Tell whether messages of our own may be sent now, as far as they are not known to end the connection."""
+        """Tell whether the agent's own messages may be sent now, unless they are known to end the connection."""
         return self._caution.may_say(link, *answers)
 
     def say(self, link: Connection, answer: Answer) -> None:
-        """Send a message of our own, unless it is one that ends the connection."""
+        """Send one of the agent's own messages, unless it is known to end the connection."""
         self._caution.say(link, answer)
 
     def greeted(self) -> None:
-        """Note that the connection stands, and has heard that we are there."""
+        """Note that the connection is up, and that `online` was published."""
         self._caution.greeted()
 
     def answer(self, link: Connection) -> None:
-        """Answer a slice of what has arrived, when there is room for its answers."""
+        """Answer a slice of the messages if there is room for its answers."""
         if _is_behind(link):
             return
         if self._caution.due:
@@ -110,8 +110,8 @@ class Answering:
         return self.pipeline.undeliverable(message)
 
     def finish(self, link: Connection, seconds: float, tick: Callable[[], None]) -> None:
-        """Answer what has arrived, as far as that goes in so many seconds, then all that was put off. What arrives
-        meanwhile waits behind it. `tick` is called again and again.
+        """Answer received messages for at most `seconds`, then all delayed answers. Messages that arrive
+        meanwhile wait. `tick` is called repeatedly.
         """
         ends = self._clock() + seconds
         later: list[Message] = []
@@ -125,7 +125,7 @@ class Answering:
             self._publish(link, self.pipeline.due(self._clock(), limit=sys.maxsize, ahead=math.inf))
 
     def answer_due(self, link: Connection) -> None:
-        """Send answers that were put off until now."""
+        """Send delayed answers that are due."""
         if self._caution.due:
             if self._room(link) > 0:
                 self._caution.send_due(link, lambda limit: self.pipeline.due(self._clock(), limit=limit))
@@ -133,7 +133,7 @@ class Answering:
             self._publish(link, self.pipeline.due(self._clock(), limit=self._room(link)))
 
     def ended(self, link: Connection, error: BrokerError) -> bool:
-        """Note that a connection has ended; return whether that brought us nearer to an input that ends them."""
+        """Note that a connection has ended; return whether that helped to find an input that ends connections."""
         under_way = link.under_way | {cause_of(message) for message in self._working}
         refused = link.refused_answers[-1].reason if link.refused_answers else None
         nearer = not isinstance(error, FarewellError) and self._poison.ended(
@@ -143,7 +143,7 @@ class Answering:
         return nearer
 
     def drop(self) -> None:
-        """Forget what came on a connection: the broker sends again what was not acknowledged."""
+        """Forget the messages of a connection: the broker redelivers what was not acknowledged."""
         self._working = ()
         self._intake.clear()
         self._caution.clear()
@@ -152,7 +152,7 @@ class Answering:
     def _take_in(self, messages: Sequence[Message]) -> None:
         for lost in self._intake.add(messages, self._clock()):
             self._tally.note(
-                "lost at QoS 0: too much waits to be answered, and the broker does not take answers", lost.topic
+                "lost at QoS 0: too many messages are waiting, and the broker does not confirm answers", lost.topic
             )
 
     def _publish(self, link: Connection, answers: Sequence[Answer]) -> None:
@@ -162,12 +162,12 @@ class Answering:
         self._tally.answered += len(answers)
 
     def _room(self, link: Connection) -> int:
-        """Return how many answers that were put off may go out now."""
+        """Return how many delayed answers may be sent now."""
         return _ENOUGH_IN_FLIGHT - link.in_flight if self._caution.stands else 0
 
     def _patience(self, link: Connection) -> float:
-        """Return how long to wait for messages: not at all when some are to be answered, and no longer than until the
-        next answer that was put off.
+        """Return how long to wait for messages: not at all if some need an answer, and at most until the
+        next delayed answer is due.
         """
         if self._caution.pause:
             return self._caution.pause
@@ -176,10 +176,10 @@ class Answering:
         due = self.pipeline.next_due
         if due is None or self._room(link) <= 0:
             return _TICK
-        # A millisecond more, for the wait counts whole ones and would come back a little too early.
+        # One millisecond more: the wait counts whole milliseconds and would otherwise end too early.
         return min(_TICK, max(0.0, due - self._clock()) + 0.001)
 
 
 def _is_behind(link: Connection) -> bool:
-    """Tell whether so many answers wait for the broker that no more should be made."""
+    """Tell whether too many answers wait for the broker to produce more."""
     return link.held_bytes > _MOST_HELD

@@ -1,8 +1,7 @@
-"""Answering while something is suspected of ending the connection (`edge_agent.link.poison`).
+"""Answers inputs while some are suspected of ending the connection (`edge_agent.link.poison`).
 
-The usual way is the agent's own: a slice of messages, all their answers at once. Here the order is the same, but what is
-suspected is sent alone: when the broker is known to have taken all before it, and with nothing behind it until the broker
-is known to have taken it.
+Usually the agent sends all answers to a slice of messages at once. Here the order is the same, but a suspect is sent alone:
+after the broker has confirmed everything before it, and with nothing after it until the broker has confirmed it.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from edge_agent.serving.intake import Intake
 from edge_agent.serving.plan import Connection
 from edge_agent.tally import Tally
 
-#: Longest wait for the broker, whose answer ends it.
+#: Longest wait for the broker, in seconds; its answer ends the wait.
 _TICK: Final = 1.0
-#: Seconds that a connection stands before something is sent that one more end may convict: a broker, or a line, that is gone
-#: again at once whatever we send does not count against it.
+#: Seconds that a connection must be up before an input is sent that one more end may convict: a broker or a network that
+#: fails at once, whatever we send, must not count against the input.
 _QUIET: Final = 0.25
-#: Answers that were put off which are looked at together.
+#: Delayed answers that are handled together.
 _MOST_DUE: Final = 100
 
 
 class Work(Protocol):
-    """What makes answers."""
+    """Produces answers."""
 
     def work(self, link: Connection, messages: Sequence[Message]) -> list[list[Answer]]:
         """Return the answers to each message."""
@@ -37,14 +36,14 @@ class Work(Protocol):
 
 
 class Caution:
-    """Takes messages out of `intake` while there is something to look out for."""
+    """Takes messages out of `intake` while there are suspects or convictions."""
 
     def __init__(self, poison: Poison, intake: Intake, tally: Tally, clock: Callable[[], float]) -> None:
         self._poison = poison
         self._intake = intake
         self._tally = tally
         self._clock = clock
-        #: Answers that wait for those before them, with their messages; and those that answer none, which were put off.
+        #: Answers that wait for earlier ones, with their messages; delayed answers have no message.
         self._made: deque[tuple[Message, list[Answer]]] = deque()
         self._due: deque[Answer] = deque()
         self._stands_since: float | None = None
@@ -52,31 +51,31 @@ class Caution:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for this, and not for the usual way."""
+        """Whether caution is needed instead of the usual way."""
         return self._poison.watching or bool(self._made or self._due)
 
     @property
     def stands(self) -> bool:
-        """Whether the connection has been greeted."""
+        """Whether `online` was published on the connection."""
         return self._stands_since is not None
 
     @property
     def pause(self) -> float:
-        """Seconds to wait, unless the broker says something, before the next turn can do anything; 0 for not at all."""
+        """Seconds until the next turn can do something, unless the broker sends something before; 0 for now."""
         return self._pause if self.due else 0.0
 
     def greeted(self) -> None:
-        """Note that the connection stands, and has heard that we are there."""
+        """Note that the connection is up, and that `online` was published."""
         self._stands_since = self._clock()
 
     def clear(self) -> None:
-        """Forget what was to be sent on a connection that has ended; what was put off goes out on the next one."""
+        """Forget what was to be sent on a connection that has ended; delayed answers are sent on the next one."""
         self._made.clear()
         self._stands_since = None
         self._pause = 0.0
 
     def turn(self, link: Connection, maker: Work) -> None:
-        """Answer a slice of what has arrived, as far as the broker has got."""
+        """Answer a slice of the messages, as far as the broker's confirmations allow."""
         self._pause = 0.0
         if not self._trial_is_over(link):
             return
@@ -89,7 +88,7 @@ class Caution:
             self._made.popleft()
 
     def send_due(self, link: Connection, take: Callable[[int], list[Answer]]) -> None:
-        """Send answers that were put off; `take` returns some of those that are due, up to so many."""
+        """Send delayed answers; `take` returns those that are due, up to a given number."""
         if not self._due:
             self._due.extend(take(_MOST_DUE))
         while self._due and self._trial_is_over(link):
@@ -112,7 +111,7 @@ class Caution:
             self._tally.answered += 1
 
     def may_say(self, link: Connection, *answers: Answer) -> bool:
-        """Tell whether messages of our own may be sent; one of them that is suspected is tried first."""
+        """Tell whether the agent's own messages may be sent; a suspect among them is tried first."""
         for answer in answers:
             cause = cause_of_own(answer.topic)
             if self._poison.course(cause, self._clock()) is Course.ALONE:
@@ -126,14 +125,14 @@ class Caution:
         return True
 
     def say(self, link: Connection, answer: Answer) -> None:
-        """Send a message of our own, unless it is one that ends the connection."""
+        """Send one of the agent's own messages, unless it is known to end the connection."""
         if self._poison.course(cause_of_own(answer.topic), self._clock()) is not Course.NOTHING:
             link.publish(answer)
 
     # -- the parts of a turn
 
     def _make(self, link: Connection, maker: Work) -> None:
-        """Make the answers to a slice of messages that nothing is known about, or see to one that something is."""
+        """Produce the answers to a slice of unsuspected messages, or handle one suspect."""
         began = self._clock()
         messages, arrived = self._intake.take(until=lambda one: self._course(one) is not Course.USUAL)
         if messages:
@@ -150,13 +149,13 @@ class Caution:
             if course is not Course.ALONE:
                 self._cut_short(link, maker, message, course)
                 return
-            # To make its answers is part of the trial, for that may go wrong as well.
+            # Producing its answers is part of the trial, because that may fail, too.
             self._poison.begin(cause_of(message), message.topic)
             self._made.extend(zip([message], maker.work(link, [message]), strict=True))
             self._poison.interrupted()
 
     def _send(self, link: Connection, maker: Work, message: Message, answers: list[Answer]) -> bool:
-        """Send answers that were made in the usual way; return False when they have to wait."""
+        """Send answers of unsuspected messages; return False when they must wait."""
         cause, now = cause_of(message), self._clock()
         course = self._poison.judge(cause, message.topic, answers, now, followed=_followed(message, answers))
         if course is Course.USUAL:
@@ -178,7 +177,7 @@ class Caution:
         link.answer(message, [_confirmed(answer) for answer in answers])
 
     def _cut_short(self, link: Connection, maker: Work, message: Message, course: Course) -> None:
-        """Answer a message briefly, or not at all."""
+        """Answer a message with the short rejection, or not at all."""
         cause = cause_of(message)
         answers = maker.shorten(message) if course.short else []
         if not answers or self._poison.hopeless(answers, self._clock()):
@@ -193,7 +192,7 @@ class Caution:
         return self._poison.course(cause_of(message), self._clock())
 
     def _trial_is_over(self, link: Connection) -> bool:
-        """Tell whether nothing is tried at the moment."""
+        """Tell whether no trial is in progress."""
         if self._poison.trying:
             if not link.settle():
                 self._pause = _TICK
@@ -202,7 +201,7 @@ class Caution:
         return True
 
     def _is_alone(self, link: Connection, cause: int) -> bool:
-        """Tell whether a suspect may be sent now: the connection stands, and nothing is under way."""
+        """Tell whether a suspect may be sent now: the connection is up, and nothing is in flight."""
         if self._stands_since is None or not link.settle():
             self._pause = _TICK
             return False
@@ -215,10 +214,10 @@ class Caution:
 
 
 def _followed(message: Message, answers: Sequence[Answer]) -> bool:
-    """Tell whether answers go where the sender of their question wants them."""
+    """Tell whether answers go to the Response Topic of their message."""
     return any(answer.topic == message.response_topic for answer in answers)
 
 
 def _confirmed(answer: Answer) -> Answer:
-    """Return an answer as one that the broker has to confirm."""
+    """Return an answer with a QoS that the broker must confirm."""
     return answer if answer.qos else answer._replace(qos=1)

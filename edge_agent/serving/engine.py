@@ -2,11 +2,11 @@
 
 Rules:
 
-* a tree has as many predictions as leaves, so each is made once, its JSON with it; what a row has to have echoed is put
-  at the end of that. Equal rejections of a batch are made once too;
-* the size of an answer is known before it is there: a batch is predicted and written piece by piece, and rejected as a
+* a tree has one prediction per leaf, so each is made and encoded once; a row's echoed keys are appended. Equal rejections
+  of a batch are made once, too;
+* the size of an answer is known before it is complete: a batch is predicted and written piece by piece, and rejected as a
   whole as soon as it comes to more than `max_answer` bytes;
-* what is counted is what went out.
+* only published answers are counted.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
 
-#: Predictions of a model that are kept, and numbers in them: how many differ comes from outside, and one of 1,000
+#: Predictions cached per model, and numbers in them: bounded because their variety depends on the input, and one of 1,000
 #: labels takes 100 KB.
 _REMEMBERED: Final = 10_000
 _NUMBERS: Final = 100_000
-#: Numbers that are asked for at once. All rows of a model of few labels go through one call.
+#: Numbers that one model call may return. All rows of a model with few labels go through one call.
 _ASKED: Final = 1 << 15
 
 
 class Model(Protocol):
-    """What the pipeline needs of a model (`edge_agent.model.onnx.Predictor` is one)."""
+    """What the pipeline needs from a model (implemented by `edge_agent.model.onnx.Predictor`)."""
 
     @property
     def card(self) -> ModelCard:
-        """What the model says of itself."""
+        """The model card."""
 
     @property
     def output(self) -> Output:
-        """What kind of answer it gives."""
+        """The kind of answer it gives."""
 
     def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
-        """Return what comes out for each of `rows` (n, features), to be read by `read`; the same is equal."""
+        """Return a hashable output for each of `rows` (n, features); `read` decodes it."""
 
     def read(self, output: Any) -> Any:
-        """Return what came out for a row as `output.fields` takes it."""
+        """Decode one row's output for `output.fields`."""
 
 
 class Engine:
@@ -70,18 +70,18 @@ class Engine:
         self._max_answer = max_answer
         self._most = max(1, min(_REMEMBERED, _NUMBERS // model.output.width))
         self._at_once = max(1, _ASKED // model.output.width)
-        #: Predictions by the model's output: a tree has as many as leaves, so most are made once.
+        #: Predictions by the model's output: a tree has one per leaf, so most are made once.
         self._made: dict[Hashable, Settled] = {}
 
     def outcomes(self, asked: Sequence[tuple[Message, str | None]], tally: Tally) -> list[Written]:
-        """Return the answer to each message; beside it stands the sensor that the answer has to name, if any."""
+        """Return the answer to each message; each comes with the sensor that the answer must name, or None."""
         decode, find = self._codec.decode, formats.find
         return self.settle(
             [
                 (
                     message.topic,
                     decode(message.payload, message.content_type),
-                    # What can't be read is answered in JSON.
+                    # A payload that can't be read is answered in JSON.
                     find(message.content_type) or formats.JSON,
                     sensor,
                 )
@@ -91,7 +91,7 @@ class Engine:
         )
 
     def settle(self, questions: Sequence[Asked], tally: Tally) -> list[Written]:
-        """Return the answer to each question, all their rows through as few calls of the model as there can be."""
+        """Return the answer to each message, with as few model calls as possible for all their rows."""
         rows: list[tuple[float, ...]] = []
         for _, content, _, _ in questions:
             if isinstance(content, Features):
@@ -130,7 +130,7 @@ class Engine:
         return Written(payload, rejected=False, content_type=question[2].answers)
 
     def _too_large(self, question: Asked, tally: Tally) -> Written:
-        """Return the rejection of what would have too large an answer: short, whatever came."""
+        """Return the rejection for a message whose answer would be too large; it is always short."""
         unusable = refuse(
             ErrorCode.PAYLOAD_TOO_LARGE,
             f"The answer would have more than {self._max_answer} bytes (limits.answer_bytes); send fewer rows at once",
@@ -141,16 +141,16 @@ class Engine:
         return Written(payload, rejected=True, content_type=answering.answers)
 
     def _rejection(self, unusable: Unusable, topic: str) -> Rejection:
-        """Return the rejection, less what has to be echoed."""
+        """Return the rejection without echoed keys."""
         return rejection(unusable, topic, self._name, self.version)
 
     @property
     def at_once(self) -> int:
-        """How many rows the model is asked about at once."""
+        """How many rows one model call gets."""
         return self._at_once
 
     def predict(self, rows: Sequence[tuple[float, ...]]) -> Sequence[Settled | None]:
-        """Return the predictions of `rows` (n, features). Raises whatever the model does."""
+        """Return the predictions of `rows` (n, features). Raises whatever the model raises."""
         outputs = self._model.predict(rows)
         if len(outputs) != len(rows):
             raise ValueError(f"{len(outputs)} outputs for {len(rows)} rows")
@@ -160,8 +160,8 @@ class Engine:
             return [self._made.get(output) or self._make(output) for output in outputs]
 
     def predict_singly(self, rows: Sequence[tuple[float, ...]], *, told: bool) -> list[Settled | None]:
-        """Return the predictions of `rows` that the model has just failed on, None where it fails again: one row must not
-        take the others with it. It is logged, if not `told` yet.
+        """Predict `rows` one by one after the model failed on them together, None where it fails again: one row must not
+        affect the others. The failure is logged unless `told`.
         """
         _log.log(
             logging.DEBUG if told else logging.ERROR,
@@ -190,14 +190,14 @@ class Engine:
 
 
 class _Predicted:
-    """The predictions of rows, asked for as they are taken."""
+    """The predictions of rows, computed as they are taken."""
 
     def __init__(self, engine: Engine, rows: list[tuple[float, ...]]) -> None:
         self._engine = engine
         self._rows = rows
         self._place = 0
         self._asked: Sequence[Settled | None] = ()
-        self._begin = self._end = 0  # of those asked for
+        self._begin = self._end = 0  # of the computed ones
         self.failed = False  # the model, so that there may be None among them
 
     def one(self) -> Settled | None:
@@ -217,7 +217,7 @@ class _Predicted:
         return self._asked[place - self._begin : self._place - self._begin]
 
     def skip(self, count: int) -> None:
-        """Leave out the next rows."""
+        """Skip the next rows."""
         self._place += count
 
     def _ask(self) -> None:

@@ -1,11 +1,11 @@
-"""Messages that have arrived and wait for their answer: taken in slices, so that no turn of the loop takes long.
+"""The queue of received messages, taken in slices so that no turn of the loop takes long.
 
 Rules:
 
-* what bounds a slice is its cost and not its number of messages: how many rows each message can have at the most, which
-  its bytes tell before it is decoded;
-* a message is never split and always taken, whatever it costs: `limits` bound the one;
-* the order of arrival holds.
+* a slice is bounded by its cost, not by its number of messages: the most rows that each message can have, which
+  is estimated from its bytes before it is decoded;
+* a message is never split and always taken, whatever it costs: `limits` bound a single message;
+* the order of arrival is kept.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numpy as np
 
 from edge_agent.contract.messages import Message
 
-#: What a slice may cost at the most, in rows of a batch: one of them is rejected in about 5 us on two cores of 2023.
+#: Largest cost of a slice, in rows of a batch: rejecting a row takes about 5 us on two cores of 2023.
 MOST: Final = 10_000
-#: What it is brought down to where that takes too long: a slow model, a small share of a slow processor.
+#: The cost to which it is reduced if that takes too long: a slow model, a small share of a slow processor.
 _LEAST: Final = 500
-#: Seconds that a slice should take at the most.
+#: Seconds that a slice should take at most.
 _TOO_LONG: Final = 0.1
-#: Past this cost no more is read from the broker until some of it is worked off.
+#: Above this cost nothing more is read from the broker until some messages are answered.
 _FULL: Final = 4 * MOST
-#: Past this cost, which is only reached where reading goes on for the broker's confirmations, messages at QoS 0 are lost.
+#: Above this cost messages at QoS 0 are dropped. It is only reached while reading goes on for the broker's confirmations.
 _OVERFULL: Final = 8 * _FULL
-#: What a message costs besides its rows, in rows.
+#: Fixed cost of a message, in rows.
 _EACH: Final = 10
-#: How much more payload costs as much as a row, as a power of two: reading it, and the memory that it takes.
+#: Bytes of payload that cost as much as one row, as a power of two: for reading and memory.
 _BYTES: Final = 8
 
 #: The first byte of a payload tells whether it can be a batch. Objects are none: `{`, and maps in CBOR.
@@ -42,7 +42,7 @@ _CBOR: Final = frozenset(range(0x80, 0xA0)) | frozenset(range(0xC0, 0xDC))
 
 
 def cost(payload: bytes) -> int:
-    """Return what answering a payload costs at the most, in rows of a batch."""
+    """Return the most that answering a payload can cost, in rows of a batch."""
     size = len(payload)
     first = payload[0] if size else 0
     if first in _OBJECT:
@@ -56,14 +56,14 @@ def cost(payload: bytes) -> int:
 
 
 def _commas(payload: bytes) -> int:
-    # Of a long payload numpy counts three times as fast.
+    # In a long payload numpy counts three times as fast.
     if len(payload) < 4096:
         return payload.count(b",")
     return int(np.count_nonzero(np.frombuffer(payload, np.uint8) == ord(",")))
 
 
 class Intake:
-    """What has arrived, oldest first."""
+    """Received messages, oldest first."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Message, int, float]] = deque()
@@ -75,16 +75,16 @@ class Intake:
 
     @property
     def full(self) -> bool:
-        """Whether so much waits that no more should be read."""
+        """Whether so much is waiting that no more should be read."""
         return self._cost > _FULL
 
     @property
     def first(self) -> Message:
-        """The oldest; IndexError when there is none."""
+        """The oldest message; IndexError when there is none."""
         return self._waiting[0][0]
 
     def add(self, messages: Iterable[Message], now: float) -> list[Message]:
-        """Take messages that arrived at `now`, in seconds of any clock. Return those that there is no room for, all of them
+        """Add messages that arrived at `now`, in seconds of any clock. Return those for which there is no room, all of them
         at QoS 0: the others are bounded by the connection.
         """
         lost: list[Message] = []
@@ -100,8 +100,8 @@ class Intake:
     def take(
         self, limit: int | None = None, *, until: Callable[[Message], bool] | None = None
     ) -> tuple[list[Message], float]:
-        """Return the next slice, of `limit` messages at most, and up to one for which `until` is true, and when the
-        first of them arrived.
+        """Return the next slice, of at most `limit` messages and ending with one for which `until` is true, and when its
+        first message arrived.
         """
         waiting = self._waiting
         arrived = waiting[0][2] if waiting else 0.0
@@ -129,6 +129,6 @@ class Intake:
             self._budget = min(MOST, self._budget * 2)
 
     def clear(self) -> None:
-        """Forget all of it: its connection has ended, and the broker sends again what was not acknowledged."""
+        """Forget all messages: the connection has ended, and the broker redelivers what was not acknowledged."""
         self._waiting.clear()
         self._cost = 0

@@ -1,14 +1,14 @@
-"""A batch of messages in, their answers out: the whole way from features to prediction, with no input or output of its own.
+"""Turns a batch of messages into answers: the whole path from features to predictions, without any I/O.
 
 Rules:
 
-* every message gives exactly one answer a route that takes it, in the order of the messages; a route that gathers
-  gives one at most, and those that it puts off come from `due`;
-* nothing raises: what goes wrong with a message becomes its rejection;
-* all rows that arrived together for one model (and one set of `fields`) go through one call of that model, or, where it
-  has many labels, through several that are bounded.
+* every message gets exactly one answer from each matching route, in the order of the messages; a route that gathers
+  gives at most one, and its delayed answers come from `due`;
+* nothing raises: a problem with a message becomes its rejection;
+* all rows that arrived together for one model (and one set of `fields`) go through one model call, or, if it
+  has many labels, through several bounded ones.
 
-`run`, `try` and the tests all go through here. What a model does with its rows is in `engine`.
+`run`, `try` and the tests all use this. `engine` turns rows into predictions.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Question, Written
 from edge_agent.tally import Tally
 
-#: Topics whose targets are remembered, and predictions of a model; both come from outside, so their number is bounded,
+#: Topics whose targets are cached, and predictions per model; both depend on the input, so their number is bounded,
 #: and so is the length of a topic.
 _REMEMBERED: Final = 10_000
 _LONGEST_REMEMBERED: Final = 256
 
 
 class Pipeline:
-    """Answers messages. `models` by the name that the routes use; a route without one answers `model_unavailable`."""
+    """Answers messages. `models` by the names that routes use; a route without its model answers `model_unavailable`."""
 
     def __init__(
         self,
@@ -82,24 +82,24 @@ class Pipeline:
         }
 
     def respond_to(self, message: Message) -> str | None:
-        """Return the Response Topic that the sender asked for, or None when there is none that can be followed."""
+        """Return the sender's Response Topic, or None when there is none that may be followed."""
         topic = message.response_topic
         if topic is None:
             return None
         refusal = self._response_topics.refusal(topic)
         if refusal is None:
             return topic
-        self.tally.note(f"Response Topic not followed, so the answer went where it goes without one: {refusal}", topic)
+        self.tally.note(f"Response Topic not followed, so the answer went to the route's topic: {refusal}", topic)
         return None
 
     def takes(self, topic: str) -> bool:
-        """Tell whether any route takes what comes on `topic`."""
+        """Tell whether any route matches `topic`."""
         return bool(self._targets_of(topic))
 
     def process(self, messages: Sequence[Message], now: float = 0.0) -> list[list[Answer]]:
-        """Return the answers to each of `messages`: one a route that takes its topic, so an empty list for none.
+        """Return the answers to each of `messages`: one from each matching route, so possibly none.
 
-        `now` is the time in seconds of any clock that never goes back; only routes that gather look at it.
+        `now` is the time in seconds of any clock that never goes back; only routes that gather use it.
         """
         answers: list[list[Answer]] = [[] for _ in messages]
         asked: dict[tuple[str, Fields], list[tuple[int, Message, _Target]]] = {}
@@ -123,13 +123,13 @@ class Pipeline:
         return answers
 
     def undeliverable(self, message: Message) -> list[Answer]:
-        """Return short rejections in place of the answers to `message`, which the broker does not take: one a route, and
-        nothing in them that is the sender's choice but the topic.
+        """Return short rejections instead of the answers to `message`, which the broker does not accept: one per route,
+        with nothing of the sender's choice except the topic.
         """
         reason: Detail = {
             "type": "undeliverable",
             "loc": [],
-            "msg": "The broker does not take the answer",
+            "msg": "The broker does not accept the answer",
             "input": None,
         }
         unusable = Unusable(ErrorCode.UNDELIVERABLE, [reason], {})
@@ -144,25 +144,25 @@ class Pipeline:
 
     @property
     def next_due(self) -> float | None:
-        """When `due` has its next answer, None when no answer is put off."""
+        """The time of the next answer from `due`, None when no answer is delayed."""
         waiting = [one.sensors.next_due for one in self._gatherings.values()]
         return min((when for when in waiting if when is not None), default=None)
 
     def due(self, now: float, *, limit: int, ahead: float = 0.0) -> list[Answer]:
-        """Return up to `limit` answers that were put off until `now`, or until `ahead` seconds from now."""
+        """Return up to `limit` delayed answers that are due at `now`, or within `ahead` seconds."""
         found: list[Due] = []
         for gathering in self._gatherings.values():
             found += gathering.due(now, limit=limit - len(found), ahead=ahead)
         return self._answer_gathered(found)
 
     def reconnected(self) -> None:
-        """Note a new connection: answers that had been handed to the old one may be lost."""
+        """Note a new connection: answers passed to the old one may be lost."""
         for gathering in self._gatherings.values():
             gathering.sensors.reconnected()
 
     def take_over(self, former: Pipeline) -> set[str]:
-        """Go on with the values gathered before a reload, by routes that did not change; return the subscriptions of the
-        routes that begin anew.
+        """Keep the values gathered before a reload, by unchanged routes; return the subscriptions of the
+        routes that start over.
         """
         return {
             subscription
@@ -173,11 +173,11 @@ class Pipeline:
         }
 
     def gathered(self, now: float, *, limit: int) -> Gathered | None:
-        """Return how the routes do that gather, with up to `limit` sensors that wait; None when no route gathers."""
+        """Return the figures of gathering routes, with up to `limit` incomplete sensors; None when no route gathers."""
         return report(self._gatherings.values(), now, limit=limit) if self._gatherings else None
 
     def _gather(self, messages: Sequence[Message], answers: list[list[Answer]], now: float) -> None:
-        """Hand the messages to the routes that gather, and add what they answer at once."""
+        """Pass the messages to the routes that gather, and add their immediate answers."""
         positions: list[int] = []
         found: list[Due] = []
         for position, message in enumerate(messages):
@@ -192,7 +192,7 @@ class Pipeline:
             answers[position].append(answer)
 
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
-        """Return the answers to `found`, in order: in the format of the route, for no one message is their question."""
+        """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
         mine: dict[tuple[str, Fields], list[Question]] = {}
         for due in found:
             mine.setdefault((due.route.model, due.route.fields), []).append(self._question(due))
@@ -235,7 +235,7 @@ class Pipeline:
         )
 
     def _takers_of(self, topic: str) -> list[Taker]:
-        # MQTT has no wildcards in the topic of a message. A broker that lets them through would not take them back.
+        # MQTT allows no wildcards in a message's topic. A broker that delivers them anyway would not accept the answer.
         return [] if any(mark in topic for mark in "+#\0") else self._table.of(topic)
 
     def _outcomes(self, key: tuple[str, Fields], questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
@@ -254,7 +254,7 @@ class Pipeline:
 
 
 def _named(route: Route, captured: Mapping[str, str]) -> str | None:
-    """Return what an answer calls its sensor, None when the route does not ask for it."""
+    """Return the sensor's name for an answer, None when the route does not set `name_sensor`."""
     if not route.name_sensor:
         return None
     return shown_topic("/".join(captured[name] for name in route.names))
@@ -274,7 +274,7 @@ class _Target(NamedTuple):
     takes_retained: bool
 
     def typed(self, message: Message) -> Message:
-        """Return the message with the route's content type, when it has none of its own."""
+        """Return the message with the route's content type if it has none itself."""
         if self.content_type is None or message.content_type is not None:
             return message
         return message._replace(content_type=self.content_type)

@@ -1,6 +1,6 @@
-"""What an agent works with: how to connect to its broker, and a plan of what to do there. A reload brings a new pair.
+"""The agent's connection settings and its plan. A reload replaces both.
 
-They are apart because their ends are: a new plan goes on with the connection there is, new connection settings need a new one.
+They are separate because a new plan can use the existing connection, while new connection settings need a new one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_agent.tally import Tally
 
 
 class Connection(Protocol):
-    """What the loop needs of a connection; `edge_agent.link.link.Link` says what each part does."""
+    """What the loop needs from a connection; see `edge_agent.link.link.Link` for each method."""
 
     protocol: str
     refused_answers: list[Refused]
@@ -35,39 +35,39 @@ class Connection(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of answers that the broker has not taken yet."""
+        """Bytes of answers that are not confirmed yet."""
 
     @property
     def under_way(self) -> AbstractSet[int]:
-        """What was sent and is not known to be taken, by what `edge_agent.link.poison` knows it by."""
+        """Inputs whose answers were sent but not confirmed, by their cause in `edge_agent.link.poison`."""
 
     def settle(self) -> bool:
-        """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
+        """Return whether the broker has confirmed everything; ping it if only the last confirmation is missing."""
 
     def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
         """Return the messages that arrived."""
 
     def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
-        """Send the answers of a message; those that are `bare` carry nothing over from it."""
+        """Send the answers to a message; `bare` answers copy no properties from it."""
 
     def publish(self, answer: Answer) -> None:
-        """Send a message that answers nothing."""
+        """Send a message that is not an answer."""
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
-        """Change what is subscribed to."""
+        """Change the subscriptions."""
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight."""
 
     def close(self) -> None:
-        """End the connection in good order."""
+        """Disconnect."""
 
     def abandon(self) -> None:
-        """Drop the connection."""
+        """Drop the connection without DISCONNECT."""
 
 
 class ConnectionSettings(NamedTuple):
-    """How a node gets to its broker. While it stays equal, so does the connection.
+    """How a node connects to its broker. While this stays equal, the connection is kept.
 
     `dial` begins a connection of a protocol version, with subscriptions as in `Plan` and a tally to count in, or raises
     `BrokerError`. `session` names the client and its broker, `broker` the broker for people. `protocols` are the versions to try, best first;
@@ -83,11 +83,11 @@ class ConnectionSettings(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a node does on its connection.
+    """What a node does on its connection: routes, subscriptions and announcements.
 
     `subscriptions` are topic filters, each with whether its retained messages are wanted on every connection;
     `describe` returns the node's info for a connection's protocol and the time at which the agent started;
-    `health_interval` is in seconds; `announcements` is what the node says of itself.
+    `health_interval` is in seconds; `announcements` are the node's own messages.
     """
 
     pipeline: Pipeline

@@ -1,10 +1,10 @@
-"""Rejections, written: those of the rows of a batch from pieces that are there already.
+"""Encodes rejections; those of a batch's rows are assembled from cached pieces.
 
 Rules:
 
-* what is written is byte for byte what encoding the whole of `rejection` gives, with what is echoed at its end;
-* what rows share of their rejections is encoded once, and of each row only what was sent and what is echoed;
-* a format whose rows depend on those before them (`alike` is not set) has no pieces: each row is encoded as a whole.
+* the result is byte for byte the encoding of `rejection`, with the echoed keys at its end;
+* the shared part of the rows' rejections is encoded once; for each row only its input and its echoed keys;
+* in a format whose rows depend on earlier ones (`alike` is not set), each row is encoded as a whole.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from edge_agent.payload.features import Unusable
 from edge_agent.payload.format import Format
 from edge_agent.tally import Tally
 
-#: What rows share that is kept encoded while one batch is written; inputs that are, too.
+#: Shared parts, and inputs, that stay encoded while one batch is written.
 _KEPT: Final = 512
 #: Words of reasons that a model's rejections keep encoded, some hundred bytes each, and reasons of which that pays.
 _WORDS: Final = 4096
 _MANY: Final = 4
-#: Most that is echoed: `id`, `time` and `sensor`.
+#: Most echoed keys: `id`, `time` and `sensor`.
 _MOST_ECHOED: Final = 3
 
 
 def rejection(unusable: Unusable, topic: str | None, model: str, version: str | None) -> Rejection:
-    """Return the message that says why there is no prediction, less what has to be echoed."""
+    """Return the rejection message without echoed keys."""
     return {
         "error": unusable.code,
         "detail": unusable.detail,
@@ -47,7 +47,7 @@ class Wording:
         self._known: dict[tuple[str | int, ...], bytes] = {}
 
     def encode(self, message: Mapping[str, Any], answering: Format) -> bytes:
-        """Return a rejection, with what is echoed, as an answer of its own."""
+        """Return a rejection with its echoed keys as a separate answer."""
         detail: list[Detail] = message["detail"]
         if answering.encode is to_json or not answering.alike or len(detail) < _MANY:
             return answering.encode(message)
@@ -63,7 +63,7 @@ class Wording:
                 if len(self._known) >= _WORDS:
                     self._known.clear()
                 self._known[words] = begin
-            if one["input"] is not value:  # several that are missing show the same
+            if one["input"] is not value:  # several missing features show the same input
                 value = one["input"]
                 sent = encode(value)
             pieces.append(begin + sent + end)
@@ -75,7 +75,7 @@ class Wording:
 
 @dataclass(slots=True)
 class _Pieces:
-    """What stands before and after the input of a row; `begins` and `goes_on` where so much is echoed, and it follows."""
+    """The bytes before and after a row's input; `begins` and `goes_on` by the number of echoed keys, which follow."""
 
     begins: list[bytes]
     ends: bytes
@@ -84,7 +84,7 @@ class _Pieces:
 
 
 class RejectionWriter:
-    """Writes the rejections of the rows of one message, by what encodes its rows, and counts them."""
+    """Writes the rejections of one message's rows with its row encoder, and counts them."""
 
     def __init__(
         self, topic: str, model: str, version: str | None, answering: Format, encode: Callable[[Any], bytes]
@@ -98,7 +98,7 @@ class RejectionWriter:
         self._reasons: Counter[tuple[ErrorCode, str]] = Counter()
 
     def write(self, rows: Iterable[Unusable | Brief], named: Mapping[str, Any]) -> list[bytes]:
-        """Return the rejection of each row, with what it has to have echoed, and what answers are `named` by."""
+        """Return the rejection of each row, with its echoed keys and the `named` sensor."""
         encode, alike = self._encode, self._format.alike
         written: list[bytes] = []
         for one in rows:
@@ -137,12 +137,12 @@ class RejectionWriter:
         return found
 
     def _cut(self, said: Said) -> _Pieces:
-        """Return the pieces of the rejections that share what is `said`: what a null stands between as their input."""
+        """Return the pieces of the rejections that share `said`: the encoding before and after a null as their input."""
         chosen, encode = self._format, self._encode
         unusable = in_full((said, None, None, {}))
         whole = encode(rejection(unusable, *self._whose))
         null, ends = encode(None), chosen.end_object + chosen.end + chosen.end_object
-        # Other numbers of members and of reasons are as long.
+        # Other numbers of members and reasons have the same length.
         place = len(encode({"error": unusable.code, "detail": unusable.detail[:1]})) - len(null + ends)
         members = len(Rejection.__annotations__) - _MOST_ECHOED
         begins = [chosen.begin_object(members + echoed) for echoed in range(_MOST_ECHOED + 1)]
@@ -169,6 +169,6 @@ def reason_of(unusable: Unusable) -> str:
 
 def _reason(code: ErrorCode, first: Detail) -> str:
     place = ".".join(str(part) for part in first["loc"])
-    # "Field required at AM2301.Temperature": the path is of use, the words are not.
+    # "Field required at AM2301.Temperature": only the path is useful.
     path = first["msg"].removeprefix("Field required") if first["type"] == "missing" else ""
     return f"{code} ({place}: {first['type']}{path})" if place else str(code)

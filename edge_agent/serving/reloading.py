@@ -1,9 +1,9 @@
-"""Start and reload: models are tried in a process apart, at a reload beside the agent, which goes on as it was meanwhile.
+"""Start and reload: models are tested in a separate process, on a reload while the agent keeps serving with the old ones.
 
 Rules:
 
-* Everything is loaded and checked before the old is let go of. What can't be used changes nothing.
-* One reload at a time. Those that are asked for meanwhile are one, which begins when this one has ended.
+* Everything is loaded and checked before anything is replaced. An invalid configuration or model changes nothing.
+* Only one reload runs at a time. Requests that arrive meanwhile cause one more, which begins afterwards.
 * A signal to stop is obeyed at any time.
 """
 
@@ -23,12 +23,12 @@ from edge_agent.serving.plan import ConnectionSettings, Plan
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after which to look again whether the models are tried, should the signal that tells it not come.
+#: Seconds after which to check again whether the tests are done, in case the signal is lost.
 _LOOK_AGAIN: Final = 1.0
 
 
 def load_models(loading: Loading, signals: Signals) -> dict[str, Loaded] | None:
-    """Load the models; None when told to stop meanwhile. Raises `ModelError`."""
+    """Load the models; return None when told to stop before they are loaded. Raises `ModelError`."""
     try:
         while not loading.ended:
             if signals.received:
@@ -40,11 +40,11 @@ def load_models(loading: Loading, signals: Signals) -> dict[str, Loaded] | None:
 
 
 class NextPlan(Protocol):
-    """What the agent is to go on with, while its models are tried (`edge_agent.assembly.Preparation` is one)."""
+    """New settings and models while the models are being tested (implemented by `edge_agent.assembly.Preparation`)."""
 
     @property
     def connection_settings(self) -> ConnectionSettings:
-        """How to connect."""
+        """The new connection settings."""
 
     @property
     def loading(self) -> Loading:
@@ -52,14 +52,14 @@ class NextPlan(Protocol):
 
     @property
     def log_level(self) -> str:
-        """What the log is to say from then on."""
+        """The new log level."""
 
     def plan(self, models: Mapping[str, Loaded]) -> Plan:
-        """Return what to do with the models, once they are loaded. Raises `SettingsError`."""
+        """Return the plan for the loaded models. Raises `SettingsError`."""
 
 
 class Reloads:
-    """The reloads of an agent that serves `models`, which change with each. Enter it while it runs.
+    """Reloads an agent that serves `models`. Use it as a context manager while the agent runs.
 
     `prepare` reads the settings as they are now, and begins to load their models but for those that are open already.
     """
@@ -84,19 +84,19 @@ class Reloads:
 
     @property
     def busy(self) -> bool:
-        """Whether the models of a reload are being tried."""
+        """Whether the models of a reload are being tested."""
         return self._next is not None
 
     def see_to(self, signals: Signals) -> bool:
-        """Begin the reload that was asked for, or end the one whose models are tried; return whether something new was
-        taken over.
+        """Start a requested reload, or finish one whose models are tested; return whether something new was
+        applied.
         """
         self._wanted = signals.take_reload() or self._wanted
         taken = self._try(self._end)
         if self._wanted and self._next is None:
             self._wanted = False
             self._agent.notifier.reloading()
-            # With no model to try it ends at once.
+            # Without a model to test it ends at once.
             taken = (self._try(self._begin) or self._try(self._end)) or taken
         return taken
 
@@ -120,9 +120,9 @@ class Reloads:
         try:
             return step()
         except EdgeAgentError as error:
-            _log.error("reload refused, everything stays as it was: %s", error)
-            self._agent.stay(f"reload refused: {error}")
-        except Exception as error:  # noqa: BLE001 - a fault of ours: the agent that serves is not to end by it
-            _log.exception("reload failed, everything stays as it was")
+            _log.error("reload rejected, going on with the old settings and models: %s", error)
+            self._agent.stay(f"reload rejected: {error}")
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not end the serving agent
+            _log.exception("reload failed, going on with the old settings and models")
             self._agent.stay(f"reload failed: {type(error).__name__}: {error}")
         return False

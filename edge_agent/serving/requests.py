@@ -5,8 +5,8 @@ row in the tables of docs/messages.md, without which a test fails.
 
 Rules:
 
-* each request gets one answer, and a short one is an answer: past `_A_SECOND` of them the answer is `busy`;
-* what a request looks at costs little, however many sensors there are.
+* each request gets one answer; above `_A_SECOND` requests a second it is `busy`;
+* a request is cheap to answer, however many sensors there are.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Busy, Health, Info, Message, Pong, Status, UnknownVerb
 
-#: Requests answered in a second; what comes beyond is answered `busy`.
+#: Requests answered per second; further ones are answered `busy`.
 _A_SECOND: Final = 20
-#: Of a ping, how much comes back; of an unknown verb, how much is named.
+#: Most bytes of a ping's payload that are returned, and most characters of an unknown verb.
 _PING_BYTES: Final = 1024
 _VERB_CHARACTERS: Final = 64
 
@@ -36,7 +36,7 @@ class Subject(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """What a request may ask for: its name, what the answer is in a few words, and what makes it."""
+    """A kind of request: its name, its answer in a few words, and the function that makes the answer."""
 
     name: str
     about: str
@@ -96,7 +96,7 @@ def _status(subject: Subject, message: Message) -> Status:
     )
 
 
-#: The verbs by name, in the order of the page.
+#: The verbs by name, in the order of docs/messages.md.
 VERBS: Final[dict[str, Verb]] = {
     verb.name: verb
     for verb in (

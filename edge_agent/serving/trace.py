@@ -1,10 +1,10 @@
-"""What `log.level = "debug"` shows: each message and what became of it, one bounded line a step.
+"""The log lines of `log.level = "debug"`: each message with its answers, one bounded line per step.
 
     music/kitchen/features: received, 143 bytes at QoS 1: '{"acousticness": 0.36, "danceability": 0.38, …'
     music/kitchen/genre: answers music/kitchen/features, 96 bytes at QoS 1: '{"label":"Rock",…'
     music/kitchen/genre: confirmed by the broker
 
-The last line is `edge_agent.link.delivery`'s, after which the message is acknowledged.
+The last line comes from `edge_agent.link.delivery`; after it the message is acknowledged.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from edge_agent.contract.messages import Answer, Message
 
 _log = logging.getLogger(__name__)
 
-#: Longest topic, and how much of a payload, that a line shows.
+#: Most characters of a topic, and most bytes of a payload, that a line shows.
 _TOPIC: Final = 200
 _PAYLOAD: Final = 120
 
 
 def answered(messages: Sequence[Message], answers: Sequence[Sequence[Answer]]) -> None:
-    """Show messages and their answers."""
+    """Log messages and their answers."""
     if not _log.isEnabledFor(logging.DEBUG):
         return
     for message, mine in zip(messages, answers, strict=True):
-        again = ", sent again" if message.duplicate else ", retained" if message.retained else ""
+        again = ", redelivered" if message.duplicate else ", retained" if message.retained else ""
         _log.debug("%s: received%s, %s", message.topic[:_TOPIC], again, _shown(message.payload, message.qos))
         if not mine:
             _log.debug("%s: nothing to answer now", message.topic[:_TOPIC])
@@ -37,7 +37,7 @@ def answered(messages: Sequence[Message], answers: Sequence[Sequence[Answer]]) -
 
 
 def published(answers: Sequence[Answer]) -> None:
-    """Show answers that had been put off."""
+    """Log delayed answers."""
     if _log.isEnabledFor(logging.DEBUG):
         for answer in answers:
             _log.debug("%s: due, %s", answer.topic[:_TOPIC], _shown(answer.payload, answer.qos))

@@ -1,6 +1,6 @@
-"""What rows came to, written: answers in their format, no larger than they may be.
+"""Writes answers in their format, within their size limit.
 
-A batch is written piece by piece, so that its size is known before it is there; equal rejections are made once, and
+A batch is written piece by piece, so that its size is known before it is complete; equal rejections are made once, and
 JSON is put together from pieces that are there already.
 """
 
@@ -16,7 +16,7 @@ from edge_agent.payload.format import Format
 from edge_agent.serving.rejecting import RejectionWriter
 from edge_agent.tally import Tally
 
-#: Rejections that are written at once: a batch that becomes too large is given up after so many.
+#: Rejections written in one step: a batch that becomes too large is abandoned after one step more.
 _RUN: Final = 256
 NOTHING: Final[Mapping[str, Any]] = {}
 _FAILED: Final[list[Detail]] = [
@@ -25,9 +25,9 @@ _FAILED: Final[list[Detail]] = [
 
 
 class Question(NamedTuple):
-    """What has to be answered: what a message came to, the topic it came from, and the format of the answer.
+    """A message to answer: its outcome, its topic, and the format of the answer.
 
-    `sensor` is what the route captured, when the answer has to name it.
+    `sensor` is what the route captured, if the answer must name it.
     """
 
     topic: str
@@ -41,7 +41,7 @@ Asked: TypeAlias = tuple[str, Features | Unusable | Batch, Format, str | None]
 
 
 class Written(NamedTuple):
-    """An answer, less its topic. `rejected` says that there is no prediction; of a batch, each row says it for itself."""
+    """An answer without its topic. `rejected` says that there is no prediction; in a batch, each row says it itself."""
 
     payload: bytes
     rejected: bool
@@ -49,39 +49,39 @@ class Written(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """What a row came to: its prediction, and the JSON of that, which nearly every answer is."""
+    """A row's prediction, and its JSON, the format of nearly every answer."""
 
-    #: Less what is echoed, and the JSON less the brace at its end.
+    #: Without echoed keys, and the JSON without its closing brace.
     bare: Mapping[str, object]
     begun: bytes
 
     def json(self, echo: Mapping[str, Any]) -> bytes:
-        """Return it as JSON, with what has to be echoed."""
+        """Return it as JSON, with the echoed keys."""
         return b"%b,%b" % (self.begun, to_json(echo)[1:]) if echo else self.begun + b"}"
 
     def write(self, echo: Mapping[str, Any], answering: Format) -> bytes:
-        """Return it as an answer of its own."""
+        """Return it as a separate answer."""
         if answering.encode is to_json:
             return self.json(echo)
         return answering.encode({**self.bare, **echo} if echo else self.bare)
 
 
 class Predictions(Protocol):
-    """The predictions of rows, one after the other."""
+    """The predictions of rows, in order."""
 
     @property
     def failed(self) -> bool:
-        """Whether the model failed on any that were taken."""
+        """Whether the model failed on any of the taken ones."""
 
     def take(self, count: int) -> Sequence[Settled | None]:
         """Return the next ones: up to `count`, at least one; None where the model failed."""
 
     def skip(self, count: int) -> None:
-        """Leave out the next rows."""
+        """Skip the next rows."""
 
 
 class BatchWriter:
-    """Writes the answer to one batch, piece by piece, and counts; counted for good is what goes out."""
+    """Writes the answer to one batch, piece by piece, and counts it if it is published."""
 
     def __init__(self, question: Asked, model: str, version: str | None, max_answer: int = MAX_ANSWER_BYTES) -> None:
         topic, _, self._answering, sensor = question
@@ -94,7 +94,7 @@ class BatchWriter:
         self._predictions = 0
 
     def write(self, batch: Batch, predicted: Predictions) -> bytes | None:
-        """Return the answer, None when it would be too large. Takes the predictions of the batch."""
+        """Return the answer, None when it would be too large. Consumes the predictions of the batch."""
         total = len(batch.values) + len(batch.rejected)
         begin, end = self._answering.begin(total), self._answering.end
         self._left -= len(begin) + len(end)
@@ -110,7 +110,7 @@ class BatchWriter:
         self._rejections.count(tally)
 
     def _add_all(self, batch: Batch, total: int, predicted: Predictions) -> int:
-        """Add the rows in order, as long as there is room for them; return how many predictions were taken."""
+        """Add the rows in order while there is room; return how many predictions were taken."""
         place = taken = 0
         for position, rejected in chain(_runs(batch.rejected), [(total, [])]):
             while place < position and self._left >= 0:
@@ -132,7 +132,7 @@ class BatchWriter:
         self._pieces.append(joined)
 
     def _plain(self, batch: Batch, first: int, found: Sequence[Settled | None]) -> list[bytes]:
-        """Return the JSON of predicted rows, from the `first` usable one on; several may be one piece already."""
+        """Return the JSON of predicted rows, from the `first` usable one on; one piece may have several rows."""
         made = cast("Sequence[Settled]", found)
         self._predictions += len(made)
         if batch.ids is not None:
@@ -161,8 +161,8 @@ class BatchWriter:
 
 
 def _numbered(begun: list[bytes], ids: list[int]) -> bytes:
-    """Return the JSON of rows of which each has an `id`, in one go: rows of their own would all be copied twice."""
-    # Whole numbers have no comma in them, so all can be written at once.
+    """Return the JSON of rows that all have an `id`, in one step: separate rows would be copied twice."""
+    # Integers contain no comma, so all can be written at once.
     ends = b',"id":%b}' % to_json(ids)[1:-1].replace(b",", b'},\0,"id":')
     pieces = [b""] * (2 * len(begun))
     pieces[::2], pieces[1::2] = begun, ends.split(b"\0")
@@ -170,7 +170,7 @@ def _numbered(begun: list[bytes], ids: list[int]) -> bytes:
 
 
 def _runs(rejected: Mapping[int, Unusable | Brief]) -> Iterator[tuple[int, list[Unusable | Brief]]]:
-    """Yield rejections that stand side by side, with the position of the first: so many at a time at the most."""
+    """Yield runs of adjacent rejections with the position of the first; a run has a limited length."""
     run: list[Unusable | Brief] = []
     begin = 0
     for position, one in rejected.items():
@@ -184,5 +184,5 @@ def _runs(rejected: Mapping[int, Unusable | Brief]) -> Iterator[tuple[int, list[
 
 
 def failed(echo: Mapping[str, Any]) -> Unusable:
-    """Return what a row is that the model failed on."""
+    """Return the rejection for a row on which the model failed."""
     return Unusable(ErrorCode.INFERENCE_FAILED, _FAILED, dict(echo))

@@ -113,7 +113,7 @@ def test_a_reload_goes_on_beside_the_service(agent: Agent, client: Client, elsew
         put(path, make())
         agent.send(signal.SIGHUP)
         asked = ask.answered
-        while agent.log().count("reload refused, everything stays as it was") < refused:
+        while agent.log().count("reload rejected, going on with the old settings and models") < refused:
             assert ask()["label"] == "Rock"
         assert why in agent.log()
         if make is bad_models.endless:

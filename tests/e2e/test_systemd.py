@@ -175,7 +175,7 @@ def test_a_reload_that_can_t_be_is_refused(
     notified.wait_for("STATUS=serving genre")
     file.write_text(broken)
     agent.send(signal.SIGHUP)
-    notified.wait_for("STATUS=reload refused: ")
+    notified.wait_for("STATUS=reload rejected: ")
     client.publish("music/a/features", ROCK, qos=1)
     assert json.loads(client.message("old/a").payload)["label"] == "Rock"
     write(file, "old/again/{sensor}")
@@ -198,7 +198,7 @@ def test_a_reload_ends_without_a_broker_too(agent: Agent, notified: Notified, tm
     notified.wait_for("STATUS=waiting for the broker: ")
     file.write_text("[mqtt\n")
     agent.send(signal.SIGHUP)
-    notified.wait_for("STATUS=reload refused: ")
+    notified.wait_for("STATUS=reload rejected: ")
     notified.wait_for("READY=1", 2)
     write(file, "new/{sensor}")
     agent.send(signal.SIGHUP)

@@ -52,12 +52,12 @@ def test_a_reload_ends_at_once(*, ready: bool) -> None:
     notifier, link = HeardNotifier(), FakeLink()
     link.ready = ready
     agent, _ = ended(link, notifier=notifier)
-    agent.stay("reload refused: no such model")
+    agent.stay("reload rejected: no such model")
     other = make_agent()
     agent.take_over(other._settings, other._plan)
     run(agent, 2)
     assert notifier.said[:2] == [
-        "READY=1\nSTATUS=reload refused: no such model",
+        "READY=1\nSTATUS=reload rejected: no such model",
         "READY=1\nSTATUS=waiting for the broker",
     ]
     assert sum(said.startswith("READY=1") for said in notifier.said) == 2

@@ -191,7 +191,7 @@ def test_a_certificate(days: int, verdict: str) -> None:
         ({"NRestarts": "3"}, "note", "journalctl -u x"),
         ({"StatusText": "serving genre 1.0.0"}, "ok", None),
         ({"StatusText": "waiting for the broker: no connection"}, "note", "journalctl -u x"),
-        ({"StatusText": "reload refused: no such file"}, "note", "journalctl -u x"),
+        ({"StatusText": "reload rejected: no such file"}, "note", "journalctl -u x"),
     ],
 )
 def test_service(change: dict[str, str], verdict: str, mend: str | None) -> None:

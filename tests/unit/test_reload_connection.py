@@ -122,9 +122,9 @@ def test_a_reload_that_can_t_be_changes_nothing(
     running = Running(link := FakeLink())
     before = logger.handlers
     assert not reload(running.agent, load)
-    assert running.notifier.said[-1] == f"READY=1\nSTATUS=reload refused: {error}"
+    assert running.notifier.said[-1] == f"READY=1\nSTATUS=reload rejected: {error}"
     assert (logger.handlers, link.closed, len(link.subscribed)) == (before, False, 1)
-    assert f"reload refused, everything stays as it was: {error}" in caplog.text
+    assert f"reload rejected, going on with the old settings and models: {error}" in caplog.text
     assert len(answer(link, running.agent, FEATURES)) == 1
 
 
@@ -160,7 +160,7 @@ def test_a_hostile_configuration_changes_nothing(
         file.write_text(text)
     running = Running(link := FakeLink())
     reload(running.agent, lambda: load(file))
-    assert f"reload refused, everything stays as it was: {file}: " in caplog.text
+    assert f"reload rejected, going on with the old settings and models: {file}: " in caplog.text
     assert "reload refused" in running.notifier.said[-1]
     assert len(answer(link, running.agent, FEATURES)) == 1
 

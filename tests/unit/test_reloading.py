@@ -115,8 +115,8 @@ def test_a_model_that_does_harm_changes_nothing(
     assert not scene.ask()
     assert scene.serves()
     assert not scene.end()
-    assert scene.said().startswith(f"READY=1 STATUS=reload refused: {scene.path}: ")
-    assert f"reload refused, everything stays as it was: {scene.path}: " in caplog.text
+    assert scene.said().startswith(f"READY=1 STATUS=reload rejected: {scene.path}: ")
+    assert f"reload rejected, going on with the old settings and models: {scene.path}: " in caplog.text
     assert why in caplog.text
     assert "Traceback" not in caplog.text
     assert scene.serves()

@@ -45,7 +45,7 @@ def test_a_message_and_its_answer_are_shown(caplog: pytest.LogCaptureFixture) ->
 def test_a_topic_without_a_route_is_said(caplog: pytest.LogCaptureFixture) -> None:
     serve(Message("elsewhere", b"x", duplicate=True))
     assert traced(caplog) == [
-        "elsewhere: received, sent again, 1 bytes at QoS 0: 'x'",
+        "elsewhere: received, redelivered, 1 bytes at QoS 0: 'x'",
         "elsewhere: nothing to answer now",
     ]
 
