@@ -186,7 +186,7 @@ def test_a_reload_that_can_t_be_is_refused(
     client.publish("music/a/features", ROCK, qos=1)
     assert json.loads(client.message("old/again/a").payload)["label"] == "Rock"
     assert agent.stop() == 0
-    assert agent.log().count("reload refused") == 1
+    assert agent.log().count("reload rejected") == 1
 
 
 def test_a_reload_ends_without_a_broker_too(agent: Agent, notified: Notified, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_reload_ends_without_a_broker_too(agent: Agent, notified: Notified, tm
     notified.wait_for("READY=1", 3)
     agent.broker.start()
     notified.wait_for("STATUS=serving genre")
-    assert agent.log().count("reload refused") == 1
+    assert agent.log().count("reload rejected") == 1
     assert agent.stop() == 0
 
 

@@ -29,7 +29,7 @@ def serving(machine: Machine, deb: Path) -> Machine:
 
 
 def refusals(machine: Machine) -> list[str]:
-    return [line for line in machine.journal(UNIT).splitlines() if "reload refused" in line]
+    return [line for line in machine.journal(UNIT).splitlines() if "reload rejected" in line]
 
 
 @pytest.mark.parametrize(

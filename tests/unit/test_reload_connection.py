@@ -131,7 +131,7 @@ def test_a_reload_that_can_t_be_changes_nothing(
 def test_a_model_that_can_t_be_found_changes_nothing(tmp_path: Path) -> None:
     running = Running(link := FakeLink())
     reload(running.agent, lambda: settings(route=[{"model": str(tmp_path / "none.onnx")}]))
-    assert "reload refused" in running.notifier.said[-1]
+    assert "reload rejected" in running.notifier.said[-1]
     assert len(answer(link, running.agent, FEATURES)) == 1
 
 
@@ -161,7 +161,7 @@ def test_a_hostile_configuration_changes_nothing(
     running = Running(link := FakeLink())
     reload(running.agent, lambda: load(file))
     assert f"reload rejected, going on with the old settings and models: {file}: " in caplog.text
-    assert "reload refused" in running.notifier.said[-1]
+    assert "reload rejected" in running.notifier.said[-1]
     assert len(answer(link, running.agent, FEATURES)) == 1
 
 
