@@ -6,12 +6,15 @@ import csv
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
+from edge_agent.cli.conversation import Conversation, Said, read
 from edge_agent.config.load import load
 from edge_agent.config.models import library
 from edge_agent.contract.messages import Answer, Message, to_json
@@ -27,21 +30,40 @@ from edge_agent.wording import plain, plain_json
 _ROUTE = Route("model", Template("try"), Template("prediction"), Template("rejection"))
 
 
+_FILES: Final = (".json", ".ndjson", ".jsonl", ".csv")
+
+
 @click.command(name="try")
 @click.argument("source", metavar="[INPUT]", required=False)
 @click.option(
     "--model", default="genre", show_default=True, help="Model file (*.onnx), or the name of an installed one."
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, readable=False),
+    help="Configuration file: answer as the agent that runs with it would.",
+)
+@click.option("--topic", metavar="TOPIC", help="The topic that INPUT comes on, for the routes of the configuration.")
 @click.pass_context
-def command(ctx: click.Context, source: str | None, model: str) -> None:
+def command(ctx: click.Context, source: str | None, model: str, config: Path | None, topic: str | None) -> None:
     """Run a model on the given input, without a broker.
 
     INPUT is a JSON object or array, a .json, .ndjson or .csv file, or - for NDJSON on standard input. Each message
     (an object, an array, a line, a row of a table) gives one line on standard output: a prediction or a rejection,
     exactly as on the wire. Without INPUT, the model's own examples are run and shown as a table.
 
-    Exit status: 0 all predicted, 1 something was rejected, 2 usage error, 3 model unusable.
+    With --config or --topic, the routes of the configuration answer; each answer is a line {"topic": …, "payload": …}.
+    INPUT, if not a file, may be any text then, such as 21.5; it is standard input if not given. Without --topic, it is
+    a conversation: NDJSON lines {"topic": …, "payload": …}, where payload is a JSON value, or text; or lines of a topic
+    and a payload, as mosquitto_sub -v prints them. In JSON, qos, retained, content_type, and at (seconds, for max_age
+    and debounce) may stand beside payload. Standard error says why a message has no answer.
+
+    Exit status: 0 all predicted, 1 something was rejected or no route takes a topic, 2 usage error, 3 model unusable.
     """
+    if config is not None or topic is not None:
+        if ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
+            raise click.UsageError("--model goes without --config and --topic: the routes say which model answers")
+        ctx.exit(1 if _converse(config, topic, source) else 0)
     predictor = library(load()).load(model)
     pipeline = Pipeline([_ROUTE], {_ROUTE.model: predictor})
     if source is None:
@@ -50,6 +72,29 @@ def command(ctx: click.Context, source: str | None, model: str) -> None:
         for payload in _payloads(source):
             click.echo(plain_json(_ask(pipeline, payload).payload.decode()).encode())
     ctx.exit(1 if pipeline.tally.rejections else 0)
+
+
+def _converse(config: Path | None, topic: str | None, source: str | None) -> bool:
+    """Answer as the agent that runs with `config` would; return whether anything was rejected, or had no route."""
+    from edge_agent.assembly import make_plan
+
+    settings = load(config)
+    conversation = Conversation(make_plan(settings).pipeline, settings.routes(), time.monotonic)
+    conversation.play(_said(topic, source or "-"))
+    return conversation.failed
+
+
+def _said(topic: str | None, source: str) -> Iterator[Said]:
+    """Yield the messages in `source`: payloads on `topic`, or a conversation when that is None."""
+    is_file = source == "-" or Path(source).suffix.lower() in _FILES
+    if topic is None:
+        if source.lower().endswith(".csv"):
+            raise InputError(f"{source}: a table says no topic; add --topic")
+        yield from read(_payloads(source), "standard input" if source == "-" else source if is_file else "INPUT")
+    elif is_file:
+        yield from (Said(Message(topic, payload)) for payload in _payloads(source))
+    else:
+        yield Said(Message(topic, os.fsencode(source)))
 
 
 def _ask(pipeline: Pipeline, payload: bytes) -> Answer:

@@ -113,8 +113,38 @@ def test_files(edge_agent: Path, elsewhere: Path) -> None:
         assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == labels, name
 
 
+def test_a_configuration_answers_on_its_topics(edge_agent: Path, elsewhere: Path) -> None:
+    (elsewhere / "a.toml").write_text('[[route]]\nsubscribe = "a/{x}"\npublish = "b/{x}"\npartial = "merge"\n')
+    to = ("try", "--config", "a.toml")
+    done = call(edge_agent, *to, "--topic", "a/k", json.dumps(ROCK))
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["topic"], answer["payload"]["label"]) == ("b/k", "Rock")
+
+    parts = [dict(list(ROCK.items())[:3]), dict(list(ROCK.items())[3:])]
+    done = call(edge_agent, *to, "--topic", "a/k", input="\n".join(map(json.dumps, parts)))
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+    assert done.stderr.startswith("a/k: no answer yet: k still lacks ")
+
+    lines = [json.dumps({"topic": "a/1", "payload": ROCK}), f"a/2 {json.dumps(HIP_HOP)}", 'a/3 {"tempo": -1}', "c 1"]
+    (elsewhere / "lines.ndjson").write_text("\n".join(lines))
+    for arguments, options in ((["lines.ndjson"], {}), ([], {"input": "\n".join(lines)})):
+        done = call(edge_agent, *to, *arguments, **options)
+        assert done.returncode == 1, done.stderr
+        topics = [json.loads(line)["topic"] for line in done.stdout.splitlines()]
+        assert topics == ["b/1", "b/2", "b/3/error"]
+        assert done.stderr == "c: no route takes this topic; the routes take a/{x}\n"
+
+
 def test_usage_is_2(edge_agent: Path) -> None:
-    for arguments in (["--no-such-option"], ["no-such-file.json"], ["a", "b"]):
+    for arguments in (
+        ["--no-such-option"],
+        ["no-such-file.json"],
+        ["a", "b"],
+        ["--topic", "a", "--model", "genre", "{}"],
+        ["--config", "no-such-file.toml", "{}"],
+        ["--topic", "a", "no-such-file.json"],
+    ):
         done = call(edge_agent, "try", *arguments)
         assert done.returncode == 2, (arguments, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr

@@ -75,6 +75,8 @@ def test_wrong_usage_is_2() -> None:
     call("nonsense", status=2)
     call("try", "--nonsense", status=2)
     call("try", "a", "b", status=2)
+    call("try", "--topic", "a", "--model", "genre", status=2)
+    call("try", "--config", "a.toml", "--model", "genre", status=2)
     call("demo", "--seconds", "0", status=2)
 
 
@@ -150,6 +152,22 @@ def test_try_of_files_that_are_not_what_they_say(tmp_path: Path, capsys: pytest.
     table = tmp_path / "table.csv"
     table.write_bytes(b"a,b\n1,\xff\n")
     assert "not a CSV table" in refused(capsys, "try", str(table), status=2)
+
+
+def test_try_on_a_topic_answers_by_the_routes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (answer,) = read(call("try", "--topic", "music/kitchen/features", json.dumps(ROCK)))
+    assert (answer["topic"], answer["payload"]["label"]) == ("music/kitchen/genre", "Rock")
+    (first, second) = read(call("try", "--topic", "music/kitchen/features", stdin=lines(ROCK, {}), status=1))
+    assert (first["topic"], second["topic"]) == ("music/kitchen/genre", "music/kitchen/genre/error")
+    (answer,) = read(call("try", "--topic", "music/kitchen/features", "21.5", status=1))
+    assert answer["payload"]["error"] == "malformed_payload"
+    table = tmp_path / "table.csv"
+    table.write_text(",".join(ROCK) + "\n" + ",".join(map(str, ROCK.values())) + "\n")
+    (answer,) = read(call("try", "--topic", "music/kitchen/features", str(table)))
+    assert answer["payload"]["label"] == "Rock"
+    config = tmp_path / "a.toml"
+    config.write_text("")
+    assert "add --topic" in refused(capsys, "try", "--config", str(config), str(table), status=2)
 
 
 def test_try_with_models_that_can_not_be_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
