@@ -26,7 +26,7 @@ def explain(error: ValidationError, top: type[BaseModel], sections: Mapping[str,
     if first["type"] == "extra_forbidden":
         section: type[BaseModel] | None = top
         for part in first["loc"][:-1]:
-            section = section if isinstance(part, int) or section is None else sections.get(part)
+            section = section if isinstance(part, int) or section is None else _below(section, part, sections)
         return f"{place} is not a setting{nearest(str(first['loc'][-1]), section) if section else ''}"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "model_type":
@@ -37,6 +37,11 @@ def explain(error: ValidationError, top: type[BaseModel], sections: Mapping[str,
     more = f" (and {count} more)" if count else ""
     # The value itself is not shown: it may be a secret in the wrong place.
     return f"{place}: {message}{more}"
+
+
+def _below(section: type[BaseModel], part: str, sections: Mapping[str, type[BaseModel]]) -> type[BaseModel] | None:
+    """Return the table below `section`: where the names there are the user's own, they lead to the same table."""
+    return sections.get(part) if part in section.model_fields else section
 
 
 def unknown_variable(names: Iterable[str], prefix: str, top: type[BaseModel]) -> str | None:

@@ -13,6 +13,7 @@ from edge_agent.config.values import (
     FieldPath,
     LevelText,
     Model,
+    Number,
     Pool,
     Section,
     TopicText,
@@ -22,7 +23,8 @@ from edge_agent.contract.messages import JSON_TYPE
 from edge_agent.contract.templates import Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload import formats
-from edge_agent.payload.checks import Fields
+from edge_agent.payload.checks import ECHOED
+from edge_agent.payload.places import Conversion, Fields, Place
 from edge_agent.routing.routes import Route, refuse_mixtures
 from edge_agent.routing.sources import Partial, Source
 
@@ -30,15 +32,59 @@ from edge_agent.routing.sources import Partial, Source
 _AWS: Final = "$aws/"
 
 
-def _sound_paths(fields: dict[str, FieldPath]) -> dict[str, FieldPath]:
-    for name, path in fields.items():
+class FieldSettings(Section):
+    """Where a feature sits in the sensor's own JSON, and what is made of what is there. A path alone will do."""
+
+    #: Default: the feature's own name.
+    at: FieldPath | None = None
+    #: A number is taken times `scale`, plus `offset`.
+    scale: Number = 1.0
+    offset: Number = 0.0
+    #: What stands for a word: for what is not listed, nothing does.
+    map: Annotated[dict[Annotated[str, StringConstraints(max_length=128)], Number], Field(max_length=256)] = Field(
+        default_factory=dict
+    )
+    #: Whether text with a decimal comma or a unit is a number.
+    lenient: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_path_alone(cls, value: object) -> object:
+        if isinstance(value, str | list | tuple):
+            return {"at": value}
+        if not isinstance(value, dict):
+            raise ValueError('not a path, such as "audio.bpm", nor a table, such as { at = "audio.bpm", scale = 0.1 }')  # noqa: TRY004
+        return value
+
+    @model_validator(mode="after")
+    def _some_scale(self) -> Self:
+        if self.scale == 0:
+            raise ValueError("scale: with 0 each value would be the same")
+        return self
+
+    def place(self, name: str) -> Place:
+        """Return the place of the feature `name`."""
+        how = Conversion(self.scale, self.offset, tuple(self.map.items()), self.lenient)
+        return Place((name,) if self.at is None else _steps(self.at), None if how == Conversion() else how)
+
+
+def _lead_somewhere(paths: dict[str, FieldPath]) -> dict[str, FieldPath]:
+    for name, path in paths.items():
         if path == "" or not all(_steps(path)):
             raise ValueError(f'{name}: {path!r} leads nowhere; write for example "audio.bpm"')
+    return paths
+
+
+def _sound_fields(fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
+    _lead_somewhere({name: one.at for name, one in fields.items() if one.at is not None})
+    for name in ECHOED:
+        if name in fields and fields[name].place(name).how is not None:
+            raise ValueError(f"{name} goes back with the answer as it came; write only its path")
     return fields
 
 
-#: Where something sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it.
-Paths = Annotated[dict[FeatureName, FieldPath], Field(max_length=1024), AfterValidator(_sound_paths)]
+#: Where something sits in the sensor's own JSON: "audio.bpm", or a list where a key has a dot in it; or a table.
+Places = Annotated[dict[FeatureName, FieldSettings], Field(max_length=1024), AfterValidator(_sound_fields)]
 #: Names that topics or payloads say of a sensor.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
@@ -48,7 +94,7 @@ class SourceSettings(Section):
 
     subscribe: TopicText
     #: Where the features are that come from here. An empty list is the whole payload. Default: each under its own name.
-    fields: Paths = Field(default_factory=dict)
+    fields: Places = Field(default_factory=dict)
     #: What the topic does not say of the sensor, by name.
     sensor: Annotated[dict[Name, LevelText], Field(max_length=16)] = Field(default_factory=dict)
 
@@ -74,11 +120,11 @@ class RouteSettings(Section):
     #: Of messages that do not say; MQTT 3.1.1 can't.
     content_type: ContentType = JSON_TYPE
     #: Where features, and `id` and `time`, sit in the sensor's own JSON.
-    fields: Paths = Field(default_factory=dict)
+    fields: Places = Field(default_factory=dict)
     #: What becomes of a message that lacks features. Default: "merge" with sources, else "reject".
     partial: Partial = "reject"
     #: What the payload says of the sensor: names, with the paths to them.
-    capture: Annotated[dict[Name, FieldPath], Field(max_length=16), AfterValidator(_sound_paths)] = Field(
+    capture: Annotated[dict[Name, FieldPath], Field(max_length=16), AfterValidator(_lead_somewhere)] = Field(
         default_factory=dict
     )
     #: Whether messages are taken that the broker had kept.
@@ -92,7 +138,7 @@ class RouteSettings(Section):
     @model_validator(mode="after")
     def _one_kind_of_input(self) -> Self:
         if self.source is None:
-            if any(path == () for path in self.fields.values()):
+            if any(one.at == () for one in self.fields.values()):
                 raise ValueError(
                     "fields: an empty list leads nowhere; it stands for the whole payload in a [[route.source]]"
                 )
@@ -120,7 +166,7 @@ class RouteSettings(Section):
             self.name_sensor,
             "merge" if sources else self.partial,
             sources,
-            _fields(self.capture),
+            tuple((name, Place(_steps(path))) for name, path in self.capture.items()),
             takes_retained=self.retained == "take",
         )
         refuse_mixtures(route)
@@ -156,8 +202,8 @@ def _input(text: str) -> Template:
     return Template(text)
 
 
-def _fields(paths: dict[str, FieldPath]) -> Fields:
-    return tuple((name, _steps(path)) for name, path in paths.items())
+def _fields(settings: dict[str, FieldSettings]) -> Fields:
+    return tuple((name, one.place(name)) for name, one in settings.items())
 
 
 def _steps(path: FieldPath) -> tuple[str, ...]:

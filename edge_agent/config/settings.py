@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from edge_agent.config.connection import Mqtt, Tls
-from edge_agent.config.routes import RouteSettings, SourceSettings
+from edge_agent.config.routes import FieldSettings, RouteSettings, SourceSettings
 from edge_agent.config.values import Bytes, FilePath, Many, Section
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from edge_agent.errors import SettingsError
@@ -115,6 +115,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "tls": Tls,
     "route": RouteSettings,
     "source": SourceSettings,
+    "fields": FieldSettings,
     "models": Models,
     "limits": Limits,
     "health": HealthSettings,

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from edge_agent.contract.card import FLOAT32_MAX
 from edge_agent.contract.messages import MAX_PACKET_BYTES
 from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats
@@ -108,6 +109,8 @@ FieldPath = (
     Annotated[str, StringConstraints(max_length=1024)]
     | Annotated[tuple[Annotated[str, StringConstraints(max_length=256)], ...], Field(max_length=32)]
 )
+#: A finite number: none beyond float32, which models compute in.
+Number = Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX, allow_inf_nan=False)]
 FeatureName = Annotated[str, StringConstraints(max_length=128)]
 #: Largest message in bytes: no more than MQTT can carry.
 Bytes = Annotated[int, Field(ge=1, le=MAX_PACKET_BYTES)]

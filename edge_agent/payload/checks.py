@@ -33,11 +33,10 @@ from edge_agent.contract.messages import (
     shown,
     to_json,
 )
+from edge_agent.payload.places import Fields as Fields  # noqa: PLC0414 - where users of this file look for it
 
 #: Keys of a message that are handed back with its answer.
 ECHOED: Final = ("id", "time")
-#: Where features (and what is echoed) sit in a sensor's own JSON: pairs of a name and the path there.
-Fields: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 #: Of what a text has to be that may be a number; pydantic decides.
 _NUMBER: Final = re.compile(r"[\s\d_.+\-einfatyEINFATY]+")
@@ -97,7 +96,9 @@ class Checker:
         self.pick = _picker(self.names)
         self._positions = {name: position for position, name in enumerate(self.names)}
         self._limits = dict(zip(self.names, self.bounds, strict=True))
-        self._required = {name: f"Field required at {_dotted(path)}" for name, path in fields if path != (name,)}
+        self._required = {
+            name: f"Field required at {_dotted(place.at)}" for name, place in fields if place.at != (name,)
+        }
         self._row: TypeAdapter[Any] = TypeAdapter(row_type(features, strict=False))
         #: Kind and words of a reason, by feature and the kind that plain code found.
         self._words: dict[tuple[str, str], str] = {}

@@ -28,6 +28,7 @@ from edge_agent.payload.checks import Fields as Fields  # noqa: PLC0414
 from edge_agent.payload.checks import Unusable as Unusable  # noqa: PLC0414
 from edge_agent.payload.columns import Table
 from edge_agent.payload.format import Format
+from edge_agent.payload.places import as_came, converted
 from edge_agent.payload.weights import MAX_WEIGHT
 
 MAX_BATCH_ROWS: Final = 10_000
@@ -71,7 +72,10 @@ class FeatureCodec:
         self._checker = Checker(features, fields=fields)
         self._names = self._checker.names
         #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
-        self._keys = [*self._names, *(path[0] for _, path in fields if path)]
+        self._keys = [*self._names, *(place.at[0] for _, place in fields if place.at)]
+        #: Whether an array is one message: something in it is found by its position or by a selector.
+        self._takes_arrays = any(place.is_in_array for _, place in fields)
+        self._converted = converted(fields)
         #: A feature may itself be called `id` or `time`: then each row has something to echo.
         self._echoing = not set(ECHOED).isdisjoint(self._names)
         strict = checks.row_type(features, strict=True)
@@ -152,8 +156,11 @@ class FeatureCodec:
                 shown=payload[:1024].decode(errors="replace"),
             )
         fields = self._fields if chosen.keyed else ()
-        if isinstance(content, dict):
-            return self._checker.check(_pick(content, fields), sent=content)
+        if isinstance(content, dict) or (isinstance(content, list) and fields and self._takes_arrays):
+            found = self._checker.check(_pick(content, fields), sent=content)
+            if isinstance(found, Unusable) and fields and self._converted:
+                return found._replace(detail=as_came(found.detail, content, self._converted))
+            return found
         if not isinstance(content, list):
             return refuse(
                 ErrorCode.MALFORMED_PAYLOAD, "The payload has to be an object, or an array of them", shown=content
@@ -170,7 +177,14 @@ class FeatureCodec:
         for place in range(0, len(content), Table.ROWS):
             sent = content[place : place + Table.ROWS]
             table.add([_pick(row, fields) for row in sent] if fields else sent, sent)
-        return Batch(table.values, table.echoes, rejected=table.rejected)
+        rejected: Mapping[int, Unusable | Brief] = table.rejected
+        if fields and self._converted:
+            rejected = {place: self._as_came(why, content[place]) for place, why in rejected.items()}
+        return Batch(table.values, table.echoes, rejected=rejected)
+
+    def _as_came(self, why: Unusable | Brief, sent: object) -> Unusable:
+        found = why if isinstance(why, Unusable) else checks.in_full(why)
+        return found._replace(detail=as_came(found.detail, sent, self._converted))
 
     def _batch(self, rows: list[dict[str, Any]]) -> Batch:
         """Return checked rows as a batch; a row that is longer than its features has something to echo."""
@@ -203,27 +217,14 @@ def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:
 
 def _pick(row: object, fields: Fields) -> object:
     """Return `row` with what `fields` names put in by name; what is not there stays missing."""
-    if not fields or not isinstance(row, dict):
+    if not fields or not isinstance(row, dict | list):
         return row
-    picked = dict(row)
-    for name, path in fields:
+    picked = dict(row) if isinstance(row, dict) else {}
+    for name, place in fields:
         picked.pop(name, None)
         with suppress(LookupError):
-            picked[name] = dig(row, path)
+            picked[name] = place.find(row)
     return picked
-
-
-def dig(content: object, path: Sequence[str]) -> Any:
-    """Return what `path` leads to in `content`: keys of objects, places in arrays. Raises LookupError when there is nothing."""
-    found: Any = content
-    for step in path:
-        if isinstance(found, dict):
-            found = found[step]
-        elif isinstance(found, list) and step.isdecimal():
-            found = found[int(step)]
-        else:
-            raise LookupError(step)
-    return found
 
 
 def refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:

@@ -20,7 +20,8 @@ from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_detai
 from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats
 from edge_agent.payload.checks import Checker
-from edge_agent.payload.features import FeatureCodec, Fields, Unusable, dig, refuse
+from edge_agent.payload.features import FeatureCodec, Fields, Unusable, refuse
+from edge_agent.payload.places import as_came, converted
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
 _SHOWN: Final = 1024
@@ -64,7 +65,7 @@ class Part(NamedTuple):
 class Document:
     """Reads what is published on topics of one kind.
 
-    `places` are the features to be found there, each with the path to it; an empty path is all of the payload. `echoed`
+    `places` are the features to be found there, each with its place; an empty path is all of the payload. `echoed`
     are the paths to what goes back with the answer, `capture` those to what names the sensor.
     """
 
@@ -84,15 +85,16 @@ class Document:
         self._places, self._echoed, self._capture = places, echoed, capture
         self._need = need
         # What leads into a document is named where it leads nowhere.
-        inside = tuple((name, path) for name, path in places if path)
+        inside = tuple((name, place) for name, place in places if place.at)
         wanted = [features[one] for one in self.positions]
         self._checker = Checker(wanted, fields=inside)
         self._codec = FeatureCodec(wanted, fields=inside, max_bytes=max_bytes)
         self._names = [name for name, _ in places]
-        self._keys = [path[0] if path else name for name, path in (*places, *echoed, *capture)]
-        #: Whether an array is one message: something in it is found by its place.
-        self._takes_arrays = any(not path or path[0].isdecimal() for _, path in (*places, *capture))
-        self._takes_text = all(not path for _, path in places) and not capture
+        self._keys = [place.at[0] if place.at else name for name, place in (*places, *echoed, *capture)]
+        #: Whether an array is one message: something in it is found by its position or by a selector.
+        self._takes_arrays = any(not place.at or place.is_in_array for _, place in (*places, *capture))
+        self._takes_text = all(not place.at for _, place in places) and not capture
+        self._converted = converted(places)
 
     def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
         """Return what a message brings: one part, or one for each item of an array; or why it can't be read."""
@@ -119,7 +121,8 @@ class Document:
         if self._need is Need.ALL:
             found = self._checker.check(row, sent=content)
             if isinstance(found, Unusable):
-                return Part([], list(self.positions), found._replace(echo=echo), echo, named)
+                detail = as_came(found.detail, content, self._converted) if self._converted else found.detail
+                return Part([], list(self.positions), Unusable(found.code, detail, echo), echo, named)
             return Part(list(zip(self.positions, found.values, strict=True)), [], None, echo, named)
         unknown: list[str] = []
         if self._need is not Need.ANY:
@@ -131,6 +134,8 @@ class Document:
         if not sound and not detail and self._need is Need.ANY:
             found = self._checker.check(row)
             detail = [{**one, "input": shown(content)} for one in found.detail] if isinstance(found, Unusable) else []
+        if self._converted:
+            detail = as_came(detail, content, self._converted)
         wrong = [name for name in self._names if name in row and name not in sound]
         # A message of nothing that can be used takes away all that it could have brought.
         lost = [*unknown, *wrong] if sound or unknown or wrong or not detail else self._names
@@ -152,12 +157,12 @@ class Document:
         """Return what the content says of its sensor, each a clean level of a topic; or why it can't be one."""
         dug = self._dug(content, self._capture)
         names: list[str] = []
-        for name, path in self._capture:
+        for name, place in self._capture:
             value = dug.get(name)
             text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
             wrong = "missing" if value is None else _no_level(text)
             if not isinstance(text, str) or wrong is not None:
-                where = ".".join(path)
+                where = ".".join(place.at)
                 words = f"capture.{name}: {where} {wrong}; it has to be text or a whole number that can be a level of a topic"
                 return refuse(ErrorCode.INVALID_TOPIC, words, shown=shown(value))
             names.append(text)
@@ -166,9 +171,9 @@ class Document:
     @staticmethod
     def _dug(content: Any, places: Fields) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for name, path in places:
+        for name, place in places:
             try:
-                found[name] = dig(content, path)
+                found[name] = place.find(content)
             except LookupError:
                 continue
         return found

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, Gathered, Message, UnknownLevel, shown_topic
+from edge_agent.payload import places
 from edge_agent.payload.checks import ECHOED
 from edge_agent.payload.features import Features, Fields, Unusable, refuse
 from edge_agent.routing.documents import Document, Need, Part
@@ -96,7 +97,7 @@ class Gathering:
             return levels
         paths = dict(source.fields)
         there = [name for name in self._names if name in paths] if source.only_fields else self._names
-        return {None: tuple((name, paths.get(name, (name,))) for name in there)}
+        return {None: tuple((name, paths.get(name) or places.Place((name,))) for name in there)}
 
     def take_over(self, former: Gathering) -> bool:
         """Go on with the values of the same route before a reload; return whether they are of use, which they are with
@@ -175,7 +176,7 @@ class Gathering:
 
 def _echoed(source: Source) -> Fields:
     paths = dict(source.fields)
-    return tuple((name, paths.get(name, (name,))) for name in ECHOED)
+    return tuple((name, paths.get(name) or places.Place((name,))) for name in ECHOED)
 
 
 def captured_by(route: Route, sensor: Sensor) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from edge_agent.errors import SettingsError
-from edge_agent.payload.features import Fields
+from edge_agent.payload.places import Fields, Place
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
 _SHOWN: Final = 1024
@@ -22,17 +22,18 @@ def lay_out(names: Sequence[str], fields: Fields) -> dict[str, Fields]:
     Raises `SettingsError` when a feature can't be on a level, or when a level would be a number and a document at once.
     """
     paths = dict(fields)
-    levels: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    levels: dict[str, list[tuple[str, Place]]] = {}
     for name in names:
-        level, *path = paths.get(name, (name,))
+        place = paths.get(name) or Place((name,))
+        level, *path = place.at
         if any(mark in level for mark in "/+#\0"):
             raise SettingsError(
                 f"feature {name!r}: {level!r} can't be one level of a topic; say on which level it is: "
                 f'fields = {{ "{name}" = "…" }}'
             )
-        levels.setdefault(level, []).append((name, tuple(path)))
+        levels.setdefault(level, []).append((name, place._replace(at=tuple(path))))
     for level, places in levels.items():
-        whole, inside = ([name for name, path in places if bool(path) == deeper] for deeper in (False, True))
+        whole, inside = ([name for name, place in places if bool(place.at) == deeper] for deeper in (False, True))
         if whole and inside:
             raise SettingsError(
                 f"level {level!r}: {whole[0]} is all that is published there, and {inside[0]} a part of it; "

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_agent.payload.checks import Checker
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Fields, Unusable, _pick
+from edge_agent.payload.places import Place
 from edge_agent.testing import make_card
 from tests.unit.outcomes import rejected_of, rows_of
 from tests.unit.reference import reasons, row_type
@@ -67,7 +68,7 @@ def test_reasons_are_pydantic_s_in_kind_place_words_and_order(row: Any) -> None:
         assert first.detail[1]["msg"] == f"and {len(wanted) - 1} more"
 
 
-NESTED: Fields = (("tempo", ("AM2301", "t")), ("energy", ("e",)), ("id", ("ID",)))
+NESTED: Fields = (("tempo", Place(("AM2301", "t"))), ("energy", Place(("e",))), ("id", Place(("ID",))))
 SENSORS = st.fixed_dictionaries(
     {},
     optional={
@@ -109,7 +110,7 @@ def test_no_text_that_pydantic_takes_is_refused_unasked(text: str) -> None:
     ],
 )
 def test_what_is_missing_is_named_by_where_it_was_looked_for(way: tuple[str, ...], words: str) -> None:
-    codec = FeatureCodec(make_card(("temperature",)).features, fields=(("temperature", way),))
+    codec = FeatureCodec(make_card(("temperature",)).features, fields=(("temperature", Place(way)),))
     sent = {"AM2301": {"Humidity": 40}, "id": 7}
     for outcome in (codec.decode(json.dumps(sent).encode()), codec.decode(json.dumps([sent]).encode())):
         found = rejected_of(outcome)[0] if isinstance(outcome, Batch) else outcome

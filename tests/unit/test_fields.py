@@ -9,6 +9,7 @@ import pytest
 
 from edge_agent.contract.messages import ErrorCode, Message
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Fields, Unusable
+from edge_agent.payload.places import Place
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 from tests.unit.outcomes import rows_of
@@ -49,7 +50,7 @@ SHAPES: dict[str, tuple[Any, dict[str, str], dict[str, float]]] = {
 
 
 def codec(fields: dict[str, str], names: list[str]) -> FeatureCodec:
-    ways: Fields = tuple((name, tuple(way.split("."))) for name, way in fields.items())
+    ways: Fields = tuple((name, Place(tuple(way.split(".")))) for name, way in fields.items())
     return FeatureCodec(make_card(names, minimum=None, maximum=None).features, fields=ways)
 
 
@@ -85,7 +86,7 @@ def test_id_and_time_are_echoed_from_where_they_are() -> None:
 
 
 def test_two_routes_of_one_model_may_find_its_features_in_different_places() -> None:
-    plain, nested = ROUTE, ROUTE._replace(fields=(("loudness", ("audio", "level")),))
+    plain, nested = ROUTE, ROUTE._replace(fields=(("loudness", Place(("audio", "level"))),))
     pipeline = Pipeline([plain, nested], {"genre": FakeModel()})
     ((first, second),) = pipeline.process([Message("music/a/features", b'{"loudness": 0.1, "audio": {"level": 0.9}}')])
     assert [json.loads(answer.payload)["label"] for answer in (first, second)] == ["Hip-Hop", "Rock"]

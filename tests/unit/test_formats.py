@@ -17,6 +17,7 @@ from edge_agent.payload import cbor, formats, weights
 from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.payload.packed import CONTENT_TYPE as PACKED_TYPE
+from edge_agent.payload.places import Place
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
@@ -78,7 +79,7 @@ def test_packed_rows_are_checked_one_like_the_other(rows: list[tuple[float, floa
 
 
 def test_fields_are_not_for_packed_rows() -> None:
-    codec = FeatureCodec(make_card(NAMES).features, fields=(("tempo", ("a", "b")),))
+    codec = FeatureCodec(make_card(NAMES).features, fields=(("tempo", Place(("a", "b"))),))
     assert codec.decode(struct.pack("<2f", 0.5, 0.25), PACKED_TYPE) == Features((0.5, 0.25), {})
     assert codec.decode(cbor2.dumps({"loudness": 0.5, "a": {"b": 0.25}}), CBOR_TYPE) == Features((0.5, 0.25), {})
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge_agent.contract.messages import Answer, Gathered, Message, Prediction, Rejection, shown_topic, validator
 from edge_agent.contract.templates import Template
+from edge_agent.payload.places import Place
 from edge_agent.routing.gathering import MAX_NAME_BYTES
 from edge_agent.routing.routes import Route
 from edge_agent.serving.pipeline import Pipeline
@@ -218,7 +219,9 @@ def test_a_route_whose_model_is_not_served_says_so() -> None:
 
 def test_one_topic_may_be_for_two_routes() -> None:
     pipeline = make(
-        route(), route(publish="second/{sensor}", fields=(("humidity", ("temperature",)),)), route(publish="plain")
+        route(),
+        route(publish="second/{sensor}", fields=(("humidity", Place(("temperature",))),)),
+        route(publish="plain"),
     )
     (answers,) = pipeline.process([Message("home/a/temperature", b"20")])
     assert [answer.topic for answer in answers] == ["second/a"]
@@ -231,7 +234,7 @@ SHAPES: dict[str, tuple[Route, dict[str, bytes], tuple[float, float]]] = {
         route(
             "{node}/sensor/{feature}/state",
             "comfort/{node}",
-            fields=(("temperature", ("bme280_temperature",)), ("humidity", ("bme280_humidity",))),
+            fields=(("temperature", Place(("bme280_temperature",))), ("humidity", Place(("bme280_humidity",)))),
         ),
         {
             "attic/status": b"online",
@@ -247,7 +250,10 @@ SHAPES: dict[str, tuple[Route, dict[str, bytes], tuple[float, float]]] = {
         route(
             "homeassistant/sensor/{feature}/state",
             "comfort",
-            fields=(("temperature", ("living_room_temperature",)), ("humidity", ("living_room_humidity",))),
+            fields=(
+                ("temperature", Place(("living_room_temperature",))),
+                ("humidity", Place(("living_room_humidity",))),
+            ),
         ),
         {
             "homeassistant/sensor/living_room_temperature/state": b"21.45",
@@ -264,7 +270,7 @@ SHAPES: dict[str, tuple[Route, dict[str, bytes], tuple[float, float]]] = {
         route(
             "homeassistant/climate/bath/{feature}",
             "comfort",
-            fields=(("temperature", ("current_temperature",)), ("humidity", ("current_humidity",))),
+            fields=(("temperature", Place(("current_temperature",))), ("humidity", Place(("current_humidity",)))),
         ),
         {
             "homeassistant/climate/bath/state": b"heat",
@@ -280,8 +286,8 @@ SHAPES: dict[str, tuple[Route, dict[str, bytes], tuple[float, float]]] = {
             "tele/{device}/{feature}",
             "comfort/{device}",
             fields=(
-                ("temperature", ("SENSOR", "BME280", "Temperature")),
-                ("humidity", ("SENSOR", "BME280", "Humidity")),
+                ("temperature", Place(("SENSOR", "BME280", "Temperature"))),
+                ("humidity", Place(("SENSOR", "BME280", "Humidity"))),
             ),
         ),
         {
@@ -296,7 +302,7 @@ SHAPES: dict[str, tuple[Route, dict[str, bytes], tuple[float, float]]] = {
         route(
             "{device}/status/{feature}",
             "comfort/{device}",
-            fields=(("temperature", ("temperature:0", "tC")), ("humidity", ("humidity:0", "rh"))),
+            fields=(("temperature", Place(("temperature:0", "tC"))), ("humidity", Place(("humidity:0", "rh")))),
         ),
         {
             "attic/online": b"true",

@@ -16,14 +16,15 @@ from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import ErrorCode
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import Fields, Unusable
+from edge_agent.payload.places import Place
 from edge_agent.routing.documents import Document, Need, Part
 from edge_agent.routing.levels import lay_out
 from edge_agent.testing import make_card
 from tests.unit.strategies import json_values
 
 FEATURES = make_card(("temperature", "humidity"), minimum=-50, maximum=100).features
-BARE: Fields = (("temperature", ()),)
-INSIDE: Fields = (("humidity", ("dht", "h")), ("temperature", ("dht", "t")))
+BARE: Fields = (("temperature", Place(())),)
+INSIDE: Fields = (("humidity", Place(("dht", "h"))), ("temperature", Place(("dht", "t"))))
 
 
 class Level:
@@ -109,7 +110,7 @@ def test_a_document_with_several_features() -> None:
 
 
 def test_a_place_in_an_array() -> None:
-    assert Level(FEATURES, (("temperature", ("1",)),)).decode(b"[0, 21.5]") == (21.5,)
+    assert Level(FEATURES, (("temperature", Place(("1",))),)).decode(b"[0, 21.5]") == (21.5,)
 
 
 @pytest.mark.parametrize("content", [{}, [], 5, "unavailable", {"dht": None}])
@@ -157,20 +158,25 @@ def test_nothing_crashes_it_and_what_it_gives_is_within_bounds(
 
 
 def test_where_the_features_are() -> None:
-    assert lay_out(["a", "b"], ()) == {"a": (("a", ()),), "b": (("b", ()),)}
-    assert lay_out(["a", "b", "c"], (("b", ("x",)), ("c", ("y", "z", "0")), ("a", ("y", "q")))) == {
-        "y": (("a", ("q",)), ("c", ("z", "0"))),
-        "x": (("b", ()),),
+    assert lay_out(["a", "b"], ()) == {"a": (("a", Place(())),), "b": (("b", Place(())),)}
+    assert lay_out(
+        ["a", "b", "c"], (("b", Place(("x",))), ("c", Place(("y", "z", "0"))), ("a", Place(("y", "q"))))
+    ) == {
+        "y": (("a", Place(("q",))), ("c", Place(("z", "0")))),
+        "x": (("b", Place(())),),
     }
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ((("a", ("x/y",)),), "feature 'a': 'x/y' can't be one level"),
-        ((("a", ("+",)),), "'\\+' can't be one level"),
-        ((("a", ("x",)), ("b", ("x", "y"))), "level 'x': a is all that is published there, and b a part of it"),
-        ((("a", ("b", "y")),), "level 'b': b is all"),
+        ((("a", Place(("x/y",))),), "feature 'a': 'x/y' can't be one level"),
+        ((("a", Place(("+",))),), "'\\+' can't be one level"),
+        (
+            (("a", Place(("x",))), ("b", Place(("x", "y")))),
+            "level 'x': a is all that is published there, and b a part of it",
+        ),
+        ((("a", Place(("b", "y"))),), "level 'b': b is all"),
     ],
 )
 def test_what_can_not_be(fields: Fields, says: str) -> None:
@@ -181,4 +187,4 @@ def test_what_can_not_be(fields: Fields, says: str) -> None:
 def test_a_name_that_is_no_level() -> None:
     with pytest.raises(SettingsError, match="say on which level it is: fields ="):
         lay_out(["km/h"], ())
-    assert lay_out(["km/h"], (("km/h", ("speed",)),)) == {"speed": (("km/h", ()),)}
+    assert lay_out(["km/h"], (("km/h", Place(("speed",))),)) == {"speed": (("km/h", Place(())),)}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edge_agent.contract.messages import MAX_SHOWN, Answer, ErrorCode, Message, Prediction, Rejection, validator
 from edge_agent.contract.templates import Template
 from edge_agent.payload.features import MAX_BATCH_ROWS
+from edge_agent.payload.places import Place
 from edge_agent.routing.routes import Route, told_overlaps
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.tally import Tally
@@ -297,7 +298,7 @@ def test_what_happened_is_counted() -> None:
 
 
 def test_the_log_says_where_something_was_looked_for_in_vain() -> None:
-    nested = ROUTE._replace(fields=(("loudness", ("AM2301", "Loudness")),))
+    nested = ROUTE._replace(fields=(("loudness", Place(("AM2301", "Loudness"))),))
     pipeline = Pipeline([nested], {"genre": FakeModel()})
     assert read(ask(pipeline, {}))["detail"][0]["msg"] == "Field required at AM2301.Loudness"
     assert pipeline.tally.take_reasons() == ("1 rejected: 1 x invalid_features (loudness: missing at AM2301.Loudness)")

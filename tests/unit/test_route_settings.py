@@ -9,6 +9,7 @@ import pytest
 from edge_agent.config.load import load
 from edge_agent.errors import SettingsError
 from edge_agent.payload import formats
+from edge_agent.payload.places import Place
 from tests.unit.test_settings import refusal, write
 
 
@@ -137,7 +138,7 @@ def test_fields_and_pools_that_are_refused(line: str, says: str, tmp_path: Path)
 def test_fields_and_pools(tmp_path: Path) -> None:
     file = write(tmp_path, '[[route]]\nshare = "pool"\nfields = { tempo = "audio.bpm", valence = ["mood.v1", "0"] }\n')
     (route,) = load(file).routes()
-    assert route.fields == (("tempo", ("audio", "bpm")), ("valence", ("mood.v1", "0")))
+    assert route.fields == (("tempo", Place(("audio", "bpm"))), ("valence", Place(("mood.v1", "0"))))
     assert route.subscription(route.inputs[0]) == "$share/pool/music/+/features"
 
 
@@ -155,7 +156,7 @@ def test_a_route_that_gathers(tmp_path: Path) -> None:
         write(tmp_path, f'{GATHERING}max_age = 60\ndebounce = 2\nfields = {{ a = "b.c" }}\n[limits]\nsensors = 5\n')
     )
     (route,) = settings.routes()
-    assert (route.gathers, route.max_age, route.debounce, route.fields) == (True, 60, 2, (("a", ("b", "c")),))
+    assert (route.gathers, route.max_age, route.debounce, route.fields) == (True, 60, 2, (("a", Place(("b", "c"))),))
     assert settings.limits.sensors == 5
     (plain,) = load(write(tmp_path, "")).routes()
     assert (plain.gathers, plain.max_age, plain.debounce) == (False, None, 0)
