@@ -37,7 +37,8 @@ class Traffic(Client):
     """`with Traffic(port, rate) as traffic:` asks inside the block; `finish` waits for the last answer and judges.
 
     `doubt` is how many confirmed questions are published again after a broken connection: of a broker that confirms
-    before it has written to disk, the last ones may be gone with it. `ahead` is how many may be without an answer.
+    before it has written to disk, the last ones may be gone with it. `ahead` is how many may be asked behind the last
+    one that was answered, or on a connection that brought no answer yet: what such a broker lost does not count.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Traffic(Client):
         self._ids: dict[int, int] = {}
         #: Questions asked, answers by number, publishes beyond the first of each question.
         self.sent = 0
+        self._news_since = 0  # the number behind the last one answered, and behind all of the last connection
         self.times = Counter[int]()
         self.sent_again = 0
         #: Each sensor's numbers in the order of their first answers.
@@ -118,10 +120,11 @@ class Traffic(Client):
         ready = False
         poll = select.poll()
         poll.register(sock, select.POLLIN)
+        self._news_since = self.sent
         due = time.monotonic()
         while not self._closed.is_set():
             now = time.monotonic()
-            if not ready or self.sent - len(self.times) >= self._ahead or len(self._unconfirmed) >= _MAX_UNCONFIRMED:
+            if not ready or self.sent - self._news_since >= self._ahead or len(self._unconfirmed) >= _MAX_UNCONFIRMED:
                 due = now
             elif due <= now and self._asking:
                 count = int((now - due) * self._rate) + 1
@@ -188,6 +191,7 @@ class Traffic(Client):
         assert "label" in answer, f"a rejection: {answer}"
         if number not in self.times:
             self.first[sensor].append(number)
+            self._news_since = max(self._news_since, number + 1)
         self.times[number] += 1
 
 

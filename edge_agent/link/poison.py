@@ -5,8 +5,8 @@ come again on every connection, and nothing behind it would ever be answered. Ru
 
 * What was under way at two ends of a connection in a row is suspected. A suspect is sent alone: with everything before it
   known to be taken, and nothing behind it. When the broker takes it, it is forgotten.
-* Only an end at which a suspect was alone counts against it, and it takes several in a row. So a broker that is restarted,
-  or a line that breaks, however often, looks like it to nobody.
+* Only an end at which a suspect was alone counts against it, and it takes several in a row; an end without it takes back
+  what counted. So a broker that is restarted, or a line that breaks, however often, looks like it to nobody.
 * What is convicted is answered by a short rejection, which is tried in the same way; when that is not taken either, the
   input is acknowledged without an answer.
 * Convictions teach: what goes to a topic, or is as large or has as many levels as nothing that was taken, is suspected
@@ -171,9 +171,9 @@ class Poison:
         """Whether a suspect is under way."""
         return self._trial is not None
 
-    def is_grave(self, cause: int) -> bool:
-        """Whether one more end of a connection may convict it."""
-        return (case := self._cases.get(cause)) is not None and (case.like or case.strikes > 0)
+    def strikes(self, cause: int) -> int:
+        """Return how many ends of a connection count against it; likeness to what is convicted is as good as one."""
+        return 0 if (case := self._cases.get(cause)) is None else max(case.strikes, int(case.like))
 
     def course(self, cause: int, now: float) -> Course:
         """Return what to do with an input, as far as it is known."""
@@ -258,6 +258,8 @@ class Poison:
         if trial is not None and under_way == {trial.cause}:
             self._strike(trial, now, reason)
             return True
+        for cause in self._cases.keys() - under_way:
+            self._cases[cause].strikes = 0
         if under_way:
             for cause in under_way & self._last:
                 self._open(cause, now).taken = False

@@ -6,6 +6,7 @@ after the broker has confirmed everything before it, and with nothing after it u
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -18,9 +19,12 @@ from edge_agent.tally import Tally
 
 #: Longest wait for the broker, in seconds; its answer ends the wait.
 _TICK: Final = 1.0
-#: Seconds that a connection must be up before an input is sent that one more end may convict: a broker or a network that
-#: fails at once, whatever we send, must not count against the input.
+#: Seconds that a connection must be up before an input is sent against which one end counts already, and how many times as
+#: long for each further end: a broker or a network that soon fails, whatever we send, must not count against the input.
 _QUIET: Final = 0.25
+_LONGER: Final = 4
+#: Seconds of a last look at the connection before that.
+_LOOK: Final = 0.001
 #: Delayed answers that are handled together.
 _MOST_DUE: Final = 100
 
@@ -46,7 +50,9 @@ class Caution:
         #: Answers that wait for earlier ones, with their messages; delayed answers have no message.
         self._made: deque[tuple[Message, list[Answer]]] = deque()
         self._due: deque[Answer] = deque()
-        self._stands_since: float | None = None
+        self._greeted = False
+        self._stands_since = math.inf
+        self._looked = False
         self._pause = 0.0
 
     @property
@@ -57,7 +63,7 @@ class Caution:
     @property
     def stands(self) -> bool:
         """Whether `online` was published on the connection."""
-        return self._stands_since is not None
+        return self._greeted
 
     @property
     def pause(self) -> float:
@@ -66,12 +72,13 @@ class Caution:
 
     def greeted(self) -> None:
         """Note that the connection is up, and that `online` was published."""
-        self._stands_since = self._clock()
+        self._greeted = True
 
     def clear(self) -> None:
         """Forget what was to be sent on a connection that has ended; delayed answers are sent on the next one."""
         self._made.clear()
-        self._stands_since = None
+        self._greeted = self._looked = False
+        self._stands_since = math.inf
         self._pause = 0.0
 
     def turn(self, link: Connection, maker: Work) -> None:
@@ -112,15 +119,16 @@ class Caution:
 
     def may_say(self, link: Connection, *answers: Answer) -> bool:
         """Tell whether the agent's own messages may be sent; a suspect among them is tried first."""
+        self._stands_since = min(self._stands_since, self._clock())
         for answer in answers:
             cause = cause_of_own(answer.topic)
             if self._poison.course(cause, self._clock()) is Course.ALONE:
-                if not self._poison.trying and link.settle():
+                self._pause = _TICK
+                if not self._poison.trying and link.settle() and self._has_stood(cause):
                     self._poison.passed()
                     self._poison.begin(cause, answer.topic, own=True)
                     self._poison.made([answer])
                     link.publish(_confirmed(answer))
-                self._pause = _TICK
                 return False
         return True
 
@@ -202,15 +210,26 @@ class Caution:
 
     def _is_alone(self, link: Connection, cause: int) -> bool:
         """Tell whether a suspect may be sent now: the connection is up, and nothing is in flight."""
-        if self._stands_since is None or not link.settle():
+        if not self._greeted or not link.settle():
             self._pause = _TICK
             return False
         self._poison.passed()
-        left = self._stands_since + _QUIET - self._clock()
-        if left > 0 and self._poison.is_grave(cause):
-            self._pause = left
+        return self._has_stood(cause)
+
+    def _has_stood(self, cause: int) -> bool:
+        """Tell whether the connection has been up for as long as it must be before a suspect is sent, and still is."""
+        strikes = self._poison.strikes(cause)
+        if not strikes:
+            return True
+        looked, self._looked = self._looked, False
+        left = self._stands_since + _QUIET * _LONGER ** (strikes - 1) - self._clock()
+        if left > 0:
+            self._pause = min(left, _TICK)
             return False
-        return True
+        if not looked:
+            # It may have ended while the scheduler kept us waiting: the end is read after all that came before it.
+            self._looked, self._pause = True, _LOOK
+        return looked
 
 
 def _followed(message: Message, answers: Sequence[Answer]) -> bool:

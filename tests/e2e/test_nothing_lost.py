@@ -149,7 +149,8 @@ def test_the_broker_ends_before_anything_is_settled(agent: Agent, client: Client
     """
     moments = random.Random(blows)
     start(agent, client)
-    with Traffic(agent.broker.port, EASY, in_vain=agent.in_vain) as traffic:
+    # Not far ahead, for the same reason.
+    with Traffic(agent.broker.port, EASY, ahead=EASY, in_vain=agent.in_vain) as traffic:
         for _ in range(blows):
             connections = agent.log().count("; serving ")
             if how == "killed":

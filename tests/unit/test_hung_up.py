@@ -39,7 +39,9 @@ class Session:
         *,
         plan: Plan | None = None,
         routes: Sequence[Route] = (ROUTE,),
+        link: Callable[[], FakeLink] = FakeLink,
     ) -> None:
+        self.make = link
         self.links: list[FakeLink] = []
         self.queue: list[Message] = []
         self.hangs_up = hangs_up
@@ -50,7 +52,7 @@ class Session:
         )
 
     def _dial(self) -> FakeLink:
-        link = FakeLink()
+        link = self.make()
         link.hangs_up = self.hangs_up
         link.arrive(*self.queue)
         self.links.append(link)
@@ -165,6 +167,51 @@ def test_nothing_is_sent_behind_a_suspect_before_it_is_taken() -> None:
         link.take()
     session.run(5)
     assert [one.topic for one, _ in link.answered] == ["music/hall/features", "music/attic/features"]
+    assert session.agent.tally.poisoned == 0
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9, 5.0])
+def test_a_broker_that_is_soon_gone_again_makes_no_culprit(seconds: float) -> None:
+    """However long it stands each time, and whatever is under way then, which is all there is."""
+    session = Session(lambda _: False)
+    session.send(message("hall"))
+    for number in range(50):
+        link = session.connect()
+        link.takes = False
+        session.run(round(seconds / 0.3))
+        if seconds > 1 and number % 2:
+            # It stood for long enough: what tells it from a culprit is that it ends without it just as well.
+            link.under_way = set()
+            link.answered.clear()
+        link.lose(BrokerError("gone"))
+        session.run(1)
+    assert session.agent.tally.poisoned == 0
+    session.connect()
+
+
+class EndedLink(FakeLink):
+    """Its end shows only once all has been read that came before it."""
+
+    ending = False
+
+    def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
+        messages = super().receive(timeout, wakeup, reading=reading)
+        if self.ending:
+            self.lose(BrokerError("gone"))
+        return messages
+
+
+def test_what_ended_while_we_were_not_given_the_processor_has_no_culprit() -> None:
+    session = Session(lambda _: False, link=EndedLink)
+    session.send(message("hall"))
+    for _ in range(50):
+        link = session.connect()
+        assert isinstance(link, EndedLink)
+        link.takes = False
+        session.run(1)
+        session.clock.advance(10)
+        link.ending = True
+        session.run(2)
     assert session.agent.tally.poisoned == 0
 
 

@@ -126,6 +126,19 @@ def test_an_end_for_another_reason_does_not_count(poison: Poison, tally: Tally) 
     assert convict(poison, 1) == 3
 
 
+def test_an_end_without_it_takes_back_what_counted(poison: Poison, tally: Tally) -> None:
+    """A line that is bad as well makes it take longer, no more."""
+    suspect(poison, 1)
+    for under_way in (set[int](), {2}):
+        for _ in range(2):
+            attempt(poison, 1)
+        assert poison.strikes(1) == 2
+        assert not poison.ended(under_way, 0.0, "gone")
+        assert poison.strikes(1) == 0
+    assert tally.poisoned == 0
+    assert convict(poison, 1) == 3
+
+
 def test_passing_once_clears_it_of_what_was_before(poison: Poison) -> None:
     suspect(poison, 1)
     for _ in range(2):
