@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edge_agent.contract.card import Finite, Name, Sha256, Text
 from edge_agent.errors import InputError
-from edge_convert.tables import Source
+from edge_convert.tables import DataFile
 
 #: The sheets that ship with this package; each is used by itself when the feature columns are exactly its own.
 _BUILT_IN: Final = ("echonest.toml",)
@@ -56,7 +56,7 @@ class DatasetNote(_Part):
     layout: str | None = None
     sha256: tuple[Sha256, ...] = ()
 
-    def speaks_for(self, source: Source) -> bool:
+    def speaks_for(self, source: DataFile) -> bool:
         """Tell whether this is about that file."""
         anything = self.layout is None and not self.sha256
         return anything or source.sha256 in self.sha256 or source.layout == self.layout
@@ -85,11 +85,11 @@ class Sheet(_Part):
     datasets: tuple[DatasetNote, ...] = ()
     published: Published | None = None
 
-    def dataset(self, source: Source) -> DatasetNote | None:
+    def dataset(self, source: DataFile) -> DatasetNote | None:
         """Return what the sheet says of a file, if anything."""
         return next((note for note in self.datasets if note.speaks_for(source)), None)
 
-    def published_on(self, sources: tuple[Source, ...]) -> tuple[Figures, ...]:
+    def published_on(self, sources: tuple[DataFile, ...]) -> tuple[Figures, ...]:
         """Return the figures that were measured on exactly these files."""
         if self.published is None or {source.sha256 for source in sources} != set(self.published.sha256):
             return ()

@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Prediction:
+class HeldOut:
     """Answers for all n rows by models that had not seen them: `labels` (n,), `probabilities` (n, labels)."""
 
     labels: NDArray[np.str_]
@@ -53,7 +53,7 @@ class Scheme:
     """
 
     title: str
-    repeats: tuple[Prediction, ...]
+    repeats: tuple[HeldOut, ...]
     figures: dict[str, tuple[float, float]]
     confusion: NDArray[np.int64]
     importances: NDArray[np.float64]
@@ -147,7 +147,7 @@ class _Run:
                 chosen[", ".join(f"{name}={brief(value)}" for name, value in outcome.parameters.items())] += 1
                 importances.append(outcome.importances * len(outcome.test))
                 self.tick()
-            predictions.append(Prediction(answers, probabilities))
+            predictions.append(HeldOut(answers, probabilities))
         each = [_figures(y, prediction, self.labels, self.rarest) for prediction in predictions]
         return Scheme(
             title=title,
@@ -213,7 +213,7 @@ def _importances(
     return losses
 
 
-def _figures(y: NDArray[np.str_], prediction: Prediction, labels: tuple[str, ...], rarest: str) -> dict[str, float]:
+def _figures(y: NDArray[np.str_], prediction: HeldOut, labels: tuple[str, ...], rarest: str) -> dict[str, float]:
     """The figures of one whole prediction. For two labels ROC AUC and Brier score are about the rarer one."""
     scores = f1_score(y, prediction.labels, labels=labels, average=None, zero_division=0.0)
     figures = {"accuracy": float((y == prediction.labels).mean())}
@@ -234,7 +234,7 @@ def _figures(y: NDArray[np.str_], prediction: Prediction, labels: tuple[str, ...
     return figures
 
 
-def _expected_calibration_error(y: NDArray[np.str_], prediction: Prediction) -> float:
+def _expected_calibration_error(y: NDArray[np.str_], prediction: HeldOut) -> float:
     """Mean gap between confidence and accuracy over equal bins of confidence (Naeini et al. 2015)."""
     confidence, right = prediction.probabilities.max(axis=1), prediction.labels == y
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)

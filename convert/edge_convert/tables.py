@@ -26,7 +26,7 @@ _NAME_LENGTH: Final = 128  # what the model card takes
 
 
 @dataclass(frozen=True)
-class Source:
+class DataFile:
     """A file that rows came from."""
 
     path: Path
@@ -49,7 +49,7 @@ class Table:
     ids: NDArray[np.int64] | NDArray[np.str_] | None
     row_names: Sequence[str]
     label_column: str
-    sources: tuple[Source, ...]
+    sources: tuple[DataFile, ...]
     left_out: tuple[str, ...] = ()
 
     @property
@@ -216,8 +216,8 @@ def _feature_names(
     return names
 
 
-def _source(raw: RawTable) -> Source:
-    return Source(raw.path, raw.sha256, raw.layout)
+def _source(raw: RawTable) -> DataFile:
+    return DataFile(raw.path, raw.sha256, raw.layout)
 
 
 def _audio_features(raw: RawTable, id_column: str) -> RawTable:

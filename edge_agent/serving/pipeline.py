@@ -38,8 +38,7 @@ from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Question, Written
 from edge_agent.tally import Tally
 
-#: Topics whose targets are cached, and predictions per model; both depend on the input, so their number is bounded,
-#: and so is the length of a topic.
+#: Topics whose targets are cached, and the longest of them: they come from outside, so both are bounded.
 _REMEMBERED: Final = 10_000
 _LONGEST_REMEMBERED: Final = 256
 

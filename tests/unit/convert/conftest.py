@@ -15,7 +15,7 @@ pytest.importorskip("skl2onnx", reason="needs the extra `convert`")
 
 from click.testing import CliRunner, Result
 from edge_convert.cli import main
-from edge_convert.tables import Source, Table
+from edge_convert.tables import DataFile, Table
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -35,7 +35,7 @@ def make_table(n: int = 240, labels: Sequence[str] = ("calm", "loud"), seed: int
         ids=np.arange(n),
         row_names=[f"row {row + 2}" for row in range(n)],
         label_column="mood",
-        sources=(Source(Path("table.csv"), "0" * 64, "plain"),),
+        sources=(DataFile(Path("table.csv"), "0" * 64, "plain"),),
     )
 
 

@@ -12,7 +12,7 @@ from edge_convert.describe import Sheet, sheet_for
 from edge_convert.estimators import KINDS, Parameters, fit, macro_f1
 from edge_convert.evaluate import Evaluation, default_jobs, evaluate
 from edge_convert.modelcard import Identity, Origin, draft_card
-from edge_convert.tables import Source, Table
+from edge_convert.tables import DataFile, Table
 from edge_convert.trees import trees_of
 from edge_convert.verify import Verification
 from edge_convert.workflow import Training, model_file, read_model
@@ -231,10 +231,10 @@ def test_the_echonest_sheet_attributes_the_fma_files_and_no_others() -> None:
     assert sheet.features["tempo"].unit == "BPM"
     real = sheet.published
     assert real is not None
-    sources = tuple(Source(Path("f"), sha256, "plain") for sha256 in real.sha256)
+    sources = tuple(DataFile(Path("f"), sha256, "plain") for sha256 in real.sha256)
     assert all(sheet.dataset(source) is not None for source in sources)
     assert len(sheet.published_on(sources)) == 4
-    mine = Source(Path("mine.csv"), "0" * 64, "plain")
+    mine = DataFile(Path("mine.csv"), "0" * 64, "plain")
     assert sheet.dataset(mine) is None
     assert sheet.published_on((mine,)) == ()
     assert sheet.dataset(replace(mine, layout="fma_metadata")) is not None
