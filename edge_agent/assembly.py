@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Literal, cast
 
 from edge_agent import __version__
 from edge_agent.config.models import loading
@@ -15,6 +15,7 @@ from edge_agent.contract.messages import Answer, Described, ServedModel
 from edge_agent.errors import SettingsError
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
+from edge_agent.link.terms import Terms
 from edge_agent.model.library import Limits, Loaded, Predictor, limits, runtime_version
 from edge_agent.payload.features import ECHOED
 from edge_agent.routing.levels import lay_out
@@ -62,7 +63,14 @@ def make_connection_settings(settings: Settings) -> ConnectionSettings:
     """Return the way to the broker. Raises `SettingsError` when a file for it can't be used."""
     where = address(settings)
     files = () if where.tls is None else digests(where.tls)
-    dial = _Dial(where, will(settings.node.id), settings.limits.payload_bytes, files)
+    dial = _Dial(
+        where,
+        will(settings.node.id),
+        settings.limits.payload_bytes,
+        files,
+        settings.mqtt.retain,
+        make_terms(settings),
+    )
     session = f"{where.client_id} at {where}"
     return ConnectionSettings(
         settings.node.id, dial, session, tuple(protocols(settings)), settings.mqtt.max_backoff, str(where)
@@ -77,6 +85,9 @@ class _Dial:
     last_word: Answer
     max_payload: int
     tls_files: tuple[bytes, ...]
+    retain: bool | Literal["auto"]
+    #: What is known of the broker by now; a new one goes on with the old one's while they are equal.
+    terms: Terms = field(compare=False)
 
     def __call__(self, protocol: str, wanted: Mapping[str, bool], tally: Tally) -> Connection:
         return Link(
@@ -86,7 +97,13 @@ class _Dial:
             subscriptions=wanted,
             tally=tally,
             max_payload=self.max_payload,
+            terms=self.terms,
         )
+
+
+def make_terms(settings: Settings) -> Terms:
+    """Return what is known of a broker before the first connection: what is set."""
+    return Terms(retain=None if settings.mqtt.retain == "auto" else settings.mqtt.retain)
 
 
 class Preparation:

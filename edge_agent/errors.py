@@ -53,6 +53,10 @@ class ProtocolRefusedError(BrokerError):
     """The broker does not speak the protocol version that was tried."""
 
 
+class AdaptedError(BrokerError):
+    """The broker refused something that the next attempt leaves out."""
+
+
 class FarewellError(BrokerError):
     """The broker ended the connection and gave a reason that has nothing to do with what was sent: a shutdown, say."""
 

@@ -89,6 +89,8 @@ class Mqtt(Section):
     session_expiry: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 86_400
     #: Messages that the broker may send before we acknowledge the first (MQTT 5).
     receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 500
+    #: Whether messages of ours may be retained; "auto": as far as the broker takes such.
+    retain: bool | Literal["auto"] = "auto"
     #: Topic filters of the Response Topics that are followed (MQTT 5).
     response_topics: Annotated[tuple[str, ...], Field(max_length=64)] = DEFAULT_FILTERS
     connect_timeout: Annotated[float, Field(gt=0, le=60)] = 3.0

@@ -101,9 +101,10 @@ HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), After
 Model = Annotated[str, StringConstraints(min_length=1), AfterValidator(_model)]
 #: One of the content types that payloads may have.
 ContentType = Annotated[str, AfterValidator(_content_type)]
-#: A pool of agents, or a client id: one level of a topic.
+#: A pool of agents: one level of a topic.
 Pool = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,64}$"), AfterValidator(_string)]
-ClientId = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,128}$"), AfterValidator(_string)]
+#: Any that MQTT allows; some brokers' have slashes.
+ClientId = Annotated[str, StringConstraints(min_length=1), AfterValidator(_string)]
 #: The path to a value in a sensor's JSON: keys and array indices.
 FieldPath = (
     Annotated[str, StringConstraints(max_length=1024)]

@@ -24,6 +24,7 @@ from edge_agent.link import packets
 from edge_agent.link.granted import DEFAULT_RECEIVE_MAXIMUM
 from edge_agent.link.ledger import Debt, Ledger
 from edge_agent.link.packets import Puback
+from edge_agent.link.terms import Terms
 from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
@@ -50,9 +51,12 @@ class Wire(Protocol):
 
 
 class Delivery:
-    """The answers of one connection. `receive_maximum` and `size_limit`, in bytes of a packet, are the broker's."""
+    """The answers of one connection. `receive_maximum`, `size_limit`, in bytes of a packet, and `terms` are the broker's."""
 
-    def __init__(self, wire: Wire, tally: Tally) -> None:
+    def __init__(self, wire: Wire, tally: Tally, terms: Terms | None = None) -> None:
+        self._terms = terms or Terms()
+        #: Whether the broker confirmed a retained message.
+        self.retained_taken = False
         self.receive_maximum = DEFAULT_RECEIVE_MAXIMUM
         self.size_limit: int | None = None
         #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
@@ -64,8 +68,9 @@ class Delivery:
         self._tally = tally
         #: Answers with what they are the answer to: the debt, and what the input is known by.
         self._outbox: deque[tuple[Answer, Debt | None, int]] = deque()
-        #: By packet id: topic, debt, what the input is known by, and its number among the packets that get an answer.
-        self._unconfirmed: dict[int, tuple[str, Debt | None, int, int]] = {}
+        #: By packet id: topic, debt, what the input is known by, its number among the packets that get an answer, whether
+        #: it is retained, and the bytes of its payload.
+        self._unconfirmed: dict[int, tuple[str, Debt | None, int, int, bool, int]] = {}
         #: What was sent at QoS 0, or confirmed, with how many packets had been sent by then that get an answer.
         self._open: deque[tuple[int, int]] = deque(maxlen=_OPEN_KEPT)
         self._packets = 0
@@ -78,6 +83,21 @@ class Delivery:
     def in_flight(self) -> int:
         """Inputs not yet acknowledged plus answers not yet confirmed."""
         return len(self.ledger) + len(self._outbox) + len(self._unconfirmed)
+
+    @property
+    def retained_unconfirmed(self) -> bool:
+        """Whether the broker has been sent a retained message that it has not confirmed."""
+        return any(one[4] for one in self._unconfirmed.values())
+
+    @property
+    def largest_unconfirmed(self) -> int:
+        """Bytes of the largest payload that the broker has been sent and has not confirmed."""
+        return max((one[5] for one in self._unconfirmed.values()), default=0)
+
+    @property
+    def any_confirmed(self) -> bool:
+        """Whether the broker has confirmed anything."""
+        return self._last_answered > 0
 
     @property
     def idle(self) -> bool:
@@ -111,14 +131,20 @@ class Delivery:
         """Send the answers of an input, which is known by `cause`; it is acknowledged once the broker has them all.
         `debt` is None at QoS 0.
         """
+        if self._terms.limited:
+            answers = [self._terms.fit(answer) for answer in answers]
         if debt is not None:
             self._acknowledge(self.ledger.answer(debt, sum([answer.qos > 0 for answer in answers])))
         for answer in answers:
-            self.send(answer, cause, debt if answer.qos else None)
+            self._send(answer, cause, debt if answer.qos else None)
         self._tally.answered += len(answers)
 
-    def send(self, answer: Answer, cause: int, debt: Debt | None = None) -> None:
-        """Send one message, now or when the Receive Maximum allows it; the rest as for `answer`."""
+    def send(self, answer: Answer, cause: int) -> None:
+        """Send one message that answers nothing; the rest as for `answer`."""
+        self._send(self._terms.fit(answer) if self._terms.limited else answer, cause, None)
+
+    def _send(self, answer: Answer, cause: int, debt: Debt | None) -> None:
+        """Send one message, now or when the Receive Maximum allows it."""
         if len(answer.topic) > MAX_TOPIC_BYTES // 4 and len(answer.topic.encode()) > MAX_TOPIC_BYTES:
             self._refuse(answer.topic, "the topic is too long", debt)
         elif self.size_limit is not None and packets.size_of(answer) > self.size_limit:
@@ -138,16 +164,17 @@ class Delivery:
         outbox, unconfirmed, publish = self._outbox, self._unconfirmed, self._wire.publish
         while outbox and len(unconfirmed) < room:
             answer, debt, cause = outbox.popleft()
-            self.waiting_bytes -= len(answer.payload)
+            size = len(answer.payload)
+            self.waiting_bytes -= size
             self._packets += 1
-            unconfirmed[publish(answer, taken)] = answer.topic, debt, cause, self._packets
+            unconfirmed[publish(answer, taken)] = answer.topic, debt, cause, self._packets, answer.retain, size
 
     def confirmed(self, event: Puback) -> None:
         """Note what the broker says about a message."""
         found = self._unconfirmed.pop(event.packet_id, None)
         if found is None:
             return
-        topic, debt, cause, number = found
+        topic, debt, cause, number, retained, _ = found
         if number > self._last_answered:  # noqa: PLR1730 - for each message: `max` is a call
             self._last_answered = number
         self._open.append((self._packets, cause))
@@ -155,8 +182,11 @@ class Delivery:
             _log.debug("%s: %s", topic[:_SHOWN], event.refused or "confirmed by the broker")
         if event.refused is not None:
             self._refuse(topic, event.refused, debt)
-        elif debt is not None:
-            self._acknowledge(self.ledger.confirm(debt))
+        else:
+            if retained:
+                self.retained_taken = True
+            if debt is not None:
+                self._acknowledge(self.ledger.confirm(debt))
 
     def answered(self) -> None:
         """Note the answer to a ping."""

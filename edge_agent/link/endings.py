@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from edge_agent.errors import BrokerError, FarewellError, ProtocolRefusedError
-from edge_agent.link import transport
+from edge_agent.errors import AdaptedError, BrokerError, FarewellError, ProtocolRefusedError
+from edge_agent.link import granted, transport
 from edge_agent.link.transport import Address
 
 #: Reasons for a DISCONNECT that are unrelated to our messages, in paho's words (MQTT 5, 3.14.2.1).
@@ -22,29 +23,76 @@ _FAREWELLS = (
 )
 
 #: In paho's words. Clients send this reason; paho 2.1 also reports it for a reason that it drops (`edge_agent.link.slow_lane`).
-_NO_REASON: Final = "Normal disconnection"
+NO_REASON: Final = "Normal disconnection"
 
 
-def refused(address: Address, protocol: str, reason: str, words: str) -> BrokerError:
-    """Return the error for a refused CONNECT: `reason` is paho's name for it, `words` is for people."""
+#: Payloads from this size on may be larger than a broker takes; AWS IoT: 128 KiB.
+_LARGE: Final = 100_000
+#: Longest topic that an error shows.
+_SHOWN: Final = 200
+
+#: How to fix what a broker gives as its reason, in paho's words, for refusing a connection or ending one; the beginning counts.
+_ADVICE: Final = {
+    "Client identifier not valid": "set mqtt.client_id to one that the broker accepts; this was {client_id!r}",
+    "Bad user name or password": "check mqtt.username and mqtt.password_file",
+    "Not authorized": "check mqtt.username, mqtt.password_file and the broker's access rules",
+    "Bad authentication method": "the broker wants a way to log in that the agent does not have: allow it a password or a certificate",
+    "Banned": "the broker has banned this client: lift that on the broker",
+    "Server moved": "set mqtt.host to where it is now",
+    "Use another server": "set mqtt.host to another one",
+    "Topic name invalid": "the topics of our state (node.id) or of our answers (publish) are not allowed there: check its access rules",
+    "Topic filter invalid": "check subscribe and share of the routes against what the broker allows",
+    "Packet too large": "set limits.answer_bytes below the broker's limit",
+    "Quota exceeded": "raise the broker's limit for this client",
+    "Message rate too high": "raise the broker's limit for this client",
+    "Receive maximum exceeded": "raise the broker's limit for this client",
+    "Retain not supported": "set mqtt.retain = false",
+    "QoS not supported": "the broker takes fewer kinds of messages than it says: use one that takes QoS 1",
+    **granted.ADVICE,
+    "Session taken over": (
+        "another client uses our client id, {client_id!r}: give each agent its own node.id or mqtt.client_id"
+    ),
+}
+#: What a broker refuses for a while only, or without our being able to do anything.
+_PASSING: Final = ("Server unavailable", "Server busy", "Connection rate exceeded")
+
+
+def refused(address: Address, protocol: str, reason: str, words: str, *, adapted: bool = False) -> BrokerError:
+    """Return the error for a refused CONNECT: `reason` is paho's name for it, `words` is for people. `adapted` says that
+    the next attempt leaves out what was refused.
+    """
     message = f"broker {address}: refused the connection: {words}"
     if "rotocol version" in reason:
         return ProtocolRefusedError(f"{message} (MQTT {protocol})")
-    return BrokerError(f"{message}; check mqtt.username, mqtt.password_file and the broker's access rules")
+    if adapted:
+        return AdaptedError(message)
+    if reason.startswith(_PASSING):
+        return BrokerError(message)
+    advice = _advice_on(reason, address.client_id) or "see the broker's log"
+    return BrokerError(f"{message}; {advice}")
 
 
-def ended(address: Address, protocol: str, words: str | None, *, accepted: bool) -> BrokerError:
-    """Return the error for a connection that the broker ended, with its reason in `words` if it gave one."""
-    if words == _NO_REASON:
+def ended(
+    address: Address,
+    protocol: str,
+    words: str | None,
+    *,
+    accepted: bool,
+    client_id: str | None = None,
+    fits: str | None = None,
+) -> BrokerError:
+    """Return the error for a connection that the broker ended, with its reason in `words` if it gave one. `client_id`
+    is the one that holds, and `fits` says what may be the reason, by what was under way.
+    """
+    if words == NO_REASON:
         words = None
+    name = client_id or address.client_id
     text = words or "without a reason from the broker"
-    if accepted and (words is None or "taken over" in words):
+    if words is not None and (advice := _advice_on(words, name)) is not None:
+        text = f"{text}; {advice}"
+    elif accepted and words is None:
         # Two clients with the same id disconnect each other forever, and not every broker gives the reason.
-        when = "if this repeats, " if words is None else ""
-        text = (
-            f"{text}; {when}another client uses our client id, {address.client_id!r}: give each agent its own node.id or "
-            "mqtt.client_id"
-        )
+        text = f"{text}; {fits or 'if this repeats, ' + _ADVICE['Session taken over'].format(client_id=name)}"
     if not accepted and words is None:
         text = f"{text}; {transport.suspicion(address)}"
     if not accepted and protocol == "5":
@@ -54,10 +102,42 @@ def ended(address: Address, protocol: str, words: str | None, *, accepted: bool)
     return kind(f"broker {address}: the connection ended: {text}")
 
 
-def broken(address: Address, known: str | None, words: str, *, accepted: bool) -> BrokerError:
-    """Return the error of a connection that broke: what the socket is `known` to have met, or else `words`."""
-    guess = "" if accepted else f"; {transport.suspicion(address)}"
-    return BrokerError(f"broker {address}: the connection ended: {known or words + guess}")
+def what_fits(asked: Sequence[str], largest: int, *, retained: bool) -> str | None:
+    """Return what a broker that gives no reason may have ended the connection for, None when nothing stands out: filters
+    that it was `asked` for and did not answer, bytes of the `largest` payload that it did not confirm, or one that was
+    `retained`.
+    """
+    if asked:
+        more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
+        return (
+            f"it was asked for a subscription to {asked[0][:_SHOWN]!r}{more}: check the broker's access rules, and how many "
+            "it allows"
+        )
+    if largest >= _LARGE:
+        return (
+            f"a message of {largest} bytes was unconfirmed: if the broker takes no more than that, set limits.answer_bytes "
+            "below its limit"
+        )
+    if retained:
+        return (
+            "a retained message was unconfirmed: if this repeats, check that the broker's access rules allow the agent's own "
+            "topics, edge/{node.id}/#, and retained messages (else: mqtt.retain = false)"
+        )
+    return None
+
+
+def _advice_on(words: str, client_id: str) -> str | None:
+    return next(
+        (advice.format(client_id=client_id) for reason, advice in _ADVICE.items() if words.startswith(reason)), None
+    )
+
+
+def broken(address: Address, known: str | None, words: str, *, accepted: bool, fits: str | None = None) -> BrokerError:
+    """Return the error of a connection that broke: what the socket is `known` to have met, or else `words`. `fits` is as
+    for `ended`.
+    """
+    guess = (f"; {fits}" if fits else "") if accepted else f"; {transport.suspicion(address)}"
+    return BrokerError(f"broker {address}: the connection ended: {known or words}{'' if known else guess}")
 
 
 def late(address: Address, *, accepted: bool) -> str:

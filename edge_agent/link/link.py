@@ -23,7 +23,9 @@ from typing import Any, Final
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Answer, Message, Refused
 from edge_agent.link import paho_client, transport
 from edge_agent.link.fast_lane import Stream, prepare
+from edge_agent.link.granted import Granted
 from edge_agent.link.session import TICK, Session
+from edge_agent.link.terms import Terms
 from edge_agent.link.tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
 from edge_agent.link.tls import digests as digests  # noqa: PLC0414
 from edge_agent.link.tls import make_context as make_context  # noqa: PLC0414
@@ -43,6 +45,7 @@ class Link:
     filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Those that are true
     ask for retained messages on every connection, not only when the subscription is new. Of a payload larger than
     `max_payload` bytes only the beginning is kept, which is still larger. `opens` opens the socket.
+    `terms` are what is known of the broker, over all connections to it.
     Raises `BrokerError` when no TCP or TLS connection comes about.
     """
 
@@ -56,10 +59,12 @@ class Link:
         tally: Tally | None = None,
         max_payload: int = MAX_PAYLOAD_BYTES,
         opens: transport.Opens = transport.open_socket,
+        terms: Terms | None = None,
     ) -> None:
+        terms = terms or Terms()
         self.address = address
         self.protocol = protocol
-        self._client = paho_client.make_client(address, protocol, will)
+        self._client = paho_client.make_client(address, protocol, None if will is None else terms.fit(will))
         self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload, opens=opens)
         self._session = Session(
             self._wire,
@@ -69,6 +74,7 @@ class Link:
             wanted=subscriptions,
             tally=tally or Tally(),
             clock=time.monotonic,
+            terms=terms,
         )
         # Passed on as they are: a call of our own for each message would be felt.
         self.answer = self._session.answer
@@ -112,6 +118,11 @@ class Link:
     def held_bytes(self) -> int:
         """Bytes of answers that wait: for the socket, or for the broker to confirm those before them."""
         return self._wire.backlog + self._delivery.waiting_bytes
+
+    @property
+    def granted(self) -> Granted:
+        """What the broker granted; what MQTT does, before it has let us in."""
+        return self._session.granted or Granted()
 
     @property
     def withheld_at_once(self) -> int:

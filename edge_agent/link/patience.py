@@ -27,6 +27,17 @@ class Patience:
         self._next_ping = now + keepalive
         self._pinged: float | None = None  # waited since a ping that nothing came after
 
+    @property
+    def keepalive(self) -> float:
+        """Seconds between two pings."""
+        return self._keepalive
+
+    def agree(self, keepalive: float, now: float) -> None:
+        """Ping more often, where the broker wants that."""
+        if keepalive < self._keepalive:
+            self._keepalive = keepalive
+            self._next_ping = min(self._next_ping, now + keepalive)
+
     def waited(self, seconds: float) -> None:
         """Count a wait."""
         self._handshake += seconds

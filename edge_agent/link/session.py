@@ -24,6 +24,7 @@ from edge_agent.link.packets import Disconnect, Event, Puback, Publish
 from edge_agent.link.patience import Patience
 from edge_agent.link.poison import cause_of, cause_of_own
 from edge_agent.link.subscriptions import Asker, Subscriptions
+from edge_agent.link.terms import Terms
 from edge_agent.link.transport import Address
 from edge_agent.tally import Tally
 
@@ -68,7 +69,7 @@ class Wire(delivery.Wire, Protocol):
 
 class Session:
     """One connection. `protocol`, `wanted` (the subscriptions) and `tally` are as for `edge_agent.link.link.Link`; `clock`
-    gives seconds and never goes back.
+    gives seconds and never goes back. `terms` outlast the connection.
     """
 
     def __init__(
@@ -81,14 +82,16 @@ class Session:
         wanted: Mapping[str, bool],
         tally: Tally,
         clock: Callable[[], float],
+        terms: Terms | None = None,
     ) -> None:
+        self.terms = terms or Terms()
         self.state = State.CONNECTING
         #: Why it ended.
         self.end: BrokerError | None = None
         #: None until the broker has let us in.
         self.granted: Granted | None = None
         self.subscriptions = Subscriptions(asker, wanted)
-        self.delivery = delivery.Delivery(wire, tally)
+        self.delivery = delivery.Delivery(wire, tally, self.terms)
         #: How long the broker may keep us waiting. The connection is there: what it has to answer now is CONNECT.
         self.patience = Patience(address.connect_timeout, address.keepalive, clock())
         self.inbox: list[Message] = []
@@ -152,7 +155,7 @@ class Session:
             self._next_upkeep = now + TICK
             self._wire.keep_alive(due=accepted and patience.take_ping(now))
         if patience.is_gone:
-            self.fail(BrokerError(f"broker {self._address}: no answer to a ping for {self._address.keepalive} s"))
+            self.fail(BrokerError(f"broker {self._address}: no answer to a ping for {patience.keepalive:g} s"))
         if self.ready or self.state is State.ENDED:
             return
         if patience.handshake_failed:
@@ -185,13 +188,20 @@ class Session:
         self.granted = granted
         self.delivery.receive_maximum = granted.receive_maximum
         self.delivery.size_limit = granted.maximum_packet_size
+        self.subscriptions.granted = granted
+        if granted.server_keep_alive:
+            # Brokers allow half as much again, and we look once a `TICK`.
+            self.patience.agree(max(TICK, granted.server_keep_alive - TICK), self._clock())
+        for news in self.terms.let_in(granted):
+            _log.warning("broker %s: %s", self._address, news)
         if self.state is State.CONNECTING:
             self._become(State.SUBSCRIBING)
             self._check_settled()
 
     def turned_away(self, reason: str, words: str) -> None:
         """Note that the broker refuses the connection: its reason, and that in words."""
-        self.fail(endings.refused(self._address, self._protocol, reason, words))
+        adapted = self.terms.refuse(reason)
+        self.fail(endings.refused(self._address, self._protocol, reason, words, adapted=adapted))
 
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
         """Note the answer to a SUBSCRIBE: of each filter why it was refused, None where it was granted."""
@@ -227,11 +237,22 @@ class Session:
 
     def ended(self, words: str | None) -> None:
         """Note that the broker ended the connection: with `words`, or None without any."""
-        self.fail(endings.ended(self._address, self._protocol, words, accepted=self.granted is not None))
+        fits = self._what_fits(words)
+        self.fail(
+            endings.ended(
+                self._address,
+                self._protocol,
+                words,
+                accepted=self.granted is not None,
+                client_id=self.client_id,
+                fits=fits,
+            )
+        )
 
     def broken(self, words: str, known: str | None = None) -> None:
         """End, for what the socket is `known` to have met, or else with `words`."""
-        self.fail(endings.broken(self._address, known, words, accepted=self.granted is not None))
+        fits = self._what_fits(None)
+        self.fail(endings.broken(self._address, known, words, accepted=self.granted is not None, fits=fits))
 
     def gone(self) -> None:
         """Note that there is no socket any more."""
@@ -242,6 +263,27 @@ class Session:
         if self.state is not State.ENDED:
             self.end = error
             self._become(State.ENDED)
+
+    @property
+    def client_id(self) -> str:
+        """The client id that holds."""
+        return (self.granted and self.granted.assigned_client_id) or self._address.client_id
+
+    def _what_fits(self, words: str | None) -> str | None:
+        """Return what the broker may have ended the connection for, by what was under way; None when nothing was."""
+        if self.granted is None or self.state is State.ENDED:
+            return None
+        if words is not None and words != endings.NO_REASON:
+            self.terms.refuse(words)
+            return None
+        sent = self.delivery
+        found = self.terms.ended(
+            retained=sent.retained_unconfirmed, taken=sent.retained_taken, confirmed=sent.any_confirmed
+        )
+        if found is not None:
+            _log.warning("broker %s: %s", self._address, found)
+        asked = [one for filters in self.subscriptions.asked.values() for one in filters]
+        return endings.what_fits(asked, sent.largest_unconfirmed, retained=sent.retained_unconfirmed)
 
     def _become(self, state: State) -> None:
         if state not in MAY_FOLLOW[self.state]:

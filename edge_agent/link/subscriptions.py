@@ -5,15 +5,24 @@ Rules:
 * What stays is not asked for again, so that what the broker has retained does not come once more; what was refused is.
 * A packet id is that of one packet at a time (MQTT 5, 2.2.1), and paho numbers these packets but not our messages: a
   `Session` asks when no message is unconfirmed, holds those that follow back until then, and does not give them a number in `asked`.
+* No packet has more than `_MOST` filters (AWS IoT ends the connection at the ninth), nor more bytes than the broker takes.
+* What the broker said it does not have is refused here: to ask for it would end the connection.
 * The new is asked for before the old is given back: where the two overlap, a message comes twice rather than not at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
 
 from edge_agent.contract.messages import Refused
+from edge_agent.link.granted import Granted
+
+#: Filters of one packet.
+_MOST: Final = 8
+#: Bytes of a SUBSCRIBE besides its filters, and of each filter besides its text (MQTT 5, 3.8).
+_ENVELOPE: Final = 8
+_EACH: Final = 3
 
 
 class Asker(Protocol):
@@ -38,6 +47,8 @@ class Subscriptions:
         #: By packet id: the filters that the broker was asked for and has not granted or refused yet; none of them
         #: where it has to confirm that others were given back.
         self.asked: dict[int, list[str]] = {}
+        #: What the broker lets us ask for.
+        self.granted = Granted()
         self._asker = asker
         self._wanted = dict(wanted)
         self._held: set[str] = set()
@@ -58,11 +69,13 @@ class Subscriptions:
         """Ask for the difference between what is wanted and what there is."""
         new = {one: retained for one, retained in self._wanted.items() if one not in self._held}
         gone = [one for one in self._held if one not in self._wanted]
-        if new:
-            self.asked[self._asker.subscribe(new)] = list(new)
-        if gone:
-            self.asked[self._asker.unsubscribe(gone)] = []
-        self._held = set(self._wanted)
+        lacking = [Refused(one, why) for one in new if (why := self.granted.lacks(one)) is not None]
+        self.refused += lacking
+        self._held = self._wanted.keys() - {one.topic for one in lacking}
+        for some in self._packets(one for one in new if one in self._held):
+            self.asked[self._asker.subscribe({one: new[one] for one in some})] = some
+        for some in self._packets(gone):
+            self.asked[self._asker.unsubscribe(some)] = []
         self.waiting = False
 
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
@@ -76,3 +89,18 @@ class Subscriptions:
         """Note the broker's answer to an UNSUBSCRIBE."""
         # Should the broker refuse: what still comes is counted as unrouted, and acknowledged.
         self.asked.pop(packet_id, None)
+
+    def _packets(self, filters: Iterable[str]) -> Iterator[list[str]]:
+        """Divide filters into packets."""
+        limit = self.granted.maximum_packet_size
+        some: list[str] = []
+        size = _ENVELOPE
+        for one in filters:
+            more = _EACH + len(one.encode())
+            if some and (len(some) == _MOST or (limit is not None and size + more > limit)):
+                yield some
+                some, size = [], _ENVELOPE
+            some.append(one)
+            size += more
+        if some:
+            yield some

@@ -18,9 +18,10 @@ from typing import Final
 
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Health, Info, Message, to_json
-from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
+from edge_agent.errors import AdaptedError, BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
+from edge_agent.link.granted import advice_on
 from edge_agent.serving.announcements import ONLINE, News, Retry, announce, standing, will
 from edge_agent.serving.answering import Answering
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
@@ -185,6 +186,9 @@ class Agent:
             self._failures, self._next_attempt = 0, self._clock() + _RETRIAL
             _log.warning("%s; trying again at once", error)
             return
+        if isinstance(error, AdaptedError):
+            _log.info("%s; trying again without that", error)
+            return
         if isinstance(error, ProtocolRefusedError) and self._attempt + 1 < len(self._settings.protocols):
             self._attempt += 1
             _log.info("%s; trying MQTT %s", error, self._settings.protocols[self._attempt])
@@ -234,9 +238,10 @@ class Agent:
             return
         for topic, reason in link.refused:
             _log.error(
-                "broker: subscription to %r refused: %s; allow it in the broker's access rules; retrying in %g s",
+                "broker: subscription to %r refused: %s; %s; retrying in %g s",
                 topic[:_SHOWN],
                 reason,
+                advice_on(reason),
                 pause,
             )
         if self._greeted and before != ONLINE == self._standing:
@@ -291,7 +296,9 @@ class Agent:
         anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
         if self._link is not None:
             self._link.subscribe(plan.subscriptions, anew)
-        self._settings, self._plan = settings, plan
+        if not stays:  # else what was learned of the broker goes on
+            self._settings = settings
+        self._plan = plan
         self._answering.pipeline = plan.pipeline
         self._requests = Requests(settings.node, self._clock)
         self._reporter.go_on_with(plan)

@@ -10,6 +10,7 @@ from edge_agent.contract.messages import Answer
 from edge_agent.link.granted import Granted
 from edge_agent.link.packets import Publish
 from edge_agent.link.session import Session, State
+from edge_agent.link.terms import Terms
 from edge_agent.link.transport import Address
 from edge_agent.tally import Tally
 from edge_agent.testing import FakeClock
@@ -97,7 +98,9 @@ class Asker:
 class Connection:
     """A session with all that is around it."""
 
-    def __init__(self, *filters: str, protocol: str = "5", address: Address = ADDRESS) -> None:
+    def __init__(
+        self, *filters: str, protocol: str = "5", address: Address = ADDRESS, terms: Terms | None = None
+    ) -> None:
         self.wire, self.asker, self.clock, self.tally = Wire(), Asker(), FakeClock(), Tally()
         self.session = Session(
             self.wire,
@@ -107,6 +110,7 @@ class Connection:
             wanted=dict.fromkeys(filters, False),
             tally=self.tally,
             clock=self.clock,
+            terms=terms,
         )
 
     def wait(self, seconds: float) -> None:

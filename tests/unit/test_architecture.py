@@ -66,7 +66,7 @@ PURE = frozenset(
         "serving/writing",
     }
     | {"serving/intake", "link/packets", "link/properties", "link/ledger", "link/delivery", "link/poison"}
-    | {"link/session", "link/granted", "link/subscriptions", "link/patience", "link/endings"}
+    | {"link/session", "link/granted", "link/terms", "link/subscriptions", "link/patience", "link/endings"}
 )
 IMPURE = frozenset(
     {"asyncio", "io", "os", "pathlib", "random", "select", "signal", "socket", "ssl", "subprocess", "threading", "time"}

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from edge_agent.contract.messages import Info, validator
-from edge_agent.errors import BrokerError, ProtocolRefusedError, SurplusError
+from edge_agent.errors import AdaptedError, BrokerError, ProtocolRefusedError, SurplusError
 from edge_agent.testing import FakeLink
 from tests.unit.agents import ended, pauses
 
@@ -127,6 +127,18 @@ def test_the_older_protocol_is_tried_at_once() -> None:
     assert (first.protocol, second.protocol) == ("5", "3.1.1")
     assert first.abandoned
     assert validator(Info).validate_json(second.sent[1].payload)["mqtt"] == "3.1.1"
+
+
+def test_what_the_broker_refuses_is_left_out_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = FakeLink(), FakeLink()
+    first.ready = False
+    first.lose(AdaptedError("no retained will here"))
+    agent, _ = ended(first, second)
+    agent.step()
+    agent.step()
+    assert (first.protocol, second.protocol) == ("5", "5")
+    assert pauses(caplog) == []
+    assert agent.tally.connections == 1
 
 
 def test_the_newest_protocol_is_tried_first_on_the_next_connection() -> None:

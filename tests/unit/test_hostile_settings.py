@@ -126,7 +126,7 @@ LONG_MODEL = "m" * 300
         (f"[mqtt.tls]\nalpn = {['mqtt'] * 17}", "mqtt.tls.alpn: Tuple should have at most 16 items"),
         (f'[mqtt]\nusername = "{"ä" * 32_768}"', "mqtt.username: longer than the 65535 bytes that MQTT can carry"),
         ('[mqtt]\nusername = "a\\u0000"', "mqtt.username: text with control characters"),
-        ('[mqtt]\nclient_id = "a\\u001b"', "mqtt.client_id: String should match"),
+        ('[mqtt]\nclient_id = "a\\u001b"', "mqtt.client_id: text with control characters"),
         (f'[mqtt]\nhost = "{"a" * 64}.lan"', "mqtt.host: not a host name: a part between dots is empty or longer"),
         ('[mqtt]\nhost = "broker..lan"', "mqtt.host: not a host name"),
         (

@@ -88,17 +88,18 @@ def test_what_the_broker_grants(client: FakePaho, told: Told) -> None:
             MaximumQoS=1,
             RetainAvailable=0,
             SharedSubscriptionAvailable=0,
+            WildcardSubscriptionAvailable=0,
             ServerKeepAlive=15,
             AssignedClientIdentifier="auto-1",
         ),
     )
-    assert told.all == [("let in", Granted(20, 1024, 8, 1, False, False, 15, "auto-1"))]
+    assert told.all == [("let in", Granted(20, 1024, 8, 1, False, False, False, 15, "auto-1"))]
 
 
 @pytest.mark.parametrize("sent", [None, properties(PacketTypes.CONNACK)])
 def test_what_the_broker_does_not_say_is_as_mqtt_has_it(sent: Any) -> None:
     assert granted.read(sent) == Granted()
-    assert Granted() == (65_535, None, 0, 2, True, True, None, None)
+    assert Granted() == (65_535, None, 0, 2, True, True, True, None, None)
 
 
 def test_a_refused_login(client: FakePaho, told: Told) -> None:

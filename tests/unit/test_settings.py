@@ -57,6 +57,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
             keepalive = 60
             session_expiry = 0
             receive_maximum = 10
+            retain = false
             response_topics = ["answers/#"]
             connect_timeout = 1.5
             max_backoff = 5
@@ -88,7 +89,7 @@ def test_every_key_of_the_file(tmp_path: Path) -> None:
     assert settings.node.id == "kitchen"
     assert settings.mqtt.model_dump(exclude={"tls"}) == {
         "host": "broker", "port": 1884, "transport": "tcp", "path": "/mqtt", "socket": None, "protocol": "3.1.1",
-        "client_id": "me", "username": "ann", "password_file": Path("/secret"), "keepalive": 60, "session_expiry": 0, "receive_maximum": 10,
+        "client_id": "me", "username": "ann", "password_file": Path("/secret"), "keepalive": 60, "session_expiry": 0, "receive_maximum": 10, "retain": False,
         "response_topics": ("answers/#",), "connect_timeout": 1.5, "max_backoff": 5.0,
     }  # fmt: skip
     assert settings.mqtt.tls is not None
@@ -144,7 +145,8 @@ def test_tls_is_on_with_any_key_and_off_when_it_says_so(tmp_path: Path) -> None:
         (f'[mqtt]\nport = "{SECRET}"', "mqtt.port: Input should be a valid integer"),
         ('[mqtt]\nprotocol = "4"', "mqtt.protocol: Input should be 'auto', '5' or '3.1.1'"),
         ('[mqtt]\nhost = ""', "mqtt.host: String should have at least 1"),
-        ('[mqtt]\nclient_id = "a/b"', "mqtt.client_id: String should match"),
+        ('[mqtt]\nclient_id = ""', "mqtt.client_id: String should have at least 1 character"),
+        ('[mqtt]\nretain = "never"', "mqtt.retain"),
         ("[mqtt]\nkeepalive = 0", "mqtt.keepalive"),
         ("[mqtt]\nport = 0\nkeepalive = 0", "(and 1 more)"),
         ('[mqtt]\npassword_file = "x"', "mqtt: password_file needs a username"),

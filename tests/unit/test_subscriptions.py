@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.contract.messages import Refused
+from edge_agent.link.granted import Granted
 from edge_agent.link.paho_client import Paho
 from edge_agent.link.subscriptions import Subscriptions
 
@@ -130,6 +131,52 @@ def test_retained_messages_come_again_only_where_they_are_wanted(retained: bool)
     ((_, _, [(_, options)]),) = client.sent
     assert options.QoS == 1
     assert options.retainHandling == (options.RETAIN_SEND_ON_SUBSCRIBE if retained else options.RETAIN_SEND_IF_NEW_SUB)
+
+
+def test_at_most_eight_filters_a_packet_and_settled_with_the_last_answer() -> None:
+    """AWS IoT ends the connection at the ninth."""
+    names = [f"a{number}" for number in range(20)]
+    client, subscriptions = start(dict.fromkeys(names, False))
+    subscriptions.ask()
+    assert asked(client) == [("subscribe", names[:8]), ("subscribe", names[8:16]), ("subscribe", names[16:])]
+    for packet_id, left in ((2, True), (1, True), (3, False)):
+        subscriptions.subscribed(packet_id, ["no" if packet_id == 2 else None] * 8)
+        assert subscriptions.settled is not left
+    assert subscriptions.refused == [Refused(one, "no") for one in names[8:16]]
+    client.sent.clear()
+    gone = change(client, subscriptions)
+    assert [(kind, len(filters)) for kind, filters in gone] == [("unsubscribe", 8), ("unsubscribe", 4)]
+
+
+def test_no_packet_is_larger_than_the_broker_takes() -> None:
+    client, subscriptions = start(dict.fromkeys(("a" * 40, "b" * 40, "c" * 200, "d"), False))
+    subscriptions.granted = Granted(maximum_packet_size=100)
+    subscriptions.ask()
+    assert [[one[0] for one in filters] for _, filters in asked(client)] == [["a", "b"], ["c"], ["d"]]
+
+
+@pytest.mark.parametrize(
+    ("granted", "reason"),
+    [
+        (Granted(shared_subscriptions=False), "Shared subscription not supported"),
+        (Granted(wildcards=False), "Wildcard subscription not supported"),
+    ],
+)
+def test_what_the_broker_does_not_have_is_not_asked_for_and_refused_with_the_reason(
+    granted: Granted, reason: str
+) -> None:
+    client, subscriptions = start({"$share/pool/a/+": False, "b": False})
+    subscriptions.granted = granted
+    subscriptions.ask()
+    assert asked(client) == [("subscribe", ["b"])]
+    client.reply()
+    assert subscriptions.settled
+    assert subscriptions.refused == [Refused("$share/pool/a/+", reason)]
+    # It is looked at again when the loop asks for refused ones, and given up for good when it is not wanted any more.
+    assert change(client, subscriptions, "$share/pool/a/+", "b") == []
+    assert subscriptions.refused == [Refused("$share/pool/a/+", reason)]
+    assert change(client, subscriptions, "b") == []
+    assert subscriptions.refused == []
 
 
 @given(steps=st.lists(st.tuples(st.sets(st.sampled_from("abcd")), st.sets(st.sampled_from("abcd")), st.booleans())))

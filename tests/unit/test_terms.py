@@ -1,0 +1,253 @@
+"""What a broker takes, found out over connections: retained messages, QoS, shared subscriptions, keep-alive."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from edge_agent.contract.messages import Answer, Message, Refused
+from edge_agent.errors import AdaptedError, BrokerError
+from edge_agent.link import terms as known
+from edge_agent.link.granted import Granted, advice_on
+from edge_agent.link.packets import Disconnect, Puback
+from edge_agent.link.session import State
+from edge_agent.link.terms import Terms
+from tests.unit.sessions import Connection, outcome
+
+STATE = Answer("edge/pi/state", b"online", qos=1, retain=True)
+PLAIN = STATE._replace(retain=False)
+
+
+def connected(terms: Terms, granted: Granted | None = None, *filters: str, **options: Any) -> Connection:
+    """A connection that is let in, and has said that it is there."""
+    made = Connection(*filters, terms=terms, **options)
+    made.session.let_in(granted or Granted())
+    made.session.pump()
+    made.session.publish(STATE)
+    made.session.pump()
+    return made
+
+
+# -- MQTT 5: the broker says it
+
+
+def test_without_retain_nothing_is_retained_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    terms = Terms()
+    for _ in range(3):
+        made = connected(terms, Granted(retain_available=False))
+        assert made.wire.published == [PLAIN]
+        assert terms.fit(STATE) == PLAIN, "nor is the next will"
+    assert caplog.text.count(known.NO_RETAIN) == 1
+    # A broker that was set up anew is taken at its word.
+    assert connected(terms).wire.published == [STATE]
+
+
+def test_answers_lose_their_retain_as_well() -> None:
+    made = Connection()
+    made.session.let_in(Granted(retain_available=False))
+    made.session.answer(Message("a", b"", 0), [STATE])
+    made.session.pump()
+    assert made.wire.published == [PLAIN]
+
+
+@pytest.mark.parametrize(
+    ("reason", "left"),
+    [("Retain not supported", PLAIN), ("QoS not supported", STATE._replace(qos=0))],
+)
+def test_a_will_that_is_refused_is_left_out_at_once(reason: str, left: Answer) -> None:
+    terms = Terms()
+    first = Connection(terms=terms).session
+    first.turned_away(reason, reason)
+    assert isinstance(first.end, AdaptedError)
+    assert terms.fit(STATE) == left
+    second = Connection(terms=terms).session
+    second.turned_away(reason, reason)
+    assert not isinstance(second.end, AdaptedError), "there is nothing more to leave out"
+
+
+def test_a_broker_that_refuses_a_retained_message_with_a_reason_gets_no_other() -> None:
+    terms = Terms()
+    made = connected(terms)
+    made.session.take([Disconnect(0x9A)])
+    assert "Retain not supported" in outcome(made.session)
+    assert connected(terms).wire.published == [PLAIN]
+
+
+def test_qos_0_only_serves_at_qos_0(caplog: pytest.LogCaptureFixture) -> None:
+    made = connected(Terms(), Granted(maximum_qos=0))
+    assert made.wire.published == [STATE._replace(qos=0)]
+    assert not made.session.delivery.in_flight
+    assert caplog.text.count(known.NO_QOS) == 1
+
+
+def test_qos_1_at_most_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    terms = Terms()
+    assert connected(terms, Granted(maximum_qos=1)).wire.published == [STATE]
+    assert not terms.limited
+    assert not caplog.records
+
+
+def test_shared_subscriptions_that_there_are_not() -> None:
+    made = connected(Terms(), Granted(shared_subscriptions=False), "$share/pool/a", "b")
+    assert made.asker.sent == [("subscribe", ["b"])]
+    made.session.subscribed(101, [None])
+    assert made.session.state is State.READY
+    (refused,) = made.session.subscriptions.refused
+    assert refused == Refused("$share/pool/a", "Shared subscription not supported")
+    assert "remove share" in advice_on(refused.reason)
+    assert "access rules" in advice_on("Not authorized")
+
+
+def test_a_session_that_has_only_what_the_broker_lacks_is_ready() -> None:
+    made = connected(Terms(), Granted(wildcards=False), "a/+")
+    assert made.asker.sent == []
+    assert made.session.state is State.READY
+
+
+def test_the_brokers_keep_alive_counts_where_it_is_shorter() -> None:
+    made = Connection()
+    made.session.let_in(Granted(server_keep_alive=5))
+    made.wait(4.0)
+    assert made.wire.pings == 1
+    made.wait(4.0)
+    assert outcome(made.session).endswith("no answer to a ping for 4 s")
+    for longer in (0, 60):
+        other = Connection()
+        other.session.let_in(Granted(server_keep_alive=longer))
+        other.wait(10.0)
+        assert other.wire.pings == 1
+
+
+def test_the_client_id_that_the_broker_gave_is_the_one_that_is_told() -> None:
+    made = Connection()
+    made.session.let_in(Granted(assigned_client_id="given"))
+    made.session.ended(None)
+    assert "another client uses our client id, 'given'" in outcome(made.session)
+
+
+# -- MQTT 3.1.1: the broker says nothing
+
+
+def hung_up(terms: Terms, *, takes: bool = False) -> Answer:
+    """Connect, publish a state, and lose the connection without a reason; return how it went out."""
+    made = connected(terms, protocol="3.1.1")
+    if takes:
+        made.session.take([Puback(1)])
+    made.session.ended(None)
+    return made.wire.published[0]
+
+
+def test_a_broker_that_hangs_up_on_retained_messages_is_found_out_and_it_is_remembered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    terms = Terms()
+    assert [hung_up(terms), hung_up(terms)] == [STATE, STATE]
+    assert known.FOUND_OUT in caplog.text
+    assert terms.fit(STATE) == PLAIN, "the will as well"
+    assert [hung_up(terms, takes=True), hung_up(terms), hung_up(terms)] == [PLAIN, PLAIN, PLAIN]
+    assert known.NOT_THAT not in caplog.text
+
+
+def test_a_broker_that_hangs_up_on_all_messages_is_not_taken_for_that(caplog: pytest.LogCaptureFixture) -> None:
+    terms = Terms()
+    assert [hung_up(terms) for _ in range(3)] == [STATE, STATE, PLAIN]
+    assert known.NOT_THAT in caplog.text
+    assert hung_up(terms) == STATE
+
+
+def test_a_broker_that_took_a_retained_message_once_is_never_suspected() -> None:
+    terms = Terms()
+    hung_up(terms)
+    hung_up(terms, takes=True)
+    assert [hung_up(terms) for _ in range(5)] == [STATE] * 5
+
+
+def test_ends_with_nothing_retained_under_way_do_not_count() -> None:
+    terms = Terms()
+    for _ in range(3):
+        hung_up(terms)
+        other = Connection(terms=terms)
+        other.session.let_in(Granted())
+        other.session.ended(None)
+    assert terms.retains
+
+
+def test_a_reset_counts_like_an_end() -> None:
+    terms = Terms()
+    for _ in range(2):
+        connected(terms, protocol="3.1.1").session.broken("", "Connection reset by peer")
+    assert not terms.retains
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_the_setting_is_not_found_out_about(setting: bool) -> None:
+    terms = Terms(retain=setting)
+    assert [hung_up(terms).retain for _ in range(4)] == [setting] * 4
+
+
+def test_not_even_the_setting_retains_where_the_broker_says_that_it_can_not() -> None:
+    assert connected(Terms(retain=True), Granted(retain_available=False)).wire.published == [PLAIN]
+
+
+# -- what is told
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("Client identifier not valid", "set mqtt.client_id to one that the broker accepts; this was 'pi'"),
+        ("Bad user name or password", "check mqtt.username and mqtt.password_file"),
+        ("Not authorized", "check mqtt.username, mqtt.password_file and the broker's access rules"),
+        ("Quota exceeded", "raise the broker's limit for this client"),
+        ("Server busy", "refused the connection: Server busy"),
+        ("Unspecified error", "see the broker's log"),
+    ],
+)
+def test_the_advice_on_a_refusal_fits_its_reason(reason: str, says: str) -> None:
+    session = Connection().session
+    session.turned_away(reason, reason)
+    assert outcome(session).endswith(says)
+    assert type(session.end) is BrokerError
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (0x95, "Packet too large; set limits.answer_bytes below the broker's limit"),
+        (0x9E, "Shared subscription not supported; remove share from the route"),
+        (0x87, "Not authorized; check"),
+    ],
+)
+def test_the_advice_on_an_end_fits_its_reason(code: int, says: str) -> None:
+    session = connected(Terms()).session
+    session.take([Disconnect(code)])
+    assert says in outcome(session)
+    assert "another client" not in outcome(session)
+
+
+def test_another_client_is_only_blamed_when_nothing_else_fits() -> None:
+    subscribing = connected(Terms(), None, "a", "b").session
+    subscribing.ended(None)
+    assert "it was asked for a subscription to 'a' and 1 more" in outcome(subscribing)
+
+    retained = connected(Terms()).session
+    retained.ended(None)
+    assert "a retained message was unconfirmed" in outcome(retained)
+
+    large = connected(Terms())
+    large.session.publish(Answer("a", bytes(200_000), qos=1))
+    large.session.pump()
+    large.session.ended(None)
+    assert "a message of 200000 bytes was unconfirmed" in outcome(large.session)
+
+    quiet = connected(Terms())
+    quiet.session.take([Puback(1)])
+    quiet.session.ended(None)
+    assert "if this repeats, another client uses our client id, 'pi'" in outcome(quiet.session)
+
+
+@pytest.fixture(autouse=True)
+def warnings(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
