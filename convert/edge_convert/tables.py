@@ -271,8 +271,10 @@ def _number(cell: Cell) -> float:
 
 
 def _parse(cell: Cell) -> float | None:
-    # float() takes True and "1_000", too; neither is a measurement.
-    if isinstance(cell, bool) or not isinstance(cell, str | int | float) or (isinstance(cell, str) and "_" in cell):
+    # float() takes True, "1_000" and digits of other scripts, too; the agent takes none of these for a number.
+    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
+        return None
+    if isinstance(cell, str) and ("_" in cell or not cell.strip().isascii()):
         return None
     try:
         return float(cell)

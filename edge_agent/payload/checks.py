@@ -39,7 +39,7 @@ from edge_agent.payload.places import Fields as Fields  # noqa: PLC0414 - where 
 ECHOED: Final = ("id", "time")
 
 #: Of what a text has to be that may be a number; pydantic decides.
-_NUMBER: Final = re.compile(r"[\s\d_.+\-einfatyEINFATY]+")
+_NUMBER: Final = re.compile(r"[\s\d.+\-einfatyEINFATY]+")
 #: Characters of a text that is shown whole, whatever they are: six bytes each is the most in JSON.
 _SHORT: Final = (MAX_SHOWN - 2) // 6
 #: Reasons that are kept because rows share them: there is one for each feature, kind of mistake and number of others.
@@ -313,9 +313,12 @@ def _picker(names: Sequence[str]) -> Callable[[Mapping[str, float]], tuple[float
     return itemgetter(*names)
 
 
-def _no_boolean(value: object) -> object:
+def _measured(value: object) -> object:
+    """Refuse what pydantic would take as a number, and no sensor means as one: true, and "1_000"."""
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "Input should be a valid number")
+    if isinstance(value, str) and "_" in value:
+        raise PydanticCustomError("float_parsing", "Input should be a valid number, unable to parse string as a number")
     return value
 
 
@@ -328,7 +331,7 @@ def row_type(features: Sequence[Feature], *, strict: bool) -> Any:
         low, high = bounds(feature)
         limit = Field(strict=strict, allow_inf_nan=False, ge=low, le=high)
         fields[feature.name] = NotRequired[
-            Annotated[float, limit] if strict else Annotated[float, limit, BeforeValidator(_no_boolean)]
+            Annotated[float, limit] if strict else Annotated[float, limit, BeforeValidator(_measured)]
         ]
     row = TypedDict("row", fields)  # type: ignore[misc]
     row.__pydantic_config__ = ConfigDict(extra="ignore")  # type: ignore[attr-defined]

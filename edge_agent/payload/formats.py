@@ -27,6 +27,8 @@ _FORMATS: Final = (JSON, senml.FORMAT, cbor.FORMAT, PACKED)
 
 #: All of them, by content type, whether they can be read here or not.
 ALL: Final[dict[str, Format]] = {one.content_type: one for one in _FORMATS}
+#: What else publishers call JSON, and plain text where that is taken (RFC 6839: so is whatever ends in +json).
+_TEXTS: Final = frozenset({"", "text/json", "text/plain"})
 #: Bytes of a payload that can't weigh too much, whatever is in it: no format has more than two objects a byte.
 LIGHT: Final = MAX_WEIGHT // (2 * OBJECT)
 
@@ -35,7 +37,10 @@ def find(content_type: str | None) -> Format | None:
     """Return the format of a content type (None: JSON), whatever its parameters; None when there is none."""
     if content_type is None:
         return JSON
-    found = ALL.get(content_type.partition(";")[0].strip().lower())
+    name = content_type.partition(";")[0].strip().lower()
+    found = ALL.get(name)
+    if found is None and (name in _TEXTS or name.endswith("+json")):
+        return JSON
     if found is not None and found.needs is not None and not found.is_there():
         return None
     return found

@@ -11,11 +11,18 @@ from edge_agent.contract.messages import JSON_TYPE
 from edge_agent.payload.format import Format
 from edge_agent.payload.weights import ARRAY, OBJECT, VALUE
 
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def bare(payload: bytes) -> bytes:
+    """Return a text without the NULs that C programs send behind it, and without a byte order mark."""
+    return payload.rstrip(b"\0").removeprefix(_BOM)
+
 
 def decode(payload: bytes, _names: Sequence[str]) -> Any:
     """Read a text. Raises `ValueError`."""
     try:
-        return from_json(payload)
+        return from_json(bare(payload))
     except ValueError as error:
         raise ValueError(f"Invalid JSON: {error}") from None
 

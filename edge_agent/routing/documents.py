@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_details, shown
 from edge_agent.contract.topics import is_unfit
-from edge_agent.payload import formats
+from edge_agent.payload import formats, json_text
 from edge_agent.payload.checks import Checker
 from edge_agent.payload.features import FeatureCodec, Fields, Unusable, refuse
 from edge_agent.payload.places import as_came, converted
@@ -104,7 +104,7 @@ class Document:
         try:
             content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
         except ValueError as error:
-            text = payload.decode(errors="replace")
+            text = json_text.bare(payload).decode(errors="replace")
             if chosen is not formats.JSON or (self._need is not Need.ANY and not self._takes_text):
                 return refuse(ErrorCode.MALFORMED_PAYLOAD, str(error), kind=chosen.invalid, shown=text[:_SHOWN])
             # Plain text, as most firmware publishes it: "+21.5" is a number, "unavailable" is told by the feature's name.

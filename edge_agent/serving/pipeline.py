@@ -274,6 +274,6 @@ class _Target(NamedTuple):
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type if it has none itself."""
-        if self.content_type is None or message.content_type is not None:
+        if self.content_type is None or message.content_type:
             return message
         return message._replace(content_type=self.content_type)

@@ -22,7 +22,7 @@ def row_type(features: Sequence[Feature]) -> TypeAdapter[Any]:
         feature.name: Annotated[
             float,
             Field(allow_inf_nan=False, ge=checks.bounds(feature)[0], le=checks.bounds(feature)[1]),
-            BeforeValidator(checks._no_boolean),
+            BeforeValidator(checks._measured),
         ]
         for feature in features
     }

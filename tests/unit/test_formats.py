@@ -49,6 +49,60 @@ def test_a_rejection_of_cbor_is_cbor_too() -> None:
     assert (payload["error"], content_type, topic) == ("malformed_payload", CBOR_TYPE, "music/a/genre/error")
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        " ",
+        "text/json",
+        "Text/JSON; charset=utf-8",
+        "text/plain",
+        "application/vnd.sensor+json",
+        "application/ld+json;v=1",
+    ],
+)
+def test_what_else_is_json(content_type: str) -> None:
+    payload, answered, _ = ask(b'{"loudness": 0.9, "tempo": 0.5}', content_type)
+    assert (payload["label"], answered) == ("Rock", "application/json")
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "text/jsonx", "json", "+jso", "application/senml+cbor"])
+def test_what_else_is_not(content_type: str) -> None:
+    assert ask(b'{"loudness": 0.9, "tempo": 0.5}', content_type)[0]["error"] == "unsupported_content_type"
+
+
+def test_senml_keeps_its_own_type() -> None:
+    pack = b'[{"n": "loudness", "v": 0.9}, {"n": "tempo", "v": 0.5}]\0'
+    payload, content_type, _ = ask(pack, "application/senml+json")
+    assert (payload[0]["vs"], content_type) == ("Rock", "application/senml+json")
+
+
+def test_an_empty_content_type_leaves_it_to_the_route() -> None:
+    pipeline = Pipeline([ROUTE._replace(content_type=CBOR_TYPE)], {"genre": FakeModel(make_card(NAMES))})
+    ((answer,),) = pipeline.process([Message("music/a/features", cbor2.dumps({"loudness": 0.9, "tempo": 0.5}), 1, "")])
+    assert cbor2.loads(answer.payload)["label"] == "Rock"
+
+
+@pytest.mark.parametrize("end", [b"", b"\0", b"\0\0\0"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_and_nuls_at_the_end_are_dropped(mark: bytes, end: bytes) -> None:
+    one = b'{"loudness": 0.9, "tempo": 0.5}'
+    assert CODEC.decode(mark + one + end) == Features((0.9, 0.5), {})
+    assert [*rows_of(CODEC.decode(mark + b"[" + one + b"]" + end))] == [Features((0.9, 0.5), {})]
+    for inside in (b"\0" + one, one.replace(b":", b"\0:"), end + mark):
+        assert isinstance(CODEC.decode(inside), Unusable)
+
+
+@pytest.mark.parametrize("text", ["1_0", "0_1", "0_000", "1_000", "_1", "1_", "0.5_0"])
+@pytest.mark.parametrize("rows", [0, 1, 20])
+def test_digits_with_underscores_are_no_number(text: str, rows: int) -> None:
+    row = {"loudness": text, "tempo": 0.5}
+    decoded = CODEC.decode(json.dumps([row] * rows if rows else row).encode())
+    for one in rows_of(decoded) if rows else [decoded]:
+        assert isinstance(one, Unusable)
+        assert [(d["loc"], d["type"], d["input"]) for d in one.detail] == [(["loudness"], "float_parsing", text)]
+
+
 def test_packed_is_answered_in_json() -> None:
     payload, content_type, _ = ask(struct.pack("<2f", 0.9, 0.5), PACKED_TYPE)
     assert (payload["label"], content_type) == ("Rock", "application/json")

@@ -89,6 +89,13 @@ def test_a_number_is_not_cut() -> None:
     assert Level(FEATURES, BARE).decode(b" " * 5000 + b"+55") == (55,)
 
 
+@pytest.mark.parametrize("content_type", [None, "", "text/plain", "text/json; charset=utf-8", "application/x+json"])
+def test_plain_text_under_all_types_that_are_json(content_type: str | None) -> None:
+    for payload in (b"+21.5", b"\xef\xbb\xbf+21.5", b"21.5\0", b"+21.5\0\0", b'"21.5"\0'):
+        assert Level(FEATURES, BARE).decode(payload, content_type) == (21.5,)
+    assert refused(Level(FEATURES, BARE).decode(b"2_1", content_type))[1] == [(["temperature"], "float_parsing", "2_1")]
+
+
 def test_other_formats() -> None:
     level = Level(FEATURES, BARE)
     assert level.decode(struct.pack("<f", 21.5), "application/octet-stream") == (21.5,)

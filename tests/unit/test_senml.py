@@ -11,6 +11,7 @@ import pytest
 from edge_agent.contract.messages import ErrorCode, Message
 from edge_agent.payload import senml
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
+from edge_agent.payload.places import Place
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
@@ -171,7 +172,7 @@ def test_a_feature_is_found_by_its_own_its_whole_or_its_last_name(base: str, nam
 
 def test_fields_take_records_by_any_of_their_names_too() -> None:
     pack = [{"bn": "a.b:", "n": "x.level", "v": 0.75}, {"n": "bpm", "v": 0.5}, {"n": "serial", "vs": "s7"}]
-    fields = (("loudness", ("a.b:x.level",)), ("tempo", ("bpm",)), ("id", ("serial",)))
+    fields = (("loudness", Place(("a.b:x.level",))), ("tempo", Place(("bpm",))), ("id", Place(("serial",))))
     assert features(pack, fields) == Features((0.75, 0.5), {"id": "s7"})
 
 
@@ -181,8 +182,8 @@ def test_of_two_values_under_one_name_none_is_taken() -> None:
     assert isinstance(decoded, Unusable)
     assert [(one["loc"], one["input"]) for one in decoded.detail] == [(["tempo"], [0.25, 0.75])]
     # Which one it is can be said by its whole name, or by its place.
-    assert features(pack, (("tempo", ("b/tempo",)),)) == Features((0.5, 0.75), {"id": "a/"})
-    assert features(pack, (("tempo", ("tempo", "0")),)) == Features((0.5, 0.25), {"id": "a/"})
+    assert features(pack, (("tempo", Place(("b/tempo",))),)) == Features((0.5, 0.75), {"id": "a/"})
+    assert features(pack, (("tempo", Place(("tempo", "0"))),)) == Features((0.5, 0.25), {"id": "a/"})
 
 
 @pytest.mark.parametrize(

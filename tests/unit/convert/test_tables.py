@@ -78,6 +78,8 @@ def test_the_fma_projects_own_files() -> None:
         (["a,y", "1,u", "2,v"], {"target": "y", "id_column": "b"}, "t.csv: no column 'b'"),
         (["a,y", "1,u", "two,v"], {"target": "y"}, "t.csv: column 'a', row 3: 'two' is not a number"),
         (["a,y", "1,u", "1_0,v"], {"target": "y"}, "t.csv: column 'a', row 3: '1_0' is not a number"),
+        (["a,y", "1,u", "1_000,v"], {"target": "y"}, "t.csv: column 'a', row 3: '1_000' is not a number"),
+        (["a,y", "1,u", "\u0661,v"], {"target": "y"}, "t.csv: column 'a', row 3: '\u0661' is not a number"),
         (["a,y", "1,u", "True,v"], {"target": "y"}, "t.csv: column 'a', row 3: 'True' is not a number"),
         (["a,y", "1,u", ",v"], {"target": "y"}, "t.csv: column 'a', row 3: is empty"),
         (["a,y", "1,u", "NaN,v"], {"target": "y"}, "t.csv: column 'a', row 3: 'NaN' is not finite"),
