@@ -18,6 +18,8 @@ class Tally:
         self.received = 0
         self.redelivered = 0
         self.predictions = 0
+        self.outside = 0
+        self.uncertain = 0
         self.rejections: Counter[str] = Counter()
         self.answered = 0
         self.refused = 0

@@ -75,6 +75,7 @@ def _lines(status: Status) -> Iterator[str]:
     """Yield the answer for people."""
     latency = status["latency_ms"]
     kinds = ", ".join(f"{count} {code}" for code, count in sorted(status["rejections"].items()))
+    doubtful = status.get("outside", 0), status.get("uncertain", 0)  # older agents do not count them
     rows = [
         ("node", f"{status['node']}: edge-agent {status['agent']}, MQTT {status['mqtt']}"),
         ("state", plain(status["state"] if status["reason"] is None else f"{status['state']}: {status['reason']}")),
@@ -82,6 +83,7 @@ def _lines(status: Status) -> Iterator[str]:
         ("received", f"{status['received']} ({status['messages_per_second']:g} a second)"),
         ("", f"{status['redelivered']} redelivered, {status['unrouted']} without a route"),
         ("predictions", f"{status['predictions']} ({status['predictions_per_second']:g} a second)"),
+        *([("", f"{doubtful[0]} outside of training, {doubtful[1]} uncertain")] if any(doubtful) else []),
         ("rejections", kinds or "none"),
         (
             "answered",

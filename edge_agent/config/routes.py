@@ -25,6 +25,7 @@ from edge_agent.errors import SettingsError
 from edge_agent.payload import formats
 from edge_agent.payload.checks import ECHOED
 from edge_agent.payload.places import Conversion, Fields, Place
+from edge_agent.payload.ranges import Outside
 from edge_agent.routing.routes import Route, refuse_mixtures
 from edge_agent.routing.sources import Partial, Source
 
@@ -134,6 +135,12 @@ class RouteSettings(Section):
     debounce: Wait = 0.0
     #: Whether an answer says, in `sensor`, what the route captured.
     name_sensor: bool = False
+    #: What becomes of a value beyond all that the model was trained on.
+    outside: Outside = "flag"
+    #: The confidence below which an answer has no label.
+    min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
+    #: Whether the broker is asked to keep predictions.
+    retain: bool = False
 
     @model_validator(mode="after")
     def _one_kind_of_input(self) -> Self:
@@ -168,6 +175,9 @@ class RouteSettings(Section):
             sources,
             tuple((name, Place(_steps(path))) for name, path in self.capture.items()),
             takes_retained=self.retained == "take",
+            outside=self.outside,
+            min_confidence=self.min_confidence,
+            retain=self.retain,
         )
         refuse_mixtures(route)
         self._refuse_outputs(route)

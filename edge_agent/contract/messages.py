@@ -75,13 +75,19 @@ class Classified(TypedDict):
     probabilities: dict[str, float]
 
 
-class Prediction(Classified):
-    """What a model answers, and which. `sensor` is what the route captured of the topic, joined by "/", where the route
-    has `name_sensor`.
+class Prediction(TypedDict):
+    """What a model answers, and which. `label` is None, and `uncertain` true, where the confidence is below the route's
+    `min_confidence`. `outside` names the features beyond all that the model was trained on. `sensor` is what the route
+    captured of the topic, joined by "/", where the route has `name_sensor`.
     """
 
+    label: str | None
+    uncertain: NotRequired[Literal[True]]
+    confidence: float
+    probabilities: dict[str, float]
     model: str
     version: str
+    outside: NotRequired[list[str]]
     id: NotRequired[Any]
     time: NotRequired[Any]
     sensor: NotRequired[str]
@@ -186,6 +192,7 @@ class Health(TypedDict):
     `redelivered` counts messages that the broker sent again, `refused` answers that the broker did not take, `unrouted`
     messages that no route takes (from a subscription of an earlier configuration that the broker still keeps), `ignored`
     those that a route does not answer: empty ones, retained ones that it does not take, those without a feature.
+    `outside` and `uncertain` count predictions that say so (`Prediction`).
     `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
     errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
     handed to the connection. `gathering` is there when a route gathers.
@@ -197,6 +204,8 @@ class Health(TypedDict):
     received: int
     redelivered: int
     predictions: int
+    outside: int
+    uncertain: int
     rejections: dict[str, int]
     answered: int
     refused: int

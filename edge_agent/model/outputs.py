@@ -71,6 +71,9 @@ class Output(Protocol):
         Numbers by name are an `edge_agent.contract.messages.Each`. Raises `ValueError` when it must not be published.
         """
 
+    def doubted(self, fields: Mapping[str, Any], least: float) -> Mapping[str, object] | None:
+        """Return the `fields` of an answer as published where its confidence is below `least`; None when it is not."""
+
     @property
     def described(self) -> Mapping[str, object]:
         """Its description in the node's info."""
@@ -149,9 +152,15 @@ class Labels:
             "probabilities": Probabilities(zip(self._labels, probabilities, strict=True)),
         }
 
+    def doubted(self, fields: Mapping[str, Any], least: float) -> Mapping[str, object] | None:
+        """Return the fields without the label: it stays first, so that SenML's records begin with what is there."""
+        if fields["confidence"] >= least:
+            return None
+        return {"label": None, "uncertain": True, **{name: fields[name] for name in ("confidence", "probabilities")}}
+
     def cells(self, answer: Mapping[str, Any]) -> tuple[str, str]:
         """Return the label and the confidence."""
-        return answer["label"], f"{answer['confidence']:.3f}"
+        return answer["label"] or "(uncertain)", f"{answer['confidence']:.3f}"
 
 
 def are_probabilities(values: Sequence[float]) -> bool:

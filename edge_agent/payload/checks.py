@@ -50,10 +50,13 @@ _SHOWN_WAY: Final = 120
 
 
 class Features(NamedTuple):
-    """One checked row: values in the order of the card, and what has to be echoed."""
+    """One checked row: values in the order of the card, what has to be echoed, and the features whose values are
+    outside of what training saw, where that has to be told (`edge_agent.payload.ranges`).
+    """
 
     values: tuple[float, ...]
     echo: dict[str, Any]
+    outside: tuple[str, ...] = ()
 
 
 class Unusable(NamedTuple):

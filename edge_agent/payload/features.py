@@ -29,6 +29,7 @@ from edge_agent.payload.checks import Unusable as Unusable  # noqa: PLC0414
 from edge_agent.payload.columns import Table
 from edge_agent.payload.format import Format
 from edge_agent.payload.places import as_came, converted
+from edge_agent.payload.ranges import Outside, Ranges
 from edge_agent.payload.weights import MAX_WEIGHT
 
 MAX_BATCH_ROWS: Final = 10_000
@@ -40,13 +41,15 @@ class Batch(NamedTuple):
 
     `values` are those of the usable rows, in order; `echoes`, as many, what each has to have echoed (None: nothing, for
     all of them). Where that is a whole number as `id` and nothing else, it stands in `ids` instead. `rejected` says by
-    position, in order, which rows are not among them, and why.
+    position, in order, which rows are not among them, and why. `outside` names by place, of the usable rows that have
+    any, the features outside of what training saw.
     """
 
     values: list[tuple[float, ...]]
     echoes: Sequence[Mapping[str, Any]] | None = None
     ids: list[int] | None = None
     rejected: Mapping[int, Unusable | Brief] = {}
+    outside: Mapping[int, tuple[str, ...]] = {}
 
     def echoes_of(self, first: int, count: int) -> Sequence[Mapping[str, Any]]:
         """Return what each of `count` usable rows has to have echoed, from the `first` on."""
@@ -56,17 +59,22 @@ class Batch(NamedTuple):
 
 
 class FeatureCodec:
-    """Decodes the payloads meant for one model. Knows nothing but the features of its card, and where they sit."""
+    """Decodes the payloads meant for one model. Knows nothing but the features of its card, and where they sit.
+
+    `outside` says what becomes of values beyond all that the model was trained on.
+    """
 
     def __init__(
         self,
         features: Sequence[Feature],
         *,
         fields: Fields = (),
+        outside: Outside = "pass",
         max_bytes: int = MAX_PAYLOAD_BYTES,
         max_rows: int = MAX_BATCH_ROWS,
     ) -> None:
         self._fields = fields
+        self._ranges = Ranges(features, outside)
         self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._checker = Checker(features, fields=fields)
@@ -78,7 +86,10 @@ class FeatureCodec:
         self._converted = converted(fields)
         #: A feature may itself be called `id` or `time`: then each row has something to echo.
         self._echoing = not set(ECHOED).isdisjoint(self._names)
-        strict = checks.row_type(features, strict=True)
+        # What is outside goes the lenient way, which tells it; so the strict one looks for nothing more than before.
+        narrow = self._ranges.narrowed(features)
+        self._narrow = [checks.bounds(feature) for feature in narrow]
+        strict = checks.row_type(narrow, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
         # Errors take memory too: one is enough to leave it to the lenient path.
         strict_rows: Any = Annotated[list[strict], Field(max_length=max_rows), FailFast()]  # type: ignore[valid-type]
@@ -135,7 +146,7 @@ class FeatureCodec:
         rows = packed.unpack(payload, len(self._names))
         if len(rows) > self._max_rows or self._echoing:
             return None
-        for column, (low, high) in zip(zip(*rows, strict=True), self._checker.bounds, strict=True):
+        for column, (low, high) in zip(zip(*rows, strict=True), self._narrow, strict=True):
             # NaN gets past `min` and `max`, but not past a sum.
             if not (low <= min(column) and max(column) <= high and math.isfinite(sum(column))):
                 return None
@@ -143,7 +154,14 @@ class FeatureCodec:
 
     def check(self, row: object) -> Features | Unusable:
         """Check one row that is already parsed and gathered, leniently."""
-        return self._checker.check(row)
+        return self._judged(self._checker.check(row), row)
+
+    def judge(self, row: Features) -> Features | Unusable:
+        """Return a row that was gathered with what is outside in it, or as rejected for that."""
+        return self._ranges.judge(row)
+
+    def _judged(self, found: Features | Unusable, row: Any) -> Features | Unusable:
+        return self._ranges.judge(found, row) if isinstance(found, Features) else found
 
     def _decode_leniently(self, payload: bytes, chosen: Format) -> Features | Unusable | Batch:
         try:
@@ -157,7 +175,8 @@ class FeatureCodec:
             )
         fields = self._fields if chosen.keyed else ()
         if isinstance(content, dict) or (isinstance(content, list) and fields and self._takes_arrays):
-            found = self._checker.check(_pick(content, fields), sent=content)
+            row = _pick(content, fields)
+            found = self._judged(self._checker.check(row, sent=content), row)
             if isinstance(found, Unusable) and fields and self._converted:
                 return found._replace(detail=as_came(found.detail, content, self._converted))
             return found
@@ -177,14 +196,35 @@ class FeatureCodec:
         for place in range(0, len(content), Table.ROWS):
             sent = content[place : place + Table.ROWS]
             table.add([_pick(row, fields) for row in sent] if fields else sent, sent)
-        rejected: Mapping[int, Unusable | Brief] = table.rejected
+        batch = self._judge_batch(Batch(table.values, table.echoes, rejected=table.rejected))
         if fields and self._converted:
-            rejected = {place: self._as_came(why, content[place]) for place, why in rejected.items()}
-        return Batch(table.values, table.echoes, rejected=rejected)
+            return batch._replace(
+                rejected={place: self._as_came(why, content[place]) for place, why in batch.rejected.items()}
+            )
+        return batch
 
     def _as_came(self, why: Unusable | Brief, sent: object) -> Unusable:
         found = why if isinstance(why, Unusable) else checks.in_full(why)
         return found._replace(detail=as_came(found.detail, sent, self._converted))
+
+    def _judge_batch(self, batch: Batch) -> Batch:
+        """Return a batch with what is outside in its rows told, or rejected."""
+        told = self._ranges.told(batch.values)
+        if not told:
+            return batch
+        if not self._ranges.rejects:
+            return batch._replace(outside={place: self._ranges.names(outside) for place, outside in told.items()})
+        echoes = batch.echoes_of(0, len(batch.values))
+        rejected = dict(batch.rejected)
+        usable = [one for one in range(len(batch.values) + len(rejected)) if one not in rejected]
+        for place, outside in told.items():
+            rejected[usable[place]] = self._ranges.rejected(outside, batch.values[place], echoes[place])
+        kept = [place for place in range(len(usable)) if place not in told]
+        return Batch(
+            [batch.values[place] for place in kept],
+            [echoes[place] for place in kept],
+            rejected=dict(sorted(rejected.items())),
+        )
 
     def _batch(self, rows: list[dict[str, Any]]) -> Batch:
         """Return checked rows as a batch; a row that is longer than its features has something to echo."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from edge_agent.contract import topics
 from edge_agent.contract.templates import SOME, Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import ECHOED, Fields
+from edge_agent.payload.ranges import Outside
 from edge_agent.routing.sources import FEATURE as FEATURE  # noqa: PLC0414
 from edge_agent.routing.sources import Partial, Source
 from edge_agent.routing.trie import Trie
+
+#: A model, where the features sit, and what a route does with values outside and with answers that are not sure.
+Asking: TypeAlias = tuple[str, Fields, Outside, float]
 
 
 class Route(NamedTuple):
@@ -26,6 +30,9 @@ class Route(NamedTuple):
     age in seconds from which a value is not answered for any more, None for never; `debounce` the seconds for which an
     answer waits for more changes. With `name_sensor` each answer says what the route captured. Messages that the broker
     had kept are ignored unless `takes_retained`.
+
+    `outside` says what becomes of values beyond all that the model was trained on. An answer whose confidence is below
+    `min_confidence` has no label. With `retain` the broker keeps predictions; rejections never.
     """
 
     model: str
@@ -42,6 +49,14 @@ class Route(NamedTuple):
     sources: tuple[Source, ...] = ()
     capture: Fields = ()
     takes_retained: bool = True
+    outside: Outside = "flag"
+    min_confidence: float = 0.0
+    retain: bool = False
+
+    @property
+    def asks(self) -> Asking:
+        """What is asked, and how: routes that ask the same are asked together."""
+        return self.model, self.fields, self.outside, self.min_confidence
 
     @property
     def inputs(self) -> tuple[Source, ...]:

@@ -59,15 +59,18 @@ class Model(Protocol):
 
 
 class Engine:
-    """One served model with its codec. `max_answer` is in bytes."""
+    """One served model with its codec. `max_answer` is in bytes; below `min_confidence` an answer has no label."""
 
-    def __init__(self, model: Model, codec: FeatureCodec, *, max_answer: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(
+        self, model: Model, codec: FeatureCodec, *, max_answer: int = MAX_ANSWER_BYTES, min_confidence: float = 0.0
+    ) -> None:
         self._name = model.card.name
         self.version = model.card.version
         self._model = model
         self._codec = codec
         self._wording = Wording()
         self._max_answer = max_answer
+        self._least = min_confidence
         self._most = max(1, min(_REMEMBERED, _NUMBERS // model.output.width))
         self._at_once = max(1, _ASKED // model.output.width)
         #: Predictions by the model's output: a tree has one per leaf, so most are made once.
@@ -90,6 +93,10 @@ class Engine:
             tally,
         )
 
+    def judge(self, row: Features) -> Features | Unusable:
+        """Return a row that was gathered with what is outside in it, or as rejected for that."""
+        return self._codec.judge(row)
+
     def settle(self, questions: Sequence[Asked], tally: Tally) -> list[Written]:
         """Return the answer to each message, with as few model calls as possible for all their rows."""
         rows: list[tuple[float, ...]] = []
@@ -109,10 +116,16 @@ class Engine:
         if isinstance(content, Features):
             settled = predicted.one()
             if settled is not None:
+                if content.outside:
+                    echo = {"outside": content.outside, **echo}
                 payload = settled.write(echo, answering)
                 if len(payload) > self._max_answer:
                     return self._too_large(question, tally)
                 tally.predictions += 1
+                if content.outside:
+                    tally.outside += 1
+                if settled.uncertain:
+                    tally.uncertain += 1
                 return Written(payload, False, answering.answers)  # noqa: FBT003 - twice as fast as by name
             content = failed(content.echo)
         payload = self._wording.encode({**self._rejection(content, topic), **echo}, answering)
@@ -122,7 +135,7 @@ class Engine:
         return Written(payload, rejected=True, content_type=answering.answers)
 
     def _settle_batch(self, question: Asked, batch: Batch, predicted: _Predicted, tally: Tally) -> Written:
-        writer = BatchWriter(question, self._name, self.version, self._max_answer)
+        writer = BatchWriter(question, self._name, self.version, self._max_answer, doubting=self._least > 0)
         payload = writer.write(batch, predicted)
         if payload is None:
             return self._too_large(question, tally)
@@ -182,10 +195,11 @@ class Engine:
 
     def _make(self, output: Hashable) -> Settled:
         fields = self._model.output.fields(self._model.read(output))
-        prediction = {**fields, "model": self._name, "version": self.version}
+        doubted = self._model.output.doubted(fields, self._least) if self._least else None
+        prediction = {**(fields if doubted is None else doubted), "model": self._name, "version": self.version}
         if len(self._made) >= self._most:
             self._made.clear()
-        made = self._made[output] = Settled(prediction, to_json(prediction)[:-1])
+        made = self._made[output] = Settled(prediction, to_json(prediction)[:-1], doubted is not None)
         return made
 
 

@@ -5,8 +5,8 @@ Rules:
 * every message gets exactly one answer from each matching route, in the order of the messages; a route that gathers
   gives at most one, and its delayed answers come from `due`;
 * nothing raises: a problem with a message becomes its rejection;
-* all rows that arrived together for one model (and one set of `fields`) go through one model call, or, if it
-  has many labels, through several bounded ones.
+* all rows that arrived together for one model (by routes that ask the same, `Route.asks`) go through one model
+  call, or, if it has many labels, through several bounded ones.
 
 `run`, `try` and the tests all use this. `engine` turns rows into predictions.
 """
@@ -28,10 +28,10 @@ from edge_agent.contract.messages import (
     to_json,
 )
 from edge_agent.payload import formats
-from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Fields, Unusable
+from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Features, Unusable
 from edge_agent.routing.gathering import UNKNOWN, Due, Gathering, Place, captured_by, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routing.routes import Route, Table, Taker
+from edge_agent.routing.routes import Asking, Route, Table, Taker
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.rejecting import rejection
@@ -64,12 +64,17 @@ class Pipeline:
         self._response_topics = ResponseTopics(response_topics, self._routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         self._engines = {
-            (route.model, route.fields): Engine(
+            route.asks: Engine(
                 models[route.model],
                 FeatureCodec(
-                    models[route.model].card.features, fields=route.fields, max_bytes=max_bytes, max_rows=max_rows
+                    models[route.model].card.features,
+                    fields=route.fields,
+                    outside=route.outside,
+                    max_bytes=max_bytes,
+                    max_rows=max_rows,
                 ),
                 max_answer=max_answer,
+                min_confidence=route.min_confidence,
             )
             for route in self._routes
             if route.model in models
@@ -101,7 +106,7 @@ class Pipeline:
         `now` is the time in seconds of any clock that never goes back; only routes that gather use it.
         """
         answers: list[list[Answer]] = [[] for _ in messages]
-        asked: dict[tuple[str, Fields], list[tuple[int, Message, _Target]]] = {}
+        asked: dict[Asking, list[tuple[int, Message, _Target]]] = {}
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
                 if not message.payload or (message.retained and not target.takes_retained):
@@ -113,10 +118,10 @@ class Pipeline:
             outcomes = self._outcomes(engine, questions)
             for (position, message, target), written in zip(questions, outcomes, strict=True):
                 payload, rejected, content_type = written
-                topic = None if message.response_topic is None else self.respond_to(message)
+                topic, retain = None if message.response_topic is None else self.respond_to(message), False
                 if topic is None:
-                    topic = target.errors if rejected else target.publish
-                answers[position].append(Answer(topic, payload, message.qos, False, content_type))  # noqa: FBT003 - quick
+                    topic, retain = (target.errors, False) if rejected else (target.publish, target.retain)
+                answers[position].append(Answer(topic, payload, message.qos, retain, content_type))
         if self._gatherings:
             self._gather(messages, answers, now)
         return answers
@@ -192,21 +197,25 @@ class Pipeline:
 
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
         """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
-        mine: dict[tuple[str, Fields], list[Question]] = {}
+        mine: dict[Asking, list[Question]] = {}
         for due in found:
-            mine.setdefault((due.route.model, due.route.fields), []).append(self._question(due))
+            mine.setdefault(due.route.asks, []).append(self._question(due))
         settled = {engine: iter(self._engines[engine].settle(asked, self.tally)) for engine, asked in mine.items()}
         answers: list[Answer] = []
         for due in found:
-            written = next(settled[due.route.model, due.route.fields])
+            written = next(settled[due.route.asks])
             template = due.route.errors if written.rejected else due.route.publish
             topic = template.render(captured_by(due.route, due.sensor))
-            answers.append(Answer(topic, written.payload, due.qos, content_type=written.content_type))
+            retain = due.route.retain and not written.rejected
+            answers.append(Answer(topic, written.payload, due.qos, retain, written.content_type))
         return answers
 
     def _question(self, due: Due) -> Question:
         answering = formats.find(due.route.content_type) or formats.JSON
-        return Question(due.topic, due.content, answering, _named(due.route, captured_by(due.route, due.sensor)))
+        content = due.content
+        if isinstance(content, Features):
+            content = self._engines[due.route.asks].judge(content)
+        return Question(due.topic, content, answering, _named(due.route, captured_by(due.route, due.sensor)))
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
@@ -224,21 +233,22 @@ class Pipeline:
         known = {**dict.fromkeys(route.names, UNKNOWN), **dict(source.sensor), **captured}
         gathering = self._gatherings.get(route)
         return _Target(
-            (route.model, route.fields),
+            route.asks,
             route.publish.render(known),
             route.errors.render(known),
             route.content_type,
             None if gathering is None else gathering.place(source, captured),
             _named(route, known),
             route.takes_retained,
+            route.retain,
         )
 
     def _takers_of(self, topic: str) -> list[Taker]:
         # MQTT allows no wildcards in a message's topic. A broker that delivers them anyway would not accept the answer.
         return [] if any(mark in topic for mark in "+#\0") else self._table.of(topic)
 
-    def _outcomes(self, key: tuple[str, Fields], questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
-        engine, (name, _) = self._engines.get(key), key
+    def _outcomes(self, key: Asking, questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
+        engine, (name, *_) = self._engines.get(key), key
         if engine is not None:
             return engine.outcomes([(message, target.sensor) for _, message, target in questions], self.tally)
         reason: Detail = {"type": "model_unavailable", "loc": [], "msg": f"No model {name!r} is served", "input": None}
@@ -261,16 +271,18 @@ def _named(route: Route, captured: Mapping[str, str]) -> str | None:
 
 class _Target(NamedTuple):
     """A route for one topic: the model with its fields, the topics of the answer, the place when it gathers, the
-    name of the sensor when answers have to tell it, and whether it takes messages that the broker had kept.
+    name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, and whether the
+    broker is to keep its predictions.
     """
 
-    engine: tuple[str, Fields]
+    engine: Asking
     publish: str
     errors: str
     content_type: str | None
     place: Place | None
     sensor: str | None
     takes_retained: bool
+    retain: bool
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type if it has none itself."""

@@ -77,6 +77,8 @@ class Reporter:
             "received": tally.received - besides,
             "redelivered": tally.redelivered,
             "predictions": tally.predictions,
+            "outside": tally.outside,
+            "uncertain": tally.uncertain,
             "rejections": dict(tally.rejections),
             "answered": tally.answered,
             "refused": tally.refused,

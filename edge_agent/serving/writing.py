@@ -54,6 +54,8 @@ class Settled(NamedTuple):
     #: Without echoed keys, and the JSON without its closing brace.
     bare: Mapping[str, object]
     begun: bytes
+    #: Whether it has no label, for the model is not sure enough.
+    uncertain: bool = False
 
     def json(self, echo: Mapping[str, Any]) -> bytes:
         """Return it as JSON, with the echoed keys."""
@@ -81,9 +83,22 @@ class Predictions(Protocol):
 
 
 class BatchWriter:
-    """Writes the answer to one batch, piece by piece, and counts it if it is published."""
+    """Writes the answer to one batch, piece by piece, and counts it if it is published.
 
-    def __init__(self, question: Asked, model: str, version: str | None, max_answer: int = MAX_ANSWER_BYTES) -> None:
+
+    `doubting` says that there may be answers that are not sure.
+    """
+
+    def __init__(
+        self,
+        question: Asked,
+        model: str,
+        version: str | None,
+        max_answer: int = MAX_ANSWER_BYTES,
+        *,
+        doubting: bool = False,
+    ) -> None:
+        self._doubting = doubting
         topic, _, self._answering, sensor = question
         self._named = NOTHING if sensor is None else {"sensor": sensor}
         self._is_json = self._answering.encode is to_json
@@ -91,7 +106,7 @@ class BatchWriter:
         self._rejections = RejectionWriter(topic, model, version, self._answering, self._encode)
         self._pieces: list[bytes] = []
         self._left = max_answer
-        self._predictions = 0
+        self._predictions = self._outside = self._uncertain = 0
 
     def write(self, batch: Batch, predicted: Predictions) -> bytes | None:
         """Return the answer, None when it would be too large. Consumes the predictions of the batch."""
@@ -107,6 +122,8 @@ class BatchWriter:
     def count(self, tally: Tally) -> None:
         """Count what was written."""
         tally.predictions += self._predictions
+        tally.outside += self._outside
+        tally.uncertain += self._uncertain
         self._rejections.count(tally)
 
     def _add_all(self, batch: Batch, total: int, predicted: Predictions) -> int:
@@ -115,7 +132,7 @@ class BatchWriter:
         for position, rejected in chain(_runs(batch.rejected), [(total, [])]):
             while place < position and self._left >= 0:
                 made = predicted.take(position - place)
-                plain = self._is_json and not self._named and not predicted.failed
+                plain = self._is_json and not self._named and not batch.outside and not predicted.failed
                 self._add(self._plain(batch, taken, made) if plain else self._rows(batch, taken, made))
                 taken += len(made)
                 place += len(made)
@@ -135,6 +152,8 @@ class BatchWriter:
         """Return the JSON of predicted rows, from the `first` usable one on; one piece may have several rows."""
         made = cast("Sequence[Settled]", found)
         self._predictions += len(made)
+        if self._doubting:
+            self._uncertain += sum(one.uncertain for one in made)
         if batch.ids is not None:
             return [_numbered([one.begun for one in made], batch.ids[first : first + len(made)])]
         if batch.echoes is None:
@@ -143,13 +162,20 @@ class BatchWriter:
 
     def _rows(self, batch: Batch, first: int, found: Sequence[Settled | None]) -> list[bytes]:
         """Return rows, from the `first` usable one on, in any format."""
-        echoes = batch.echoes_of(first, len(found))
-        return [self._row(one, echo) for one, echo in zip(found, echoes, strict=True)]
+        echoes, outside = batch.echoes_of(first, len(found)), batch.outside
+        return [
+            self._row(one, echo, outside.get(place, ()))
+            for place, (one, echo) in enumerate(zip(found, echoes, strict=True), first)
+        ]
 
-    def _row(self, made: Settled | None, echo: Mapping[str, Any]) -> bytes:
+    def _row(self, made: Settled | None, echo: Mapping[str, Any], outside: tuple[str, ...]) -> bytes:
         if made is None:
             return self._rejections.write([failed(echo)], self._named)[0]
         self._predictions += 1
+        self._uncertain += made.uncertain
+        if outside:
+            self._outside += 1
+            echo = {"outside": outside, **echo}
         return self._piece(made, echo)
 
     def _piece(self, settled: Settled, echo: Mapping[str, Any]) -> bytes:

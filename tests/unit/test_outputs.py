@@ -76,6 +76,9 @@ class Paint:
             "full": litres == 1,
         }
 
+    def doubted(self, fields: Mapping[str, Any], least: float) -> None:
+        """Return nothing: there is no doubt about paint."""
+
     def cells(self, answer: Mapping[str, Any]) -> tuple[str, ...]:
         return f"{answer['litres']:g} l", max(answer["parts"], key=answer["parts"].__getitem__)
 
