@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from edge_agent.contract.messages import to_json
 from edge_agent.payload import senml
 from edge_agent.payload.features import Unusable
+from edge_agent.payload.places import Place
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from tests.unit.strategies import json_values
 from tests.unit.test_senml import CODEC, DEVICE, NAMES, ask
@@ -133,7 +134,9 @@ def test_anything_gives_rows_or_a_value_error(pack: Any) -> None:
     to_json(found)
 
 
-@given(PACKS, st.sampled_from([(), (("id", ("tempo",)), ("time", ("x:tempo",)), ("tempo", ("id",)))]))
+@given(
+    PACKS, st.sampled_from([(), (("id", Place(("tempo",))), ("time", Place(("x:tempo",))), ("tempo", Place(("id",))))])
+)
 def test_anything_is_answered_by_a_pack(pack: Any, fields: Any) -> None:
     ask(to_json(pack), fields=fields)
 
