@@ -25,9 +25,9 @@ from edge_agent.wording import plain
 def command(ctx: click.Context, seconds: float, model: str, seed: int) -> None:
     """Run a broker, the agent and simulated sensors for fifteen seconds.
 
-    Starts a broker on a free port of this machine and the real agent, simulates three sensors that send plausible
-    readings and an occasional broken one, and shows the answers. It touches nothing else on the machine. Ctrl-C stops
-    it early.
+    Starts a broker on a free port of this machine and the real agent, simulates five sensors that send plausible
+    readings and an occasional broken one, and shows the answers. One sensor sends only what has changed, and one splits
+    its readings over two topics. It touches nothing else on the machine. Ctrl-C stops it early.
 
     Exit status: 0 every message was answered, 1 some were not.
     """

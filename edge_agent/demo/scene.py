@@ -15,15 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from edge_agent.config.load import ENVIRONMENT
-from edge_agent.config.routes import RouteSettings
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.messages import Answer, Message
 from edge_agent.contract.templates import Template
-from edge_agent.demo.sensors import Reading, SimulatedSensors
+from edge_agent.demo.sensors import PUBLISH, Reading, all_sensors, routes_of
 from edge_agent.demo.view import Line, View
 from edge_agent.errors import BrokerError
 from edge_agent.link.link import Address, Link
@@ -42,11 +41,13 @@ _COUNTED: Final = 20
 class Score:
     """What happened: counts, and the time from a message's PUBLISH to its answer, in seconds.
 
-    `counted` is what `answers` are counted by: what stands first in each.
+    `counted` is what `answers` are counted by: what stands first in each. `sent` are the messages that have to be answered,
+    `parts` those of which nothing can be answered yet.
     """
 
     counted: str
     sent: int = 0
+    parts: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
@@ -58,9 +59,10 @@ class Score:
 
     def summary(self) -> list[str]:
         """Return the figures, a line each."""
+        parts = f"; {self.parts} more brought the first part of a row only" if self.parts else ""
         lines = [
             "",
-            f"messages    {self.sent} sent, {self.answered} answered",
+            f"messages    {self.sent} sent, {self.answered} answered{parts}",
             f"{self.counted + 's':11} {_counts(self.answers)}",
             f"rejections  {_counts(self.rejections)}",
         ]
@@ -77,19 +79,17 @@ class Scene:
     """One demo of one model, over topics of its own on a broker of its own."""
 
     def __init__(self, card: ModelCard, output: Output, model: str, *, seed: int) -> None:
-        route = RouteSettings()
-        self._model = model
+        self._routes = routes_of(card, model)
         self._output = output
-        self._input = Template(route.subscribe)
-        self._answers, self._errors = Template(route.publish), Template(f"{route.publish}/error")
-        self._sensors = SimulatedSensors(card, seed)
+        self._answers, self._errors = Template(PUBLISH), Template(f"{PUBLISH}/error")
+        self._sensors = all_sensors(card, seed)
         self._waiting: dict[int, tuple[Reading, float]] = {}
         self.score = Score(output.columns[0])
 
     def play(self, seconds: float, view: View, stop: int, ready: Callable[[int], None]) -> None:
         """Play for `seconds`, or until the file descriptor `stop` is readable. `ready` is called before the first."""
         port = _free_port()
-        with _broker(port), _agent(port, self._model):
+        with _broker(port), _agent(port, self._routes):
             link = self._connect(port)
             ready(port)
             try:
@@ -127,10 +127,13 @@ class Scene:
             self._collect(link, ends - time.monotonic(), view, None)
 
     def _send(self, link: Link) -> None:
-        reading = self._sensors.read()
-        self.score.sent += 1
-        self._waiting[reading.id] = reading, time.monotonic()
-        link.publish(Answer(self._input.render({"sensor": reading.sensor}), reading.payload, qos=1, content_type=None))
+        reading = next(self._sensors)
+        if reading.answered:
+            self.score.sent += 1
+            self._waiting[reading.id] = reading, time.monotonic()
+        else:
+            self.score.parts += 1
+        link.publish(Answer(reading.topic, reading.payload, qos=1, content_type=None))
 
     def _collect(self, link: Link, timeout: float, view: View, stop: int | None) -> None:
         for message in link.receive(timeout, stop):
@@ -148,7 +151,7 @@ class Scene:
             number = self._oldest(captured["sensor"])
         reading, sent = self._waiting.pop(number)
         self.score.latencies.append(time.monotonic() - sent)
-        topic = self._input.render(captured)
+        topic = reading.topic
         if "error" not in content:
             cells = self._output.cells(content)
             self.score.answers[cells[0]] += 1
@@ -193,7 +196,7 @@ def _broker(port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _agent(port: int, model: str) -> Iterator[None]:
+def _agent(port: int, routes: list[dict[str, Any]]) -> Iterator[None]:
     """Run the real agent, with settings of the demo's own and none of the user's."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT)}
     environment |= {
@@ -202,7 +205,7 @@ def _agent(port: int, model: str) -> Iterator[None]:
         "EDGE_AGENT_MQTT__PORT": str(port),
         "EDGE_AGENT_MQTT__PROTOCOL": "3.1.1",  # the only one that the embedded broker knows
         "EDGE_AGENT_MQTT__SESSION_EXPIRY": "0",
-        "EDGE_AGENT_ROUTE": json.dumps([{"model": model}]),
+        "EDGE_AGENT_ROUTE": json.dumps(routes),
     }
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as empty:
         command = [sys.executable, "-m", "edge_agent", "run", "--config", empty.name]

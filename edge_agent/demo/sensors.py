@@ -1,36 +1,61 @@
-"""Simulated sensors: plausible rows drawn from a card's quantiles, and now and then a broken message. Pure."""
+"""Simulated sensors: plausible rows drawn from a card's quantiles, and now and then a broken message. Pure.
+
+Most send whole rows; the phone sends what has changed, and the meter half of a row on each of two topics.
+"""
 
 from __future__ import annotations
 
 import math
 import random
 from bisect import bisect_right
-from itertools import cycle
+from collections.abc import Iterator, Sequence
+from itertools import count, cycle
 from typing import Any, Final, NamedTuple
 
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, ModelCard
 from edge_agent.contract.messages import to_json
 
 NAMES: Final = ("kitchen", "garage", "studio")
+PUBLISH: Final = "music/{sensor}/genre"
+_INPUT: Final = "music/{sensor}/"
+PHONE: Final = "phone"
+METER: Final = "meter"
+#: The last level of a topic: of whole rows, of what has changed, and of the halves of a row.
+WHOLE: Final = "features"
+CHANGES: Final = "changes"
+HALVES: Final = ("tone", "beat")
+#: Most features that change at once.
+_CHANGES: Final = 3
 #: One message in so many is broken.
 _BROKEN: Final = 10
 
 
 class Reading(NamedTuple):
-    """What a sensor sends. `id` stands in the payload too, unless that is not even JSON."""
+    """What a sensor sends. `id` stands in the payload too, unless that is not even JSON.
+
+    `level` is the last one of the topic. It is `answered` unless it says nothing new, or others have to come first.
+    """
 
     sensor: str
     id: int
     payload: bytes
     summary: str
+    level: str = WHOLE
+    answered: bool = True
+
+    @property
+    def topic(self) -> str:
+        """Where it is sent."""
+        return _INPUT.replace("{sensor}", self.sensor) + self.level
 
 
 class SimulatedSensors:
     """Readings without end, the sensors taking turns; the same `seed` gives the same readings."""
 
-    def __init__(self, card: ModelCard, seed: int) -> None:
+    def __init__(self, card: ModelCard, seed: int, numbers: Iterator[int] | None = None) -> None:
         self._card = card
         self._random = random.Random(seed)  # noqa: S311 - readings, not secrets
+        self._numbers = numbers or count(1)
         self._names = cycle(NAMES)
         self._faults = cycle(("missing", "text", "boolean", "bounds", "garbage"))
         self._sent = 0
@@ -57,8 +82,68 @@ class SimulatedSensors:
                 row[victim.name] = _outside(victim)
             else:
                 garbage, summary = True, "not JSON"
-        payload = to_json({"id": self._sent, **row})
-        return Reading(next(self._names), self._sent, payload[: len(payload) // 2] if garbage else payload, summary)
+        number = next(self._numbers)
+        payload = to_json({"id": number, **row})
+        return Reading(next(self._names), number, payload[: len(payload) // 2] if garbage else payload, summary)
+
+
+class Phone:
+    """Sends half of the features first, then the others, and from then on what has changed."""
+
+    def __init__(self, card: ModelCard, seed: int, numbers: Iterator[int]) -> None:
+        self._features = card.features
+        self._random = random.Random(f"{PHONE} {seed}")  # noqa: S311 - readings, not secrets
+        self._numbers = numbers
+        self._known: dict[str, float] = {}
+
+    def read(self) -> Reading:
+        """Return the next reading."""
+        unheard = [feature for feature in self._features if feature.name not in self._known]
+        if unheard:
+            chosen = unheard[: (len(self._features) + 1) // 2]
+        else:
+            chosen = self._random.sample(self._features, min(self._random.randint(1, _CHANGES), len(self._features)))
+        row = {feature.name: _rounded(feature, _draw(feature, self._random.random())) for feature in chosen}
+        news = any(self._known.get(name) != value for name, value in row.items())
+        self._known |= row
+        number = next(self._numbers)
+        is_complete = len(self._known) == len(self._features)
+        return Reading(PHONE, number, to_json({"id": number, **row}), _short(row), CHANGES, news and is_complete)
+
+
+class Meter:
+    """Sends each row in two halves, on a topic each."""
+
+    def __init__(self, card: ModelCard, seed: int, numbers: Iterator[int]) -> None:
+        self._random = random.Random(f"{METER} {seed}")  # noqa: S311 - readings, not secrets
+        self._numbers = numbers
+        self._halves = cycle(zip(HALVES, halves(card.features), strict=True))
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def read(self) -> Reading:
+        """Return the next reading."""
+        level, features = next(self._halves)
+        row = {feature.name: _rounded(feature, _draw(feature, self._random.random())) for feature in features}
+        news = self._known.get(level) != row
+        self._known[level] = row
+        number = next(self._numbers)
+        is_complete = len(self._known) == len(HALVES)
+        return Reading(METER, number, to_json({"id": number, **row}), _short(row), level, news and is_complete)
+
+
+def halves(features: Sequence[Feature]) -> tuple[Sequence[Feature], Sequence[Feature]]:
+    """Return the features that the meter sends on each of its topics."""
+    middle = (len(features) + 1) // 2
+    return features[:middle], features[middle:]
+
+
+def all_sensors(card: ModelCard, seed: int) -> Iterator[Reading]:
+    """Yield readings without end, of all sensors; the same `seed` gives the same ones. A row of one feature has no halves."""
+    numbers = count(1)
+    whole, phone, meter = SimulatedSensors(card, seed, numbers), Phone(card, seed, numbers), Meter(card, seed, numbers)
+    turns = (whole, whole, whole, phone, *((meter,) if len(card.features) > 1 else ()))
+    for one in cycle(turns):
+        yield one.read()
 
 
 def _draw(feature: Feature, level: float) -> float:
@@ -89,3 +174,19 @@ def _outside(feature: Feature) -> float:
 def _short(row: dict[str, Any]) -> str:
     shown = [f"{name[:6]} {value:.3g}" for name, value in list(row.items())[:3]]
     return ", ".join(shown) + (" …" if len(row) > 3 else "")
+
+
+def routes_of(card: ModelCard, model: str) -> list[dict[str, Any]]:
+    """Return the demo's routes, as settings: whole rows, what has changed, and rows in two halves."""
+    common: dict[str, Any] = {"model": model, "publish": PUBLISH}
+    routes = [
+        {**common, "subscribe": _INPUT + WHOLE},
+        {**common, "subscribe": _INPUT + CHANGES, "partial": "merge"},
+    ]
+    if len(card.features) > 1:
+        sources = [
+            {"subscribe": _INPUT + level, "fields": {feature.name: [feature.name] for feature in half}}
+            for level, half in zip(HALVES, halves(card.features), strict=True)
+        ]
+        routes.append({**common, "source": sources})
+    return routes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,12 @@ def test_it_shows_labels_and_rejections(edge_agent_with_demo: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for text in ("Rock", "Hip-Hop", "p50", "p99"):
         assert text in done.stdout
+    # One sensor that sends what has changed, and one whose rows are split over two topics.
+    for topic in ("music/kitchen/features", "music/phone/changes", "music/meter/tone", "music/meter/beat"):
+        assert re.search(rf"^{topic} .*-> (Rock|Hip-Hop) ", done.stdout, re.MULTILINE), topic
+    sent = re.search(r"^messages +(\d+) sent, (\d+) answered; 2 more ", done.stdout, re.MULTILINE)
+    assert sent is not None
+    assert sent[1] == sent[2]
     assert "Traceback" not in done.stderr
     # Not a terminal: plain lines, no cursor movements.
     assert "\x1b" not in done.stdout

@@ -47,6 +47,7 @@ def test_the_demo_in_the_picture_answers_every_message() -> None:
     found = re.search(r"messages (\d+) sent, (\d+) answered", text)
     assert found is not None
     assert found[1] == found[2]
+    assert all(f"music/{one}" in text for one in ("phone/changes", "meter/tone", "meter/beat"))
     topic = Template("music/{sensor}/features")
     assert all(topic.render({"sensor": name}) in text for name in NAMES)
     assert "./scripts/demo" in text

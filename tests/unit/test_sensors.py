@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.config.routes import RouteSettings
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, ModelCard
-from edge_agent.demo.sensors import NAMES, Reading, SimulatedSensors
+from edge_agent.contract.messages import Message
+from edge_agent.demo.sensors import (
+    CHANGES,
+    HALVES,
+    METER,
+    NAMES,
+    PHONE,
+    PUBLISH,
+    Reading,
+    SimulatedSensors,
+    all_sensors,
+    routes_of,
+)
 from edge_agent.payload.features import FeatureCodec, Features, Unusable
-from edge_agent.testing import make_card
+from edge_agent.routing.routes import refuse_loops, refuse_overlaps
+from edge_agent.serving.pipeline import Pipeline
+from edge_agent.testing import FakeModel, make_card
 
 CARD = make_card(("tempo", "energy", "valence"))
 
@@ -50,7 +66,11 @@ def test_one_in_ten_is_broken_in_each_of_the_ways() -> None:
 
 
 def test_readings_are_spread_as_the_quantiles_say() -> None:
-    values = [json.loads(one.payload)["tempo"] for one in readings(CARD, 2000) if one.id % 10]
+    inner = tuple(0.1 + 0.8 * level for level in QUANTILE_LEVELS)
+    card = CARD.model_copy(
+        update={"features": tuple(one.model_copy(update={"quantiles": inner}) for one in CARD.features)}
+    )
+    values = [json.loads(one.payload)["tempo"] for one in readings(card, 2000) if one.id % 10]
     assert min(values) >= 0.1
     assert max(values) <= 0.9
     middle = sum(value < 0.5 for value in values) / len(values)
@@ -81,3 +101,34 @@ def test_plausible_readings_are_within_the_bounds(values: list[float], seed: int
     codec = FeatureCodec(card.features)
     for one in readings(card, 9, seed):
         assert isinstance(codec.decode(one.payload), Features)
+
+
+@pytest.mark.parametrize("names", [("tempo",), ("tempo", "energy"), ("tempo", "energy", "valence"), ("a.b", "id", "c")])
+def test_every_message_that_is_to_be_answered_is_and_no_other(names: tuple[str, ...]) -> None:
+    """The demo's routes, with its sensors: whole rows, what has changed, and rows in two halves."""
+    card = make_card(names)
+    routes = [RouteSettings.model_validate(one).route() for one in routes_of(card, "fake")]
+    refuse_loops(routes, "demo")
+    refuse_overlaps(routes)
+    pipeline = Pipeline(routes, {"fake": FakeModel(card)})
+    given_ = list(islice(all_sensors(card, seed=3), 300))
+    for reading in given_:
+        (answers,) = pipeline.process([Message(reading.topic, reading.payload)])
+        assert len(answers) == reading.answered, reading
+        topic = PUBLISH.replace("{sensor}", reading.sensor)
+        assert {answer.topic for answer in answers} <= {topic, f"{topic}/error"}
+    assert [one.id for one in given_] == list(range(1, 301))
+    assert {one.sensor for one in given_} == {*NAMES, PHONE} | ({METER} if len(names) > 1 else set())
+    assert sum(not one.answered for one in given_) == (2 if len(names) > 1 else 0)
+
+
+def test_the_phone_sends_what_has_changed_and_the_meter_halves() -> None:
+    card = make_card(("a", "b", "c", "d", "e", "f", "g", "h"))
+    given_ = list(islice(all_sensors(card, seed=1), 100))
+    phone = [set(json.loads(one.payload)) - {"id"} for one in given_ if one.level == CHANGES]
+    assert phone[0] | phone[1] == set(card.feature_names)
+    assert {len(names) for names in phone[2:]} == {1, 2, 3}
+    meter = [one for one in given_ if one.sensor == METER]
+    assert [one.level for one in meter[:4]] == list(HALVES) * 2
+    assert set(json.loads(meter[0].payload)) == {"id", "a", "b", "c", "d"}
+    assert set(json.loads(meter[1].payload)) == {"id", "e", "f", "g", "h"}
