@@ -87,7 +87,7 @@ class _Dial:
     tls_files: tuple[bytes, ...]
     retain: bool | Literal["auto"]
     #: What is known of the broker by now; a new one goes on with the old one's while they are equal.
-    terms: Terms = field(compare=False)
+    terms: Terms = field(compare=False, repr=False)
 
     def __call__(self, protocol: str, wanted: Mapping[str, bool], tally: Tally) -> Connection:
         return Link(
@@ -103,7 +103,8 @@ class _Dial:
 
 def make_terms(settings: Settings) -> Terms:
     """Return what is known of a broker before the first connection: what is set."""
-    return Terms(retain=None if settings.mqtt.retain == "auto" else settings.mqtt.retain)
+    retain = None if settings.mqtt.retain == "auto" else settings.mqtt.retain
+    return Terms(retain=retain, last_protocol=protocols(settings)[-1])
 
 
 class Preparation:

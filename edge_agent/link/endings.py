@@ -102,6 +102,11 @@ def ended(
     return kind(f"broker {address}: the connection ended: {text}")
 
 
+def will(address: Address) -> BrokerError:
+    """Return the error for a connection that the broker ended on CONNECT, when its will may be the reason."""
+    return AdaptedError(f"broker {address}: ended the connection on CONNECT, perhaps because the will is retained")
+
+
 def what_fits(asked: Sequence[str], largest: int, *, retained: bool) -> str | None:
     """Return what a broker that gives no reason may have ended the connection for, None when nothing stands out: filters
     that it was `asked` for and did not answer, bytes of the `largest` payload that it did not confirm, or one that was

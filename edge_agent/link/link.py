@@ -64,7 +64,7 @@ class Link:
         terms = terms or Terms()
         self.address = address
         self.protocol = protocol
-        self._client = paho_client.make_client(address, protocol, None if will is None else terms.fit(will))
+        self._client = paho_client.make_client(address, protocol, None if will is None else terms.will(will))
         self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload, opens=opens)
         self._session = Session(
             self._wire,

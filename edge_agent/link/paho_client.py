@@ -114,6 +114,9 @@ class Told(Protocol):
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
         """SUBACK."""
 
+    def granted_qos_0(self) -> None:
+        """SUBACK grants no filter more than QoS 0."""
+
     def unsubscribed(self, packet_id: int) -> None:
         """UNSUBACK."""
 
@@ -128,6 +131,8 @@ def listen(client: Any, told: Told) -> None:
             told.let_in(granted.read(properties))
 
     def on_subscribe(_client: object, _data: object, packet_id: int, reasons: list[Any], properties: Any) -> None:
+        if all(one.value == 0 for one in reasons):
+            told.granted_qos_0()
         told.subscribed(packet_id, [words(one, properties) if one.is_failure else None for one in reasons])
 
     def on_unsubscribe(_client: object, _data: object, packet_id: int, _reasons: object, _properties: object) -> None:

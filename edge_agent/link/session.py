@@ -192,7 +192,7 @@ class Session:
         if granted.server_keep_alive:
             # Brokers allow half as much again, and we look once a `TICK`.
             self.patience.agree(max(TICK, granted.server_keep_alive - TICK), self._clock())
-        for news in self.terms.let_in(granted):
+        for news in self.terms.let_in(granted, self._protocol):
             _log.warning("broker %s: %s", self._address, news)
         if self.state is State.CONNECTING:
             self._become(State.SUBSCRIBING)
@@ -207,6 +207,12 @@ class Session:
         """Note the answer to a SUBSCRIBE: of each filter why it was refused, None where it was granted."""
         self.subscriptions.subscribed(packet_id, refusals)
         self._check_settled()
+
+    def granted_qos_0(self) -> None:
+        """Note that no filter of a SUBSCRIBE was granted more than QoS 0."""
+        if self._protocol != "5":
+            for news in self.terms.granted_qos_0():
+                _log.warning("broker %s: %s", self._address, news)
 
     def unsubscribed(self, packet_id: int) -> None:
         """Note the answer to an UNSUBSCRIBE."""
@@ -237,6 +243,8 @@ class Session:
 
     def ended(self, words: str | None) -> None:
         """Note that the broker ended the connection: with `words`, or None without any."""
+        if words in {None, endings.NO_REASON} and self._tries_plain_will():
+            return
         fits = self._what_fits(words)
         self.fail(
             endings.ended(
@@ -251,6 +259,8 @@ class Session:
 
     def broken(self, words: str, known: str | None = None) -> None:
         """End, for what the socket is `known` to have met, or else with `words`."""
+        if not words and self._tries_plain_will():
+            return
         fits = self._what_fits(None)
         self.fail(endings.broken(self._address, known, words, accepted=self.granted is not None, fits=fits))
 
@@ -268,6 +278,13 @@ class Session:
     def client_id(self) -> str:
         """The client id that holds."""
         return (self.granted and self.granted.assigned_client_id) or self._address.client_id
+
+    def _tries_plain_will(self) -> bool:
+        """End so that the next attempt follows at once with a plain will, where that is worth trying."""
+        tries = self.granted is None and self.state is not State.ENDED and self.terms.hung_up(self._protocol)
+        if tries:
+            self.fail(endings.will(self._address))
+        return tries
 
     def _what_fits(self, words: str | None) -> str | None:
         """Return what the broker may have ended the connection for, by what was under way; None when nothing was."""

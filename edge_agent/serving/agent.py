@@ -45,6 +45,8 @@ _TICK: Final = 1.0
 _SHOWN: Final = 200
 #: Seconds before a suspect is sent again (`edge_agent.link.poison`).
 _RETRIAL: Final = 0.1
+#: How many times in a row, without a connection that lasted: a broker that ends all of them would be asked for ever.
+_TRIALS: Final = 12
 #: Seconds before the first reconnect; doubled each time up to the maximum, with jitter.
 _FIRST_BACKOFF: Final = 1.0
 #: Seconds that a connection must last before pauses start small again: two agents with one client id disconnect each other
@@ -82,6 +84,7 @@ class Agent:
         self._retry = Retry(clock)
         self._asked_again = False  # refused subscriptions were requested again
         self._failures = 0
+        self._trials = 0
         self._next_attempt = 0.0
         self._reporter = Reporter(self.tally, plan, clock)
         self._next_watchdog = 0.0
@@ -180,10 +183,11 @@ class Agent:
         link.abandon()
         self._drop()
         if self._greeted and self._clock() - self._greeted_at >= _LASTED:
-            self._failures = 0
-        if nearer:
+            self._failures = self._trials = 0
+        if nearer and self._trials < _TRIALS:
             # The backoff is for the input that ends the connections; the others must not wait for it.
-            self._failures, self._next_attempt = 0, self._clock() + _RETRIAL
+            self._trials += 1
+            self._next_attempt = self._clock() + _RETRIAL
             _log.warning("%s; trying again at once", error)
             return
         if isinstance(error, AdaptedError):
@@ -280,7 +284,7 @@ class Agent:
         link = self._link if stays and self._greeted else None
         if link is None:
             self.leave(successor=(settings.node, settings.session) == (self._settings.node, self._settings.session))
-            self._attempt = self._failures = 0
+            self._attempt = self._failures = self._trials = 0
             self._next_attempt = 0.0
         else:
             try:

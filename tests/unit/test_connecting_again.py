@@ -6,9 +6,10 @@ import logging
 
 import pytest
 
-from edge_agent.contract.messages import Info, validator
+from edge_agent.contract.messages import Info, Message, validator
 from edge_agent.errors import AdaptedError, BrokerError, ProtocolRefusedError, SurplusError
-from edge_agent.testing import FakeLink
+from edge_agent.serving.agent import Agent
+from edge_agent.testing import FakeClock, FakeLink, make_connection_settings, make_plan
 from tests.unit.agents import ended, pauses
 
 pytestmark = pytest.mark.usefixtures("everything_is_logged")
@@ -69,6 +70,25 @@ def test_pauses_grow_when_connections_end_soon(caplog: pytest.LogCaptureFixture,
     for number, pause in enumerate(found[:6]):
         assert 2.0**number / 2 <= pause <= 2.0**number
     assert found[6] <= 1
+
+
+def test_a_broker_that_ends_every_connection_is_asked_less_and_less_whatever_it_ends_them_for(awake: int) -> None:
+    """Each connection brings messages from other sensors, and ends over the first that is sent."""
+    clock, begun = FakeClock(), list[float]()
+
+    def dial(*_: object) -> FakeLink:
+        begun.append(clock.time)
+        link = FakeLink()
+        link.hangs_up = lambda _: True
+        link.arrive(*(Message(f"music/{room}/features", b'{"loudness": 0.9}', 1) for room in range(20)))
+        return link
+
+    agent = Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock)
+    while clock.time < 600:
+        agent.step(awake)
+        clock.advance(0.1)
+    assert len([one for one in begun if one < 30]) <= 20
+    assert len([one for one in begun if one >= 300]) <= 12
 
 
 def test_pauses_grow_when_the_broker_takes_connections_but_no_log_in(

@@ -37,6 +37,9 @@ class Told:
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
         self.all.append(("subscribed", packet_id, list(refusals)))
 
+    def granted_qos_0(self) -> None:
+        self.all.append(("QoS 0",))
+
     def unsubscribed(self, packet_id: int) -> None:
         self.all.append(("unsubscribed", packet_id))
 

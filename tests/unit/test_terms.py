@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_agent.contract.messages import Answer, Message, Refused
-from edge_agent.errors import AdaptedError, BrokerError
+from edge_agent.errors import AdaptedError, BrokerError, ProtocolRefusedError
 from edge_agent.link import terms as known
 from edge_agent.link.granted import Granted, advice_on
 from edge_agent.link.packets import Disconnect, Puback
@@ -179,6 +179,65 @@ def test_a_reset_counts_like_an_end() -> None:
     for _ in range(2):
         connected(terms, protocol="3.1.1").session.broken("", "Connection reset by peer")
     assert not terms.retains
+
+
+WILL = STATE._replace(payload=b"offline")
+PLAIN_WILL = WILL._replace(qos=0, retain=False)
+
+
+def closed(terms: Terms, protocol: str = "3.1.1") -> BrokerError:
+    """Be closed on CONNECT, without a word."""
+    terms.will(WILL)
+    session = Connection(terms=terms, protocol=protocol).session
+    session.ended(None)
+    assert session.end is not None
+    return session.end
+
+
+def test_a_broker_that_closes_on_connect_is_tried_at_once_with_a_plain_will(caplog: pytest.LogCaptureFixture) -> None:
+    terms = Terms()
+    assert type(closed(terms, "5")) is ProtocolRefusedError, "an older protocol comes first"
+    assert type(closed(terms)) is AdaptedError
+    assert terms.will(WILL) == PLAIN_WILL
+    connected(terms, protocol="3.1.1").session.ended(None)
+    assert known.WILL in caplog.text
+    assert terms.will(WILL) == PLAIN_WILL
+    # The will is half of what it takes to be sure of messages.
+    assert connected(terms, protocol="3.1.1").wire.published == [PLAIN]
+
+
+def test_a_broker_that_closes_on_that_too_has_another_reason() -> None:
+    terms = Terms()
+    for _ in range(3):
+        assert type(closed(terms)) is AdaptedError
+        assert type(closed(terms)) is BrokerError
+        assert terms.will(WILL) == WILL
+
+
+def test_a_will_is_not_doubted_where_there_is_nothing_to_leave_out_or_messages_are_known_to_be_retained() -> None:
+    assert type(closed(Terms(retain=True))) is BrokerError
+    without = Connection(protocol="3.1.1").session
+    without.ended(None)
+    assert type(without.end) is BrokerError
+    terms = Terms()
+    hung_up(terms, takes=True)
+    assert type(closed(terms)) is BrokerError
+
+
+def test_a_broker_that_grants_qos_0_only_gets_no_more_on_3_1_1(caplog: pytest.LogCaptureFixture) -> None:
+    terms = Terms()
+    closed(terms)
+    terms.will(WILL)
+    made = Connection("a", protocol="3.1.1", terms=terms)
+    made.session.let_in(Granted())
+    made.session.pump()
+    made.session.granted_qos_0()
+    made.session.subscribed(101, [None])
+    made.session.publish(STATE)
+    assert made.wire.published == [STATE._replace(qos=0)]
+    assert known.NO_QOS in caplog.text
+    assert terms.will(WILL) == WILL._replace(qos=0), "that was the reason"
+    assert connected(terms, protocol="3.1.1").wire.published == [STATE._replace(qos=0)]
 
 
 @pytest.mark.parametrize("setting", [True, False])
