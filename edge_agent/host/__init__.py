@@ -1,1 +1,1 @@
-"""The machine: its files, processes, service manager and journal."""
+"""The machine: files, processes, service manager and log."""

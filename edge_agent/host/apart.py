@@ -1,14 +1,13 @@
-"""Work in a short-lived process of its own, with limits of time and memory: what may hang, crash, or eat all memory.
+"""Runs work that may hang, crash or exhaust memory in a separate, short-lived process with limits on time and memory.
 
 Rules:
 
-* The process is a fork: what is imported need not be imported again, which would take longer than all else.
-* It shares nothing that could do harm: its signals are those of any process, its only descriptor is that of its report,
-  what it writes to standard output or error goes nowhere, it leaves no core, and it ends without cleaning up what is
-  not its own.
-* The kernel ends it when a limit is reached. Nobody has to watch the clock here, so it can run beside a service.
-* When memory is short it is the first that the kernel ends.
-* That it has ended is told by SIGCHLD.
+* The process is a fork: imported modules need not be imported again, which would take longer than everything else.
+* It shares nothing that could affect us: it has default signal handlers, its only descriptor is that of its report, its
+  standard output and error are discarded, it dumps no core, and it exits without running our cleanup code.
+* The kernel enforces the limits, so nothing here needs to watch the clock, and the service can go on.
+* When memory is short, the kernel kills it first.
+* SIGCHLD tells that it has ended.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _HANDLED: Final = (
 
 
 class End(IntEnum):
-    """How the process ends by itself: all is reported, something unexpected was raised, or there was too little memory."""
+    """The exit statuses of the process: done, an unexpected exception, or out of memory."""
 
     DONE = 0
     RAISED = 1
@@ -47,8 +46,8 @@ class End(IntEnum):
 
 
 class Limits(NamedTuple):
-    """What work may take: `seconds` of processor time, `patience` in seconds on the clock, and `memory` in bytes beyond
-    what we have mapped already.
+    """Limits for the work: `seconds` of processor time, `patience` in seconds on the clock, and `memory` in bytes beyond
+    what we have already mapped.
     """
 
     seconds: float
@@ -57,7 +56,7 @@ class Limits(NamedTuple):
 
 
 class Apart:
-    """Work that was begun in a process of its own.
+    """Work running in a separate process.
 
     `work` is called with a function that adds a line to the report, which stays readable however the work ends.
     """
@@ -67,7 +66,7 @@ class Apart:
         self._status: int | None = None
         self._closed = False
         self._report = os.memfd_create("report")
-        # A signal between the fork and the child's first steps would be taken for one to us.
+        # A signal between the fork and the child's first steps would run our handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             self.pid = os.fork()
@@ -84,24 +83,24 @@ class Apart:
         return self._status is not None
 
     def wait(self) -> None:
-        """Wait until it has ended, which the limits bound."""
+        """Wait until it has ended; the limits bound that."""
         if self._status is None:
             self._reap(0)
 
     def stop(self) -> None:
-        """End it, if it has not ended."""
+        """Kill it, if it has not ended."""
         if not self.ended:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
 
     def report(self) -> list[str]:
-        """Return the lines that it told, after its end; the last one may be cut when it was ended."""
+        """Return the lines of its report, after its end; the last one may be cut if it was killed."""
         with os.fdopen(os.dup(self._report), "rb") as file:
             file.seek(0)
             return file.read().decode(errors="replace").splitlines()
 
     def trouble(self) -> str | None:
-        """Return in a few words why it did not end as it should; None when it did."""
+        """Return in a few words why it failed; None when it did not."""
         match self._status:
             case None | End.DONE:
                 return None
@@ -124,7 +123,7 @@ class Apart:
                 return f"it crashed ({other.name})"
 
     def close(self) -> None:
-        """End it, and give back what it holds; once is enough."""
+        """Kill it and free its resources; may be called again."""
         if self._closed:
             return
         self._closed = True
@@ -135,7 +134,7 @@ class Apart:
         try:
             pid, status = os.waitpid(self.pid, how)
         except ChildProcessError:
-            # Somebody before us had SIGCHLD ignored, so nobody knows how it ended: its report has to tell.
+            # Our parent had SIGCHLD ignored, so the exit status is unknown: the report must show the result.
             self._status = End.DONE
             return
         if pid:
@@ -143,7 +142,7 @@ class Apart:
 
 
 def _be_apart(work: Callable[[Callable[[str], None]], None], limits: Limits, report: int) -> NoReturn:
-    """Be the process."""
+    """Run in the process."""
     status = End.RAISED
     try:
         signal.set_wakeup_fd(-1)
@@ -156,28 +155,28 @@ def _be_apart(work: Callable[[Callable[[str], None]], None], limits: Limits, rep
         status = End.DONE
     except MemoryError:
         status = End.NO_MEMORY
-    except BaseException as error:  # noqa: BLE001 - told, and nothing may go on from here
+    except BaseException as error:  # noqa: BLE001 - reported, and nothing may continue from here
         _write(report, f"\n{type(error).__name__}: {error}".encode(errors="replace"))
     finally:
-        # Whatever was raised: nothing of ours may be run twice, at its exit least of all.
+        # Whatever was raised: none of our code may run twice, especially exit handlers.
         os._exit(status)
 
 
 def _let_go(report: int) -> None:
-    """Close all descriptors but the report's: a connection would stay open for as long as we have it, too."""
+    """Close all descriptors except the report's: otherwise our connections would stay open while the process runs."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
     for entry in list(Path("/proc/self/fd").iterdir()):
         if (descriptor := int(entry.name)) > 2 and descriptor != report:
-            with contextlib.suppress(OSError):  # that of the listing itself is closed by now
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself is already closed
                 os.close(descriptor)
-    # Theirs may be elsewhere, and hold what we have not written yet.
+    # The inherited ones may have been redirected, and may buffer text that we have not written yet.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as the process
 
 
 def be_first_to_go() -> None:
-    """Let this process be the first that the kernel ends when memory is short: what serves is to stay."""
+    """Make the kernel kill this process first when memory is short, not the service."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -1,7 +1,7 @@
-"""The machine, as /proc, /sys and systemd tell of it. It only looks: it changes nothing, and needs no root for most.
+"""The machine, according to /proc, /sys and systemd. Read-only, and mostly without root.
 
-What a machine does not have (another kernel, a container, no systemd) is None, never an error. Sizes are in bytes, times
-in seconds. `root` and `run` are there so that tests can show it a machine of their own.
+Values that a machine does not provide (another kernel, a container, no systemd) are None, never an error. Sizes are in
+bytes, times in seconds. Tests use `root` and `run` to simulate a machine.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-#: The largest file that is looked at: what the kernel says of itself is shorter, but for the mounts of a busy host.
+#: Most bytes read of a file: the kernel's files are shorter, except the mounts of a busy host.
 _MAX_BYTES: Final = 1 << 18
 _TIMEOUT: Final = 5.0
-#: A cgroup without a limit says so by a number larger than any memory (version 1), or by "max" (version 2).
+#: A cgroup without a limit has a number larger than any memory (version 1), or "max" (version 2).
 _UNLIMITED: Final = 1 << 60
 _BETWEEN: Final = re.compile(r"[ \t]+")
 #: How the kernel writes blanks, line ends and backslashes in the names that it lists (proc(5)): \040 and the like.
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
-#: Runs a command; returns what it wrote to stdout, or None when it is not there, fails or takes too long.
+#: Runs a command; returns its stdout, or None when it does not exist, fails or takes too long.
 Run = Callable[[tuple[str, ...]], str | None]
 
 
 class Disk(NamedTuple):
-    """What a directory lies on: the kernel's name of the device ("mmcblk0p2"), room for users, and whether it is read-only."""
+    """The device of a directory: the kernel's name ("mmcblk0p2"), free space for users, and whether it is read-only."""
 
     device: str
     free: int
@@ -40,7 +40,7 @@ class Disk(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a process has caused to be written to disks, and since when."""
+    """Bytes that a process has written to disk, and for how long it has been running."""
 
     bytes: int
     seconds: float
@@ -52,7 +52,7 @@ def is_card(device: str) -> bool:
 
 
 def _name(escaped: str) -> str:
-    """Return a name as it is, from how the kernel lists it."""
+    """Decode a name from the kernel's listing."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), escaped)
 
 
@@ -88,7 +88,7 @@ class Device:
         return pairs.get("Model") or pairs.get("model name") or pairs.get("Hardware")
 
     def cores(self) -> int:
-        """Return how many processors are online; 0 when unknown."""
+        """Return the number of processors online; 0 when unknown."""
         return sum(key == "processor" for key, _ in self._pairs("proc/cpuinfo"))
 
     def throttled(self) -> int | None:
@@ -102,14 +102,14 @@ class Device:
     # -- memory
 
     def available_memory(self) -> int | None:
-        """Return how much memory a new process can have without swapping."""
+        """Return the memory that is available to a new process without swapping."""
         for key, value in self._pairs("proc/meminfo"):
             if key == "MemAvailable" and value.endswith(" kB"):
                 return int(value[:-3]) * 1024
         return None
 
     def memory_limit(self) -> int | None:
-        """Return the smallest limit that the cgroups of this process have (a container's); None without one."""
+        """Return the smallest memory limit of this process's cgroups (a container's); None without one."""
         limits = []
         for line in (self._text("proc/self/cgroup") or "").splitlines():
             _, controllers, path = [*line.split(":", 2), "", ""][:3]
@@ -123,15 +123,15 @@ class Device:
         return min((size for size in sizes if size < _UNLIMITED), default=None)
 
     def swaps(self) -> list[str]:
-        """Return the devices that memory is swapped to; a file counts as the device it lies on."""
-        # Split at what the kernel writes between: names may hold blanks and line ends of other alphabets.
+        """Return the devices used for swap; a file counts as its device."""
+        # Split only at the kernel's separators: names may contain other whitespace characters.
         rows = [_BETWEEN.split(line) for line in (self._text("proc/swaps") or "").split("\n")[1:]]
         return [self._device_of(Path(_name(row[0]))) if row[1] == "file" else row[0] for row in rows if len(row) > 1]
 
     # -- disks
 
     def disk(self, directory: Path) -> Disk:
-        """Return what `directory` (or its nearest parent that is there, and that we may enter) lies on. Raises `OSError`."""
+        """Return the device of `directory`, or of its nearest parent that exists and that we may enter. Raises `OSError`."""
         while True:
             try:
                 found = os.statvfs(self._at(directory))
@@ -144,17 +144,17 @@ class Device:
         return Disk(self._device_of(directory), found.f_bavail * found.f_frsize, bool(found.f_flag & os.ST_RDONLY))
 
     def journal(self) -> str | None:
-        """Return the device that journald keeps the log on; None when it keeps it in memory, or is not there."""
+        """Return the device of journald's log; None when it is in memory, or without journald."""
         if self._has_journal("run/log/journal"):
             return None
         return self._device_of(Path("/var/log/journal")) if self._has_journal("var/log/journal") else None
 
     def written(self, pid: int) -> Written | None:
-        """Return what a process has written since it began; None when we may not know (it is another user's)."""
+        """Return how much a process has written since its start; None when we may not know (another user's process)."""
         fields = dict(self._pairs(f"proc/{pid}/io"))
         stat, uptime = self._text(f"proc/{pid}/stat"), self._text("proc/uptime")
         try:
-            # proc(5): the 22nd field is when it began, in ticks since boot; the second, in brackets, may hold anything.
+            # proc(5): the 22nd field is the start time, in ticks since boot; the second, in brackets, may contain anything.
             began = int((stat or "").rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
             return Written(int(fields["write_bytes"]), float((uptime or "").split()[0]) - began)
         except (KeyError, IndexError, ValueError):
@@ -167,7 +167,7 @@ class Device:
         return self._is_there("run/systemd/system")
 
     def unit(self, name: str) -> Mapping[str, str] | None:
-        """Return what systemd knows about a service: LoadState, ActiveState, ...; nothing when it does not tell.
+        """Return systemd's properties of a service: LoadState, ActiveState, ...; empty when systemctl fails.
 
         None where there is no systemd.
         """
@@ -178,12 +178,12 @@ class Device:
         return {key: value for key, _, value in (line.partition("=") for line in (told or "").splitlines())}
 
     def clock_is_synchronised(self) -> bool | None:
-        """Tell whether the clock follows the network's; None when nobody here knows."""
+        """Tell whether the clock is synchronised with the network; None when unknown."""
         if self._is_there("run/systemd/timesync/synchronized"):
             return True
         if not self.has_systemd():
             return None
-        # Also of chrony and ntpd, which tell the kernel.
+        # This covers chrony and ntpd, too, because they set the kernel's flag.
         told = self._run(("timedatectl", "show", "--property", "NTPSynchronized", "--value"))
         return None if told is None else told.strip() == "yes"
 
@@ -193,7 +193,7 @@ class Device:
         return self._root / str(path).lstrip("/")
 
     def _is_there(self, path: str) -> bool:
-        """Tell whether there is something; not when we may not know (before Python 3.14, Path.exists raises then)."""
+        """Tell whether the path exists; False when we may not know (before Python 3.14, Path.exists raises then)."""
         return os.access(self._root / path, os.F_OK)
 
     def _has_journal(self, path: str) -> bool:
@@ -205,7 +205,7 @@ class Device:
     def _text(self, path: str) -> str | None:
         try:
             with (self._root / path).open("rb") as file:
-                # As names of files are decoded: whatever bytes there are, they are the same again as a path.
+                # Decoded like file names, so that any bytes give the same path again.
                 return os.fsdecode(file.read(_MAX_BYTES)).strip()
         except OSError:
             return None
@@ -216,7 +216,7 @@ class Device:
             yield key.strip(), value.strip()
 
     def _device_of(self, path: Path) -> str:
-        """Return the device that a path lies on, from mountinfo (proc(5)): the mount with the longest common part."""
+        """Return the device of a path, from mountinfo (proc(5)): the mount with the longest common prefix."""
         best, device = -1, ""
         real = Path(os.path.realpath(self._at(path)))
         for line in (self._text("proc/self/mountinfo") or "").split("\n"):

@@ -1,4 +1,4 @@
-"""Logging: one line an event, to stderr, with the levels that journald understands when it is listening."""
+"""Logging to stderr: one line per event, with journald's level prefixes when journald reads it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 
 
 class _OneLine(logging.Formatter):
-    """Everything in one line, and printable: what comes from outside must not be able to write lines of its own, nor
-    to command the terminal that shows them.
+    """Formats each record as one printable line: text from outside must not be able to add lines, nor to control the
+    terminal that shows them.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -30,7 +30,7 @@ class _Journal(_OneLine):
 
 
 def set_up(level: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Send what `edge_agent` logs at `level` or above to stderr."""
+    """Log messages of `edge_agent` at `level` or above to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     if "JOURNAL_STREAM" in environment:
         handler.setFormatter(_Journal("%(message)s"))

@@ -1,4 +1,4 @@
-"""The running process, as the operating system sees it: the signals it takes, and its memory."""
+"""The running process: its signals and its memory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Self
 
-#: Seconds from one reload to the next, at least: those that are asked for meanwhile are one.
+#: Least seconds between two reloads: requests that arrive meanwhile are combined.
 _BETWEEN_RELOADS: Final = 1.0
 
 
 class Signals:
-    """While entered, SIGTERM and SIGINT set `received`, SIGHUP asks to reload, and, with `children`, SIGCHLD tells that a
-    process of ours has ended; each makes `wakeup` readable, so that a waiting poll returns.
+    """While entered, SIGTERM and SIGINT set `received`, SIGHUP requests a reload, and, with `children`, SIGCHLD tells that
+    a child process has ended; each makes `wakeup` readable, so that a waiting poll returns.
     """
 
     def __init__(self, *, children: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,18 +47,18 @@ class Signals:
         os.close(self._write)
 
     def take_news(self) -> bool:
-        """Tell whether there is something to see to besides serving: a reload that is due (`take_reload`), or a process of
-        ours that ended since the last call.
+        """Tell whether there is work besides serving: a due reload (`take_reload`), or a child process
+        that has ended since the last call.
         """
         if not (self._reload or self._ended):
             return False
-        # First: what comes from here on wakes again.
+        # First, so that later signals wake us again.
         self._sleep()
         ended, self._ended = self._ended, False
         return ended or self._is_reload_due()
 
     def take_reload(self) -> bool:
-        """Tell whether a reload was asked for since the last one that was taken, and is due; several requests are one."""
+        """Tell whether a reload was requested since the last one, and is due; several requests are combined."""
         if not self._is_reload_due():
             return False
         self._reload = False
@@ -66,7 +66,7 @@ class Signals:
         return True
 
     def wait(self, seconds: float) -> None:
-        """Wait for a signal, for so many seconds at most."""
+        """Wait for a signal, at most `seconds`."""
         poll = select.poll()
         poll.register(self.wakeup, select.POLLIN)
         poll.poll(seconds * 1000)
@@ -76,7 +76,7 @@ class Signals:
         return self._reload and self._clock() >= self._next_reload
 
     def _sleep(self) -> None:
-        """Let `wakeup` be readable no more; unless we are to stop, which wakes all that still waits."""
+        """Drain `wakeup`, except when told to stop, which must wake every later wait."""
         if not self.received:
             with contextlib.suppress(BlockingIOError):
                 while os.read(self.wakeup, 1024):

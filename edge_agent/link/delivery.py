@@ -1,14 +1,14 @@
-"""What goes to the broker on one connection, what of it the broker has confirmed, and which inputs that settles.
+"""Sends answers on one connection, tracks the broker's confirmations, and acknowledges the inputs.
 
 Rules:
 
 * an input is acknowledged after the broker has confirmed its answers (`edge_agent.link.ledger`);
-* no more answers are unconfirmed than the broker's Receive Maximum allows; those behind wait in order;
+* no more answers are unconfirmed than the broker's Receive Maximum allows; further ones wait in order;
 * an answer is known to be taken when the broker has confirmed something that was sent after its confirmation: one that
   it confirms and then hangs up for was not;
-* what the broker refuses for good is counted, and settled like what it took: it must not hold up what comes after it.
+* an answer that the broker refuses permanently is counted, and settled like a confirmed one, so that it does not block later ones.
 
-The bytes are another's: a `Wire`.
+A `Wire` carries the bytes.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
 
-#: Longest topic that a line of the log shows.
+#: Longest topic that a log line shows, in characters.
 _SHOWN: Final = 200
-#: Messages whose fate is still open that are remembered, at the most.
+#: Most messages with an open outcome that are remembered.
 _OPEN_KEPT: Final = 4096
-#: Refused answers kept for their owner to look at.
+#: Most refused answers kept for the owner to read.
 _REFUSED_KEPT: Final = 1000
 
 
 class Wire(Protocol):
-    """What carries the packets."""
+    """Carries the packets."""
 
     def publish(self, answer: Answer, taken: Container[int]) -> int:
         """Send an answer; return its packet id, one that is not `taken`, or anything at QoS 0."""
@@ -47,7 +47,7 @@ class Wire(Protocol):
         """Acknowledge an input."""
 
     def ping(self) -> None:
-        """Ask for a sign of life, on which `Delivery.answered` is called."""
+        """Send a ping; its answer calls `Delivery.answered`."""
 
 
 class Delivery:
@@ -59,19 +59,19 @@ class Delivery:
         self.retained_taken = False
         self.receive_maximum = DEFAULT_RECEIVE_MAXIMUM
         self.size_limit: int | None = None
-        #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
+        #: Topics and reasons of refused answers; read and cleared by the owner.
         self.refused: list[Refused] = []
         self.ledger = Ledger()
         #: Payloads of answers that wait for the broker to confirm those before them.
         self.waiting_bytes = 0
         self._wire = wire
         self._tally = tally
-        #: Answers with what they are the answer to: the debt, and what the input is known by.
+        #: Answers with their debt and the cause of their input.
         self._outbox: deque[tuple[Answer, Debt | None, int]] = deque()
         #: By packet id: topic, debt, what the input is known by, its number among the packets that get an answer, whether
         #: it is retained, and the bytes of its payload.
         self._unconfirmed: dict[int, tuple[str, Debt | None, int, int, bool, int]] = {}
-        #: What was sent at QoS 0, or confirmed, with how many packets had been sent by then that get an answer.
+        #: Causes of answers sent at QoS 0, or confirmed, with the number of packets sent by then that get a response.
         self._open: deque[tuple[int, int]] = deque(maxlen=_OPEN_KEPT)
         self._packets = 0
         #: The last of those packets that the broker has answered: what was settled when it was sent is taken. Nothing is
@@ -101,18 +101,18 @@ class Delivery:
 
     @property
     def idle(self) -> bool:
-        """Whether the broker has confirmed all that was sent to it."""
+        """Whether the broker has confirmed everything sent to it."""
         return not self._unconfirmed
 
     @property
     def under_way(self) -> frozenset[int]:
-        """What the inputs are known by whose answers were sent and are not known to be taken."""
+        """Causes of the inputs whose answers were sent but not confirmed."""
         return frozenset(one[2] for one in self._unconfirmed.values()) | {
             cause for packets_sent, cause in self._open if packets_sent >= self._last_answered
         }
 
     def settle(self) -> bool:
-        """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
+        """Return whether the broker has confirmed everything; ping it if only the last confirmation is missing."""
         if self._outbox or self._unconfirmed:
             return False
         settled = not self._open or self._open[-1][0] < self._last_answered
@@ -128,7 +128,7 @@ class Delivery:
         return frozenset(one[0] for one in self._unconfirmed.values()) | {answer.topic for answer, _, _ in self._outbox}
 
     def answer(self, debt: Debt | None, answers: Collection[Answer], cause: int) -> None:
-        """Send the answers of an input, which is known by `cause`; it is acknowledged once the broker has them all.
+        """Send the answers to the input with this `cause`; it is acknowledged once the broker has confirmed them all.
         `debt` is None at QoS 0.
         """
         if self._terms.limited:
@@ -148,8 +148,8 @@ class Delivery:
         if len(answer.topic) > MAX_TOPIC_BYTES // 4 and len(answer.topic.encode()) > MAX_TOPIC_BYTES:
             self._refuse(answer.topic, "the topic is too long", debt)
         elif self.size_limit is not None and packets.size_of(answer) > self.size_limit:
-            # The broker would end the connection, send the question again, and so on for ever.
-            self._refuse(answer.topic, f"larger than the broker takes, {self.size_limit} bytes", debt)
+            # The broker would end the connection and redeliver the input, again and again.
+            self._refuse(answer.topic, f"larger than the broker's limit of {self.size_limit} bytes", debt)
         elif answer.qos == 0:
             self._wire.publish(answer, self._unconfirmed)
             self._open.append((self._packets, cause))
@@ -158,7 +158,7 @@ class Delivery:
             self.waiting_bytes += len(answer.payload)
 
     def pump(self, asked: Mapping[int, object]) -> None:
-        """Send what the Receive Maximum allows, with packet ids that are not of the packets in `asked`."""
+        """Send what the Receive Maximum allows, with packet ids that are not in `asked`."""
         taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
         room = min(self.receive_maximum, packets.MAX_PACKET_ID - len(asked))
         outbox, unconfirmed, publish = self._outbox, self._unconfirmed, self._wire.publish
@@ -170,7 +170,7 @@ class Delivery:
             unconfirmed[publish(answer, taken)] = answer.topic, debt, cause, self._packets, answer.retain, size
 
     def confirmed(self, event: Puback) -> None:
-        """Note what the broker says about a message."""
+        """Handle the broker's confirmation or refusal of a message."""
         found = self._unconfirmed.pop(event.packet_id, None)
         if found is None:
             return
@@ -189,11 +189,11 @@ class Delivery:
                 self._acknowledge(self.ledger.confirm(debt))
 
     def answered(self) -> None:
-        """Note the answer to a ping."""
+        """Handle the answer to a ping."""
         self._last_answered = max(self._last_answered, self._pinged.popleft())
 
     def clear(self) -> None:
-        """Forget all of it: the connection has ended."""
+        """Forget everything: the connection has ended."""
         self._outbox.clear()
         self.waiting_bytes = 0
         self._unconfirmed.clear()

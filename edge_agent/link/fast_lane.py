@@ -1,13 +1,13 @@
-"""The fast lane: PUBLISH and PUBACK go past paho, which keeps the rest of the connection.
+"""The fast lane: PUBLISH and PUBACK bypass paho, which handles the rest of the connection.
 
-The only file that touches a private part of paho: its `_create_socket`, which is made to return a `Stream` over a socket
-of our own (`edge_agent.link.transport`). A `Stream` reads and writes in large pieces, takes PUBLISH and PUBACK, and DISCONNECT, out of what
-comes in, and hands everything else to paho, one packet at a time. paho calls `recv`, `send`, `close`, `fileno`, `pending` and `setblocking` of its socket and
-nothing else, which `tests/contract` holds for the oldest and the newest paho. Where that method is not there, `prepare`
-says so in the log and leaves everything to paho (`edge_agent.link.slow_lane`): slower.
+This is the only file that uses a private part of paho: it replaces `_create_socket` by a function that returns a `Stream`
+over our own socket (`edge_agent.link.transport`). A `Stream` reads and writes in large pieces, handles PUBLISH, PUBACK and
+DISCONNECT itself, and passes all other packets to paho, one at a time. paho calls only `recv`, `send`, `close`, `fileno`,
+`pending` and `setblocking` of its socket; `tests/contract` tests that with the oldest and the newest paho. Without that
+method, `prepare` logs a warning and everything goes through paho (`edge_agent.link.slow_lane`), which is slower.
 
-paho sees no messages, so it could not tell a busy connection from a silent one: keep-alive is ours as well. A ping goes
-out once a keep-alive whatever else does, and `edge_agent.link.patience` notices a broker that no longer reads or answers.
+paho sees no messages, so it can't tell a busy connection from a silent one: keep-alive is ours, too. A ping goes out once
+per keep-alive, whatever else is sent, and `edge_agent.link.patience` notices a broker that no longer reads or answers.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from edge_agent.link.transport import Address, Opens
 
 _log = logging.getLogger(__name__)
 
-#: Larger pieces would be fetched from the system and given back one by one (mallopt(3), M_MMAP_THRESHOLD).
+#: Bytes read at once. Larger buffers would be mapped and unmapped each time (mallopt(3), M_MMAP_THRESHOLD).
 _CHUNK: Final = 1 << 17
-#: What of a packet is kept besides its payload: topic and properties.
+#: Most bytes of a packet that are kept besides its payload: topic and properties.
 _ENVELOPE: Final = 1 << 18
 
 
 class Stream:
-    """A connection's bytes. No more than `max_payload` bytes of a payload are kept, and a little to tell it is larger."""
+    """A connection's bytes. At most `max_payload` bytes of a payload are kept, and a few more to show that it is larger."""
 
     def __init__(self, client: paho.Client, sock: Any, *, is_5: bool, max_payload: int) -> None:
         self._client = client
@@ -45,25 +45,25 @@ class Stream:
         self._longest = max_payload + _ENVELOPE
         self._last_packet_id = 0
         self._unsent = bytearray()
-        self._unread = bytearray()  # the beginning of a packet that is not all there
-        self._awaited = 0  # the size of `_unread` at which it is worth another look
+        self._unread = bytearray()  # the beginning of an incomplete packet
+        self._awaited = 0  # the size of `_unread` at which to parse again
         self._dropping = 0  # bytes still to come of a packet that is too large
-        self._pings: deque[bool] = deque()  # on their way: whether somebody waits for the answer
+        self._pings: deque[bool] = deque()  # unanswered pings: whether somebody waits for the answer
         self._for_paho = b""
         self._end: OSError | None = None
         self._ended = False
 
-    # -- what `Link` and `Session` do with it
+    # -- used by `Link` and `Session`
 
     def receive(self) -> list[Event]:
-        """Read what has arrived, one chunk at the most. Raises `ValueError` when it is not MQTT."""
+        """Read at most one chunk. Raises `ValueError` when it is not MQTT."""
         try:
             data = self._sock.recv(_CHUNK)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return []
         except OSError as error:
             self._end = error
-            self._client.loop_read()  # which asks for bytes, and finds the error
+            self._client.loop_read()  # reads bytes, and finds the error
             return []
         if not data:
             self._ended = True
@@ -93,12 +93,12 @@ class Stream:
             self._unsent += packets.PINGREQ
 
     def ping(self) -> None:
-        """Send a ping with the next `flush` that is answered with a `Pong`: the broker has taken all before it."""
+        """Send a ping with the next `flush`; its `Pong` confirms that the broker has read everything before it."""
         self._pings.append(True)
         self._unsent += packets.PINGREQ
 
     def flush(self) -> None:
-        """Write what is kept, as far as the socket takes it without waiting. Raises `OSError`."""
+        """Write buffered bytes as far as the socket accepts them without blocking. Raises `OSError`."""
         try:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent)]
@@ -107,7 +107,7 @@ class Stream:
 
     @property
     def socket(self) -> Any:
-        """The socket below, or what stands in for one."""
+        """The socket below, or an object with the same methods."""
         return self._sock
 
     @property
@@ -116,7 +116,7 @@ class Stream:
         return len(self._unsent)
 
     def pending(self) -> int:
-        """Bytes that TLS has decoded, which poll does not see."""
+        """Return the number of bytes that TLS has decoded, which poll does not see."""
         below = getattr(self._sock, "pending", None)
         return below() if below is not None else 0
 
@@ -125,10 +125,10 @@ class Stream:
         number: int = self._sock.fileno()
         return number
 
-    # -- what paho does with it
+    # -- used by paho
 
     def recv(self, size: int) -> bytes:
-        """Return up to `size` bytes of the packet that is meant for paho; b"" at the end of the connection."""
+        """Return up to `size` bytes of the packet for paho; b"" at the end of the connection."""
         if self._for_paho:
             data, self._for_paho = self._for_paho[:size], self._for_paho[size:]
             return data
@@ -139,25 +139,25 @@ class Stream:
         raise BlockingIOError
 
     def send(self, data: bytes | bytearray) -> int:
-        """Keep `data` for the next `flush`."""
+        """Buffer `data` for the next `flush`."""
         self._unsent += data
         return len(data)
 
     def close(self) -> None:
-        """Write what is kept, if the socket takes it, and close the socket: paho closes right behind its DISCONNECT."""
+        """Write buffered bytes if the socket accepts them, and close it: paho closes right after its DISCONNECT."""
         with contextlib.suppress(OSError):
             self.flush()
         self._unsent.clear()
         self._sock.close()
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of sockets
-        """Set whether reads and writes wait."""
+        """Set whether reads and writes block."""
         self._sock.setblocking(flag)
 
     # -- packets
 
     def _split(self, data: bytes) -> list[Event]:
-        """Take the packets out of what has arrived; the last one may not be all there yet."""
+        """Parse packets from the received bytes; the last one may be incomplete."""
         if self._dropping:
             dropped = min(self._dropping, len(data))
             self._dropping -= dropped
@@ -191,7 +191,7 @@ class Stream:
         return events
 
     def _rare(self, kind: int, packet: bytes, start: int) -> list[Event]:
-        """Read a packet whose body begins at `start`; what is not ours is paho's."""
+        """Read a packet whose body begins at `start`; other types of packets go to paho."""
         if kind == DISCONNECT and self._is_5:
             return [packets.read_disconnect(packet[start:])]
         if kind == PINGRESP and self._pings and self._pings.popleft():
@@ -214,13 +214,13 @@ class Stream:
 def prepare(
     client: paho.Client, address: Address, *, is_5: bool, max_payload: int, opens: Opens = transport.open_socket
 ) -> Stream | Plain:
-    """Return what will carry the messages of a client that is about to connect: a `Stream` that is connected already,
-    where this paho takes one, else a `Plain`. Raises `BrokerError` when no connection comes about.
+    """Return the lane for the messages of a client that is about to connect: a connected `Stream` if this paho supports it,
+    else a `Plain`. Raises `BrokerError` when connecting fails.
     """
     if not callable(getattr(client, "_create_socket", None)):
-        _log.warning("this version of paho opens its sockets elsewhere: messages go through paho itself, slower")
+        _log.warning("unsupported paho-mqtt; using the slower path")
         return Plain(client, address, is_5=is_5)
-    # paho would bound neither the time of all steps nor the bytes of the WebSocket's, and leaves sockets open.
+    # paho limits neither the time of all steps nor the bytes of the WebSocket upgrade, and leaves sockets open.
     stream = Stream(client, transport.connect(address, opens), is_5=is_5, max_payload=max_payload)
     client._create_socket = lambda: stream  # type: ignore[method-assign] # noqa: SLF001 - see the top of this file
     return stream

@@ -1,11 +1,11 @@
-"""Who is still owed an answer: the bookkeeping behind "acknowledged only after the answer is".
+"""Tracks which inputs may be acknowledged: only those whose answers are all confirmed.
 
-One ledger belongs to one connection and ends with it: the broker sends what was not acknowledged again on the next one.
+A ledger belongs to one connection and ends with it: the broker redelivers unacknowledged inputs on the next one.
 
 Rules:
 
 * an input is acknowledged once every one of its answers has been confirmed by the broker, never before;
-* inputs are acknowledged in the order of receipt (MQTT 5, 4.6), so one that waits holds back those behind it.
+* inputs are acknowledged in the order of receipt (MQTT 5, 4.6), so one that waits delays all later ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 
 
 class Debt:
-    """One input that has to be acknowledged: the packet id it came with, and the answers not yet confirmed."""
+    """One input that must be acknowledged: its packet id, and the number of unconfirmed answers."""
 
     __slots__ = ("packet_id", "unconfirmed")
 
@@ -35,24 +35,24 @@ class Ledger:
 
     @property
     def unanswered(self) -> int:
-        """How many inputs have no answer on its way yet."""
+        """The number of inputs whose answers were not sent yet."""
         return sum(debt.unconfirmed is None for debt in self._debts)
 
     def receive(self, packet_id: int) -> Debt:
-        """Note an input, in the order of receipt."""
+        """Add an input, in the order of receipt."""
         debt = Debt(packet_id)
         self._debts.append(debt)
         return debt
 
     def answer(self, debt: Debt, answers: int) -> list[int]:
-        """Note that `answers` are on their way for an input; return the packet ids to acknowledge now."""
+        """Note that `answers` were sent for an input; return the packet ids to acknowledge now."""
         debt.unconfirmed = answers
         return self._settled()
 
     def confirm(self, debt: Debt) -> list[int]:
-        """Note that the broker has one of the answers; return the packet ids to acknowledge now."""
+        """Note that the broker confirmed one of the answers; return the packet ids to acknowledge now."""
         if not debt.unconfirmed:
-            raise ValueError(f"packet {debt.packet_id} has no answer on its way")
+            raise ValueError(f"packet {debt.packet_id} has no unconfirmed answer")
         debt.unconfirmed -= 1
         return self._settled()
 

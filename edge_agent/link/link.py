@@ -4,9 +4,9 @@ Rules:
 
 * A `Link` is one connection; the next connection is a new one. Nothing of an old epoch (a late acknowledgement, a queued
   answer) can reach a new one: the broker sends again what was not acknowledged.
-* No thread. Callbacks only write down what happened; `receive` is where the connection lives and where its end is
+* No thread. Callbacks only record events; `receive` does all work on the connection, and its end is
   raised, as `BrokerError`.
-* What it means is `edge_agent.link.session`'s: nothing here looks at a message.
+* `edge_agent.link.session` interprets the packets; this module does not look at messages.
 * Reading stops while too much is unsent.
 """
 
@@ -26,13 +26,13 @@ from edge_agent.link.fast_lane import Stream, prepare
 from edge_agent.link.granted import Granted
 from edge_agent.link.session import TICK, Session
 from edge_agent.link.terms import Terms
-from edge_agent.link.tls import TlsOptions as TlsOptions  # noqa: PLC0414 - where users of this file look for it
+from edge_agent.link.tls import TlsOptions as TlsOptions  # noqa: PLC0414 - re-exported for users of this file
 from edge_agent.link.tls import digests as digests  # noqa: PLC0414
 from edge_agent.link.tls import make_context as make_context  # noqa: PLC0414
 from edge_agent.link.transport import Address as Address  # noqa: PLC0414
 from edge_agent.tally import Tally
 
-#: Messages taken as one batch at the most.
+#: Most messages in one batch.
 _BATCH: Final = 1000
 #: Bytes that may wait for the socket before reading stops.
 _MAX_UNWRITTEN: Final = 1 << 20
@@ -76,7 +76,7 @@ class Link:
             clock=time.monotonic,
             terms=terms,
         )
-        # Passed on as they are: a call of our own for each message would be felt.
+        # Bound methods of the session: another call for each message would cost measurable time.
         self.answer = self._session.answer
         self.publish = self._session.publish
         self.subscribe = self._session.subscribe
@@ -84,7 +84,7 @@ class Link:
         self._patience = self._session.patience
         paho_client.listen(self._client, self._session)
         self._client.on_disconnect = self._on_disconnect
-        #: Reasons of answers that the broker refused to take, with their topics; read and cleared by the owner.
+        #: Topics and reasons of refused answers; read and cleared by the owner.
         self.refused_answers = self._delivery.refused
         paho_client.connect(self._client, address, protocol, self._wire)
         #: When the broker's certificate expires, in seconds since 1970; None without TLS.
@@ -92,11 +92,11 @@ class Link:
         self._poll = select.poll()
         self._wakeup: int | None = None  # registered with the poll
 
-    # -- what its owner does with it
+    # -- used by its owner
 
     @property
     def ready(self) -> bool:
-        """Whether the broker has let us in, and granted or refused each subscription."""
+        """Whether the broker has accepted the connection, and granted or refused each subscription."""
         return self._session.ready
 
     @property
@@ -126,22 +126,22 @@ class Link:
 
     @property
     def withheld_at_once(self) -> int:
-        """How many messages of QoS 2 may be sent whose second step never comes (`edge_agent.doctor.writing`)."""
+        """How many QoS 2 messages may be sent without PUBREL (`edge_agent.doctor.writing`)."""
         is_ours = self.protocol == "5" and isinstance(self._wire, Stream)  # paho would release them
         granted = self._session.granted
         return self._delivery.receive_maximum if is_ours and (granted is None or granted.maximum_qos == 2) else 0
 
     @property
     def under_way(self) -> frozenset[int]:
-        """What was sent and is not known to be taken, by what `edge_agent.link.poison` knows it by."""
+        """Inputs whose answers were sent but not confirmed, by their cause in `edge_agent.link.poison`."""
         return self._delivery.under_way
 
     def settle(self) -> bool:
-        """Return whether the broker is known to have taken all there is; ask it when only that is not known."""
+        """Return whether the broker has confirmed everything; ping it if only the last confirmation is missing."""
         return self._delivery.settle()
 
     def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
-        """Move everything forward; return the messages that arrived, after `timeout` seconds at the latest.
+        """Read and write; return the messages that arrived, after `timeout` seconds at the latest.
 
         `wakeup` is a file descriptor that ends the wait when it is readable. Without `reading` nothing more is taken
         from the socket. Raises `BrokerError` when the connection has ended.
@@ -157,8 +157,8 @@ class Link:
         return session.hand_over(unwritten=self._wants_write())
 
     def drain(self, seconds: float) -> bool:
-        """Wait until nothing is in flight; return whether that came about. What arrives meanwhile is not looked at,
-        nor acknowledged: it comes again on the next connection.
+        """Wait until nothing is in flight; return whether that was reached. Messages that arrive meanwhile are neither processed
+        nor acknowledged: the broker redelivers them on the next connection.
         """
         ends = time.monotonic() + seconds
         while self.in_flight > self._delivery.ledger.unanswered or self._wire.backlog:
@@ -169,10 +169,10 @@ class Link:
         return True
 
     def close(self) -> None:
-        """Say DISCONNECT (the will is not published) and close the socket once the broker has."""
+        """Send DISCONNECT (the will is not published), and close the socket once the broker has closed it."""
         self._client.on_disconnect = None
         if self._client.socket() is not None:
-            # paho closes its own right behind the DISCONNECT.
+            # paho closes its socket right after the DISCONNECT.
             with socket.socket(fileno=os.dup(self._wire.fileno())) as spare:
                 self._client.disconnect()
                 ends = time.monotonic() + TICK
@@ -182,11 +182,11 @@ class Link:
         self.abandon()
 
     def abandon(self) -> None:
-        """Close the socket without a word, so that the broker publishes the will."""
+        """Close the socket without DISCONNECT, so that the broker publishes the will."""
         self._client.on_disconnect = None
         if (sock := self._client.socket()) is not None:
             sock.close()
-        # A link and its client refer to each other: without this, what they hold stays until the next full collection.
+        # A link and its client refer to each other: without this, their memory is kept until the next full collection.
         self._session.clear()
 
     # -- its end
@@ -199,13 +199,13 @@ class Link:
         self._session.ended(paho_client.words(reason, properties) if told else None)
 
     def _broken(self, words: str) -> None:
-        """End, with what the socket knows about it, or else `words`."""
+        """End with the socket's reason, or else with `words`."""
         self._session.broken(words, transport.failure(self._wire.socket))
 
     # -- moving bytes
 
     def _wait(self, timeout: float, wakeup: int | None, *, reading: bool = True) -> None:
-        """Wait for the socket, then read and write what it lets us."""
+        """Wait for the socket, then read and write as far as possible."""
         if self._client.socket() is None:
             self._session.gone()
             return
@@ -233,7 +233,7 @@ class Link:
             self._read()
 
     def _write(self) -> None:
-        """Write what is queued, as far as the socket takes it."""
+        """Write queued bytes as far as the socket accepts them."""
         if self._client.want_write() and self._client.socket() is not None:
             self._client.loop_write()
         try:
@@ -258,6 +258,6 @@ class Link:
             self._broken(f"it sent what is not MQTT {self.protocol}: {error}")
 
     def _pump(self) -> None:
-        """Publish what may be, then write what is queued as far as the socket takes it."""
+        """Publish what may be sent, then write queued bytes as far as the socket accepts them."""
         self._session.pump()
         self._write()

@@ -1,16 +1,16 @@
-"""PUBLISH and PUBACK, the two packets of every message, to bytes and back (MQTT 3.1.1 and 5, sections 2 and 3.3 to 3.4).
+"""Encodes and decodes PUBLISH and PUBACK, the two packets of every message (MQTT 3.1.1 and 5, sections 2, 3.3 and 3.4).
 
-All the rest of the protocol is paho's. These two are ours because a message costs paho about 100 us, and this file
-about 3 (docs/decisions/0007). DISCONNECT (3.14) is read as well: paho 2.1 drops a reason that has no properties behind it,
-which is how Mosquitto sends it.
+paho handles the rest of the protocol. These two are ours because a message costs paho about 100 us, and this file
+about 3 (docs/decisions/0007). DISCONNECT (3.14) is read, too: paho 2.1 drops a reason without properties, and Mosquitto
+sends none.
 
 Rules:
 
-* what comes in is not trusted: a packet that is not as the standard says raises `ValueError`, nothing else;
-* text that is not UTF-8, which MQTT forbids and brokers check, is repaired with U+FFFD, and cut where that makes it
-  longer than MQTT can write: ending the connection for it would bring the same message again, and so on for ever;
-* whatever was read can be written again: what an answer takes over from its question is bounded (`carry`), and free of
-  what a broker could end the connection for.
+* input is not trusted: a packet that violates the standard raises `ValueError`, nothing else;
+* text that is not UTF-8, which MQTT forbids and brokers check, is repaired with U+FFFD, and cut if that makes it too long
+  for MQTT: if we ended the connection over it, the broker would redeliver the same message forever;
+* everything that was read can be written again: the properties copied to an answer are bounded (`carry`), and contain
+  nothing over which a broker may end the connection.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from edge_agent.link.properties import (
 
 PUBLISH: Final = 0x30
 PUBACK: Final = 0x40
-#: What a broker says to a message of QoS 2, in the same words as PUBACK. Nothing here releases such a message.
+#: A broker's answer to a QoS 2 message, with the same reason codes as PUBACK. Nothing here releases such a message.
 PUBREC: Final = 0x50
 CONFIRMATIONS: Final = frozenset({PUBACK, PUBREC})
 DISCONNECT: Final = 0xE0
@@ -49,17 +49,17 @@ DISCONNECT: Final = 0xE0
 PINGREQ: Final = b"\xc0\x00"
 PINGRESP: Final = 0xD0
 
-#: Largest packet id, and so the most messages that can be under way at QoS 1.
+#: Largest packet id, and so the most QoS 1 messages in flight.
 MAX_PACKET_ID: Final = 65_535
 #: Highest reason code of a PUBACK that means success (MQTT 5, 2.4).
 _LAST_SUCCESS: Final = 0x7F
 
-#: What an answer takes over from its question at the most: bytes of Correlation Data, User Properties, and bytes of those.
-#: Thousands of questions may be under way at once, and each keeps its own.
+#: The most that is copied to an answer: bytes of Correlation Data, number of User Properties, and bytes of those.
+#: Thousands of inputs may be in flight, and each keeps its own.
 MAX_CORRELATION_BYTES: Final = 1024
 MAX_USER_PROPERTIES: Final = 32
 MAX_USER_PROPERTY_BYTES: Final = 4096
-#: Characters of a broker's own words that are kept.
+#: Most characters kept of a broker's Reason String.
 _WORDS: Final = 200
 
 #: Reason codes with which a broker refuses a message (MQTT 5, 3.4.2.1).
@@ -105,7 +105,7 @@ class Puback(NamedTuple):
 
 
 class Pong(NamedTuple):
-    """The answer to a PINGREQ of ours."""
+    """The answer to our PINGREQ."""
 
 
 class Disconnect(NamedTuple):
@@ -115,7 +115,7 @@ class Disconnect(NamedTuple):
     words: str | None = None
 
 
-#: What a broker sends that is read here.
+#: The broker's packets that are read here.
 Event: TypeAlias = Publish | Puback | Disconnect | Pong
 
 
@@ -151,7 +151,7 @@ def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
     packet_id = 0
     if qos:
         if qos == 3:
-            raise ValueError("a PUBLISH at QoS 3, which there is not")
+            raise ValueError("a PUBLISH at QoS 3, which does not exist")
         packet_id = int.from_bytes(body[place : place + 2], "big")
         place += 2
         if not packet_id:
@@ -183,7 +183,7 @@ def read_publish(flags: int, body: bytes, *, is_5: bool) -> Publish:
 
 
 def read_puback(body: bytes) -> Puback:
-    """Read the body of a PUBACK; MQTT 3.1.1 has nothing but the packet id."""
+    """Read the body of a PUBACK; in MQTT 3.1.1 it has only the packet id."""
     if len(body) < 2:
         raise ValueError("a PUBACK without its packet id")
     packet_id = int.from_bytes(body[:2], "big")
@@ -204,9 +204,9 @@ def read_puback(body: bytes) -> Puback:
 def carry(
     correlation_data: bytes | None, user_properties: Sequence[tuple[str, str]], expiry: int | None
 ) -> tuple[Carried | None, str | None]:
-    """Return what an answer takes over from its question, and what it does not, with the reason, None when that is nothing.
+    """Return the properties to copy to an answer, and those not copied with the reason, None when all are.
 
-    Each is taken over whole or not at all.
+    Each is copied whole or not at all.
     """
     left: list[str] = []
     if correlation_data is not None and len(correlation_data) > MAX_CORRELATION_BYTES:
@@ -222,7 +222,7 @@ def carry(
 
 
 def _unfit(user_properties: Sequence[tuple[str, str]]) -> str | None:
-    """Return why these are not carried over, None when they are."""
+    """Return why these are not copied, None when they are."""
     if len(user_properties) > MAX_USER_PROPERTIES:
         return f"of which there are more than {MAX_USER_PROPERTIES}"
     text = "".join([part for pair in user_properties for part in pair])
@@ -232,7 +232,7 @@ def _unfit(user_properties: Sequence[tuple[str, str]]) -> str | None:
 
 
 def read_disconnect(body: bytes) -> Disconnect:
-    """Read the body of a DISCONNECT; reason and properties may be left out. What can't be read ends nothing: it ends."""
+    """Read the body of a DISCONNECT; reason and properties are optional. Errors are ignored: the connection ends anyway."""
     if len(body) < 2:
         return Disconnect(body[0] if body else 0)
     words = None
@@ -244,7 +244,7 @@ def read_disconnect(body: bytes) -> Disconnect:
             if kind == REASON_STRING:
                 words = value[:_WORDS]
     except (ValueError, IndexError):
-        pass  # a property that is not ours to know, such as another server's address; the code is what counts
+        pass  # an unknown property, such as another server's address; only the code matters
     return Disconnect(body[0], words)
 
 
@@ -276,12 +276,12 @@ def publish(answer: Answer, packet_id: int, *, is_5: bool) -> bytes:
 
 
 def puback(packet_id: int) -> bytes:
-    """Return the PUBACK of a message that was taken."""
+    """Return the PUBACK of an accepted message."""
     return b"\x40\x02" + packet_id.to_bytes(2, "big")
 
 
 def size_of(answer: Answer) -> int:
-    """Return how many bytes the PUBLISH of an answer has at the most (MQTT 5, 3.3)."""
+    """Return the most bytes that the PUBLISH of an answer can have (MQTT 5, 3.3)."""
     # Fixed header 5, length of the topic 2, packet id 2, length of the properties 4, Content Type 3 and its text.
     size = 16 + len(answer.topic.encode()) + len((answer.content_type or "").encode()) + len(answer.payload)
     if answer.carried is not None:

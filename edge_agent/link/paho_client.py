@@ -23,7 +23,7 @@ from edge_agent.link.packets import Disconnect
 from edge_agent.link.slow_lane import Plain
 from edge_agent.link.transport import Address
 
-#: Topics that the broker may put a number in place of (MQTT 5, 3.3.2.3.4).
+#: Topics that the broker may replace with a number (MQTT 5, 3.3.2.3.4).
 MAX_ALIASES: Final = 100
 
 
@@ -40,9 +40,9 @@ def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Cl
         manual_ack=True,
     )
     client.connect_timeout = address.connect_timeout
-    # paho would walk its whole queue on every acknowledgement; the limit that counts is `Delivery`'s.
+    # paho would walk its whole queue on every acknowledgement; `Delivery` sets the effective limit.
     client.max_inflight_messages_set(0)
-    # With this set, paho queues what it sends and leaves the writing to us: many packets a wake-up.
+    # With this set, paho queues packets and we write them: many per wake-up.
     client.on_socket_register_write = _leave_writing_to_us
     if address.username is not None:
         client.username_pw_set(address.username, address.password)
@@ -52,7 +52,7 @@ def make_client(address: Address, protocol: str, will: Answer | None) -> paho.Cl
 
 
 def connect(client: paho.Client, address: Address, protocol: str, wire: Stream | Plain) -> None:
-    """Queue CONNECT on what `wire` has opened; a `Plain` lets paho open it. Raises `BrokerError`."""
+    """Queue CONNECT on the socket that `wire` has opened; with a `Plain`, paho opens it. Raises `BrokerError`."""
     options: dict[str, Any] = {}
     if protocol == "5":
         options["clean_start"] = address.session_expiry == 0
@@ -68,20 +68,20 @@ def connect(client: paho.Client, address: Address, protocol: str, wire: Stream |
     except ValueError as error:
         raise BrokerError(f"broker {address}: {error}") from error
     if isinstance(wire, Stream) and client.socket() is not wire:
-        # Nothing was sent yet: CONNECT waits for `Link`. What paho opened of its own accord is not encrypted.
+        # Nothing was sent yet: CONNECT waits for `Link`. A socket that paho opened itself is not encrypted.
         wire.close()
-        raise BrokerError("this version of paho-mqtt is not known: install paho-mqtt 2.1 or 2.2")
+        raise BrokerError("unsupported version of paho-mqtt; install paho-mqtt 2.1 or 2.2")
 
 
 class Paho:
-    """Sends SUBSCRIBE and UNSUBSCRIBE; returns the packet's id, 0 when there is no connection any more."""
+    """Sends SUBSCRIBE and UNSUBSCRIBE; returns the packet's id, 0 when the connection has ended."""
 
     def __init__(self, client: Any, protocol: str) -> None:
         self._client = client
         self._protocol = protocol
 
     def subscribe(self, filters: Mapping[str, bool]) -> int:
-        """Ask for all `filters` at QoS 1, in one packet.
+        """Subscribe to all `filters` at QoS 1, in one packet.
 
         A retained message comes when a subscription is new; for the filters that are true also when it is not, as MQTT
         3.1.1 has it for all.
@@ -97,19 +97,19 @@ class Paho:
         return packet_id or 0
 
     def unsubscribe(self, filters: Collection[str]) -> int:
-        """Give back all `filters`, in one packet."""
+        """Unsubscribe from all `filters`, in one packet."""
         _, packet_id = self._client.unsubscribe(list(filters))
         return packet_id or 0
 
 
 class Told(Protocol):
-    """What is told what the broker says; `edge_agent.link.session.Session` has the words for each."""
+    """Receives the broker's packets; `edge_agent.link.session.Session` documents each method."""
 
     def let_in(self, granted: Granted) -> None:
-        """CONNACK says yes."""
+        """CONNACK accepts the connection."""
 
     def turned_away(self, reason: str, words: str) -> None:
-        """CONNACK says no."""
+        """CONNACK refuses the connection."""
 
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
         """SUBACK."""
@@ -122,7 +122,7 @@ class Told(Protocol):
 
 
 def listen(client: Any, told: Told) -> None:
-    """Pass on what paho says in its callbacks, in words of our own."""
+    """Pass on paho's callbacks in our own terms."""
 
     def on_connect(_client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -163,4 +163,4 @@ def _leave_writing_to_us(_client: object, _data: object, _socket: object) -> Non
 
 
 def _properties(packet: int) -> Any:
-    return Properties(packet)  # type: ignore[no-untyped-call]  # paho left this one out
+    return Properties(packet)  # type: ignore[no-untyped-call]  # untyped in paho

@@ -1,10 +1,9 @@
-"""How long a broker may keep us waiting, before it is given up.
+"""Timeouts: how long to wait for a broker before giving up.
 
 Rules:
 
-* only time spent waiting counts: what we took for work of our own, or were not given by the scheduler while we had some,
-  is not the broker's fault;
-* whatever it sends is a sign that it lives; a handshake goes on only by what belongs to it, or waited before it in the
+* only time spent waiting counts: time for our own work, or while the scheduler did not run us, is not the broker's fault;
+* any packet shows that the broker is alive; a handshake progresses only by its own packets, or by the backlog of the
   session.
 """
 
@@ -12,20 +11,21 @@ from __future__ import annotations
 
 from typing import Final
 
-#: From the TCP connection, or the last message from the session, to the granted subscriptions, in connect timeouts.
+#: Limit, in connect timeouts, from the TCP connection or the last message of the session's backlog to the granted
+#: subscriptions.
 _HANDSHAKE: Final = 3.0
 
 
 class Patience:
-    """Times in seconds; those that are handed in are of any clock that never goes back."""
+    """Tracks waiting times in seconds; times passed in are of any clock that never goes back."""
 
     def __init__(self, connect_timeout: float, keepalive: float, now: float) -> None:
         self._connect_timeout = connect_timeout
         self._keepalive = keepalive
-        self._handshake = 0.0  # waited since it began or went on
+        self._handshake = 0.0  # waited since it began or progressed
         self._late_taken = False
         self._next_ping = now + keepalive
-        self._pinged: float | None = None  # waited since a ping that nothing came after
+        self._pinged: float | None = None  # waited since a ping without any packet after it
 
     @property
     def keepalive(self) -> float:
@@ -45,15 +45,15 @@ class Patience:
             self._pinged += seconds
 
     def heard(self) -> None:
-        """Note that the broker sent something, or took what had waited for it."""
+        """Note that the broker sent something, or accepted waiting bytes."""
         self._pinged = None
 
     def begin_handshake(self) -> None:
-        """Note that a handshake begins or goes on."""
+        """Note that a handshake begins or progresses."""
         self._handshake = 0.0
 
     def take_ping(self, now: float) -> bool:
-        """Tell whether to send a ping, which is one every keep-alive, so that the broker hears from us as well."""
+        """Tell whether to send a ping: one per keep-alive, so that the broker hears from us, too."""
         if now < self._next_ping:
             return False
         self._next_ping = now + self._keepalive
@@ -62,7 +62,7 @@ class Patience:
         return True
 
     def take_late(self) -> bool:
-        """Tell, once a connection, whether a handshake takes longer than it should: worth a word."""
+        """Tell, once per connection, whether a handshake is so slow that it is worth a warning."""
         if self._late_taken or self._handshake < self._connect_timeout:
             return False
         self._late_taken = True

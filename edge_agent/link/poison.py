@@ -1,20 +1,20 @@
-"""Which inputs end the connection, each time: found, answered briefly or not at all, and so got out of the way.
+"""Finds inputs whose answers end the connection each time, and answers them briefly or not at all.
 
-The broker sends again what was not acknowledged, so an input whose answer it does not survive, or does not want to, would
-come again on every connection, and nothing behind it would ever be answered. Rules:
+The broker redelivers unacknowledged inputs. So an input over whose answer it closes the connection (or crashes) would
+come again on every connection, and no later input would ever be answered. Rules:
 
-* What was under way at two ends of a connection in a row is suspected. A suspect is sent alone: with everything before it
-  known to be taken, and nothing behind it. When the broker takes it, it is forgotten.
-* Only an end at which a suspect was alone counts against it, and it takes several in a row; an end without it takes back
-  what counted. So a broker that is restarted, or a line that breaks, however often, looks like it to nobody.
-* What is convicted is answered by a short rejection, which is tried in the same way; when that is not taken either, the
+* An input in flight at two consecutive ends of a connection is a suspect. A suspect is sent alone: once everything before
+  it is confirmed, and with nothing after it. If the broker confirms it, it is forgotten.
+* Only an end while a suspect was alone counts against it, and only several in a row convict it; an end without it resets
+  the count. So a broker that restarts or a network that fails, however often, convicts nothing.
+* A convicted input is answered with a short rejection, which is tried in the same way; if that is not confirmed either, the
   input is acknowledged without an answer.
-* Convictions teach: what goes to a topic, or is as large or has as many levels as nothing that was taken, is suspected
-  from the start, and after some convictions it is not even tried. After `_TERM` all of it is tried again, for the broker's
+* Convictions generalize: answers to the same topic, or larger or with more levels than anything confirmed, are suspects
+  from the start, and after some convictions are not even tried. After `_TERM` all are tried again, because the broker's
   rules may have changed.
 * Everything here is bounded, and in memory only.
 
-Pure: an input is known by a hash (`cause_of`), for its packet id may change; times are handed in.
+Pure: a hash identifies an input (`cause_of`), because its packet id may change; times are passed in.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ from edge_agent.wording import plain
 
 _log = logging.getLogger(__name__)
 
-#: Ends of a connection at which a suspect was alone, in a row, that convict it: of its answer, or of the short rejection.
+#: Consecutive ends of a connection with a suspect alone that convict it: for its answer, or for the short rejection.
 _STRIKES: Final = 3
 _STRIKES_WHEN_SHORT: Final = 2
-#: The same while there are convictions, and for what is like the convicted ones.
+#: The same while there are convictions, and for inputs like the convicted ones.
 _STRIKES_AFTER_OTHERS: Final = 2
 _STRIKES_OF_THE_LIKE: Final = 1
-#: Convictions after which their like is not tried any more.
+#: Convictions after which similar inputs are no longer tried.
 _ENOUGH: Final = 3
-#: How many times as much as all that was taken is so much more that it can't be by chance.
+#: A measure this many times above anything confirmed can't be a coincidence.
 _FAR: Final = 2
-#: Seconds after which what was learned is tried again.
+#: Seconds after which convictions are tested again.
 _TERM: Final = 3600.0
-#: Inputs and kinds that are remembered; those that were looked at least recently are forgotten first.
+#: Inputs and kinds that are remembered; the least recently used are forgotten first.
 _CASES: Final = 10_000
 _KINDS: Final = 1_000
-#: Seconds between two lines about inputs that were not tried.
+#: Seconds between two log lines about inputs that were not tried.
 _PAUSE: Final = 60.0
-#: Bytes of each end of a payload that tell an input from another of the same size on its topic: to look at all of a batch
-#: takes as long as answering several of its rows.
+#: Bytes at each end of a payload that distinguish inputs of the same size on a topic: hashing all of a batch takes as long
+#: as answering several of its rows.
 _LOOKED_AT: Final = 512
-#: Longest topic and reason, in characters, that a line shows.
+#: Longest topic and reason that a log line shows, in characters.
 _SHOWN: Final = 200
 
-#: What can be measured of an answer: bytes of its packet, levels of its topic.
+#: Measures of an answer: bytes of its packet, levels of its topic.
 Measure: TypeAlias = tuple[int, int]
 _NOTHING: Final[Measure] = (0, 0)
 
 
 def cause_of(message: Message) -> int:
-    """Return what an input is known by; of a long payload its size, and how it begins and ends. At QoS 0 no input comes
-    again, so there it is where it comes from.
+    """Return a hash that identifies an input; of a long payload it uses size, beginning and end. At QoS 0 nothing is
+    redelivered, so there it identifies the topic.
     """
     topic, payload, qos, content_type, _, response_topic, _, _ = message
     if not qos:
@@ -74,7 +74,7 @@ def cause_of(message: Message) -> int:
 
 
 def cause_of_own(topic: str) -> int:
-    """Return what a message on `topic` that answers no input is known by."""
+    """Return a hash that identifies the agent's own messages on `topic`."""
     return hash(("own", topic))
 
 
@@ -89,17 +89,17 @@ class Course(Enum):
 
     @property
     def alone(self) -> bool:
-        """Whether it has to be sent alone."""
+        """Whether it must be sent alone."""
         return self in {Course.ALONE, Course.SHORT_ALONE}
 
     @property
     def short(self) -> bool:
-        """Whether it is answered by the short rejection."""
+        """Whether it is answered with the short rejection."""
         return self in {Course.SHORT, Course.SHORT_ALONE}
 
 
 class _Stage(Enum):
-    """What of an input is on trial."""
+    """Which answer to an input is on trial."""
 
     ANSWER = auto()
     SHORT = auto()
@@ -107,21 +107,21 @@ class _Stage(Enum):
 
 
 class _Case:
-    """One input that is suspected or convicted."""
+    """A suspected or convicted input."""
 
     __slots__ = ("counted", "ends", "like", "stage", "strikes", "taken")
 
     def __init__(self, ends: float) -> None:
         self.stage = _Stage.ANSWER
         self.strikes = 0
-        self.like = False  # others like it are convicted
-        self.taken = False  # the short rejection was
+        self.like = False  # similar inputs are convicted
+        self.taken = False  # the short rejection was confirmed
         self.counted = False
         self.ends = ends
 
 
 class _Kind:
-    """What convicted answers have in common: the least that they measured."""
+    """What convicted answers have in common: their smallest measures."""
 
     __slots__ = ("convictions", "ends", "least")
 
@@ -132,7 +132,7 @@ class _Kind:
 
 
 class _Trial:
-    """A suspect that is under way, alone."""
+    """A suspect in flight, alone."""
 
     __slots__ = ("answers", "cause", "followed", "own", "topic")
 
@@ -145,11 +145,11 @@ class _Trial:
 
 
 class Poison:
-    """What is known of inputs, over all connections of an agent."""
+    """The knowledge about inputs, over all connections of an agent."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        #: What was under way when the last connection ended.
+        #: Inputs in flight when the last connection ended.
         self._last: AbstractSet[int] = frozenset()
         self._cases: OrderedDict[int, _Case] = OrderedDict()
         self._kinds: OrderedDict[tuple[str, str], _Kind] = OrderedDict()
@@ -163,20 +163,20 @@ class Poison:
 
     @property
     def watching(self) -> bool:
-        """Whether there is anything to look out for."""
+        """Whether there are suspects or convictions."""
         return bool(self._cases or self._kinds or self._trial)
 
     @property
     def trying(self) -> bool:
-        """Whether a suspect is under way."""
+        """Whether a suspect is in flight."""
         return self._trial is not None
 
     def strikes(self, cause: int) -> int:
-        """Return how many ends of a connection count against it; likeness to what is convicted is as good as one."""
+        """Return how many ends of a connection count against it; similarity to convicted inputs counts as one."""
         return 0 if (case := self._cases.get(cause)) is None else max(case.strikes, int(case.like))
 
     def course(self, cause: int, now: float) -> Course:
-        """Return what to do with an input, as far as it is known."""
+        """Return what to do with an input, if it is known."""
         case = self._cases.get(cause)
         if case is None:
             return Course.USUAL
@@ -190,7 +190,7 @@ class Poison:
         return Course.NOTHING
 
     def judge(self, cause: int, topic: str, answers: Iterable[Answer], now: float, *, followed: bool) -> Course:
-        """Return what to do with an input that came on `topic`, by what its answers are like. `followed` says whether
+        """Return what to do with an input on `topic`, judged by its answers. `followed` says whether
         they go to a Response Topic.
         """
         found = Course.USUAL
@@ -206,7 +206,7 @@ class Poison:
                 if not of_topic and not _stands_out(measure, kind.least, self._largest):
                     continue
                 if now >= kind.ends:
-                    # One of them is tried again; convicted once more, they all are for another term.
+                    # One of them is tried again; if convicted again, all are for another term.
                     kind.convictions, kind.ends = _ENOUGH - 1, now + _TERM
                 sure = of_topic or _is_far_beyond(kind.least, self._largest)
                 if reaches and sure and kind.convictions >= _ENOUGH:
@@ -221,18 +221,18 @@ class Poison:
             self._sent = _largest(self._sent, _measure(answer))
 
     def begin(self, cause: int, topic: str, *, own: bool = False) -> None:
-        """Note that an input that came on `topic` is tried, alone; `own` when it is none, but a message that answers no
+        """Note that an input on `topic` is tried, alone; `own` if it is one of the agent's own messages, which answers no
         input.
         """
         self._trial = _Trial(cause, topic, own=own)
 
     def made(self, answers: Sequence[Answer], *, followed: bool = False) -> None:
-        """Note the answers of what is tried, once they are known; `followed` as for `judge`."""
+        """Note the answers to the input on trial, once they are known; `followed` as for `judge`."""
         if self._trial is not None:
             self._trial.answers, self._trial.followed = answers, followed
 
     def passed(self) -> None:
-        """Note that the broker has taken all that was sent."""
+        """Note that the broker has confirmed everything that was sent."""
         trial, self._trial = self._trial, None
         if trial is not None:
             self.sent(trial.answers)
@@ -246,11 +246,11 @@ class Poison:
         self._largest, self._sent = _largest(self._largest, self._sent), _NOTHING
 
     def interrupted(self) -> None:
-        """Note that the connection has ended for a reason that has nothing to do with what was under way."""
+        """Note that the connection has ended for a reason unrelated to the messages in flight."""
         self._trial, self._sent = None, _NOTHING
 
     def ended(self, under_way: AbstractSet[int], now: float, reason: str) -> bool:
-        """Note that the connection has ended with `under_way` sent and not known to be taken. Return whether that
+        """Note that the connection has ended with `under_way` sent but not confirmed. Return whether that
         counts against one of them.
         """
         trial = self._trial
@@ -268,7 +268,7 @@ class Poison:
         return False
 
     def hopeless(self, answers: Iterable[Answer], now: float) -> bool:
-        """Tell whether a short rejection would not be taken either, by what happened to others on its topic."""
+        """Tell whether a short rejection would fail, too, judging by others on its topic."""
         return any(
             (kind := self._kinds.get(("topic", answer.topic))) is not None
             and kind.convictions >= _ENOUGH
@@ -278,7 +278,7 @@ class Poison:
         )
 
     def give_up(self, cause: int) -> None:
-        """Note that an input is not answered at all."""
+        """Note that an input gets no answer."""
         if (case := self._cases.get(cause)) is not None:
             case.stage = _Stage.NOTHING
 
@@ -292,7 +292,10 @@ class Poison:
             if case.strikes >= _STRIKES_WHEN_SHORT:
                 case.stage = _Stage.NOTHING
                 self._learn(trial, now)
-                _log.error("%s: a short rejection ended the connection too: not answered", _shown(trial.topic))
+                _log.error(
+                    "%s: the short rejection ended the connection, too; the input is acknowledged without an answer",
+                    _shown(trial.topic),
+                )
             return
         needed = _STRIKES
         if case.like:
@@ -329,7 +332,7 @@ class Poison:
             self._kinds.popitem(last=False)
 
     def _leave_untried(self, cause: int, topic: str, now: float) -> Course:
-        """Convict an input whose like were convicted often enough."""
+        """Convict an input because enough similar ones were convicted."""
         case = self._open(cause, now)
         case.stage, case.like, case.taken = _Stage.SHORT, True, self._short_taken
         self._count(case)
@@ -337,7 +340,7 @@ class Poison:
         if now >= self._next_line:
             self._next_line = now + _PAUSE
             _log.error(
-                "%s: answers like its own ended the connection each time; so far %d inputs were not tried",
+                "%s: similar answers ended the connection each time; %d inputs so far were rejected without a trial",
                 _shown(topic),
                 self._untried,
             )
@@ -357,7 +360,7 @@ class Poison:
         return case
 
     def _forget(self, now: float) -> None:
-        """Forget what nobody has asked about for a term after it was to be tried again."""
+        """Forget entries that were not used for a term after they were due for another trial."""
         for cause in [cause for cause, case in self._cases.items() if now >= case.ends + _TERM]:
             del self._cases[cause]
         for key in [key for key, kind in self._kinds.items() if now >= kind.ends + _TERM]:
@@ -369,7 +372,7 @@ def _measure(answer: Answer) -> Measure:
 
 
 def _keys(answer: Answer, *, followed: bool) -> Iterator[tuple[str, str]]:
-    """Return the kinds that an answer is of: its topic, and what sort of answer it is."""
+    """Return the kinds of an answer: by its topic, and by its sort."""
     yield "topic", answer.topic
     sort = "response" if followed else "rejection" if answer.payload.startswith(b'{"error":') else "prediction"
     yield "sort", sort
@@ -380,20 +383,20 @@ def _largest(one: Measure, other: Measure) -> Measure:
 
 
 def _reaches(measure: Measure, least: Measure) -> bool:
-    """Tell whether an answer measures at least as much, in every way."""
+    """Tell whether each measure of an answer is at least as large."""
     return measure[0] >= least[0] and measure[1] >= least[1]
 
 
 def _stands_out(measure: Measure, least: Measure, taken: Measure) -> bool:
-    """Tell whether an answer measures more than all that the broker took, in a way in which the convicted ones did too."""
+    """Tell whether a measure of an answer exceeds everything confirmed, as that of the convicted answers does."""
     return any(one > largest < convicted for one, convicted, largest in zip(measure, least, taken, strict=True))
 
 
 def _is_far_beyond(least: Measure, taken: Measure) -> bool:
-    """Tell whether something was taken, and what was convicted measures a multiple of that, in one way at least."""
+    """Tell whether something was confirmed, and a measure of the convicted answers is a multiple of it."""
     return any(0 < largest * _FAR <= convicted for convicted, largest in zip(least, taken, strict=True))
 
 
 def _shown(topic: str) -> str:
-    """Return a topic fit for a line of the log."""
+    """Return a topic shortened for a log line."""
     return ascii(topic[:_SHOWN])

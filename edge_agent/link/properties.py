@@ -1,5 +1,5 @@
-"""The properties of MQTT 5 and what they are made of, to bytes and back (MQTT 5, 1.5 and 2.2.2): those that messages and
-their confirmations have. The rules are those of `edge_agent.link.packets`.
+"""Encodes and decodes the MQTT 5 properties of messages and their confirmations (MQTT 5, 1.5 and 2.2.2). The rules are
+those of `edge_agent.link.packets`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SUBSCRIPTION_ID: Final = 0x0B
 REASON_STRING: Final = 0x1F
 TOPIC_ALIAS: Final = 0x23
 USER_PROPERTY: Final = 0x26
-#: Bytes of the properties that always have as many.
+#: Bytes of the properties with a fixed length.
 _FIXED: Final = {PAYLOAD_FORMAT: 1, EXPIRY: 4, TOPIC_ALIAS: 2}
 _TEXTS: Final = frozenset({CONTENT_TYPE, RESPONSE_TOPIC, REASON_STRING})
 
@@ -51,7 +51,7 @@ def read_property(block: bytes, place: int) -> tuple[int, Any, int]:
 
 
 def repaired(raw: bytes) -> str:
-    """Return the text; where it is not UTF-8 with U+FFFD, which has three bytes, for a single one."""
+    """Return the text; each invalid byte becomes U+FFFD, which has three bytes in UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -66,19 +66,19 @@ def text_bytes(value: bytes) -> bytes:
 
 
 def block_at(body: bytes, place: int) -> tuple[int, int]:
-    """Return where the block of properties whose length stands at `place` begins and ends."""
+    """Return the beginning and the end of the block of properties whose length is at `place`."""
     size, start = read_varint(body, place)
     return start, start + size
 
 
 def binary_at(block: bytes, place: int) -> tuple[bytes, int]:
-    """Return the text or binary data whose length stands at `place`, and where it ends."""
+    """Return the text or binary data whose length is at `place`, and its end."""
     end = place + 2 + int.from_bytes(block[place : place + 2], "big")
     return block[place + 2 : end], end
 
 
 def read_varint(data: bytes, place: int) -> tuple[int, int]:
-    """Return the number of up to four bytes at `place`, and where it ends. Raises `ValueError` when it does not."""
+    """Return the number of up to four bytes at `place`, and its end. Raises `ValueError` when it does not end."""
     value = 0
     for shift in (0, 7, 14, 21):
         if place >= len(data):
@@ -92,7 +92,7 @@ def read_varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 def varint(value: int) -> bytes:
-    """Return a number as bytes of seven bits."""
+    """Return a number as a variable byte integer: seven bits per byte."""
     if value < 0x80:
         return value.to_bytes(1, "big")
     if value < 0x4000:

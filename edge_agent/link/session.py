@@ -1,9 +1,9 @@
-"""One connection apart from its socket: what comes in and the time go in, packets for a `Wire` come out.
+"""One connection's protocol without its socket: events and time go in, packets for a `Wire` come out.
 
 Rules:
 
-* What may follow what is `MAY_FOLLOW`, nothing else. The first reason for an end is the one that counts.
-* What is sent, confirmed and acknowledged is `edge_agent.link.delivery`'s.
+* `MAY_FOLLOW` lists the allowed changes of state. If there are several reasons for an end, the first one counts.
+* `edge_agent.link.delivery` handles sending, confirmations and acknowledgements.
 * Nothing grows without bound. A broker may not keep to our Receive Maximum (Mosquitto 2.0.11 lets out as many again with
   every acknowledgement as long as it has a queue; MQTT 3.1.1 can't be told): past `_SURPLUS` times that, inputs are left
   with it, and `SurplusError` ends the connection once all the others are settled, so that the broker sends them again.
@@ -30,20 +30,20 @@ from edge_agent.tally import Tally
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the keep-alive.
+#: Seconds between two checks of the keep-alive.
 TICK: Final = 1.0
-#: Inputs held at once, in our Receive Maximums. By default more than Mosquitto keeps for an absent client.
+#: Most inputs held at once, as a multiple of our Receive Maximum. By default more than Mosquitto keeps for an absent client.
 _SURPLUS: Final = 5
 
 
 class State(Enum):
-    """Where a connection is in its life."""
+    """The states of a connection."""
 
     CONNECTING = "CONNECT has not been answered"
-    SUBSCRIBING = "the broker has let us in, and has not answered for every subscription"
+    SUBSCRIBING = "the broker has accepted the connection, but not answered every subscription"
     READY = "each subscription is granted or refused"
-    EMPTYING = "inputs were left with the broker: it ends once all the others are settled"
-    ENDED = "the next receive says why"
+    EMPTYING = "some inputs are left to the broker: the connection ends once all others are settled"
+    ENDED = "the next receive raises the reason"
 
 
 MAY_FOLLOW: Final[Mapping[State, frozenset[State]]] = {
@@ -55,16 +55,16 @@ MAY_FOLLOW: Final[Mapping[State, frozenset[State]]] = {
 }
 
 
-#: Asked for with every message; a look into the class each time would be felt.
+#: Used for every message; a lookup in the class each time would cost measurable time.
 _READY: Final = State.READY
 _EMPTYING: Final = State.EMPTYING
 
 
 class Wire(delivery.Wire, Protocol):
-    """What carries the packets, and keeps the connection alive."""
+    """Carries the packets, and keeps the connection alive."""
 
     def keep_alive(self, *, due: bool) -> None:
-        """Look after the keep-alive; send a ping when one is `due`."""
+        """Handle the keep-alive; send a ping when one is `due`."""
 
 
 class Session:
@@ -88,7 +88,7 @@ class Session:
         self.state = State.CONNECTING
         #: Why it ended.
         self.end: BrokerError | None = None
-        #: None until the broker has let us in.
+        #: None until the broker has accepted the connection.
         self.granted: Granted | None = None
         self.subscriptions = Subscriptions(asker, wanted)
         self.delivery = delivery.Delivery(wire, tally, self.terms)
@@ -103,17 +103,17 @@ class Session:
         self._aliases: dict[int, str] = {}
         self._next_upkeep = 0.0
 
-    # -- what its owner wants
+    # -- used by its owner
 
     @property
     def ready(self) -> bool:
-        """Whether the broker has let us in, and granted or refused each subscription."""
+        """Whether the broker has accepted the connection, and granted or refused each subscription."""
         state = self.state
         return state is _READY or (state is _EMPTYING and self.subscriptions.settled)
 
     def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
-        """Send the answers of `message`; it is acknowledged once the broker has them all. Those that are `bare` carry
-        nothing over from it.
+        """Send the answers to `message`; it is acknowledged once the broker has confirmed them all. `bare` answers copy
+        no properties from it.
         """
         debt, taken_over = message.token if message.token is not None else (None, None)
         kept = list(answers)
@@ -124,11 +124,11 @@ class Session:
         self.delivery.answer(debt, kept, cause_of(message))
 
     def publish(self, answer: Answer) -> None:
-        """Send a message that answers nothing: state, info, health."""
+        """Send a message that is not an answer: state, info, health."""
         self.delivery.send(answer, cause_of_own(answer.topic))
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
-        """Change what is subscribed to: only the difference goes to the broker, and those in `anew` once more.
+        """Change the subscriptions: only the difference is sent to the broker, and the filters in `anew` once more.
 
         `ready` is false until it has answered.
         """
@@ -136,19 +136,19 @@ class Session:
         self.patience.begin_handshake()
         if self.state is State.READY and not self.subscriptions.settled:
             self._become(State.SUBSCRIBING)
-        self._check_settled()  # a change that is taken back before it was sent needs no answer
+        self._check_settled()  # a change that was reverted before it was sent needs no answer
 
     def pump(self) -> None:
-        """Hand the wire what may be sent now."""
+        """Pass to the wire what may be sent now."""
         subscriptions = self.subscriptions
         if subscriptions.waiting and self.granted is not None and self.delivery.idle:
             subscriptions.ask()
-            self._check_settled()  # it may have come about meanwhile that there is nothing to ask for
+            self._check_settled()  # there may be nothing left to subscribe to
         if not subscriptions.waiting:
             self.delivery.pump(subscriptions.asked)
 
     def keep_up(self) -> None:
-        """Look after what is a matter of time: keep-alive, and a handshake."""
+        """Handle timeouts: keep-alive and handshake."""
         now, patience = self._clock(), self.patience
         accepted = self.granted is not None
         if now >= self._next_upkeep:
@@ -164,24 +164,24 @@ class Session:
             _log.warning("%s", endings.late(self._address, accepted=accepted))
 
     def hand_over(self, *, unwritten: bool) -> list[Message]:
-        """Return the messages that arrived. `unwritten` says that something still waits for the socket.
+        """Return the messages that arrived. `unwritten` says whether bytes still wait for the socket.
 
-        Raises `SurplusError` when inputs were left and there is nothing else any more.
+        Raises `SurplusError` when inputs were left to the broker and all others are settled.
         """
         if self.state is _EMPTYING and not (self.inbox or self.delivery.in_flight or unwritten):
             raise SurplusError(
                 f"broker {self._address}: it sent more than {_SURPLUS} times mqtt.receive_maximum "
-                f"({self._address.receive_maximum}) at once; connecting again for the rest"
+                f"({self._address.receive_maximum}) at once; reconnecting for the rest"
             )
         messages, self.inbox = self.inbox, []
         return messages
 
     def clear(self) -> None:
-        """Forget all of it: nothing comes any more."""
+        """Forget everything: the connection has ended."""
         self.inbox.clear()
         self.delivery.clear()
 
-    # -- what the broker says
+    # -- the broker's packets
 
     def let_in(self, granted: Granted) -> None:
         """Note that the broker accepts the connection."""
@@ -199,12 +199,12 @@ class Session:
             self._check_settled()
 
     def turned_away(self, reason: str, words: str) -> None:
-        """Note that the broker refuses the connection: its reason, and that in words."""
+        """Note that the broker refuses the connection: its reason, and the reason in words."""
         adapted = self.terms.refuse(reason)
         self.fail(endings.refused(self._address, self._protocol, reason, words, adapted=adapted))
 
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
-        """Note the answer to a SUBSCRIBE: of each filter why it was refused, None where it was granted."""
+        """Handle a SUBACK: for each filter the reason for its refusal, None where it was granted."""
         self.subscriptions.subscribed(packet_id, refusals)
         self._check_settled()
 
@@ -215,16 +215,16 @@ class Session:
                 _log.warning("broker %s: %s", self._address, news)
 
     def unsubscribed(self, packet_id: int) -> None:
-        """Note the answer to an UNSUBSCRIBE."""
+        """Handle an UNSUBACK."""
         self.subscriptions.unsubscribed(packet_id)
         self._check_settled()
 
     def take(self, events: Sequence[Event]) -> None:
-        """Note what arrived. Raises `ValueError` when it is not MQTT."""
+        """Handle a packet. Raises `ValueError` when it is not MQTT."""
         if not events:
             return
         if not self.ready:
-            # The grant of the subscriptions comes behind what waited in the session, which may be a lot.
+            # The SUBACK comes after the session's backlog, which may be long.
             self.patience.begin_handshake()
         accepted = self.granted is not None
         for event in events:
@@ -242,7 +242,7 @@ class Session:
     # -- its end
 
     def ended(self, words: str | None) -> None:
-        """Note that the broker ended the connection: with `words`, or None without any."""
+        """Note that the broker ended the connection, with its reason in `words` if it gave one."""
         if words in {None, endings.NO_REASON} and self._tries_plain_will():
             return
         fits = self._what_fits(words)
@@ -258,14 +258,14 @@ class Session:
         )
 
     def broken(self, words: str, known: str | None = None) -> None:
-        """End, for what the socket is `known` to have met, or else with `words`."""
+        """End with the socket's `known` reason, or else with `words`."""
         if not words and self._tries_plain_will():
             return
         fits = self._what_fits(None)
         self.fail(endings.broken(self._address, known, words, accepted=self.granted is not None, fits=fits))
 
     def gone(self) -> None:
-        """Note that there is no socket any more."""
+        """Note that the socket is gone."""
         self.fail(BrokerError(f"broker {self._address}: the connection ended"))
 
     def fail(self, error: BrokerError) -> None:
@@ -318,8 +318,8 @@ class Session:
         if alias is not None:
             topic = self._aliased(alias, topic)
         if qos and (self.state is _EMPTYING or len(self.delivery.ledger) >= _SURPLUS * self._address.receive_maximum):
-            # Not to read on would be worse: the confirmations that make room come behind. What follows is left as well,
-            # so that the order holds.
+            # Not reading would be worse: the confirmations that make room come later. All following inputs are left, too,
+            # so that the order is kept.
             if self.state not in {State.EMPTYING, State.ENDED}:
                 self._become(State.EMPTYING)
             return
@@ -329,11 +329,11 @@ class Session:
         if duplicate:
             self._tally.redelivered += 1
         if left is not None:
-            self._tally.note(f"not carried over to the answer: {left}", topic)
+            self._tally.note(f"not copied to the answer: {left}", topic)
         self.inbox.append(Message(topic, payload, qos, content_type, token, reply_to, duplicate, retained))
 
     def _aliased(self, alias: int, topic: str) -> str:
-        """Return the topic that the broker put a number in place of; ValueError when it never said which."""
+        """Return the topic for the broker's alias; raises `ValueError` for an unknown one."""
         if topic and 0 < alias <= paho_client.MAX_ALIASES:
             self._aliases[alias] = topic
         elif alias not in self._aliases:

@@ -1,4 +1,4 @@
-"""The slow lane: every packet through paho's own calls, for a paho that `edge_agent.link.fast_lane` does not know."""
+"""The slow lane: every packet goes through paho's own calls, for versions of paho that the fast lane does not support."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from edge_agent.link.transport import Address
 
 
 def let_paho_read(client: paho.Client) -> None:
-    """Let paho read from its socket. Raises `ValueError` when what it finds there is not MQTT."""
+    """Let paho read from its socket. Raises `ValueError` when the bytes are not MQTT."""
     try:
         client.loop_read()
     except ValueError:
         raise
-    except Exception as error:  # KeyError, IndexError, AssertionError: whatever the bytes lead it to
+    except Exception as error:  # KeyError, IndexError, AssertionError: whatever the bytes cause in paho
         raise ValueError(f"{type(error).__name__} in paho: {error}") from error
 
 
 class Plain:
-    """A connection as paho has it, with the face of `edge_agent.link.fast_lane.Stream`."""
+    """paho's own connection, with the interface of `edge_agent.link.fast_lane.Stream`."""
 
     def __init__(self, client: paho.Client, address: Address, *, is_5: bool) -> None:
         self._client = client
@@ -58,7 +58,7 @@ class Plain:
         return events
 
     def publish(self, answer: Answer, taken: Container[int]) -> int:  # noqa: ARG002 - paho keeps its own ids
-        """Queue an answer; return its packet id. Raises `BrokerError` when paho does not take it."""
+        """Queue an answer; return its packet id. Raises `BrokerError` when paho does not accept it."""
         properties = _properties(answer) if self._is_5 else None
         info = self._client.publish(answer.topic, answer.payload, answer.qos, answer.retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -73,18 +73,18 @@ class Plain:
         self._client.ack(packet_id, 1)
 
     def keep_alive(self, *, due: bool) -> None:  # noqa: ARG002 - paho knows when
-        """Let paho look after its keep-alive."""
+        """Let paho handle its keep-alive."""
         self._client.loop_misc()
 
     def ping(self) -> None:
-        """Take the broker at its word: paho sends a PINGREQ only when it likes to."""
+        """Trust the broker's confirmations: paho sends a PINGREQ only when it chooses to."""
         self._events.append(Pong())
 
     def flush(self) -> None:
-        """Do nothing: what is left to write is paho's."""
+        """Do nothing: paho writes its own data."""
 
     def pending(self) -> int:
-        """Tell whether there is more to read: paho takes a packet at a time."""
+        """Tell whether there is more to read: paho reads one packet at a time."""
         sock: Any = self._client.socket()
         if sock is None:
             return 0

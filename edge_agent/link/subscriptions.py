@@ -1,13 +1,13 @@
-"""The subscriptions of one connection: asks the broker for what is new, gives back what is not wanted any more.
+"""The subscriptions of one connection: subscribes to new filters, and unsubscribes from those no longer wanted.
 
 Rules:
 
-* What stays is not asked for again, so that what the broker has retained does not come once more; what was refused is.
-* A packet id is that of one packet at a time (MQTT 5, 2.2.1), and paho numbers these packets but not our messages: a
+* Unchanged filters are not subscribed to again, so that retained messages do not come again; refused ones are.
+* A packet id may be used by one packet at a time (MQTT 5, 2.2.1), and paho numbers these packets but not our messages: a
   `Session` asks when no message is unconfirmed, holds those that follow back until then, and does not give them a number in `asked`.
 * No packet has more than `_MOST` filters (AWS IoT ends the connection at the ninth), nor more bytes than the broker takes.
 * What the broker said it does not have is refused here: to ask for it would end the connection.
-* The new is asked for before the old is given back: where the two overlap, a message comes twice rather than not at all.
+* New filters are subscribed to before old ones are unsubscribed from: if they overlap, a message comes twice rather than not at all.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _EACH: Final = 3
 
 
 class Asker(Protocol):
-    """What sends these packets; each method returns the id of its packet."""
+    """Sends the packets; each method returns its packet id."""
 
     def subscribe(self, filters: Mapping[str, bool]) -> int:
-        """Ask for `filters`; those that are true ask for retained messages even if the subscription is not new."""
+        """Subscribe to `filters`; those that are true request retained messages even if the subscription is not new."""
 
     def unsubscribe(self, filters: Collection[str]) -> int:
-        """Give back `filters`."""
+        """Unsubscribe from `filters`."""
 
 
 class Subscriptions:
@@ -55,18 +55,18 @@ class Subscriptions:
 
     @property
     def settled(self) -> bool:
-        """Whether the broker has answered all there was to ask."""
+        """Whether the broker has answered all requests."""
         return not (self.waiting or self.asked)
 
     def want(self, wanted: Mapping[str, bool], anew: Collection[str]) -> None:
-        """Change what is wanted; the filters in `anew` are asked for even if they are subscribed to already."""
+        """Change the wanted filters; those in `anew` are subscribed to even if they already are."""
         self._wanted = dict(wanted)
         self._held.difference_update(anew)
-        self.refused = []  # what was refused is not held, so it is asked for again
+        self.refused = []  # refused filters are not held, so they are subscribed to again
         self.waiting = self._held != self._wanted.keys()
 
     def ask(self) -> None:
-        """Ask for the difference between what is wanted and what there is."""
+        """Send the difference between the wanted and the current subscriptions."""
         new = {one: retained for one, retained in self._wanted.items() if one not in self._held}
         gone = [one for one in self._held if one not in self._wanted]
         lacking = [Refused(one, why) for one in new if (why := self.granted.lacks(one)) is not None]
@@ -79,15 +79,15 @@ class Subscriptions:
         self.waiting = False
 
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
-        """Note the broker's answer to a SUBSCRIBE: of each filter why it was refused, None where it was granted."""
+        """Handle a SUBACK: for each filter the reason for its refusal, None where it was granted."""
         for one, refusal in zip(self.asked.pop(packet_id, ()), refusals, strict=False):
             if refusal is not None:
                 self.refused.append(Refused(one, refusal))
                 self._held.discard(one)
 
     def unsubscribed(self, packet_id: int) -> None:
-        """Note the broker's answer to an UNSUBSCRIBE."""
-        # Should the broker refuse: what still comes is counted as unrouted, and acknowledged.
+        """Handle an UNSUBACK."""
+        # If the broker refuses, further messages are counted as unrouted, and acknowledged.
         self.asked.pop(packet_id, None)
 
     def _packets(self, filters: Iterable[str]) -> Iterator[list[str]]:

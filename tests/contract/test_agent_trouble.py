@@ -198,7 +198,7 @@ def test_an_answer_larger_than_the_broker_takes_blocks_nothing(
     client.publish("music/hall/features", [{}] * 10)
     client.publish("music/hall/features", {**ROCK, "id": "next"})
     assert client.json("music/hall/genre")["id"] == "next"
-    wait_for_line(caplog, "larger than the broker takes")
+    wait_for_line(caplog, "larger than the broker's limit")
     wait_until(lambda: agent.agent.tally.acknowledged == 2, "everything acknowledged")
     assert agent.agent.tally.connections == 1
 
@@ -233,4 +233,4 @@ def test_a_service_manager_that_is_away_does_not_matter(tmp_path: Path, caplog: 
     notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nowhere")})
     notifier.ready("serving")
     notifier.alive()
-    assert caplog.text.count("systemd: can't be told") == 2
+    assert caplog.text.count("systemd: can't send") == 2

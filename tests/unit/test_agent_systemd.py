@@ -26,7 +26,7 @@ def test_systemd_hears_how_it_goes(awake: int) -> None:
     assert serving.startswith("STATUS=serving ")
     assert rest == [
         "STATUS=waiting for the broker: gone",
-        "STOPPING=1\nSTATUS=finishing what is in flight",
+        "STOPPING=1\nSTATUS=finishing messages in flight",
     ]
 
 

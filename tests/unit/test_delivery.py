@@ -86,7 +86,7 @@ def test_what_the_broker_refuses_is_counted_and_holds_up_nothing() -> None:
 @pytest.mark.parametrize(
     ("refused", "reason"),
     [
-        (answer(payload=bytes(100)), "larger than the broker takes, 100 bytes"),
+        (answer(payload=bytes(100)), "larger than the broker's limit of 100 bytes"),
         (answer("t" * 70_000), "the topic is too long"),
         (answer("ß" * 40_000), "the topic is too long"),
     ],

@@ -274,7 +274,7 @@ def test_an_answer_that_was_put_off() -> None:
 
 @pytest.mark.parametrize("topic", ["edge/node/info", "edge/node/state"])
 def test_what_the_agent_says_of_itself(topic: str) -> None:
-    """An info larger than the broker takes, say: the sensors are served all the same."""
+    """An info larger than the broker's limit, say: the sensors are served all the same."""
     session = Session(lambda answer: answer.topic == topic)
     session.send(message("hall"))
     session.run()

@@ -21,7 +21,7 @@ def test_what_is_granted_holds_for_what_is_sent() -> None:
     made.session.publish(Answer("c", bytes(100), qos=1))
     made.session.pump()
     assert [one.topic for one in made.wire.published] == ["a"]
-    assert made.session.delivery.refused == [Refused("c", "larger than the broker takes, 100 bytes")]
+    assert made.session.delivery.refused == [Refused("c", "larger than the broker's limit of 100 bytes")]
     made.session.take([Puback(1)])
     made.session.pump()
     assert [one.topic for one in made.wire.published] == ["a", "b"]
@@ -63,7 +63,7 @@ def test_a_message_that_nobody_sent_us_can_be_answered() -> None:
 def test_what_is_not_carried_over_is_noted() -> None:
     made = ready()
     made.session.take([Publish("in", b"", left="User Properties of more than 4096 bytes")])
-    assert "not carried over to the answer: User Properties of more than 4096 bytes" in str(vars(made.tally))
+    assert "not copied to the answer: User Properties of more than 4096 bytes" in str(vars(made.tally))
 
 
 def test_a_topic_alias_stands_for_the_topic_it_was_given_last() -> None:
