@@ -90,5 +90,5 @@ def test_an_input_that_waits_holds_back_those_behind_it() -> None:
 
 def test_an_answer_can_not_be_confirmed_before_it_is_on_its_way() -> None:
     ledger = Ledger()
-    with pytest.raises(ValueError, match="no answer"):
+    with pytest.raises(ValueError, match="no unconfirmed answer"):
         ledger.confirm(ledger.receive(1))
