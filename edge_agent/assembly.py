@@ -1,4 +1,4 @@
-"""The composition root: settings in, a wired agent out. The only place where all the parts meet."""
+"""The composition root: builds an agent from settings. Only this module knows all the parts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _log = logging.getLogger(__name__)
 
 
 def make_agent(settings: Settings, models: Mapping[str, Loaded] | None = None) -> Agent:
-    """Put the agent together, of `models` or of those that are loaded for it. Raises `ModelError` or `SettingsError`;
+    """Build the agent from `models`, or load them. Raises `ModelError` or `SettingsError`;
     opens no connection.
     """
     return Agent(make_connection_settings(settings), make_plan(settings, models), notifier=Notifier())
 
 
 def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) -> Plan:
-    """Return what to do with the models that the routes name, by the names they use. Raises `ModelError` or
+    """Return the plan for `models`, given by the names that the routes use. Raises `ModelError` or
     `SettingsError`.
     """
     routes = settings.routes()
@@ -60,7 +60,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
 
 
 def make_connection_settings(settings: Settings) -> ConnectionSettings:
-    """Return the way to the broker. Raises `SettingsError` when a file for it can't be used."""
+    """Return the connection settings. Raises `SettingsError` when one of their files can't be used."""
     where = address(settings)
     files = () if where.tls is None else digests(where.tls)
     dial = _Dial(
@@ -79,7 +79,7 @@ def make_connection_settings(settings: Settings) -> ConnectionSettings:
 
 @dataclass(frozen=True)
 class _Dial:
-    """Begins connections. Equal to another one that would begin the same, with the same content of the TLS files."""
+    """Opens connections. Equal to another one that would open the same connection, with the same content of TLS files."""
 
     where: Address
     last_word: Answer
@@ -108,7 +108,7 @@ def make_terms(settings: Settings) -> Terms:
 
 
 class Preparation:
-    """New settings on their way to an agent that serves: an `edge_agent.serving.reloading.NextPlan`."""
+    """New settings for a running agent: implements `edge_agent.serving.reloading.NextPlan`."""
 
     def __init__(
         self, settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits
@@ -119,12 +119,12 @@ class Preparation:
         self.loading = loading(settings, known, allowed)
 
     def plan(self, models: Mapping[str, Loaded]) -> Plan:
-        """Return what to do with the models that were loaded. Raises `SettingsError`."""
+        """Return the plan for the loaded models. Raises `SettingsError`."""
         return make_plan(self._settings, models)
 
 
 def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
-    """Raise `SettingsError` when a route's `fields` do not go with the features of its model."""
+    """Raise `SettingsError` when a route's `fields` do not match the features of its model."""
     for number, route in enumerate(routes, start=1):
         if route.model not in models:
             continue
@@ -151,16 +151,16 @@ def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
 
 
 def address(settings: Settings, *, client_id: str | None = None, session_expiry: int | None = None) -> Address:
-    """Return where the broker is and how to log in; raises `SettingsError` when a file for it can't be used.
+    """Return the broker's address with the login; raises `SettingsError` when one of its files can't be used.
 
-    `client_id` and `session_expiry` (seconds) stand in for those of the settings.
+    `client_id` and `session_expiry` (seconds) override those of the settings.
     """
     mqtt = settings.mqtt
     tls = None
     if mqtt.tls is not None and mqtt.uses_tls:
         certificate, key = mqtt.tls.pair()
         tls = TlsOptions(ca=mqtt.tls.file("ca"), certificate=certificate, key=key, alpn=mqtt.tls.alpn)
-        make_context(tls)  # a start with a file that can't be used ends here; each connection reads them anew
+        make_context(tls)  # fails at start if a file is unusable; each connection reads them again
     return Address(
         host=mqtt.host,
         port=mqtt.actual_port,
@@ -195,7 +195,7 @@ def _served(model: Predictor) -> ServedModel:
 
 
 def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) -> Callable[[str, str], Described]:
-    """Return what describes the node."""
+    """Return the function that makes the node's info."""
 
     def describe(protocol: str, started: str) -> Described:
         return {

@@ -1,4 +1,4 @@
-"""Visiting a running agent: logging in where it does, beside it, and asking it by its requests."""
+"""A client for a running agent: connects to its broker and sends it requests."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edge_agent.contract.messages import Answer, Message
 from edge_agent.errors import BrokerError, NoAnswerError, ProtocolRefusedError
 from edge_agent.link.link import Link
 
-#: Of a payload, how much an error shows.
+#: Most of a payload that an error shows.
 _SHOWN: Final = 60
 
 
 def log_in(loaded: Settings, subscriptions: Iterable[str], *, purpose: str) -> tuple[Link, list[Message]]:
-    """Connect and subscribe as `run` would, under a client id of our own and with a session that ends with us.
+    """Connect and subscribe as `run` would, but with another client id and a session that ends with the connection.
 
-    Returns the link, and what came together with the broker's answer: what is retained may. Raises `BrokerError`;
-    subscriptions that the broker refused stand in the link's `refused`.
+    Returns the link, and messages that arrived with the broker's answer, such as retained ones. Raises `BrokerError`;
+    refused subscriptions are in the link's `refused`.
     """
-    # The node is part of the name: in containers all processes have the same few numbers.
+    # The node is part of the id: in containers, process ids are few and repeat.
     client_id = f"edge-agent-{loaded.node.id}-{purpose}-{os.getpid()}"
     where = assembly.address(loaded, client_id=client_id, session_expiry=0)
     protocols = assembly.protocols(loaded)
@@ -51,9 +51,9 @@ def ask(
     timeout: float,
     accept: Callable[[bytes], bool] = lambda _: True,
 ) -> bytes:
-    """Send the agent a request and return its answer, the first that `accept` takes, within `timeout` seconds.
+    """Send the agent a request and return its answer, the first that `accept` accepts, within `timeout` seconds.
 
-    Raises `NoAnswerError` when none comes, with what to look at, and `BrokerError` when there is no broker.
+    Raises `NoAnswerError` without an answer, with what to check, and `BrokerError` when connecting fails.
     """
     node = loaded.node.id
     request, response, state = (
@@ -98,25 +98,25 @@ def receive(link: Link, ends: float) -> list[Message]:
 
 
 def cut(payload: bytes) -> str:
-    """Return the beginning of a payload from outside, fit for a terminal."""
+    """Return the beginning of a payload from outside, safe to print."""
     return ascii(payload[:_SHOWN].decode(errors="replace"))
 
 
 def _why(loaded: Settings, verb: str, timeout: float, refused: dict[str, str], state: bytes | None) -> str:
-    """Say why there may be no answer, and what to look at."""
+    """Return why there may be no answer, and what to check."""
     node, broker = loaded.node.id, str(assembly.address(loaded))
     for topic, reason in refused.items():
         act = "writing" if "/request/" in topic else "reading"
-        return f"{topic}: {reason}; allow {act} it in the broker's rules"
+        return f"{topic}: {reason}; allow {act} it in the broker's access rules"
     if state == b"offline":
-        return f"node {node!r} is offline, says {topics.state(node)} on {broker}; is it running? See its log"
+        return f"node {node!r} is offline, according to {topics.state(node)} on {broker}; start it, or see its log"
     where = f"no answer from node {node!r} on {broker} within {timeout:g} s"
     if state is None:
         return (
-            f"{where}, and {topics.state(node)} is empty: no agent of this name has been there; "
-            "is it the agent's own configuration (node.id, mqtt.host)?"
+            f"{where}, and {topics.state(node)} is empty: no agent with this name was ever connected; "
+            "check that this is the agent's own configuration (node.id, mqtt.host)"
         )
     return (
-        f"{where}, though {topics.state(node)} says {cut(state)}; may it read {topics.request(node).filter} and write "
-        f"{topics.response(node, verb)}? See its log"
+        f"{where}, though {topics.state(node)} says {cut(state)}; check that it may read {topics.request(node).filter} and write "
+        f"{topics.response(node, verb)}, and see its log"
     )

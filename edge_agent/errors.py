@@ -1,6 +1,6 @@
-"""The one exception tree.
+"""All exception classes.
 
-Whatever goes wrong at start ends as one of these: `str(error)` is one line that says what is wrong, where, and what to
+Any problem at start raises one of these: `str(error)` is one line with the cause, the place and the fix.
 do about it. The command line prints that line and exits with `exit_status`. Exceptions of other libraries never cross
 the file that imports the library. What goes wrong with a single message is not an exception: it is a rejection
 (`edge_agent.contract.messages.Rejection`), because it has to be answered.
@@ -12,21 +12,21 @@ from typing import ClassVar
 
 
 class EdgeAgentError(Exception):
-    """Base of every error that a user can meet."""
+    """Base of all errors that are shown to users."""
 
     exit_status: ClassVar[int] = 2
 
 
 class InputError(EdgeAgentError):
-    """What the user handed in (a file, a table, an argument) is not usable."""
+    """The user's input (a file, a table, an argument) can't be used."""
 
 
 class FileError(EdgeAgentError):
-    """A file that somebody named can't be used: it is not there, not readable, no file, or too large."""
+    """A named file can't be used: it does not exist, is not readable, not a regular file, or too large."""
 
 
 class SettingsError(EdgeAgentError):
-    """The configuration is wrong: an unknown key, a value out of range, routes that feed the agent its own output."""
+    """The configuration is invalid: an unknown key, a value out of range, routes that feed the agent its own output."""
 
 
 class TopicError(SettingsError):
@@ -34,13 +34,13 @@ class TopicError(SettingsError):
 
 
 class ModelError(EdgeAgentError):
-    """The model file can't be served: unreadable, no card, or a self-test that does not reproduce."""
+    """The model file can't be served: unreadable, without a card, or the self-test fails."""
 
     exit_status: ClassVar[int] = 3
 
 
 class CardError(ModelError):
-    """The model file carries no model card, or one that breaks the format."""
+    """The model file has no model card, or an invalid one."""
 
 
 class BrokerError(EdgeAgentError):
@@ -58,12 +58,12 @@ class AdaptedError(BrokerError):
 
 
 class FarewellError(BrokerError):
-    """The broker ended the connection and gave a reason that has nothing to do with what was sent: a shutdown, say."""
+    """The broker ended the connection for a reason unrelated to our messages, such as a shutdown."""
 
 
 class SurplusError(BrokerError):
-    """The broker sent more than can be held; what was taken is settled, the rest comes on the next connection."""
+    """The broker sent more than can be held; the rest is redelivered on the next connection."""
 
 
 class NoAnswerError(BrokerError):
-    """The broker is there, but the agent that was asked does not answer."""
+    """The broker is reachable, but the agent does not answer."""

@@ -1,4 +1,4 @@
-"""Counting: what came in, what went out, and why not. Pure; the agent publishes it and logs it in summaries."""
+"""Counters for messages, answers and rejections. Pure; the agent publishes them and logs summaries."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Final
 
 #: Latencies kept for the percentiles of one interval; more messages than this are sampled by dropping the oldest.
 _SAMPLES: Final = 4096
-#: Distinct reasons kept for one summary; their text comes partly from outside, so their number has to be bounded.
+#: Distinct reasons kept for one summary; their text comes partly from outside, so their number must be bounded.
 _REASONS: Final = 20
 
 
 class Tally:
-    """Totals since the start, and what happened since the last summary."""
+    """Totals since the start, and counts since the last summary."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -35,19 +35,19 @@ class Tally:
         self._notes: dict[str, tuple[int, str]] = {}
 
     def note(self, what: str, topic: str) -> None:
-        """Count something that a summary in the log should say of messages, with a topic as its first example."""
+        """Count an event for the summary in the log, with a topic as its first example."""
         count, first = self._notes.get(what, (0, topic))
         if count or len(self._notes) < _REASONS:
             self._notes[what] = count + 1, first
 
     def take_notes(self) -> list[tuple[str, int, str]]:
-        """Return what was noted since the last call: what, how often, and the example."""
+        """Return the events since the last call: what, how often, and the example."""
         notes = [(what, count, topic) for what, (count, topic) in self._notes.items()]
         self._notes.clear()
         return notes
 
     def rejected(self, code: str, reason: str, count: int = 1) -> None:
-        """Count rows or payloads that got none. `reason` is short: a feature and what is wrong with it."""
+        """Count rejected rows or payloads. `reason` is short: a feature and its problem."""
         self.rejections[code] += count
         if reason in self._reasons or len(self._reasons) < _REASONS:
             self._reasons[reason] += count
@@ -59,11 +59,11 @@ class Tally:
         self._latencies.extend([seconds] * min(messages, _SAMPLES))
 
     def forget_latency(self) -> None:
-        """Begin anew with the latencies."""
+        """Forget all latencies."""
         self._latencies.clear()
 
     def latency(self) -> tuple[float, float] | None:
-        """Return p50 and p99 in seconds since they were forgotten last, or None when there was no message."""
+        """Return p50 and p99 in seconds since the last reset, or None without a message."""
         if not self._latencies:
             return None
         ordered = sorted(self._latencies)

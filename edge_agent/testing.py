@@ -1,4 +1,4 @@
-"""Fakes of the same small interfaces as the real things: an in-memory connection, a model, a clock.
+"""Fakes with the same small interfaces as the real objects: an in-memory connection, a model, a clock.
 
 For the agent's own unit tests, and for yours: an `Agent` on a `FakeLink` answers without a broker, a socket or a
 second of waiting.
@@ -64,7 +64,7 @@ def make_card(
 
 
 class FakeModel:
-    """Rock when the first feature is above a half, else Hip-Hop; with `broken` set it raises that instead."""
+    """Answers Rock when the first feature is above 0.5, else Hip-Hop; with `broken` set it raises that instead."""
 
     def __init__(self, card: ModelCard | None = None, output: Output | None = None) -> None:
         self.card = card or make_card()
@@ -85,7 +85,7 @@ class FakeModel:
 
 
 class FakeClock:
-    """A clock that goes on only when told to; seconds."""
+    """A clock in seconds that advances only when told to."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -95,14 +95,14 @@ class FakeClock:
         return self.time
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the time."""
         self.time += seconds
 
 
 class FakeLink:
-    """A connection in memory: `arrive` puts a message in, `sent` and `answered` show what came out.
+    """A connection in memory: `arrive` delivers a message; `sent` and `answered` record what was published.
 
-    What is sent is taken at once, unless `takes` is set to False; `hangs_up` makes the broker end the connection when it
+    Sent messages are confirmed at once, unless `takes` is False; `hangs_up` makes the broker end the connection when it
     is sent something.
     """
 
@@ -115,19 +115,19 @@ class FakeLink:
         self.sent: list[Answer] = []
         #: Each message with its answers, in the order they were given.
         self.answered: list[tuple[Message, list[Answer]]] = []
-        #: How many messages nobody has confirmed; what is sent is confirmed at once, so it stays as it is set.
+        #: The number of unconfirmed messages, set by the test.
         self.in_flight = 0
-        #: How many bytes wait for the broker; as `in_flight`.
+        #: The number of bytes that wait for the broker, set by the test.
         self.held_bytes = 0
-        #: How many messages had been sent each time that `drain` was called.
+        #: The number of sent messages at each call of `drain`.
         self.drained: list[int] = []
         #: Each change of subscriptions: what was wanted then, and what of it anew.
         self.subscribed: list[tuple[dict[str, bool], set[str]]] = []
-        #: What was sent and not taken, by what `edge_agent.link.poison` knows it by.
+        #: Inputs whose answers were sent but not confirmed, by their cause in `edge_agent.link.poison`.
         self.under_way: set[int] = set()
         self.takes = True
         self.hangs_up: Callable[[Answer], bool] = lambda _: False
-        #: Messages whose answers carried nothing over.
+        #: Messages whose answers copied no properties.
         self.bare: list[Message] = []
         self.closed = False
         self.abandoned = False
@@ -137,7 +137,7 @@ class FakeLink:
         self._lost: BrokerError | None = None
 
     def arrive(self, *messages: Message) -> None:
-        """Let messages come in from the broker."""
+        """Deliver messages from the broker."""
         self._inbox.extend(messages)
 
     def lose(self, error: BrokerError) -> None:
@@ -155,7 +155,7 @@ class FakeLink:
         return messages
 
     def answer(self, message: Message, answers: Iterable[Answer], *, bare: bool = False) -> None:
-        """Note the answers of a message."""
+        """Record the answers to a message."""
         kept = list(answers)
         self.answered.append((message, kept))
         if bare:
@@ -164,26 +164,26 @@ class FakeLink:
             self._send(answer, cause_of(message))
 
     def publish(self, answer: Answer) -> None:
-        """Note a message that answers nothing."""
+        """Record a message that is not an answer."""
         self._send(answer, cause_of_own(answer.topic))
 
     def settle(self) -> bool:
-        """Return whether all is taken."""
+        """Return whether everything is confirmed."""
         return not self.under_way
 
     def take(self) -> None:
-        """Take what is under way."""
+        """Confirm everything in flight."""
         self.under_way.clear()
 
     def _send(self, answer: Answer, cause: int) -> None:
         self.sent.append(answer)
         if self._lost is None and self.hangs_up(answer):
-            self.lose(BrokerError("the broker hung up"))
+            self.lose(BrokerError("the broker closed the connection"))
         if self._lost is not None or not self.takes:
             self.under_way.add(cause)
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
-        """Note what is wanted; whether it is granted at once is what `ready` says."""
+        """Record the wanted subscriptions; `ready` says whether they are granted at once."""
         self.subscribed.append((dict(wanted), set(anew)))
 
     def drain(self, seconds: float) -> bool:  # noqa: ARG002 - the interface
@@ -194,11 +194,11 @@ class FakeLink:
         return self.in_flight == 0
 
     def close(self) -> None:
-        """Note that the connection was ended in good order."""
+        """Record a normal disconnect."""
         self.closed = True
 
     def abandon(self) -> None:
-        """Note that the connection was dropped."""
+        """Record that the connection was dropped."""
         self.abandoned = True
 
 

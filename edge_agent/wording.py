@@ -1,6 +1,6 @@
-"""Numbers and text from outside, in words that are fit for people, their terminals and logs.
+"""Formats numbers for people, and makes text from outside safe for terminals and logs.
 
-Rule: whatever came from outside (topics, labels, keys of a file, what a broker says) is shown through `plain`.
+Rule: all text from outside (topics, labels, keys of a file, a broker's texts) is shown through `plain`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """Return a number of things."""
+    """Return a number with its noun."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def plain(text: str) -> str:
-    """Make text from outside fit for a terminal, a log and the journal: one line that says what it says and does nothing.
+    """Make text from outside safe for a terminal, a log and the journal: one line without control characters.
 
     What can't be printed is shown as Python writes it: controls (C0, C1, so ESC and line ends too), what turns the
     direction of writing around, separators of lines and paragraphs, and what is no character at all.
@@ -40,12 +40,12 @@ def plain(text: str) -> str:
 
 
 def plain_json(text: str) -> str:
-    """Make JSON fit for a terminal, as one line: the same value, with what can't be printed written as JSON does."""
+    """Make JSON safe for a terminal, as one line: the same value, with unprintable characters escaped as in JSON."""
     if text.isprintable():
         return text
     return "".join(mark if mark.isprintable() else _escaped(mark) for mark in text)
 
 
 def _escaped(mark: str) -> str:
-    # Raw, these stand between values only: in a string JSON wants them escaped.
+    # Unescaped, these occur only between values: in strings JSON requires them to be escaped.
     return " " if mark in "\t\r\n" else json.dumps(mark)[1:-1]

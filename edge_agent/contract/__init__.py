@@ -1,1 +1,1 @@
-"""What others may rely on: the messages on the wire, the names of topics, the model card."""
+"""The interfaces that others rely on: messages on the wire, topic names, the model card."""

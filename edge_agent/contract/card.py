@@ -1,4 +1,4 @@
-"""The model card: what a model file says of itself.
+"""The model card: a model file's description of itself.
 
 A model file is one ONNX file; its `metadata_props` carry one key, `edge_agent` (`METADATA_KEY`), whose value is this
 card as JSON, and behind it the digest of the file (`edge_agent.contract.seal`). The card is input from outside: everything in it is checked and bounded here, once, so that the rest of
@@ -10,7 +10,7 @@ Rules that hold for every card that `parse` returns:
 * label names are unique and in the order of the model's probability columns;
 * every bound, quantile, example and self-test value is finite; `minimum <= maximum`;
 * every example lies within its feature's bounds;
-* every self-test row has one value a feature, one label, one probability a label.
+* every self-test row has one value per feature, one label, and one probability per label.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
 MAX_FEATURES: Final = 1024
 MAX_CARD_BYTES: Final = 4 * 1024 * 1024
-#: Longest place in a message about what is wrong.
+#: Longest path in an error message, in characters.
 _MAX_PLACE: Final = 160
 
-#: Where the observed quantiles of a feature are taken.
+#: Levels of a feature's observed quantiles.
 QUANTILE_LEVELS: Final = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 SEMVER: Final = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
@@ -56,21 +56,21 @@ def _printable(value: object) -> object:
 Finite = Annotated[float, AllowInfNan(allow_inf_nan=False), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Text = Annotated[str, StringConstraints(max_length=4096), BeforeValidator(_printable)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeValidator(_printable)]
-#: A model's name stands in topics and file names, so it is one plain word.
+#: A model's name is part of topics and file names, so it is one plain word.
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Version = Annotated[str, StringConstraints(pattern=SEMVER, max_length=64)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
-    # Unknown keys are refused: a card written for a newer format must say so in `format`, not be half understood.
+    # Unknown keys are rejected: a card for a newer format must say so in `format`, and not be half understood.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Feature(_Part):
     """One input column.
 
-    `minimum` and `maximum` are hard bounds in `unit`: what is physically possible, not what was seen; None is open.
+    `minimum` and `maximum` are hard bounds in `unit`: what is physically possible, not what was observed; None is no bound.
     `quantiles` are those of the training data at `QUANTILE_LEVELS`.
     """
 
@@ -106,7 +106,7 @@ class Dataset(_Part):
 
 
 class Training(_Part):
-    """Where the model comes from: enough to train it again."""
+    """The model's provenance: enough to train it again."""
 
     datasets: Annotated[tuple[Dataset, ...], Field(max_length=64)] = ()
     rows: Annotated[int, Field(ge=0)]
@@ -125,7 +125,7 @@ class Metrics(_Part):
 
 
 class Example(_Part):
-    """A row that a person can recognise, with what scikit-learn says of it."""
+    """A row that people recognise, with scikit-learn's answer."""
 
     name: Text
     features: tuple[Finite, ...]
@@ -133,7 +133,7 @@ class Example(_Part):
 
 
 class SelfTest(_Part):
-    """Rows with what scikit-learn itself answered; every device must find the same before it serves.
+    """Rows with scikit-learn's own answers; every device must reproduce them before it serves.
 
     `rows` is (n, features) in the model's units, each value exact in float32; `labels` is (n,); `probabilities` is
     (n, labels), reproduced within `tolerance`.
@@ -184,7 +184,7 @@ class ModelCard(_Part):
 
     @model_validator(mode="after")
     def _labelled(self) -> ModelCard:
-        """Check what is said of the answers."""
+        """Check the labels and probabilities."""
         labels, test = frozenset(self.labels), self.self_test
         _unique("labels", self.labels)
         for example in self.examples:
@@ -213,7 +213,7 @@ def _unique(what: str, names: Sequence[str]) -> None:
 def parse(text: str | bytes, *, where: str) -> ModelCard:
     """Read a card from its JSON.
 
-    `where` names the file for the message. Raises `CardError` with the first thing that is wrong and its place.
+    `where` names the file for the message. Raises `CardError` with the first error and its path.
     """
     size = len(text.encode(errors="replace") if isinstance(text, str) else text)
     if size > MAX_CARD_BYTES:
@@ -222,7 +222,7 @@ def parse(text: str | bytes, *, where: str) -> ModelCard:
         return ModelCard.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        # Keys of the card stand in the place: they come from outside, so they are cut and made printable.
+        # The path contains keys of the card, which come from outside, so it is cut and made printable.
         place = ascii(".".join(str(part) for part in first["loc"])[:_MAX_PLACE])[1:-1] or "the card"
         more = "" if error.error_count() == 1 else f" (and {error.error_count() - 1} more)"
         raise CardError(

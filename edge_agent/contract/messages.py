@@ -1,4 +1,4 @@
-"""The wire contract: every message that goes out, in one file, and the envelope of those that come in.
+"""The wire contract: every message that the agent publishes, and the envelope of those that it receives.
 
 The payloads are typed dictionaries: they cost nothing on the way of a message, and `validator` makes from them what
 the tests hold everything against that leaves the agent.
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, NotRequired
 
 import pydantic_core
 from pydantic import TypeAdapter
-from typing_extensions import TypedDict  # pydantic, which brings it along, asks for this one before Python 3.12
+from typing_extensions import TypedDict  # a dependency of pydantic, which requires this class before Python 3.12
 
 JSON_TYPE: Final = "application/json"
 
@@ -32,7 +32,7 @@ MAX_DETAILS: Final = 32
 
 
 class ErrorCode(StrEnum):
-    """Why there is no prediction."""
+    """The kinds of rejections."""
 
     INVALID_FEATURES = "invalid_features"
     MALFORMED_PAYLOAD = "malformed_payload"
@@ -45,7 +45,7 @@ class ErrorCode(StrEnum):
 
 
 class Detail(TypedDict):
-    """One reason, in the shape that pydantic and FastAPI made familiar."""
+    """One reason, in the form of pydantic's and FastAPI's errors."""
 
     type: str
     loc: list[str | int]
@@ -54,7 +54,7 @@ class Detail(TypedDict):
 
 
 class Each(dict[str, float]):
-    """Numbers by name. A format that has no objects gives each number by itself, called `one`/name."""
+    """Numbers by name. A format without objects gives each number separately, called `one`/name."""
 
     __slots__ = ()
     one: ClassVar[str]
@@ -68,7 +68,7 @@ class Probabilities(Each):
 
 
 class Classified(TypedDict):
-    """A label. `confidence` is the probability of the label; `probabilities` sums to 1."""
+    """A label. `confidence` is its probability; `probabilities` sums to 1."""
 
     label: str
     confidence: float
@@ -117,7 +117,7 @@ class ServedModel(TypedDict):
 
 
 class RouteInfo(TypedDict):
-    """Where a model's features come from and its answers go to."""
+    """The topics of a model's features and of its answers."""
 
     model: str
     subscribe: str
@@ -126,7 +126,7 @@ class RouteInfo(TypedDict):
 
 
 class Described(TypedDict):
-    """What a node runs."""
+    """The versions, models and routes of a node."""
 
     node: str
     agent: str
@@ -139,7 +139,7 @@ class Described(TypedDict):
 
 
 class Info(Described):
-    """What a node runs and how it stands; retained, published on every connection.
+    """The state and the contents of a node; retained, published on every connection.
 
     `state` is `degraded` when the broker refused a subscription, which `reason` names.
     """
@@ -149,7 +149,7 @@ class Info(Described):
 
 
 class Waiting(TypedDict):
-    """A sensor that a gathering route can't answer for yet: the features it lacks, and those that are too old.
+    """An incomplete sensor of a gathering route: the features it lacks, and those that are too old.
 
     `sensor` is what the route captures, `topic` the filter of the sensor's values.
     """
@@ -171,7 +171,7 @@ class UnknownLevel(TypedDict):
 
 
 class Gathered(TypedDict):
-    """How the gathering routes do: sensors known now, and those with all values, none of them too old.
+    """The figures of the gathering routes: sensors known now, and those with all values, none of them too old.
 
     Totals since the start: `forgotten` sensors that made room for others, `ignored` messages that bring no feature.
     `waiting` names some of the sensors that are not complete, the least recently heard first; `unknown` some levels that
@@ -187,7 +187,7 @@ class Gathered(TypedDict):
 
 
 class Health(TypedDict):
-    """How a node does: totals since it started, and rates over the last `interval` seconds.
+    """The health of a node: totals since it started, and rates over the last `interval` seconds.
 
     `redelivered` counts messages that the broker sent again, `refused` answers that the broker did not take, `unrouted`
     messages that no route takes (from a subscription of an earlier configuration that the broker still keeps), `ignored`
@@ -224,7 +224,7 @@ class Health(TypedDict):
 
 
 class Status(Health):
-    """The answer to the request `status`: health as it is now, and who says it. `agent` is its version; `state` and
+    """The answer to the request `status`: current health, and the node. `agent` is its version; `state` and
     `reason` are as in `Info`.
     """
 
@@ -244,7 +244,7 @@ class Pong(TypedDict):
 
 
 class UnknownVerb(TypedDict):
-    """The answer to a request that this agent does not know."""
+    """The answer to an unknown request."""
 
     error: Literal["unknown_verb"]
     verb: str
@@ -252,7 +252,7 @@ class UnknownVerb(TypedDict):
 
 
 class Busy(TypedDict):
-    """The answer to a request that is one too many in its second; `retry_after` in seconds."""
+    """The answer to a request above the limit per second; `retry_after` in seconds."""
 
     error: Literal["busy"]
     verb: str
@@ -260,14 +260,14 @@ class Busy(TypedDict):
 
 
 class Carried(NamedTuple):
-    """What an answer takes over from its question (MQTT 5). `expiry` in seconds, what is left of it."""
+    """The properties that are copied from a message to its answer (MQTT 5). `expiry` is the remaining time in seconds."""
 
     correlation_data: bytes | None = None
     user_properties: tuple[tuple[str, str], ...] = ()
     expiry: int | None = None
 
     def after(self, seconds: float) -> Carried:
-        """Return what is left of it after so long; an expiry never ends below one second."""
+        """Return it with the time spent deducted; an expiry never goes below one second."""
         return self if self.expiry is None else self._replace(expiry=max(1, self.expiry - int(seconds)))
 
 
@@ -301,7 +301,7 @@ class Answer(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Something the broker did not allow: a subscription, or an answer."""
+    """A refusal by the broker: of a subscription, or of an answer."""
 
     topic: str
     reason: str
@@ -309,17 +309,17 @@ class Refused(NamedTuple):
 
 @cache
 def validator(kind: Any) -> TypeAdapter[Any]:
-    """Return what validates a payload of `kind`, one of the dictionaries above."""
+    """Return the validator for a payload of `kind`, one of the dictionaries above."""
     return TypeAdapter(kind)
 
 
 def to_json(value: Any) -> bytes:
-    """Encode any value that came in or goes out. NaN and infinities, which JSON has not, become strings."""
+    """Encode any received or published value. NaN and infinities, which JSON does not have, become strings."""
     return pydantic_core.to_json(value, inf_nan_mode="strings")
 
 
 def shown(value: Any) -> Any:
-    """Return `value` as a rejection shows it: whole when it is short, else the beginning of its JSON."""
+    """Return `value` for a rejection: whole if it is short, else the beginning of its JSON."""
     text = beginning_of_json(value)
     return value if len(text) <= MAX_SHOWN else cut_json(text)
 
@@ -334,12 +334,12 @@ def beginning_of_json(value: Any) -> bytes:
 
 
 def cut_json(text: bytes) -> str:
-    """Return the beginning of what is too long to be shown."""
+    """Return the beginning of a text that is too long to show."""
     return text[:MAX_SHOWN].decode(errors="ignore") + "…"
 
 
 def shown_topic(topic: str) -> str:
-    """Return a topic as an answer shows it: whole when it is short, else its beginning. Every row of a batch repeats it."""
+    """Return a topic for an answer: whole if it is short, else its beginning. Every row of a batch repeats it."""
     if len(topic) <= MAX_SHOWN // 4:
         return topic
     encoded = topic.encode(errors="replace")
@@ -347,7 +347,7 @@ def shown_topic(topic: str) -> str:
 
 
 def cut_details(details: list[Detail], limit: int = MAX_DETAILS, *, total: int = 0) -> list[Detail]:
-    """Bound a list of reasons: in number, and in how much of the input each one repeats. `total` says how many there are
+    """Limit a list of reasons: their number, and the input shown in each. `total` is their number
     when `details` are only the first of them.
     """
     kept: list[Detail] = [{**detail, "input": shown(detail["input"])} for detail in details[:limit]]

@@ -1,4 +1,4 @@
-"""The seal of a model file: a digest over all of it, written last and checked first.
+"""The seal of a model file: a digest of the whole file, written last and checked first.
 
 A file is protobuf, and protobufs written one behind the other are one message: so the seal is just one more entry of
 `metadata_props` (field 14 of ONNX's ModelProto), appended to the bytes of the file. To all who read ONNX it is a key with
@@ -12,7 +12,7 @@ Rules:
 * a file without any is one that somebody else made, or an older edge-convert: it may be served, and is said to be
   unsealed.
 
-It tells damage and mix-ups, not forgery: whoever can write the file can seal it.
+It detects damage and mix-ups, not forgery: whoever can write the file can seal it.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ LENGTH: Final = len(_HEAD) + _DIGITS
 
 
 def seal(content: bytes) -> bytes:
-    """Return a model file with its seal, in place of the one it has."""
+    """Return a model file with a new seal, replacing an existing one."""
     bare = content[:-LENGTH] if content[-LENGTH:].startswith(_HEAD) else content
     return bare + _HEAD + _digest(bare)
 
 
 def is_sealed(content: bytes, *, where: str) -> bool:
-    """Tell whether a model file has a seal, which then is the right one. Raises `ModelError` when it is damaged."""
+    """Tell whether a model file has a (valid) seal. Raises `ModelError` when the file is damaged."""
     bare, last = content[:-LENGTH], content[-LENGTH:]
     if last == _HEAD + _digest(bare):
         return True
-    # Control characters around it: in no text of the file can this stand by chance.
+    # Surrounded by control characters, so that it can't occur by chance in any text of the file.
     if _ENTRY in content or _is_like_a_seal(last):
         raise ModelError(
-            f"{where}: the file is damaged, or was changed after it was written: its sha256 is not the one it carries; "
-            "copy it again, or write it anew with edge-convert"
+            f"{where}: the file is damaged, or was changed after it was written: it does not match its own sha256; "
+            "copy it again, or write it again with edge-convert"
         )
     return False
 
@@ -55,6 +55,6 @@ def _digest(bare: bytes) -> bytes:
 
 
 def _is_like_a_seal(last: bytes) -> bool:
-    """Tell whether most bytes of the fixed part are there: by chance that does not happen."""
+    """Tell whether most bytes of the fixed part are present, which does not happen by chance."""
     same = sum(one == other for one, other in zip(last, _HEAD, strict=False))
     return same > len(_HEAD) // 2

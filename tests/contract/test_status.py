@@ -91,12 +91,16 @@ def test_nobody_answers(mosquitto: MosquittoFactory, connect: Connect, ask: Ask)
     client.wait_for_payload(STATE, "offline")
     told = ask(broker.port, status=1)
     assert told.output.startswith("edge-agent: ")
-    assert f"node '{NODE}' is offline, says edge/{NODE}/state on {HOST}:{broker.port}; is it running?" in told.output
+    assert f"node '{NODE}' is offline, according to edge/{NODE}/state on {HOST}:{broker.port}; start it" in told.output
     # What nobody clears: an agent whose broker lost the will.
     client.publish(STATE, "online", retain=True)
-    assert "says 'online'; may it read edge/kitchen/request/+" in ask(broker.port, "--timeout", "0.5", status=1).output
     assert (
-        "no agent of this name has been there" in ask(broker.port, "--timeout", "0.5", node="nobody", status=1).output
+        "says 'online'; check that it may read edge/kitchen/request/+"
+        in ask(broker.port, "--timeout", "0.5", status=1).output
+    )
+    assert (
+        "no agent with this name was ever connected"
+        in ask(broker.port, "--timeout", "0.5", node="nobody", status=1).output
     )
     broker.stop()
     assert "check mqtt.host, mqtt.port" in ask(broker.port, status=1).output
@@ -116,7 +120,7 @@ def test_it_may_not_ask(mosquitto: MosquittoFactory, ask: Ask, tmp_path: Path) -
     login = f'username = "ann"\npassword_file = "{password}"'
     broker = mosquitto(users={"ann": "secret"}, acl=f"user ann\ntopic read edge/{NODE}/#\n")
     told = ask(broker.port, login=login, status=1).output
-    assert f"edge/{NODE}/request/status: Not authorized; allow writing it in the broker's rules" in told
+    assert f"edge/{NODE}/request/status: Not authorized; allow writing it in the broker's access rules" in told
 
 
 def test_a_wrong_configuration_is_2(ask: Ask) -> None:
