@@ -190,9 +190,7 @@ class Poison:
         return Course.NOTHING
 
     def judge(self, cause: int, topic: str, answers: Iterable[Answer], now: float, *, followed: bool) -> Course:
-        """Return what to do with an input on `topic`, judged by its answers. `followed` says whether
-        they go to a Response Topic.
-        """
+        """Return what to do with an input on `topic`, by its answers; `followed`: they go to a Response Topic."""
         found = Course.USUAL
         for answer in answers:
             measure = _measure(answer)
@@ -250,9 +248,7 @@ class Poison:
         self._trial, self._sent = None, _NOTHING
 
     def ended(self, under_way: AbstractSet[int], now: float, reason: str) -> bool:
-        """Note that the connection has ended with `under_way` sent but not confirmed. Return whether that
-        counts against one of them.
-        """
+        """Note that the connection ended with `under_way` unconfirmed; return whether that counts against one of them."""
         trial = self._trial
         self.interrupted()
         if trial is not None and under_way == {trial.cause}:
