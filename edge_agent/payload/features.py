@@ -196,7 +196,7 @@ class FeatureCodec:
         for place in range(0, len(content), Table.ROWS):
             sent = content[place : place + Table.ROWS]
             table.add([_pick(row, fields) for row in sent] if fields else sent, sent)
-        batch = self._judge_batch(Batch(table.values, table.echoes, rejected=table.rejected))
+        batch = self._judge_batch(Batch(table.values, table.echoes, rejected=table.rejected), content, fields)
         if fields and self._converted:
             return batch._replace(
                 rejected={place: self._as_came(why, content[place]) for place, why in batch.rejected.items()}
@@ -207,8 +207,8 @@ class FeatureCodec:
         found = why if isinstance(why, Unusable) else checks.in_full(why)
         return found._replace(detail=as_came(found.detail, sent, self._converted))
 
-    def _judge_batch(self, batch: Batch) -> Batch:
-        """Return a batch with what is outside in its rows told, or rejected."""
+    def _judge_batch(self, batch: Batch, content: list[Any], fields: Fields) -> Batch:
+        """Return the batch made of `content` with what is outside in its rows told, or rejected."""
         told = self._ranges.told(batch.values)
         if not told:
             return batch
@@ -218,7 +218,8 @@ class FeatureCodec:
         rejected = dict(batch.rejected)
         usable = [one for one in range(len(batch.values) + len(rejected)) if one not in rejected]
         for place, outside in told.items():
-            rejected[usable[place]] = self._ranges.rejected(outside, batch.values[place], echoes[place])
+            sent = _pick(content[usable[place]], fields)
+            rejected[usable[place]] = self._ranges.rejected(outside, sent, echoes[place])
         kept = [place for place in range(len(usable)) if place not in told]
         return Batch(
             [batch.values[place] for place in kept],

@@ -73,15 +73,15 @@ class Ranges:
         """Return the names of features."""
         return tuple(self._names[one] for one in outside)
 
-    def rejected(self, outside: Sequence[int], values: Sequence[float], echo: Mapping[str, Any]) -> Brief:
-        """Return the rejection of one row of a batch, with the first reason only: rows share it."""
+    def rejected(self, outside: Sequence[int], sent: Any, echo: Mapping[str, Any]) -> Brief:
+        """Return the rejection of one row of a batch as it was `sent`, with the first reason only: rows share it."""
         key = outside[0], len(outside) - 1
         said = self._said.get(key)
         if said is None:
             if len(self._said) >= _SAID:
                 self._said.clear()
             said = self._said[key] = Said(self._detail(outside[0], None), len(outside) - 1)
-        return said, values[outside[0]], None, echo
+        return said, shown(sent[self._names[outside[0]]]), None, echo
 
     def _outside(self, values: tuple[float, ...]) -> list[int]:
         # Two comparisons, so that NaN is in neither.

@@ -61,9 +61,13 @@ def say(pipeline: Pipeline, payload: Any, content_type: str | None = None, topic
     content = formats.ALL[answer.content_type or ""].decode(answer.payload, NAMES) if content_type == CBOR else None
     told = json.loads(answer.payload) if content is None else content
     if content_type != SENML:
-        for row in told if isinstance(told, list) else [told]:
+        for row in as_list(told):
             validator(Rejection if "error" in row else Prediction).validate_json(to_json(row), strict=True)
     return told
+
+
+def as_list(told: Any) -> list[Any]:
+    return told if isinstance(told, list) else [told]
 
 
 def test_an_answer_says_which_values_training_never_saw(tmp_path: Path) -> None:
@@ -125,7 +129,7 @@ def test_a_rejection_has_a_reason_for_each_value(tmp_path: Path) -> None:
 def test_with_pass_nothing_is_looked_at(tmp_path: Path, payload: Any) -> None:
     pipeline = served(tmp_path, 'outside = "pass"')
     answer = say(pipeline, payload)
-    assert all("outside" not in row for row in (answer if isinstance(answer, list) else [answer]))
+    assert all("outside" not in row for row in as_list(answer))
     assert pipeline.tally.outside == 0
 
 
@@ -162,11 +166,37 @@ def test_a_batch_tells_it_row_by_row(tmp_path: Path, count: int, content_type: s
 
 def test_a_rejected_row_stands_among_those_rejected_for_other_reasons(tmp_path: Path) -> None:
     pipeline = served(tmp_path, 'outside = "reject"')
-    answers = say(pipeline, [{}, UNPLUGGED, GOOD, None, UNPLUGGED, {"temperature": -127, "humidity": -127}])
+    answers = say(pipeline, [{}, UNPLUGGED, GOOD, None, UNPLUGGED, {"temperature": "-127", "humidity": -127}])
     kinds = [answer.get("label") or answer["detail"][0]["type"] for answer in answers]
     told = "outside_training_range"
     assert kinds == ["missing", told, "Rock", "dict_type", told, told]
+    assert answers[-1]["detail"][0]["input"] == "-127"  # as it came
     assert answers[-1]["detail"][1]["msg"] == "and 1 more"
+
+
+FIELDS = 'fields = { temperature = { at = "dht.t", scale = 0.1, lenient = true }, humidity = "dht.h" }'
+
+
+def test_a_rejection_shows_the_value_as_it_came(tmp_path: Path) -> None:
+    pipeline = served(tmp_path, 'outside = "reject"', FIELDS)
+    wrong = {"dht": {"t": "-1270 °C", "h": 50}}
+    for answer in (say(pipeline, wrong), *say(pipeline, [wrong, wrong])):
+        (detail,) = answer["detail"]
+        assert (detail["type"], detail["input"]) == ("outside_training_range", "-1270 °C")
+
+
+@pytest.mark.parametrize("extra", ["", 'capture = { who = "who" }'])
+def test_a_rejection_shows_the_message_as_it_came(tmp_path: Path, extra: str) -> None:
+    pipeline = served(tmp_path, FIELDS, extra)
+    lacking = {"who": "me", "dht": {"t": 200}, "temperature": 9}
+    told = {"type": "missing", "loc": ["humidity"], "msg": "Field required at dht.h", "input": lacking}
+    (answers,) = pipeline.process(
+        [
+            Message("in/a", to_json([lacking, lacking])),
+        ]
+    )
+    rows = [row for answer in answers for row in as_list(json.loads(answer.payload))]
+    assert [row["detail"] for row in rows] == [[told], [told]]
 
 
 def test_senml_has_it_as_text(tmp_path: Path) -> None:
