@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.contract.messages import Answer, Gathered, Message, to_json
 from edge_agent.errors import InputError
-from edge_agent.routing.routes import Route, Table, Taker
+from edge_agent.routing.routes import FEATURE, Route, Table, Taker
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.wording import duration, plain, plain_json
 
@@ -164,8 +164,9 @@ class Conversation:
         gathered = self._gathered()
         assert gathered is not None  # noqa: S101 - for the type checker: only routes that gather give no answer
         if gathered["ignored"] > before[1]:
+            levels = {taker.captured.get(FEATURE) for taker in takers}
             for level in gathered["unknown"]:
-                if level["topic"] == message.topic:
+                if level["level"] in levels:
                     meant = f"; is {level['meant']!r} meant?" if level["meant"] else ""
                     return f"ignored: {level['level']!r} is no feature of the model{meant}"
             return "ignored: it brings no feature of the model, or not all of them"

@@ -111,6 +111,7 @@ def test_why_a_message_is_ignored(player: Player) -> None:
             said("home/k/track", ROCK, retained=True),
             said("home/k/track", {"battery": 50}),
             said("v/k/Tempo", "120"),
+            said("v/other/Tempo", "120"),
         ],
     )
     assert remarks == [
@@ -118,6 +119,7 @@ def test_why_a_message_is_ignored(player: Player) -> None:
         "home/k/track: ignored: the broker had kept it",
         "home/k/track: ignored: it brings no feature of the model, or not all of them",
         "v/k/Tempo: ignored: 'Tempo' is no feature of the model; is 'tempo' meant?",
+        "v/other/Tempo: ignored: 'Tempo' is no feature of the model; is 'tempo' meant?",
     ]
     assert not failed
 
