@@ -18,7 +18,7 @@ def draw_rows(card: ModelCard, count: int) -> list[dict[str, Any]]:
     """Return valid rows with an `id` each, in six figures as a sensor sends them."""
     source = random.Random(SEED)
     return [
-        {"id": number, **{feature.name: _draw(feature, source.random()) for feature in card.features}}
+        {"id": number, **{feature.name: _sent(feature, _draw(feature, source.random())) for feature in card.features}}
         for number in range(count)
     ]
 
@@ -32,6 +32,10 @@ def batches(card: ModelCard, rows: int) -> list[bytes]:
     """Return messages of `rows` rows, enough that each of the single rows is in one of them."""
     drawn = draw_rows(card, -(-COUNT // rows) * rows)
     return [json.dumps(drawn[start : start + rows]).encode() for start in range(0, len(drawn), rows)]
+
+
+def _sent(feature: Feature, value: float) -> float | bool | str | None:
+    return value if feature.kind == "number" else feature.word(float(round(value)))
 
 
 def _draw(feature: Feature, level: float) -> float:

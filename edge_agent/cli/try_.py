@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from edge_agent.cli.conversation import Conversation, Said, read
 from edge_agent.config.load import load
 from edge_agent.config.models import library
+from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import Answer, Message, to_json
 from edge_agent.contract.templates import Template
 from edge_agent.errors import InputError
@@ -160,8 +161,11 @@ def table_of_examples(pipeline: Pipeline, model: Model) -> Iterator[str]:
     ]
     table = [["feature", *(name for name, _ in examples), "unit"]]
     for position, feature in enumerate(card.features):
-        table.append([feature.name, *(f"{values[position]:g}" for _, values in examples), feature.unit])
-    rows = [_ask(pipeline, to_json(dict(zip(card.feature_names, values, strict=True)))) for _, values in examples]
+        table.append([feature.name, *(_shown(feature, values[position]) for _, values in examples), feature.unit])
+    sent = [
+        {one.name: one.word(value) for one, value in zip(card.features, values, strict=True)} for _, values in examples
+    ]
+    rows = [_ask(pipeline, to_json(row)) for row in sent]
     answers = [_cells(output, json.loads(answer.payload)) for answer in rows]
     table += [[title, *cells, ""] for title, *cells in zip(output.columns, *answers, strict=True)]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -169,6 +173,11 @@ def table_of_examples(pipeline: Pipeline, model: Model) -> Iterator[str]:
         if number in (1, len(table) - len(output.columns)):
             yield "  ".join("-" * width for width in widths)
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _shown(feature: Feature, value: float) -> str:
+    word = feature.word(value)
+    return f"{word:g}" if type(word) is float else word if isinstance(word, str) else to_json(word).decode()
 
 
 def _cells(output: Output, answer: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,14 +10,16 @@ Rules that hold for every card that `parse` returns:
 * label names are unique and in the order of the model's probability columns;
 * every bound, quantile, example and self-test value is finite; `minimum <= maximum`;
 * every example lies within its feature's bounds;
-* every self-test row has one value per feature, one label, and one probability per label.
+* every self-test row has one value per feature, one label, and one probability per label;
+* a model computes with numbers only: a boolean is 0 or 1 to it, a category its position in `categories`, a missing value NaN. Rows,
+  examples and quantiles contain these codes; messages and people get the words (`Feature.word`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AllowInfNan,
@@ -25,8 +27,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    WrapValidator,
+    model_serializer,
     model_validator,
 )
 
@@ -36,6 +41,7 @@ METADATA_KEY: Final = "edge_agent"
 FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
 MAX_FEATURES: Final = 1024
+MAX_CATEGORIES: Final = 256
 MAX_CARD_BYTES: Final = 4 * 1024 * 1024
 #: Longest path in an error message, in characters.
 _MAX_PLACE: Final = 160
@@ -53,7 +59,13 @@ def _printable(value: object) -> object:
     return value
 
 
+def _or_missing(value: object, check: Callable[[object], float]) -> float:
+    return math.nan if value is None else check(value)
+
+
 Finite = Annotated[float, AllowInfNan(allow_inf_nan=False), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+#: One value of a row: null (None) where it is missing, which becomes NaN here.
+Value = Annotated[Finite, WrapValidator(_or_missing)]
 Text = Annotated[str, StringConstraints(max_length=4096), BeforeValidator(_printable)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeValidator(_printable)]
 #: A model's name is part of topics and file names, so it is one plain word.
@@ -71,10 +83,14 @@ class Feature(_Part):
     """One input column.
 
     `minimum` and `maximum` are hard bounds in `unit`: what is physically possible, not what was observed; None is no bound.
-    `quantiles` are those of the training data at `QUANTILE_LEVELS`.
+    `quantiles` are those of the training data at `QUANTILE_LEVELS`. `categories` are the words of a category. `missing` says
+    whether the model was trained with missing values, and so accepts them.
     """
 
     name: Name
+    kind: Literal["number", "boolean", "category"] = "number"
+    categories: Annotated[tuple[Name, ...], Field(max_length=MAX_CATEGORIES)] = ()
+    missing: bool = False
     unit: Text = ""
     description: Text = ""
     minimum: Finite | None = None
@@ -93,6 +109,46 @@ class Feature(_Part):
         if any(a > b for a, b in zip(self.quantiles, self.quantiles[1:], strict=False)):
             raise ValueError(f"feature {self.name!r}: the quantiles are not in rising order")
         return self
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Feature:
+        if self.kind == "category":
+            if len(self.categories) < 2:
+                raise ValueError(f"feature {self.name!r}: a category needs two categories or more")
+            _unique(f"feature {self.name!r}: the categories", self.categories)
+        elif self.categories:
+            raise ValueError(f"feature {self.name!r}: a {self.kind} has no categories")
+        if self.kind != "number":
+            if self.minimum is not None or self.maximum is not None:
+                raise ValueError(f"feature {self.name!r}: a {self.kind} has no bounds")
+            if not self.takes(self.example):
+                raise ValueError(f"feature {self.name!r}: the example {self.example:g} is no {self.kind}")
+        return self
+
+    def takes(self, code: float) -> bool:
+        """Tell whether a value of a row may stand for this feature."""
+        if math.isnan(code):
+            return self.missing
+        if self.kind == "number":
+            return (self.minimum is None or code >= self.minimum) and (self.maximum is None or code <= self.maximum)
+        return code.is_integer() and 0 <= code < (len(self.categories) or 2)
+
+    def word(self, code: float) -> float | bool | str | None:
+        """Return a value of a row as messages have it."""
+        if math.isnan(code):
+            return None
+        if self.kind == "boolean":
+            return code != 0
+        return self.categories[int(code)] if self.kind == "category" else code
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is said of other kinds only: agents from before know nothing of it."""
+        written: dict[str, Any] = write(self)
+        for key, default in (("kind", "number"), ("categories", ()), ("missing", False)):
+            if getattr(self, key) == default:
+                written.pop(key, None)
+        return written
 
 
 class Dataset(_Part):
@@ -128,7 +184,7 @@ class Example(_Part):
     """A row that people recognise, with scikit-learn's answer."""
 
     name: Text
-    features: tuple[Finite, ...]
+    features: tuple[Value, ...]
     label: Name
 
 
@@ -139,7 +195,7 @@ class SelfTest(_Part):
     (n, labels), reproduced within `tolerance`.
     """
 
-    rows: Annotated[tuple[tuple[Finite, ...], ...], Field(min_length=1, max_length=4096)]
+    rows: Annotated[tuple[tuple[Value, ...], ...], Field(min_length=1, max_length=4096)]
     labels: tuple[Name, ...]
     probabilities: tuple[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], ...]
     tolerance: Annotated[float, Field(gt=0.0, le=1e-3)] = 1e-6
@@ -173,13 +229,17 @@ class ModelCard(_Part):
             if len(example.features) != width:
                 raise ValueError(f"example {example.name!r} has {len(example.features)} values for {width} features")
             for feature, value in zip(self.features, example.features, strict=True):
-                if (feature.minimum is not None and value < feature.minimum) or (
-                    feature.maximum is not None and value > feature.maximum
-                ):
-                    raise ValueError(f"example {example.name!r}: {feature.name} = {value:g} is outside its bounds")
+                if not feature.takes(value):
+                    wrong = "outside its bounds" if feature.kind == "number" else f"no {feature.kind}"
+                    raise ValueError(f"example {example.name!r}: {feature.name} = {value:g} is {wrong}")
         for number, row in enumerate(self.self_test.rows):
             if len(row) != width:
                 raise ValueError(f"self-test row {number} has the wrong width")
+            for feature, value in zip(self.features, row, strict=True):
+                if math.isnan(value) and not feature.missing:
+                    raise ValueError(
+                        f"self-test row {number}: {feature.name} is missing, which the model does not take"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -59,23 +59,27 @@ class SimulatedSensors:
         self._names = cycle(NAMES)
         self._faults = cycle(("missing", "text", "boolean", "bounds", "garbage"))
         self._sent = 0
+        #: Without which the model has no answer, where there are such.
+        self._victims = [feature for feature in card.features if not feature.missing] or list(card.features)
 
     def read(self) -> Reading:
         """Return the next reading."""
         self._sent += 1
         row: dict[str, Any] = {
-            feature.name: _rounded(feature, _draw(feature, self._random.random())) for feature in self._card.features
+            feature.name: _sent(feature, _draw(feature, self._random.random())) for feature in self._card.features
         }
         summary = _short(row)
         garbage = False
         if self._sent % _BROKEN == 0:
             fault = next(self._faults)
-            victim = self._random.choice(self._card.features)
+            victim = self._random.choice(self._victims)
+            if victim.kind != "number" and fault in {"boolean", "bounds"}:
+                fault = "text"
             summary = f"{fault} in {victim.name}"
             if fault == "missing":
                 del row[victim.name]
             elif fault == "text":
-                row[victim.name] = "n/a"
+                row[victim.name] = "none of these"
             elif fault == "boolean":
                 row[victim.name] = True
             elif fault == "bounds":
@@ -154,6 +158,11 @@ def _draw(feature: Feature, level: float) -> float:
     return low + (high - low) * (level - below) / (above - below)
 
 
+def _sent(feature: Feature, value: float) -> float | bool | str | None:
+    """Return a value as a sensor would send it."""
+    return _rounded(feature, value) if feature.kind == "number" else feature.word(float(round(value)))
+
+
 def _rounded(feature: Feature, value: float) -> float:
     """Return `value` in six figures, as a sensor would send it, where that does not lead out of the bounds."""
     rounded = float(f"{value:.6g}")
@@ -172,7 +181,7 @@ def _outside(feature: Feature) -> float:
 
 
 def _short(row: dict[str, Any]) -> str:
-    shown = [f"{name[:6]} {value:.3g}" for name, value in list(row.items())[:3]]
+    shown = [f"{name[:6]} {f'{value:.3g}' if type(value) is float else value}" for name, value in list(row.items())[:3]]
     return ", ".join(shown) + (" …" if len(row) > 3 else "")
 
 

@@ -6,11 +6,13 @@ Rules:
   exception, and what rows of a batch share of their rejections is made once;
 * the words of a reason are pydantic's, asked for once for each feature and kind of mistake;
 * what plain code can't judge (whether a text is a number) is left to pydantic;
-* booleans, NaN, infinities, missing values and values out of bounds never become values.
+* booleans, NaN, infinities, missing values and values out of bounds never become values, but for what the card says of
+  a feature (`edge_agent.payload.kinds`), which is left to pydantic, too.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple, NotRequired, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -33,6 +35,7 @@ from edge_agent.contract.messages import (
     shown,
     to_json,
 )
+from edge_agent.payload import kinds
 from edge_agent.payload.places import Fields as Fields  # noqa: PLC0414 - where users of this file look for it
 
 #: Keys of a message that are handed back with its answer.
@@ -44,6 +47,8 @@ _NUMBER: Final = re.compile(r"[\s\d.+\-einfatyEINFATY]+")
 _SHORT: Final = (MAX_SHOWN - 2) // 6
 #: Reasons that are kept because rows share them: there is one for each feature, kind of mistake and number of others.
 _SAID: Final = 4096
+#: Limits that no number is within.
+_NONE: Final = (math.inf, -math.inf)
 _NO_ECHO: Final[Mapping[str, Any]] = {}
 #: Characters of the path to a feature that a reason shows.
 _SHOWN_WAY: Final = 120
@@ -96,9 +101,15 @@ class Checker:
     def __init__(self, features: Sequence[Feature], *, fields: Fields = ()) -> None:
         self.names = [feature.name for feature in features]
         self.bounds = [bounds(feature) for feature in features]
+        #: Whether all values are numbers, none of which may be missing: no other kind takes a short cut.
+        self.plain = not any(map(kinds.is_special, features))
         self.pick = _picker(self.names)
         self._positions = {name: position for position, name in enumerate(self.names)}
-        self._limits = dict(zip(self.names, self.bounds, strict=True))
+        # What is no plain number is never taken for one, and so left to pydantic.
+        self._limits = {one.name: _NONE if kinds.is_special(one) else bounds(one) for one in features}
+        self._features = {feature.name: feature for feature in features}
+        self._special = frozenset(feature.name for feature in features if kinds.is_special(feature))
+        self._absent = dict.fromkeys(feature.name for feature in features if feature.missing)
         self._required = {
             name: f"Field required at {_dotted(place.at)}" for name, place in fields if place.at != (name,)
         }
@@ -120,6 +131,8 @@ class Checker:
         """Check one row of a batch like `check`."""
         if not isinstance(row, dict):
             return self.brief({}, row, "", "dict_type", 0)
+        if self._absent and not self._limits.keys().isdisjoint(row):
+            row = {**self._absent, **row}
         wrong, there, whole = self._look(row)
         missing = len(self.names) - there
         total = len(wrong) + missing
@@ -127,7 +140,7 @@ class Checker:
             values = self.pick(row)
             return Features(values if whole else tuple(map(float, values)), echo(row))
         for name in wrong:
-            if may_be_a_number(row[name]):
+            if name in self._special or may_be_a_number(row[name]):
                 return self._ask(row, sent, missing, reasons)
         if total == 1 or reasons == 1:
             name = self._first(row, wrong, missing)
@@ -153,7 +166,11 @@ class Checker:
             except ValidationError as error:
                 (one,) = error.errors(include_url=False, include_context=False)
                 detail.append({"type": one["type"], "loc": [name], "msg": one["msg"], "input": shown(one["input"])})
-        return sound, detail
+        return ({name: sound[name] for name in self.names if name in sound} if wrong else sound), detail
+
+    def is_no_value(self, name: str, value: object) -> bool:
+        """Tell whether a value of a feature says that there is none."""
+        return kinds.is_no_value(self._features[name], value)
 
     def brief(self, row: Mapping[str, Any], sent: object, name: str, kind: str, more: int) -> Brief:
         """Return why a row is rejected whose first mistake is of a `kind` in the feature `name`."""
@@ -331,6 +348,12 @@ def row_type(features: Sequence[Feature], *, strict: bool) -> Any:
     """
     fields: dict[str, Any] = dict.fromkeys(ECHOED, NotRequired[Any])
     for feature in features:
+        if kinds.is_special(feature):
+            # The strict way never sees a row with one.
+            read = WrapValidator(kinds.reader(feature))
+            limit = Field(allow_inf_nan=False, ge=bounds(feature)[0], le=bounds(feature)[1])
+            fields[feature.name] = NotRequired[Annotated[float, limit, BeforeValidator(_measured), read]]
+            continue
         low, high = bounds(feature)
         limit = Field(strict=strict, allow_inf_nan=False, ge=low, le=high)
         fields[feature.name] = NotRequired[

@@ -76,7 +76,7 @@ class Table:
 
     def _lay_out(self, rows: Sequence[Any]) -> tuple[Sequence[int], list[tuple[Any, ...]]]:
         """Return which rows are laid out, and the values of each, missing ones among them."""
-        if len(rows) < _FEW:
+        if len(rows) < _FEW or not self._checker.plain:
             return (), []
         pick, width = self._checker.pick, len(self._blank)
         try:

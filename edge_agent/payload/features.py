@@ -2,8 +2,8 @@
 
 The strict path takes numbers only and does the whole work, parsing included, in pydantic's compiled core: nearly every
 message ends there. What it refuses is parsed and goes through `edge_agent.payload.checks`, which takes numbers in strings
-(sensors send them) and gives each reason in the words of the wire contract. Neither lets the model see a boolean, NaN,
-an infinity, a missing value or one out of bounds.
+(sensors send them), words where the card has them, and gives each reason in the words of the wire contract. Neither lets the
+model see an infinity, a value out of bounds, or, but for what the card says, a boolean, NaN or a missing value.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class FeatureCodec:
         self._max_rows = max_rows
         self._checker = Checker(features, fields=fields)
         self._names = self._checker.names
+        #: Whether the strict way is open.
+        self._is_plain = self._checker.plain and not fields
         #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
         self._keys = [*self._names, *(place.at[0] for _, place in fields if place.at)]
         #: Whether an array is one message: something in it is found by its position or by a selector.
@@ -102,9 +104,9 @@ class FeatureCodec:
             return chosen
         found: Features | Batch | None = None
         try:
-            if chosen is formats.JSON and not self._fields:
+            if chosen is formats.JSON and self._is_plain:
                 found = self._decode_strictly(payload)
-            elif chosen is formats.PACKED:
+            elif chosen is formats.PACKED and self._checker.plain:
                 found = self._decode_packed(payload)
         except (ValueError, KeyError):
             found = None  # and so the lenient way, which finds out why

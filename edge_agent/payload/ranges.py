@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -33,7 +34,11 @@ class Ranges:
     def __init__(self, features: Sequence[Feature], outside: Outside) -> None:
         self._names = [feature.name for feature in features]
         self._seen = [(feature.quantiles[0], feature.quantiles[-1]) for feature in features]
-        self._limits = [_widened(*seen) for seen in self._seen]
+        # Words are those of the card, or rejected.
+        self._limits = [
+            _widened(*seen) if feature.kind == "number" else (-math.inf, math.inf)
+            for feature, seen in zip(features, self._seen, strict=True)
+        ]
         self._passes = outside == "pass"
         self.rejects = outside == "reject"
         self._said: dict[tuple[int, int], Said] = {}

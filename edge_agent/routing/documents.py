@@ -25,11 +25,6 @@ from edge_agent.payload.places import as_came, converted
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
 _SHOWN: Final = 1024
-#: Words that firmware sends for "no value".
-_NO_VALUE: Final = frozenset(
-    {"", "-", "--", "---", "n/a", "nan", "none", "null", "unavailable", "undefined", "unknown"}
-)
-_LONGEST_WORD: Final = 20
 #: Longest text that may name a sensor.
 _MAX_NAME: Final = 256
 
@@ -90,6 +85,8 @@ class Document:
         self._checker = Checker(wanted, fields=inside)
         self._codec = FeatureCodec(wanted, fields=inside, max_bytes=max_bytes)
         self._names = [name for name, _ in places]
+        #: What a message lacks without which the model has no answer.
+        self._required = {feature.name for feature in wanted if not feature.missing}
         self._keys = [place.at[0] if place.at else name for name, place in (*places, *echoed, *capture)]
         #: Whether an array is one message: something in it is found by its position or by a selector.
         self._takes_arrays = any(not place.at or place.is_in_array for _, place in (*places, *capture))
@@ -118,18 +115,18 @@ class Document:
         if isinstance(named, Unusable):
             return Part([], [], named, {})
         row, echo = self._row(content, keyed=keyed), self._dug(content, self._echoed)
-        if self._need is Need.ALL:
+        unknown: list[str] = []
+        if self._need in {Need.NONE, Need.ALL_OR_IGNORED}:
+            unknown = [name for name in self._names if name in row and self._checker.is_no_value(name, row[name])]
+            row = {name: value for name, value in row.items() if name not in unknown}
+        if self._need is Need.ALL_OR_IGNORED and not (row and self._required <= row.keys()):
+            return Part([], [], None, echo, named)
+        if self._need in {Need.ALL, Need.ALL_OR_IGNORED}:
             found = self._checker.check(row, sent=content)
             if isinstance(found, Unusable):
                 detail = as_came(found.detail, content, self._converted) if self._converted else found.detail
                 return Part([], list(self.positions), Unusable(found.code, detail, echo), echo, named)
             return Part(list(zip(self.positions, found.values, strict=True)), [], None, echo, named)
-        unknown: list[str] = []
-        if self._need is not Need.ANY:
-            unknown = [name for name in self._names if name in row and _is_no_value(row[name])]
-            row = {name: value for name, value in row.items() if name not in unknown}
-        if self._need is Need.ALL_OR_IGNORED and not all(name in row for name in self._names):
-            return Part([], [], None, echo, named)
         sound, detail = self._checker.check_present(row)
         if not sound and not detail and self._need is Need.ANY:
             found = self._checker.check(row)
@@ -138,9 +135,10 @@ class Document:
             detail = as_came(detail, content, self._converted)
         wrong = [name for name in self._names if name in row and name not in sound]
         # A message of nothing that can be used takes away all that it could have brought.
-        lost = [*unknown, *wrong] if sound or unknown or wrong or not detail else self._names
+        lost = [*unknown, *wrong] if sound or unknown or wrong or not detail else [*self._names]
+        lost += [name for name, value in sound.items() if math.isnan(value)]  # where the model takes missing ones
         return Part(
-            [(self._position[name], value) for name, value in sound.items()],
+            [(self._position[name], value) for name, value in sound.items() if not math.isnan(value)],
             [self._position[name] for name in lost],
             Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), echo) if detail else None,
             echo,
@@ -177,14 +175,6 @@ class Document:
             except LookupError:
                 continue
         return found
-
-
-def _is_no_value(value: object) -> bool:
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return len(value) <= _LONGEST_WORD and value.strip().lower() in _NO_VALUE
-    return isinstance(value, float) and math.isnan(value)
 
 
 def _no_level(value: object) -> str | None:

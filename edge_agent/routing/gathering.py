@@ -66,9 +66,18 @@ class Gathering:
         #: Levels that no feature is on, with the topic of the first message on each.
         self.unknown_levels: dict[str, str] = {}
         self._names = [feature.name for feature in features]
-        self.sensors = Sensors(self._names, max_age=route.max_age, debounce=route.debounce, limit=max_sensors)
+        self.sensors = Sensors(
+            self._names,
+            optional=[position for position, feature in enumerate(features) if feature.missing],
+            max_age=route.max_age,
+            debounce=route.debounce,
+            limit=max_sensors,
+        )
         #: What the values depend on besides the route.
-        self._kind = [(feature.name, feature.minimum, feature.maximum) for feature in features], max_sensors
+        self._kind = (
+            [(one.name, one.minimum, one.maximum, one.categories, one.kind, one.missing) for one in features],
+            max_sensors,
+        )
         self._readers: dict[tuple[Source, str | None], Document] = {
             (source, level): Document(
                 features,
@@ -156,6 +165,8 @@ class Gathering:
             row = self.sensors.put(
                 sensor, part.values, now, qos=message.qos, duplicate=message.duplicate, retained=message.retained
             )
+        elif part.forgotten and part.refusal is None:
+            row = self.sensors.lost(sensor, now, qos=message.qos)
         if part.refusal is not None:
             return Due(self.route, self._padded(sensor), message.topic, part.refusal, message.qos)
         return None if row is None else Due(self.route, sensor, message.topic, Features(row.values, part.echo), row.qos)

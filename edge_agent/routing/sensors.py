@@ -4,6 +4,7 @@ Rules:
 
 * a row is made of the latest values, all there and none older than `max_age`; a value that could not be used takes the
   one before it away, so that a stale value never poses as current;
+* values that the model takes as missing (`optional`) are not waited for: NaN stands in their place;
 * a row is due when a value changed, when a value that was too old came again, and when the answer to the last one may
   be lost: the value is a redelivery, or the first of its sensor on a new connection. What else comes unchanged only
   refreshes its age;
@@ -45,18 +46,22 @@ class Lack(NamedTuple):
 
 
 class Sensors:
-    """The sensors of one route, each with a value for every feature in `names`. `max_age` and `debounce` in seconds."""
+    """The sensors of one route, each with a value for every feature in `names`, but for those at the positions that are
+    `optional`. `max_age` and `debounce` in seconds.
+    """
 
     def __init__(
         self,
         names: Sequence[str],
         *,
+        optional: Sequence[int] = (),
         max_age: float | None = None,
         debounce: float = 0.0,
         limit: int = MAX_SENSORS,
     ) -> None:
         self.forgotten = 0
         self._names = tuple(names)
+        self._optional = frozenset(optional)
         self._max_age = math.inf if max_age is None else max_age
         self._debounce = debounce
         self._limit = limit
@@ -95,6 +100,17 @@ class Sensors:
         state.qos = max(state.qos, qos)
         for position, value in values:
             state.put(position, value, now, too_old=now - self._max_age, retained=retained)
+        return self._row(sensor, state, now)
+
+    def lost(self, sensor: Sensor, now: float, *, qos: int = 0) -> DueRow | None:
+        """Return the row of a sensor that has just lost values, where it is complete without them."""
+        state = self._known.get(sensor)
+        if state is None or not self._optional:
+            return None
+        state.qos = max(state.qos, qos)
+        return self._row(sensor, state, now)
+
+    def _row(self, sensor: Sensor, state: _Values, now: float) -> DueRow | None:
         if not state.unanswered or not self._is_complete(state, now):
             return None
         if self._debounce:
@@ -140,9 +156,10 @@ class Sensors:
 
     def _lack(self, sensor: Sensor, state: _Values, too_old: float) -> Lack:
         missing, stale = [], []
-        for name, value, heard in zip(self._names, state.values, state.heard, strict=True):
+        for position, (name, value, heard) in enumerate(zip(self._names, state.values, state.heard, strict=True)):
             if math.isnan(value):
-                missing.append(name)
+                if position not in self._optional:
+                    missing.append(name)
             elif heard < too_old:
                 stale.append(name)
         return Lack(sensor, missing[:_NAMED], stale[:_NAMED])
@@ -160,19 +177,20 @@ class Sensors:
             forgotten, _ = self._known.popitem(last=False)
             self._due.pop(forgotten, None)
             self.forgotten += 1
-        state = self._known[sensor] = _Values(len(self._names))
+        state = self._known[sensor] = _Values(len(self._names), self._optional)
         return state
 
 
 class _Values:
     """The latest values of one sensor, and when each was heard; NaN, which no feature may be, where there is none."""
 
-    __slots__ = ("connection", "heard", "missing", "oldest", "qos", "unanswered", "values")
+    __slots__ = ("connection", "heard", "missing", "oldest", "optional", "qos", "unanswered", "values")
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, optional: frozenset[int]) -> None:
+        self.optional = optional
         self.values = array("d", [math.nan]) * width
         self.heard = array("d", [0.0]) * width
-        self.missing = width
+        self.missing = width - len(optional)
         #: When the oldest value was heard; right while none is missing.
         self.oldest = 0.0
         #: Whether something came that the last answer does not tell, and the highest QoS of what came since.
@@ -185,7 +203,7 @@ class _Values:
         """Take a value. A retained one that we have already says nothing new, not even that the sensor is alive."""
         before = self.values[position]
         changed = before != value
-        if math.isnan(before):
+        if math.isnan(before) and position not in self.optional:
             self.missing -= 1
         if changed or self.heard[position] < too_old:
             self.unanswered = True
@@ -193,13 +211,22 @@ class _Values:
             self.values[position] = value
             self.heard[position] = now
         if not self.missing:
-            self.oldest = min(self.heard)
+            self.oldest = self._oldest() if self.optional else min(self.heard)
 
     def drop(self, position: int) -> None:
         """Forget a value."""
         if not math.isnan(self.values[position]):
             self.values[position] = math.nan
-            self.missing += 1
+            if position in self.optional:
+                self.unanswered = True
+                self.oldest = self._oldest()
+            else:
+                self.missing += 1
+
+    def _oldest(self) -> float:
+        """Return when the oldest value was heard that is there."""
+        there = [heard for value, heard in zip(self.values, self.heard, strict=True) if not math.isnan(value)]
+        return min(there, default=-math.inf)
 
     def answer(self) -> DueRow:
         """Return the row as it is now, which is thereby answered."""
