@@ -1,1 +1,1 @@
-"""What `edge-agent demo` shows: an embedded broker, the real agent beside it, and simulated sensors."""
+"""The demo, `edge-agent demo`: an embedded broker, the real agent, and simulated sensors."""

@@ -1,6 +1,6 @@
-"""The embedded broker, a process of its own: `python -m edge_agent.demo.broker PORT`.
+"""The embedded broker, a separate process: `python -m edge_agent.demo.broker PORT`.
 
-Ends with SIGTERM, or when whoever started it is gone (the other end of standard input closes).
+It ends on SIGTERM, or when its parent ends (standard input is closed).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ async def serve(port: int) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is for the demo, which ends us afterwards
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is for the demo, which then stops us
     loop.add_reader(sys.stdin, ended.set)
     await broker.start()
     sys.stdout.write("ready\n")

@@ -1,4 +1,4 @@
-"""The demo itself: starts broker and agent, plays the sensors, watches the answers."""
+"""The demo itself: starts broker and agent, simulates the sensors, and matches the answers."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from edge_agent.model.outputs import Output
 
 _NODE: Final = "demo"
 _PER_SECOND: Final = 8
-#: Seconds until broker and agent have to be there, and until the last answers have to be.
+#: Seconds for broker and agent to start, and for the last answers to arrive.
 _DEADLINE: Final = 20.0
 _LAST_ANSWERS: Final = 3.0
-#: Different answers, and errors, whose counts are shown.
+#: Most kinds of answers, and of errors, whose counts are shown.
 _COUNTED: Final = 20
 
 
 @dataclass
 class Score:
-    """What happened: counts, and the time from a message's PUBLISH to its answer, in seconds.
+    """The score: counts, and the times from a message's PUBLISH to its answer, in seconds.
 
     `counted` is what `answers` are counted by: what stands first in each. `sent` are the messages that have to be answered,
     `parts` those of which nothing can be answered yet.
@@ -54,11 +54,11 @@ class Score:
 
     @property
     def answered(self) -> int:
-        """How many messages have their answer."""
+        """The number of answered messages."""
         return self.answers.total() + self.rejections.total()
 
     def summary(self) -> list[str]:
-        """Return the figures, a line each."""
+        """Return the figures, one per line."""
         parts = f"; {self.parts} more brought the first part of a row only" if self.parts else ""
         lines = [
             "",
@@ -76,7 +76,7 @@ class Score:
 
 
 class Scene:
-    """One demo of one model, over topics of its own on a broker of its own."""
+    """One demo of one model, with its own topics on its own broker."""
 
     def __init__(self, card: ModelCard, output: Output, model: str, *, seed: int) -> None:
         self._routes = routes_of(card, model)
@@ -164,12 +164,12 @@ class Scene:
             view.show(Line(topic, reading.summary, error=content["error"], reason=reason))
 
     def _oldest(self, sensor: str) -> int:
-        """Return the oldest unanswered message of a sensor: what answers in order and carries no id belongs to it."""
+        """Return the oldest unanswered message of a sensor: an answer without an id belongs to it, because answers are in order."""
         return next(number for number, (reading, _) in self._waiting.items() if reading.sensor == sensor)
 
 
 def _counts(counter: Counter[str]) -> str:
-    """Return the commonest, each with its count."""
+    """Return the most common ones, each with its count."""
     shown = [f"{count} {name}" for name, count in counter.most_common(_COUNTED)]
     return ", ".join(shown if len(counter) <= _COUNTED else [*shown, "…"]) or "none"
 
@@ -197,13 +197,13 @@ def _broker(port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _agent(port: int, routes: list[dict[str, Any]]) -> Iterator[None]:
-    """Run the real agent, with settings of the demo's own and none of the user's."""
+    """Run the real agent with the demo's settings, ignoring the user's."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT)}
     environment |= {
         "EDGE_AGENT_NODE__ID": _NODE,
         "EDGE_AGENT_MQTT__HOST": "127.0.0.1",
         "EDGE_AGENT_MQTT__PORT": str(port),
-        "EDGE_AGENT_MQTT__PROTOCOL": "3.1.1",  # the only one that the embedded broker knows
+        "EDGE_AGENT_MQTT__PROTOCOL": "3.1.1",  # the only version that the embedded broker supports
         "EDGE_AGENT_MQTT__SESSION_EXPIRY": "0",
         "EDGE_AGENT_ROUTE": json.dumps(routes),
     }
@@ -213,7 +213,7 @@ def _agent(port: int, routes: list[dict[str, Any]]) -> Iterator[None]:
             try:
                 yield
             except BrokerError as error:
-                raise BrokerError(f"{error}; the agent said: {_tail(said)}") from None
+                raise BrokerError(f"{error}; the agent's log: {_tail(said)}") from None
             process.send_signal(signal.SIGTERM)
             if process.wait(_DEADLINE) != 0:
                 raise BrokerError(f"the agent ended with {process.returncode}: {_tail(said)}")
@@ -223,7 +223,7 @@ def _agent(port: int, routes: list[dict[str, Any]]) -> Iterator[None]:
 def _process(
     command: list[str], environment: dict[str, str], name: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """Run a process in a group of its own (Ctrl-C reaches the demo only); it is gone afterwards."""
+    """Run a process in its own group (Ctrl-C reaches only the demo); it is stopped afterwards."""
     with tempfile.TemporaryFile(prefix=name) as said:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter with our own modules
             command,

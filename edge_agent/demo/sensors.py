@@ -26,7 +26,7 @@ CHANGES: Final = "changes"
 HALVES: Final = ("tone", "beat")
 #: Most features that change at once.
 _CHANGES: Final = 3
-#: One message in so many is broken.
+#: One message in this many is broken.
 _BROKEN: Final = 10
 
 
@@ -50,7 +50,7 @@ class Reading(NamedTuple):
 
 
 class SimulatedSensors:
-    """Readings without end, the sensors taking turns; the same `seed` gives the same readings."""
+    """An endless series of readings, from the sensors in turn; the same `seed` gives the same readings."""
 
     def __init__(self, card: ModelCard, seed: int, numbers: Iterator[int] | None = None) -> None:
         self._card = card
@@ -164,7 +164,7 @@ def _sent(feature: Feature, value: float) -> float | bool | str | None:
 
 
 def _rounded(feature: Feature, value: float) -> float:
-    """Return `value` in six figures, as a sensor would send it, where that does not lead out of the bounds."""
+    """Return `value` with six digits, as a sensor would send it, unless that leaves the bounds."""
     rounded = float(f"{value:.6g}")
     low = -math.inf if feature.minimum is None else feature.minimum
     high = math.inf if feature.maximum is None else feature.maximum
@@ -172,7 +172,7 @@ def _rounded(feature: Feature, value: float) -> float:
 
 
 def _outside(feature: Feature) -> float:
-    """Return a value that can't be: beyond a bound, or beyond float32 where the feature has none."""
+    """Return an impossible value: beyond a bound, or beyond float32 if the feature has no bounds."""
     if feature.minimum is not None and feature.minimum - 1 < feature.minimum:
         return feature.minimum - 1
     if feature.maximum is not None and feature.maximum + 1 > feature.maximum:

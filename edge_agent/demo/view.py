@@ -1,4 +1,4 @@
-"""How the demo looks: a live table on a terminal, plain lines elsewhere."""
+"""The demo's output: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class View(Protocol):
         """End."""
 
     def show(self, line: Line) -> None:
-        """Show one more."""
+        """Show one more line."""
 
 
 class PlainView(AbstractContextManager["PlainView"]):
-    """A line a message, for pipes and logs."""
+    """One line per message, for pipes and logs."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:
-        """Nothing to put away."""
+        """Nothing to clean up."""
 
     def show(self, line: Line) -> None:
         """Print the line."""
@@ -54,7 +54,7 @@ class PlainView(AbstractContextManager["PlainView"]):
 
 
 class TableView(AbstractContextManager["TableView"]):
-    """A table of the latest messages that redraws itself. `columns` are what is shown of an answer."""
+    """A live table of the latest messages. `columns` are the columns of an answer."""
 
     def __init__(self, title: str, columns: Sequence[str], height: int = 16) -> None:
         self._title = title
@@ -78,7 +78,7 @@ class TableView(AbstractContextManager["TableView"]):
     def _table(self) -> Table:
         table = Table(title=self._title, title_justify="left", expand=True)
         table.add_column("topic", no_wrap=True)
-        table.add_column("features, or what is wrong", no_wrap=True, ratio=1)
+        table.add_column("features, or the error", no_wrap=True, ratio=1)
         first, *others = self._columns
         table.add_column(f"{first}, or error", no_wrap=True)
         for column in others:
@@ -93,5 +93,5 @@ class TableView(AbstractContextManager["TableView"]):
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Return a cell: what came over the wire is no markup, and nothing for the terminal to obey."""
+    """Return a cell: text from the wire must not be taken for markup or terminal controls."""
     return Text(plain(text), style)

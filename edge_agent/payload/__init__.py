@@ -1,1 +1,1 @@
-"""Bytes to checked values: formats, and the features in them."""
+"""From bytes to checked values: payload formats and features."""

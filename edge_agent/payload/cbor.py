@@ -1,9 +1,9 @@
-"""CBOR (RFC 8949) to plain values and back, by cbor2, which is imported here only, and not before it is needed.
+"""Decodes and encodes CBOR (RFC 8949) with cbor2, which is imported only here, and only when needed.
 
 Rules:
 
-* cbor2 sees nothing that would take it minutes or gigabytes: all heads are looked at before (`_check_tags`);
-* what it returns is reduced to what JSON could hold, or refused.
+* cbor2 gets no payload that would take it minutes or gigabytes: all heads are checked first (`_check_tags`);
+* its result is reduced to values that JSON can represent, or rejected.
 
 Items lie one behind the other, whatever they are nested in, so nearly all of them can be skipped by a regular
 expression: in Python, each would take as long as cbor2 takes for twenty.
@@ -36,19 +36,19 @@ _TEXT: Final = 3
 _TAG: Final = 6
 _BIGNUMS: Final = frozenset({2, 3})
 _TAGS: Final = frozenset({0, 1, *_BIGNUMS, 4, 5, 28, 29, 100, 1004})
-#: Tag 55799, "this is CBOR", which may stand at the beginning (3.4.6).
+#: Tag 55799, "this is CBOR", which may be at the beginning (3.4.6).
 _SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
-#: Bytes of a whole number: for one in a decimal fraction, time goes with the square.
+#: Most bytes of a big integer: in a decimal fraction, time grows with the square of its size.
 _MAX_BIGNUM: Final = 1024
-#: Larger whole numbers are refused: writing them out would take time without bound, and none fits a float.
+#: Larger integers are rejected: printing them takes unbounded time, and none fits a float.
 _MAX_BITS: Final = 1024
-#: What `_scalar` would leave as it is; without a tag, whole numbers have no more than 64 bits.
+#: Types that `_scalar` leaves unchanged; without a tag, integers have at most 64 bits.
 _SCALARS: Final = frozenset({str, int, float, bool, NoneType})
 _TEXT_KEYS: Final = frozenset({str})
 
 
 def _items() -> bytes:
-    """Return what matches one item that needs no look: no tag, and no text or bytes of 24 and more."""
+    """Return a pattern for one item that needs no check: no tag, and no text or bytes of 24 and more."""
     alone = rb"[\x00-\x17\x20-\x37\x80-\x97\x9f-\xb7\xbf\xe0-\xf7\x40\x5f\x60\x7f\xff]"
     sized = [rb"[\x%02x\x%02x].{%d}" % (0x40 + size, 0x60 + size, size) for size in range(1, 24)]
     with_argument = [
@@ -60,12 +60,12 @@ def _items() -> bytes:
     return b"(?:" + b"|".join([alone, *with_argument, *sized]) + b")"
 
 
-#: Items that are skipped at once; of so many bytes, they are weighed roughly at first.
+#: Items skipped at once; runs of this many bytes are first weighed roughly.
 _MAX_RUN: Final = 4096
 _LONG_RUN: Final = 4096
-#: What cbor2 gives may be copied into plain values.
+#: Factor for copying cbor2's values into plain ones.
 _COPIES: Final = 2
-#: So many items one behind the other, and the first byte of each.
+#: A run of items, and the first byte of each.
 _RUN: Final = re.compile(b"(?s)" + _items() + b"{1,%d}+" % _MAX_RUN)
 _FIRST_BYTES: Final = re.compile(b"(?s)(?=(.))" + _items())
 _ARRAYS: Final = bytes(range(0x80, 0xA0))
@@ -78,18 +78,18 @@ def is_there() -> bool:
 
 
 def decode(payload: bytes, _names: Sequence[str]) -> Any:
-    """Read one item. Raises `ValueError` when it is not one, or not to be taken."""
-    payload = payload.removeprefix(_SELF_DESCRIBED)  # cbor2 6 makes a mapping of its own of what is in a tag
+    """Decode one item. Raises `ValueError` when it is malformed or not accepted."""
+    payload = payload.removeprefix(_SELF_DESCRIBED)  # cbor2 6 decodes tagged maps to its own mapping type
     tagged = _check_tags(payload)
     try:
         content = import_module("cbor2").loads(payload)
-    except Exception as error:  # noqa: BLE001 - of bytes from outside: whatever a tag's decoder raises, it is malformed
+    except Exception as error:  # noqa: BLE001 - untrusted bytes: whatever a tag's decoder raises, they are malformed
         raise ValueError(f"Invalid CBOR: {str(error)[:200]}") from None
     return _plain(content, MAX_DEPTH, set()) if tagged else _untagged(content, MAX_DEPTH)
 
 
 def weigh(payload: bytes, _names: Sequence[str]) -> int:
-    """Return about how many bytes `decode` would take, or something above `MAX_WEIGHT`.
+    """Estimate the bytes of memory that `decode` would take, or return something above `MAX_WEIGHT`.
 
     Long runs are weighed roughly at first, by what any byte in them could begin: nearly always that is little enough.
     """
@@ -98,7 +98,7 @@ def weigh(payload: bytes, _names: Sequence[str]) -> int:
     while place < len(payload) and weight + least <= MAX_WEIGHT:
         end = _end_of_run(payload, place)
         if end - place >= _LONG_RUN:
-            # A run that another one follows is full.
+            # A run followed by another one is full.
             least += _COPIES * VALUE * _MAX_RUN * was_run
             rough.append((_weight(_MAX_RUN, payload[place:end]), place, end))
         elif end > place:
@@ -128,7 +128,7 @@ def encode(value: Any) -> bytes:
 
 
 def begin_array(length: int) -> bytes:
-    """Return what stands before the items of an array."""
+    """Return the head of an array."""
     if length < 24:
         return bytes((0x80 | length,))
     for power, limit in enumerate((1 << 8, 1 << 16, 1 << 32)):
@@ -138,12 +138,12 @@ def begin_array(length: int) -> bytes:
 
 
 def begin_object(length: int) -> bytes:
-    """Return what stands before the members of an object: up to 23 of them."""
+    """Return the head of an object with up to 23 members."""
     return bytes((0xA0 | length,))
 
 
 def row_encoder() -> Callable[[Any], bytes]:
-    """Return what encodes the items of one array."""
+    """Return the encoder for the items of one array."""
     dumps: Callable[[Any], bytes] = import_module("cbor2").dumps
     return dumps
 
@@ -159,10 +159,10 @@ def _check_tags(payload: bytes) -> bool:
             continue
         kind, argument, place = _head(payload, place)
         if tag in _BIGNUMS and (kind != _BYTES or argument is None or argument > _MAX_BIGNUM):
-            raise ValueError(f"Invalid CBOR: a whole number is up to {_MAX_BIGNUM} bytes, in one piece")
+            raise ValueError(f"Invalid CBOR: big integers may have at most {_MAX_BIGNUM} bytes, in one piece")
         tag = argument if kind == _TAG else None
         if kind == _TAG and tag not in _TAGS:
-            raise ValueError(f"Invalid CBOR: the tag {tag} is not taken")
+            raise ValueError(f"Invalid CBOR: the tag {tag} is not accepted")
         tagged = tagged or kind == _TAG
     return tagged
 
@@ -173,14 +173,14 @@ def _weight_of_run(payload: bytes, begin: int, end: int) -> int:
 
 
 def _weight(items: int, heads: bytes) -> int:
-    """Return what so many items weigh, whose first bytes are among `heads`."""
+    """Return the weight of a run of items whose first bytes are in `heads`."""
     arrays = len(heads) - len(heads.translate(None, _ARRAYS))
     objects = len(heads) - len(heads.translate(None, _OBJECTS))
     return _COPIES * (VALUE * items + (ARRAY - VALUE) * arrays + (OBJECT - VALUE) * objects)
 
 
 def _end_of_run(payload: bytes, place: int) -> int:
-    """Return where the items end that begin at `place` and need no look: some thousands at the most."""
+    """Return the end of the run of items at `place` that need no check: at most some thousands."""
     run = _RUN.match(payload, place)
     return place if run is None else run.end()
 
@@ -196,13 +196,13 @@ def _head(payload: bytes, place: int) -> tuple[int, int | None, int]:
         size = 1 << low - 24
         argument = int.from_bytes(payload[place : place + size], "big")
         place += size
-    if kind in {_BYTES, _TEXT}:  # the pieces of one in pieces are items of their own
+    if kind in {_BYTES, _TEXT}:  # the chunks of an indefinite-length string are separate items
         place += argument or 0
     return kind, argument, place
 
 
 def _untagged(value: Any, depth: int) -> Any:
-    """Return `value`, which came without tags, with plain values only: as it is, wherever it can be."""
+    """Return `value`, decoded without tags, with plain values only; unchanged where possible."""
     kind = type(value)
     if kind is dict:
         content = value.values()
@@ -224,7 +224,7 @@ def _untagged(value: Any, depth: int) -> Any:
 
 
 def _are_flat(rows: list[Any]) -> bool:
-    """Tell whether all are objects with text keys and nothing in them that would not be left as it is."""
+    """Tell whether all are objects with text keys and only plain values."""
     return (
         set(map(type, rows)) == {dict}
         and _TEXT_KEYS.issuperset(map(type, chain.from_iterable(rows)))
@@ -239,7 +239,7 @@ def _plain(value: Any, depth: int, seen: set[int]) -> Any:
     if depth == 0:
         raise ValueError(f"Invalid CBOR: nested more than {MAX_DEPTH} deep")
     if id(value) in seen:
-        raise ValueError("Invalid CBOR: shared values are not taken")
+        raise ValueError("Invalid CBOR: shared values are not accepted")
     seen.add(id(value))
     if isinstance(value, list):
         return [_plain(item, depth - 1, seen) for item in value]
@@ -259,7 +259,7 @@ def _scalar(value: Any) -> str | float | None:
         return value.isoformat()
     if isinstance(value, Decimal):
         return float(value)
-    raise ValueError(f"Invalid CBOR: a value of the kind {type(value).__name__} is not taken")
+    raise ValueError(f"Invalid CBOR: values of type {type(value).__name__} are not accepted")
 
 
 FORMAT: Final = Format(

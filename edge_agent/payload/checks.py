@@ -1,11 +1,11 @@
-"""Parsed rows to checked values, or to the reasons why there are none.
+"""Checks parsed rows: gives values, or the reasons for a rejection.
 
 Rules:
 
 * a row that is rejected costs about what one costs that is taken: what is wrong is found by plain code, which makes no
   exception, and what rows of a batch share of their rejections is made once;
-* the words of a reason are pydantic's, asked for once for each feature and kind of mistake;
-* what plain code can't judge (whether a text is a number) is left to pydantic;
+* the text of a reason comes from pydantic, once for each feature and kind of error;
+* pydantic decides what plain code can't (whether a text is a number);
 * booleans, NaN, infinities, missing values and values out of bounds never become values, but for what the card says of
   a feature (`edge_agent.payload.kinds`), which is left to pydantic, too.
 """
@@ -38,12 +38,12 @@ from edge_agent.contract.messages import (
 from edge_agent.payload import kinds
 from edge_agent.payload.places import Fields as Fields  # noqa: PLC0414 - where users of this file look for it
 
-#: Keys of a message that are handed back with its answer.
+#: Keys of a message that are copied to its answer.
 ECHOED: Final = ("id", "time")
 
-#: Of what a text has to be that may be a number; pydantic decides.
+#: Characters of a text that may be a number; pydantic decides.
 _NUMBER: Final = re.compile(r"[\s\d.+\-einfatyEINFATY]+")
-#: Characters of a text that is shown whole, whatever they are: six bytes each is the most in JSON.
+#: Most characters of a text that is always shown whole: in JSON each takes at most six bytes.
 _SHORT: Final = (MAX_SHOWN - 2) // 6
 #: Reasons that are kept because rows share them: there is one for each feature, kind of mistake and number of others.
 _SAID: Final = 4096
@@ -65,7 +65,7 @@ class Features(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """Why a row, or a whole payload, can't become features."""
+    """Why a row, or a whole payload, is rejected."""
 
     code: ErrorCode
     detail: list[Detail]
@@ -89,14 +89,14 @@ Brief: TypeAlias = tuple[Said, Any, bytes | None, Mapping[str, Any]]
 
 
 def in_full(brief: Brief) -> Unusable:
-    """Return it as it would be of a row alone."""
+    """Return it as for a single row."""
     said, value, _, echoed = brief
     detail: list[Detail] = [{**said.first, "input": value}]
     return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, 1 + said.more), dict(echoed))
 
 
 class Checker:
-    """Checks rows by the features of one card. `fields` are named where something is missing."""
+    """Checks rows by the features of one card. For missing features, reasons name the path in `fields`."""
 
     def __init__(self, features: Sequence[Feature], *, fields: Fields = ()) -> None:
         self.names = [feature.name for feature in features]
@@ -120,9 +120,9 @@ class Checker:
         self._said: dict[tuple[str, str, int], Said] = {}
 
     def check(self, row: object, *, sent: object = None, reasons: int = MAX_DETAILS) -> Features | Unusable:
-        """Check one row, leniently; give so many `reasons` at the most.
+        """Check one row, leniently; give at most `reasons` reasons.
 
-        `sent` is what came in its place, before `fields` were put in by name.
+        `sent` is the row as received, before `fields` were applied.
         """
         found = self.check_of_many(row, row if sent is None else sent, reasons=reasons)
         return found if isinstance(found, Unusable | Features) else in_full(found)
@@ -156,7 +156,7 @@ class Checker:
         return Unusable(ErrorCode.INVALID_FEATURES, _with_rest(detail, total), echo(row))
 
     def check_present(self, row: Mapping[str, Any]) -> tuple[dict[str, float], list[Detail]]:
-        """Check the features that are there, and no others; return the values that are sound, and what is wrong with the rest."""
+        """Check only the features that are present; return the valid values, and the errors of the others."""
         wrong, _, _ = self._look(row)
         sound = {name: float(row[name]) for name in self.names if name in row and name not in wrong}
         detail: list[Detail] = []
@@ -213,7 +213,7 @@ class Checker:
         return wrong, there, whole
 
     def _first(self, row: Mapping[str, Any], wrong: list[str], missing: int) -> str:
-        """Return the first feature that is wrong or missing."""
+        """Return the first invalid or missing feature."""
         if not missing:
             return min(wrong, key=self._positions.__getitem__)
         for name in self.names:
@@ -222,7 +222,7 @@ class Checker:
         raise AssertionError(wrong)  # pragma: no cover - something is missing
 
     def _places(self, row: Mapping[str, Any], wrong: list[str], missing: int) -> Iterator[str]:
-        """Yield what is wrong or missing in the order of the features."""
+        """Yield errors and missing features in the order of the features."""
         if len(wrong) > 1:
             wrong.sort(key=self._positions.__getitem__)
         if not missing:
@@ -231,7 +231,7 @@ class Checker:
         return (name for name in self.names if name not in row or name in mistaken)
 
     def kind(self, name: str, value: object) -> str:
-        """Return what is wrong with a value that is no number in bounds, in pydantic's terms."""
+        """Return the kind of error of an invalid value, in pydantic's terms."""
         if isinstance(value, str):
             return "float_parsing"
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -251,7 +251,7 @@ class Checker:
         return {"type": kind, "loc": [name] if name else [], "msg": words, "input": cut}
 
     def _words_of(self, name: str, value: object, kind: str) -> tuple[str, str]:
-        """Ask pydantic for the words, and its own kind, which are kept where it is the same."""
+        """Get pydantic's text and kind of error; they are cached if the kind is the same."""
         try:
             self._row.validate_python({name: value} if name else None)
         except ValidationError as error:
@@ -265,7 +265,7 @@ class Checker:
         return {"type": "missing", "loc": [name], "msg": self._required.get(name, "Field required"), "input": cut}
 
     def _ask(self, row: dict[str, Any], sent: object, missing: int, reasons: int) -> Features | Unusable:
-        """Let pydantic decide."""
+        """Ask pydantic."""
         wrong: list[Any] = []
         try:
             valid = self._row.validate_python(row)
@@ -286,7 +286,7 @@ class Checker:
 
 
 def _with_rest(detail: list[Detail], total: int) -> list[Detail]:
-    """Return the reasons with how many more there are."""
+    """Return the reasons, with a note of how many more there are."""
     if (more := total - len(detail)) > 0:
         detail.append({"type": "more", "loc": [], "msg": f"and {more} more", "input": None})
     return detail
@@ -300,25 +300,25 @@ def _fits(value: int, limit: tuple[float, float]) -> bool:
 
 
 def may_be_a_number(value: object) -> bool:
-    """Tell whether pydantic has to be asked about a text."""
+    """Tell whether only pydantic can decide about a text."""
     return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
 
 
 def _dotted(path: Sequence[str]) -> str:
-    """Return the path to a feature as settings have it."""
+    """Return the path to a feature as written in settings."""
     text = ".".join(path) if not any("." in step for step in path) else to_json(path).decode()
     return text if len(text) <= _SHOWN_WAY else text[:_SHOWN_WAY] + "…"
 
 
 def echo(row: object) -> dict[str, Any]:
-    """Return what has to be handed back with the answer to a row."""
+    """Return the keys of a row that are copied to its answer."""
     if isinstance(row, dict):
         return {key: row[key] for key in ECHOED if key in row}
     return {}
 
 
 def bounds(feature: Feature) -> tuple[float, float]:
-    """Return the least and the largest value that is taken: none beyond float32, which the model computes in."""
+    """Return the smallest and the largest accepted value: none beyond float32, in which the model computes."""
     return (
         -FLOAT32_MAX if feature.minimum is None else feature.minimum,
         FLOAT32_MAX if feature.maximum is None else feature.maximum,
@@ -326,7 +326,7 @@ def bounds(feature: Feature) -> tuple[float, float]:
 
 
 def _picker(names: Sequence[str]) -> Callable[[Mapping[str, float]], tuple[float, ...]]:
-    """Return what takes the values of `names` out of a row, as a tuple (itemgetter of one name gives no tuple)."""
+    """Return a function that gets the values of `names` from a row as a tuple (itemgetter returns no tuple for one name)."""
     if len(names) == 1:
         (only,) = names
         return lambda row: (row[only],)

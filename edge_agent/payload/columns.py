@@ -1,10 +1,10 @@
-"""The rows of a batch, checked by column: what a row has to go through for itself is what is wrong with it.
+"""Checks the rows of a batch by column; only invalid rows are handled one by one.
 
 Rules:
 
-* it comes to the same, in the same words, as `checks.Checker` does with each row;
-* work and memory are in proportion to what was sent: a row that has few of the features is looked at for itself;
-* what plain code can't judge (whether a text is a number) is left to the checker, and to pydantic behind it.
+* the result, including all texts, is the same as that of `checks.Checker` for each row;
+* work and memory are proportional to the payload: a row with few of the features is checked individually;
+* the checker, and pydantic behind it, decide what plain code can't (whether a text is a number).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, ClassVar, Final
 from edge_agent.contract.messages import MAX_DETAILS
 from edge_agent.payload.checks import Brief, Checker, Features, Unusable, echo, may_be_a_number
 
-#: Reasons that the rejections of one batch give together, besides the first of each row.
+#: Most reasons of one batch's rejections, besides the first of each row.
 _BATCH_DETAILS: Final = 1000
-#: Of fewer rows, columns make more work than they save.
+#: With fewer rows, columns take more work than they save.
 _FEW: Final = 8
 _NUMBERS: Final = frozenset({float, int})
-#: Texts that are numbers to Python as they are to pydantic.
+#: Texts that Python and pydantic parse to the same number.
 _NUMERAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-#: What stands in the place of a value that is missing.
+#: Placeholder for a missing value.
 _MISSING: Final = object()
 
 
@@ -45,7 +45,7 @@ class Table:
         self._left = _BATCH_DETAILS
 
     def add(self, rows: Sequence[Any], sent: Sequence[Any]) -> None:
-        """Check the next rows; `sent` is what came in the place of each, before `fields` were put in by name."""
+        """Check the next rows; `sent` has each as received, before `fields` were applied."""
         checker, rejected = self._checker, self.rejected
         begin = len(self.values) + len(rejected)
         laid, cells = self._lay_out(rows)
@@ -75,7 +75,7 @@ class Table:
         self.echoes += [echo(rows[position]) for position in kept]
 
     def _lay_out(self, rows: Sequence[Any]) -> tuple[Sequence[int], list[tuple[Any, ...]]]:
-        """Return which rows are laid out, and the values of each, missing ones among them."""
+        """Return which rows are checked by column, and the values of each, including missing ones."""
         if len(rows) < _FEW or not self._checker.plain:
             return (), []
         pick, width = self._checker.pick, len(self._blank)
@@ -104,7 +104,7 @@ class _Columns:
         ]
 
     def _look_through(self, name: str, column: Sequence[Any], limits: tuple[float, float]) -> list[float]:
-        """Note what is wrong in one column; return it as floats."""
+        """Record the errors in one column; return it as floats."""
         low, high = limits
         numbers = list(column)
         mistakes, first = self.mistakes, self.first
@@ -126,7 +126,7 @@ class _Columns:
         return numbers
 
     def _number(self, index: int, value: Any) -> float:
-        """Return the number that a value is; NaN when it is none, or none that is sure."""
+        """Return a value as a number; NaN when it is not one, or when that is uncertain."""
         if type(value) is str:
             if may_be_a_number(value):
                 if _NUMERAL.fullmatch(value):
@@ -139,14 +139,14 @@ class _Columns:
 
 
 def _beyond(number: float, high: float) -> str:
-    """Return the kind of mistake that a number is which is not in bounds."""
+    """Return the kind of error of a number out of bounds."""
     if number - number != 0:
         return "finite_number"
     return "less_than_equal" if number > high else "greater_than_equal"
 
 
 def _floats(column: Sequence[Any], limits: tuple[float, float]) -> Sequence[float] | None:
-    """Return a column as floats when it holds nothing but numbers in bounds."""
+    """Return a column as floats if it contains only numbers in bounds."""
     kinds = set(map(type, column))
     if not kinds <= _NUMBERS:
         return None
@@ -155,5 +155,5 @@ def _floats(column: Sequence[Any], limits: tuple[float, float]) -> Sequence[floa
             column = tuple(map(float, column))
         except OverflowError:
             return None
-    # NaN gets past `min` and `max`, but not past a sum.
+    # `min` and `max` may miss NaN; a sum does not.
     return column if limits[0] <= min(column) and max(column) <= limits[1] and math.isfinite(sum(column)) else None

@@ -1,6 +1,6 @@
-"""Bytes to checked features.
+"""Decodes payloads into checked features.
 
-The strict path takes numbers only and does the whole work, parsing included, in pydantic's compiled core: nearly every
+The strict path accepts only numbers and does all work, including parsing, in pydantic's compiled core: nearly every
 message ends there. What it refuses is parsed and goes through `edge_agent.payload.checks`, which takes numbers in strings
 (sensors send them), words where the card has them, and gives each reason in the words of the wire contract. Neither lets the
 model see an infinity, a value out of bounds, or, but for what the card says, a boolean, NaN or a missing value.
@@ -20,7 +20,7 @@ from pydantic import FailFast, Field, TypeAdapter
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_details
 from edge_agent.payload import checks, formats, packed
-from edge_agent.payload.checks import ECHOED as ECHOED  # noqa: PLC0414 - where users of this file look for it
+from edge_agent.payload.checks import ECHOED as ECHOED  # noqa: PLC0414 - re-exported for users of this file
 from edge_agent.payload.checks import Brief as Brief  # noqa: PLC0414
 from edge_agent.payload.checks import Checker, echo
 from edge_agent.payload.checks import Features as Features  # noqa: PLC0414
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     outside: Mapping[int, tuple[str, ...]] = {}
 
     def echoes_of(self, first: int, count: int) -> Sequence[Mapping[str, Any]]:
-        """Return what each of `count` usable rows has to have echoed, from the `first` on."""
+        """Return the echoed keys of `count` usable rows, from the `first` on."""
         if self.ids is not None:
             return [{"id": number} for number in self.ids[first : first + count]]
         return [{}] * count if self.echoes is None else self.echoes[first : first + count]
@@ -81,19 +81,19 @@ class FeatureCodec:
         self._names = self._checker.names
         #: Whether the strict way is open.
         self._is_plain = self._checker.plain and not fields
-        #: Where rows have keys of the sensor's own, those that `fields` begin with are looked for too.
+        #: If rows have the sensor's own keys, the first keys of `fields` are read, too.
         self._keys = [*self._names, *(place.at[0] for _, place in fields if place.at)]
         #: Whether an array is one message: something in it is found by its position or by a selector.
         self._takes_arrays = any(place.is_in_array for _, place in fields)
         self._converted = converted(fields)
-        #: A feature may itself be called `id` or `time`: then each row has something to echo.
+        #: A feature may itself be called `id` or `time`: then each row has a key to echo.
         self._echoing = not set(ECHOED).isdisjoint(self._names)
         # What is outside goes the lenient way, which tells it; so the strict one looks for nothing more than before.
         narrow = self._ranges.narrowed(features)
         self._narrow = [checks.bounds(feature) for feature in narrow]
         strict = checks.row_type(narrow, strict=True)
         self._strict_row: TypeAdapter[dict[str, Any]] = TypeAdapter(strict)
-        # Errors take memory too: one is enough to leave it to the lenient path.
+        # Errors take memory, too: after one, the lenient path takes over.
         strict_rows: Any = Annotated[list[strict], Field(max_length=max_rows), FailFast()]  # type: ignore[valid-type]
         self._strict_rows: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(strict_rows)
 
@@ -109,29 +109,29 @@ class FeatureCodec:
             elif chosen is formats.PACKED and self._checker.plain:
                 found = self._decode_packed(payload)
         except (ValueError, KeyError):
-            found = None  # and so the lenient way, which finds out why
+            found = None  # use the lenient path, which finds the reason
         return self._decode_leniently(payload, chosen) if found is None else found
 
     def choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
-        """Return the format of a payload, or why it is not even looked into."""
+        """Return the format of a payload, or why it is rejected without decoding."""
         if len(payload) > self._max_bytes:
             return refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has more than {self._max_bytes} bytes")
         chosen = formats.find(content_type)
         if chosen is None:
             return refuse(
                 ErrorCode.UNSUPPORTED_CONTENT_TYPE,
-                f"The content type has to be one of {', '.join(formats.known())}",
+                f"The content type must be one of {', '.join(formats.known())}",
                 shown=content_type,
             )
         if len(payload) > formats.LIGHT and chosen.weigh(payload, self._keys) > MAX_WEIGHT:
             return refuse(
                 ErrorCode.PAYLOAD_TOO_LARGE,
-                f"The payload holds too many values to look at; at most {self._max_rows} rows are taken",
+                f"The payload has too many values; at most {self._max_rows} rows are accepted",
             )
         return chosen
 
     def _decode_strictly(self, payload: bytes) -> Features | Batch | None:
-        """Return what holds nothing but valid rows, None when there may be too many of them.
+        """Return the rows if all are valid, None when there may be too many of them.
 
         Raises `ValueError` for a value that is not valid and `KeyError` for one that is missing.
         pydantic parses JSON into values of its own first, about 1 KB an object, so their number is looked at before.
@@ -184,16 +184,16 @@ class FeatureCodec:
             return found
         if not isinstance(content, list):
             return refuse(
-                ErrorCode.MALFORMED_PAYLOAD, "The payload has to be an object, or an array of them", shown=content
+                ErrorCode.MALFORMED_PAYLOAD, "The payload must be an object, or an array of objects", shown=content
             )
         if len(content) > self._max_rows:
             return refuse(
-                ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are taken"
+                ErrorCode.PAYLOAD_TOO_LARGE, f"The batch has {len(content)} rows; at most {self._max_rows} are accepted"
             )
         return self._check_rows(content, fields)
 
     def _check_rows(self, content: list[Any], fields: Fields) -> Batch:
-        """Check rows leniently: the first of those that are not usable have all their reasons, the others one."""
+        """Check rows leniently: the first rejected rows get all their reasons, the others one."""
         table = Table(self._checker)
         for place in range(0, len(content), Table.ROWS):
             sent = content[place : place + Table.ROWS]
@@ -230,7 +230,7 @@ class FeatureCodec:
         )
 
     def _batch(self, rows: list[dict[str, Any]]) -> Batch:
-        """Return checked rows as a batch; a row that is longer than its features has something to echo."""
+        """Return checked rows as a batch; a row longer than its features has keys to echo."""
         values, width = list(map(self._checker.pick, rows)), len(self._names)
         lengths = set(map(len, rows))
         if self._echoing:
@@ -251,7 +251,7 @@ def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:
     """
     try:
         ids = list(map(_ID, rows))
-        # Takes nothing else, and is quick. Booleans pass, which does no harm.
+        # Accepts only integers, and is fast. Booleans pass, which is harmless.
         array("q", ids)
     except (KeyError, TypeError, OverflowError):
         return None
@@ -259,7 +259,7 @@ def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:
 
 
 def _pick(row: object, fields: Fields) -> object:
-    """Return `row` with what `fields` names put in by name; what is not there stays missing."""
+    """Return `row` with the values at the paths in `fields`; values without one stay missing."""
     if not fields or not isinstance(row, dict | list):
         return row
     picked = dict(row) if isinstance(row, dict) else {}
@@ -271,5 +271,5 @@ def _pick(row: object, fields: Fields) -> object:
 
 
 def refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:
-    """Return the refusal of a whole payload, for one reason. `kind` is that of the reason when it is not the code's."""
+    """Return the rejection of a whole payload, for one reason. `kind` is the reason's type if it is not the code."""
     return Unusable(code, cut_details([{"type": kind or code.value, "loc": [], "msg": message, "input": shown}]), {})

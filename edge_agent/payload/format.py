@@ -1,4 +1,4 @@
-"""What a payload format is: how its bytes become what JSON could hold, and an answer becomes its bytes."""
+"""A payload format: decodes its bytes to plain values, and encodes answers."""
 
 from __future__ import annotations
 

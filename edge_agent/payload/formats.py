@@ -1,4 +1,4 @@
-"""Payload formats by content type: the registry.
+"""The registry of payload formats, by content type.
 
 Every payload comes from outside. A decoder gives plain values only (objects with text keys, arrays, text, numbers,
 booleans, null), nested no deeper than `weights.MAX_DEPTH`, or raises `ValueError` with a reason; so what comes after it needs
@@ -25,16 +25,16 @@ PACKED: Final = packed.FORMAT
 
 _FORMATS: Final = (JSON, senml.FORMAT, cbor.FORMAT, PACKED)
 
-#: All of them, by content type, whether they can be read here or not.
+#: All formats by content type, including those whose library is not installed.
 ALL: Final[dict[str, Format]] = {one.content_type: one for one in _FORMATS}
 #: What else publishers call JSON, and plain text where that is taken (RFC 6839: so is whatever ends in +json).
 _TEXTS: Final = frozenset({"", "text/json", "text/plain"})
-#: Bytes of a payload that can't weigh too much, whatever is in it: no format has more than two objects a byte.
+#: Payloads up to this many bytes can't weigh too much, whatever they contain: no format has more than two objects per byte.
 LIGHT: Final = MAX_WEIGHT // (2 * OBJECT)
 
 
 def find(content_type: str | None) -> Format | None:
-    """Return the format of a content type (None: JSON), whatever its parameters; None when there is none."""
+    """Return the format of a content type (None: JSON), ignoring its parameters; None when unknown."""
     if content_type is None:
         return JSON
     name = content_type.partition(";")[0].strip().lower()
@@ -47,5 +47,5 @@ def find(content_type: str | None) -> Format | None:
 
 
 def known() -> list[str]:
-    """Return the content types that can be read here."""
+    """Return the content types whose libraries are installed."""
     return [content_type for content_type, one in ALL.items() if one.is_there()]

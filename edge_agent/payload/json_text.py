@@ -1,4 +1,4 @@
-"""JSON (RFC 8259), by pydantic's parser."""
+"""Decodes JSON (RFC 8259) with pydantic's parser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bare(payload: bytes) -> bytes:
 
 
 def decode(payload: bytes, _names: Sequence[str]) -> Any:
-    """Read a text. Raises `ValueError`."""
+    """Decode a text. Raises `ValueError`."""
     try:
         return from_json(bare(payload))
     except ValueError as error:
@@ -28,7 +28,7 @@ def decode(payload: bytes, _names: Sequence[str]) -> Any:
 
 
 def weigh(payload: bytes, _names: Sequence[str]) -> int:
-    """Estimate the memory of what is in a text."""
+    """Estimate the memory of a decoded text."""
     return OBJECT * payload.count(b"{") + ARRAY * payload.count(b"[") + VALUE * payload.count(b",")
 
 

@@ -1,4 +1,4 @@
-"""Packed values: little-endian float32, in the order of the model's features."""
+"""Decodes packed values: little-endian float32, in the order of the model's features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def unpack(payload: bytes, width: int) -> list[tuple[float, ...]]:
     """Return the rows of values, `width` in each; raises `ValueError` when it is not one or more."""
     if not payload or len(payload) % (4 * width):
         raise ValueError(
-            f"{len(payload)} bytes: packed float32 has 4 bytes a feature, so {4 * width} bytes or a multiple of it"
+            f"{len(payload)} bytes: packed float32 has 4 bytes per feature, so {4 * width} bytes or a multiple of it"
         )
     return list(struct.iter_unpack(f"<{width}f", payload))
 

@@ -1,13 +1,13 @@
-"""SenML (RFC 8428): a pack of records to rows, and answers to a pack.
+"""Decodes SenML packs (RFC 8428) to rows, and encodes answers as packs.
 
 Rules of reading:
 
-* records whose resolved time is the same are one row; rows stand in the order in which their times first appear;
+* records with the same resolved time are one row; rows are in the order in which their times first appear;
 * a record is found by its own name (`n`, or the base name where it has none), by its whole name (base name and `n`),
   and by what follows the last `:` or `/` of the whole name;
-* where several records of a row go by one name, that name holds the list of their values: no number, so a feature of
-  that name is rejected, and no value wins in silence;
-* what is neither a number in `v` nor a text in `vs` stands under its label, such as `{"vb": true}`: no number either.
+* if several records of a row have one name, that name has the list of their values: not a number, so a feature with
+  that name is rejected, and no value is chosen silently;
+* a value that is neither a number in `v` nor a text in `vs` is kept under its label, such as `{"vb": true}`: not a number, either.
 
 Times below 2**28, which RFC 8428 counts from now, stay as they are written: there is no clock here. Units and sums are
 not looked at.
@@ -79,9 +79,9 @@ class _Base:
     def take(self, record: Record) -> None:
         version = record.get("bver", self.version or _VERSION)
         if not _is_number(version) or version not in range(1, _VERSION + 1):
-            raise ValueError(f"bver has to be a whole number from 1 to {_VERSION}")
+            raise ValueError(f"bver must be an integer from 1 to {_VERSION}")
         if self.version not in {None, version}:
-            raise ValueError("bver has to be the same in all records")
+            raise ValueError("bver must be the same in all records")
         self.version = version
         self.name = _text(record, "bn", self.name)
         self.time = _number(record, "bt", self.time)
@@ -118,7 +118,7 @@ def _read(record: Any, base: _Base, found: dict[float, _Row], wanted: frozenset[
         return
     time = base.time + _number(record, "t", 0)
     if not _is_finite(time):
-        raise ValueError("its time has to be finite")
+        raise ValueError("its time must be finite")
     value = _value(record, label, base)
     row = found.get(time)
     if row is None:
@@ -131,14 +131,14 @@ def _read(record: Any, base: _Base, found: dict[float, _Row], wanted: frozenset[
 
 def _check_labels(record: Any) -> None:
     if not isinstance(record, dict):
-        raise ValueError("it has to be an object")  # noqa: TRY004 - the payload is malformed
+        raise ValueError("it must be an object")  # noqa: TRY004 - the payload is malformed
     for label in record:
         if label.endswith("_"):
-            raise ValueError(f"the field {label[:60]!r} has to be understood (RFC 8428, 4.4), and is not")
+            raise ValueError(f"the field {label[:60]!r} is not supported, but must be understood (RFC 8428, 4.4)")
 
 
 def _names(record: Record, base: _Base) -> list[str]:
-    """Return the names that a record goes by, each once, its own first."""
+    """Return the names of a record, each once, its own first."""
     own = _text(record, "n", "")
     if len(base.name) + len(own) > MAX_NAME:
         raise ValueError(f"its name has more than {MAX_NAME} characters")
@@ -150,7 +150,7 @@ def _names(record: Record, base: _Base) -> list[str]:
 
 
 def _label(record: Record, base: _Base) -> str | None:
-    """Return the label of the record's value; None when it has a sum only."""
+    """Return the label of the record's value; None when it has only a sum."""
     labels = [label for label in _VALUES if label in record]
     if len(labels) > 1:
         raise ValueError(f"it has several values: {', '.join(labels)}")
@@ -183,7 +183,7 @@ def _finish(time: float, row: _Row, wanted: frozenset[str]) -> dict[str, Any]:
 def _text(record: Record, label: str, default: str) -> str:
     value = record.get(label, default)
     if not isinstance(value, str):
-        raise ValueError(f"{label} has to be text")  # noqa: TRY004 - the payload is malformed
+        raise ValueError(f"{label} must be text")  # noqa: TRY004 - the payload is malformed
     return value
 
 
@@ -191,7 +191,7 @@ def _number(record: Record, label: str, default: float) -> float:
     """Return a number that can be added to others: JSON's whole numbers have no bound, and no float takes them all."""
     value: float = record.get(label, default)
     if not _is_number(value):
-        raise ValueError(f"{label} has to be a number")
+        raise ValueError(f"{label} must be a number")
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return math.inf if value > 0 else -math.inf
     return value
@@ -212,19 +212,19 @@ def pack(outcome: Any) -> list[Record]:
 
 
 def row_encoder() -> Callable[[Mapping[str, Any]], bytes]:
-    """Return what encodes the answers of one pack, one after the other, without the brackets around all of them."""
+    """Return an encoder for the answers of one pack, one after the other, without the brackets around them."""
     packer = _Packer()
     return lambda row: to_json(packer.records(row))[1:-1]
 
 
 class _Packer:
-    """Makes records of answers. A base field holds until the next one, so an answer without one has to say so."""
+    """Makes records from answers. A base field applies until the next one, so an answer without one must reset it."""
 
     def __init__(self) -> None:
         self._name, self._time = "", 0.0
 
     def records(self, row: Mapping[str, Any]) -> list[Record]:
-        """Return the records of the next answer: one at least."""
+        """Return the records of the next answer: at least one."""
         values = dict(row)
         first: Record = {}
         name, time = "", 0.0
@@ -250,7 +250,7 @@ def _records(values: Mapping[str, Any]) -> Iterator[Record]:
 
 
 def _record(name: str, value: Any) -> Record:
-    """Return a record; what SenML has no kind of value for becomes its JSON, as text."""
+    """Return a record; a value that SenML can't represent becomes its JSON, as text."""
     if isinstance(value, bool):
         return {"n": name, "vb": value}
     if _is_finite(value):
@@ -271,7 +271,7 @@ def _is_base_name(value: object) -> bool:
 
 
 def _separated(name: str) -> str:
-    """Return a base name that ends in a separator, so that the names after it can be told from it."""
+    """Return a base name that ends in a separator, to separate it from the names that follow."""
     return f"{name}:" if name[-1].isalnum() else name
 
 

@@ -1,14 +1,14 @@
-"""About what decoded values take of memory, in bytes: four megabytes of empty objects would be gigabytes."""
+"""Estimated memory of decoded values, in bytes: four megabytes of empty objects would take gigabytes."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: Most memory that decoding one payload may take, as estimated before.
+#: Most memory that decoding one payload may take, estimated beforehand.
 MAX_WEIGHT: Final = 40 << 20
 OBJECT: Final = 240
 ARRAY: Final = 80
-#: A value in one of them.
+#: A value in an object or array.
 VALUE: Final = 40
-#: How deep arrays and objects may be nested in each other.
+#: Deepest nesting of arrays and objects.
 MAX_DEPTH: Final = 64
