@@ -1,4 +1,4 @@
-"""Settings of the routes: each by itself. What routes may not do together, `edge_agent.routing.routes` says."""
+"""Settings of each route. `edge_agent.routing.routes` checks the routes together."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class SourceSettings(Section):
 
 
 class RouteSettings(Section):
-    """Which topics carry a model's features, and where its answers go."""
+    """The topics of a model's features, and of its answers."""
 
     model: Model = "genre"
     subscribe: TopicText = "music/{sensor}/features"
@@ -116,9 +116,9 @@ class RouteSettings(Section):
     errors: TopicText | None = None
     #: In place of `subscribe` and `fields`: features of one sensor from unlike topics.
     source: Annotated[tuple[SourceSettings, ...], Field(min_length=1, max_length=64)] | None = None
-    #: Agents with the same name here take turns: each message goes to one of them.
+    #: Agents with the same pool share the messages: each message goes to one of them.
     share: Pool | None = None
-    #: Of messages that do not say; MQTT 3.1.1 can't.
+    #: Format of messages without a content type; MQTT 3.1.1 has none.
     content_type: ContentType = JSON_TYPE
     #: Where features, and `id` and `time`, sit in the sensor's own JSON.
     fields: Places = Field(default_factory=dict)

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from edge_agent.errors import TopicError
 
 MAX_TOPIC_BYTES: Final = 65_535  # MQTT 5, 1.5.4: the length of a string is two bytes
-#: What one level stands for that is carried nowhere.
+#: The name of a level that is not carried over.
 ANY: Final = "_"
 _CAPTURE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}")
 #: In examples of topics, a level of any name.
@@ -110,7 +110,7 @@ class Template:
 
     @property
     def filter(self) -> str:
-        """The MQTT topic filter that receives all this template matches."""
+        """The MQTT topic filter that matches all topics of this template."""
         return "/".join("#" if level.rest else "+" if level.wild else level.text for level in self._levels)
 
     def match(self, topic: str) -> dict[str, str] | None:
@@ -146,11 +146,11 @@ class Template:
         return "/".join(levels)
 
     def overlaps(self, other: Template) -> bool:
-        """Tell whether some topic could be of both templates."""
+        """Tell whether some topic matches both templates."""
         return self.example(other) is not None
 
     def example(self, other: Template) -> str | None:
-        """Return a topic that is of both templates, None when there is none."""
+        """Return a topic that matches both templates, None when there is none."""
         first, second = self._levels[0], other._levels[0]
         if "$" in (first.text[:1], second.text[:1]) and (first.wild or second.wild):
             return None  # as in `match`

@@ -1,1 +1,1 @@
-"""Which message belongs to what, and what is remembered of a sensor."""
+"""Routes: which message belongs to which model, and the stored values of sensors."""

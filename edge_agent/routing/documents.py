@@ -1,4 +1,4 @@
-"""What messages bring of a sensor's values, when one message need not bring all: a document, or a single value.
+"""Reads a sensor's values from messages that need not contain all of them: a document, or a single value.
 
 Rules:
 
@@ -40,7 +40,7 @@ class Need(StrEnum):
 
 
 class Part(NamedTuple):
-    """What one message brings: `values` by position in the model, positions to forget, and why it is rejected, if it is.
+    """The content of one message: `values` by position in the model, positions to forget, and the reasons for a rejection.
 
     `echo` goes back with the answer; `named` is what the message says of its sensor.
     """
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing about any feature."""
+        """Whether it contains nothing about any feature."""
         return not self.values and not self.forgotten and self.refusal is None
 
 
@@ -94,7 +94,7 @@ class Document:
         self._converted = converted(places)
 
     def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
-        """Return what a message brings: one part, or one for each item of an array; or why it can't be read."""
+        """Return the content of a message: one part, or one for each item of an array; or why it can't be read."""
         chosen = self._codec.choose(payload, content_type)
         if isinstance(chosen, Unusable):
             return chosen
@@ -146,13 +146,13 @@ class Document:
         )
 
     def _row(self, content: Any, *, keyed: bool) -> dict[str, Any]:
-        """Return what is there for each feature; one that the content does not hold is left out."""
+        """Return the value of each feature that the content contains."""
         if not keyed and isinstance(content, dict):
             return content
         return self._dug(content, self._places)
 
     def _named(self, content: Any) -> tuple[str, ...] | Unusable:
-        """Return what the content says of its sensor, each a clean level of a topic; or why it can't be one."""
+        """Return the sensor's names from the content, each a valid topic level; or why one is not."""
         dug = self._dug(content, self._capture)
         names: list[str] = []
         for name, place in self._capture:

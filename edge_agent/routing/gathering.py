@@ -1,4 +1,4 @@
-"""Routes whose messages are looked into one by one, and most of which bring a part of a sensor's values only.
+"""Routes whose messages are handled one by one, most of which contain only some of a sensor's values.
 
 The latest values of each sensor make a row (`edge_agent.routing.sensors`). What names the sensor is what the route captures of
 the topic, what its source says besides, and what it captures of the payload; `{feature}` stands for the level that says
@@ -32,7 +32,7 @@ _LEVEL_SHOWN: Final = 64
 
 
 class Due(NamedTuple):
-    """What has to be answered now: a row, or why there is none. `topic` is where it came from."""
+    """An answer that is due: a row, or the reason for a rejection. `topic` is that of the message."""
 
     route: Route
     sensor: Sensor
@@ -99,7 +99,7 @@ class Gathering:
         return Need.ALL if self.route.partial == "reject" else Need.ALL_OR_IGNORED
 
     def _places(self, source: Source) -> Mapping[str | None, Fields]:
-        """Return what is on each level that `{feature}` stands for; None is the level where there is none."""
+        """Return the content of each level that `{feature}` stands for; the key is None without `{feature}`."""
         if FEATURE in source.subscribe.captures:
             levels: dict[str | None, Fields] = {}
             levels.update(lay_out(self._names, source.fields))
@@ -126,7 +126,7 @@ class Gathering:
         return Place(self, sensor, self._readers.get((source, level)), level)
 
     def take(self, place: Place, message: Message, now: float) -> list[Due]:
-        """Take a message; return what has to be answered at once."""
+        """Handle a message; return the answers that are due at once."""
         if place.reader is None:
             self.ignored += 1
             if place.level is not None and len(self.unknown_levels) < _LEVELS_KEPT:
@@ -146,7 +146,7 @@ class Gathering:
         return found
 
     def due(self, now: float, *, limit: int, ahead: float = 0.0) -> Iterator[Due]:
-        """Yield up to `limit` rows that were put off until now, or until `ahead` seconds from now."""
+        """Yield up to `limit` delayed rows that are due now, or within `ahead` seconds."""
         for sensor, row in self.sensors.due(now, limit=limit, ahead=ahead):
             yield Due(self.route, sensor, inputs(self.route, sensor), Features(row.values, {}), row.qos)
 
@@ -172,7 +172,7 @@ class Gathering:
         return None if row is None else Due(self.route, sensor, message.topic, Features(row.values, part.echo), row.qos)
 
     def told_levels(self) -> list[UnknownLevel]:
-        """Return levels on which messages came and no feature is, each with the one that may be meant."""
+        """Return levels with messages that map to no feature, each with the one that may be meant."""
         levels = {level.lower(): level for _, level in self._readers if level is not None}
         told: list[UnknownLevel] = []
         for level, topic in self.unknown_levels.items():
@@ -191,7 +191,7 @@ def _echoed(source: Source) -> Fields:
 
 
 def captured_by(route: Route, sensor: Sensor) -> dict[str, str]:
-    """Return what is known of a sensor, by name."""
+    """Return the known names of a sensor."""
     return dict(zip(route.names, sensor, strict=True))
 
 
@@ -201,7 +201,7 @@ def inputs(route: Route, sensor: Sensor) -> str:
 
 
 def report(gatherings: Iterable[Gathering], now: float, *, limit: int) -> Gathered:
-    """Return how routes do that gather, with up to `limit` sensors that wait."""
+    """Return the figures of gathering routes, with up to `limit` incomplete sensors."""
     told: Gathered = {"sensors": 0, "complete": 0, "forgotten": 0, "ignored": 0, "waiting": [], "unknown": []}
     for one in gatherings:
         complete, lacking = one.sensors.survey(now, limit=limit - len(told["waiting"]))

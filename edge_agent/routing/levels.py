@@ -1,4 +1,4 @@
-"""What the topics of a gathering route carry: each level that `{feature}` captures holds one number, or a document.
+"""Maps the levels of a gathering route to features: each level that `{feature}` captures has a number or a document.
 
 Without a word in `fields` a feature is on the level of its own name. With one, the first step of its path is the level,
 and what follows leads into the document that is published there, so that one level may carry several features.

@@ -1,4 +1,4 @@
-"""Where senders may have their answers sent: which Response Topics are followed (MQTT 5, 4.10).
+"""Decides which Response Topics are followed (MQTT 5, 4.10).
 
 Rules:
 
@@ -8,7 +8,7 @@ Rules:
   broker: there, an answer would pass for another message;
 * nor to what a broker could end the connection for: it would send the question again, and so on for ever.
 
-What is not followed is answered on the topic of its route.
+Otherwise the answer goes to the topic of its route.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ResponseTopics:
             self._own.add(template, None)
 
     def refusal(self, topic: str) -> str | None:
-        """Return why a Response Topic is not followed, in words that are few; None when it is."""
+        """Return briefly why a Response Topic is not followed; None when it is."""
         if not topic or any(mark in topic for mark in "+#\0\ufffd") or is_unfit(topic):
             return "it is no topic to publish on"
         if len(topic) > MAX_BYTES or len(topic.encode()) > MAX_BYTES or topic.count("/") >= MAX_LEVELS:

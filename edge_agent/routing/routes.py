@@ -1,4 +1,4 @@
-"""Routes: which topics go to which model and where its answers go, and what can't stand together."""
+"""Routes: the topics of each model and of its answers, and checks for routes that conflict."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Route(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What names a sensor, in order."""
+        """The names that identify a sensor, in order."""
         return (*self.inputs[0].names, *(name for name, _ in self.capture))
 
     @property
@@ -84,12 +84,12 @@ class Route(NamedTuple):
         return self.remembers or self.partial != "reject" or bool(self.capture)
 
     def subscription(self, source: Source) -> str:
-        """What the broker is asked for (MQTT 5, 4.8.2: shared subscriptions)."""
+        """The subscription (MQTT 5, 4.8.2: shared subscriptions)."""
         return f"$share/{self.share}/{source.subscribe.filter}" if self.share else source.subscribe.filter
 
     @property
     def subscriptions(self) -> set[str]:
-        """All that the broker is asked for."""
+        """All subscriptions."""
         return {self.subscription(source) for source in self.inputs}
 
 
@@ -217,7 +217,7 @@ def refuse_overlaps(routes: Sequence[Route]) -> None:
 
 
 def told_overlaps(routes: Sequence[Route]) -> list[str]:
-    """Return a sentence for each pair of routes that take partly the same topics."""
+    """Return a sentence for each pair of routes that match some of the same topics."""
     return [
         f"routes {other} and {number} both take {first.shared(second)!r}: route {other}, which stands first, has it"
         for other, first, number, second in _overlapping(routes)
@@ -243,7 +243,7 @@ def _overlapping(routes: Sequence[Route]) -> Iterator[tuple[int, Template, int, 
 
 
 class Taker(NamedTuple):
-    """A route that takes a topic, by one of its sources, and what that captures."""
+    """A route that matches a topic, with the matching source and its captures."""
 
     route: Route
     source: Source
@@ -251,7 +251,7 @@ class Taker(NamedTuple):
 
 
 class Table:
-    """Which routes a topic goes to."""
+    """Finds the routes for a topic."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._trie: Trie[tuple[Route, Source]] = Trie()

@@ -1,4 +1,4 @@
-"""The latest values of many sensors, and when a row of them is due.
+"""Stores the latest values of sensors, and tells when a row is due.
 
 Rules:
 
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 MAX_SENSORS: Final = 10_000
-#: Features that are named of one sensor that waits.
+#: Most features that are named for one incomplete sensor.
 _NAMED: Final = 32
 
 #: What names a sensor: the levels of its topics that a route captures, in order.
@@ -31,7 +31,7 @@ Sensor: TypeAlias = tuple[str, ...]
 
 
 class DueRow(NamedTuple):
-    """A row that is due: values in the order of the features, and the highest QoS that one of them came with."""
+    """A row that is due: values in the order of the features, and the highest QoS of their messages."""
 
     values: tuple[float, ...]
     qos: int
@@ -68,7 +68,7 @@ class Sensors:
         self._connection = 0
         #: The least recently heard first.
         self._known: OrderedDict[Sensor, _Values] = OrderedDict()
-        #: When the rows are due that wait for more changes, the earliest first.
+        #: Due times of rows that wait for more changes, the earliest first.
         self._due: OrderedDict[Sensor, float] = OrderedDict()
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Sensors:
 
     @property
     def next_due(self) -> float | None:
-        """When the next row is due that waits, None when none does."""
+        """When the next waiting row is due, None when none waits."""
         return next(iter(self._due.values()), None)
 
     def put(
@@ -141,7 +141,7 @@ class Sensors:
         self._connection += 1
 
     def survey(self, now: float, *, limit: int) -> tuple[int, list[Lack]]:
-        """Return how many sensors have all values, none too old; and what up to `limit` of the others lack.
+        """Return the number of complete sensors, and what up to `limit` of the others lack.
 
         The least recently heard come first.
         """
@@ -229,7 +229,7 @@ class _Values:
         return min(there, default=-math.inf)
 
     def answer(self) -> DueRow:
-        """Return the row as it is now, which is thereby answered."""
+        """Return the current row, and mark it as answered."""
         reading = DueRow(tuple(self.values), self.qos)
         self.unanswered = False
         self.qos = 0

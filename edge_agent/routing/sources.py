@@ -1,4 +1,4 @@
-"""Where the features of one sensor come from: a topic each, of a route."""
+"""The sources of a route: topics with some of a sensor's features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many topic templates, and which of them take a topic: as quick with thousands as with one, level by level."""
+"""Finds which of many topic templates match a topic, level by level: as fast with thousands as with one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Trie(Generic[T]):
         return [(value, captured) for _, template, value in found if (captured := template.match(topic)) is not None]
 
     def overlapping(self, template: Template) -> list[tuple[Template, T]]:
-        """Return the templates that have a topic in common with this one, with their values."""
+        """Return the templates that overlap this one, with their values."""
         reached, found = [self._root], []
         for level in template.levels:
             below: list[_Node[T]] = []

@@ -1,4 +1,4 @@
-"""One message in, exactly one message out, and the input acknowledged only after the output is: packet by packet.
+"""Each message gets one reply, and is acknowledged only after the broker confirms the reply: packet by packet.
 
 A relay between agent and broker keeps a list of the packets, and holds some of them back.
 """

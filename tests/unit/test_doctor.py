@@ -62,7 +62,7 @@ def test_what_each_ends_with() -> None:
     assert [fail(what, "").exit_status for what in ("clock", "configuration", "fields", "model")] == [1, 2, 2, 3]
 
 
-def test_an_error_says_what_mends_it() -> None:
+def test_an_error_gives_its_fix() -> None:
     assert failed("model", ModelError("a: b; c; do d")) == Finding("fail", "model", "a: b; c", "do d")
     assert failed("fields", SettingsError("a: b")) == Finding("fail", "fields", "a: b", None)
 

@@ -96,7 +96,7 @@ def _behind_a_link_to_a_closed_directory(place: Path) -> Path:
     return place / "link" / "file"
 
 
-#: What may lie there -> what is said, what mends it, and whether `exists` says so too.
+#: What may be there -> the cause, the fix, and whether `exists` reports it, too.
 KINDS: list[tuple[Callable[[Path], Path], str, str]] = [
     (_missing, "No such file or directory", "check path and permissions"),
     (_dangling, "No such file or directory: it is a link to {place}/gone", "fix the link, or put the file there"),
