@@ -11,36 +11,43 @@ from edge_agent import assembly
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Message
-from edge_agent.errors import BrokerError, NoAnswerError, ProtocolRefusedError
+from edge_agent.errors import AdaptedError, BrokerError, NoAnswerError, ProtocolRefusedError
 from edge_agent.link.link import Link
 
 #: Most of a payload that an error shows.
 _SHOWN: Final = 60
 
 
-def log_in(loaded: Settings, subscriptions: Iterable[str], *, purpose: str) -> tuple[Link, list[Message]]:
+def log_in(
+    loaded: Settings, subscriptions: Iterable[str], *, purpose: str, will: Answer | None = None
+) -> tuple[Link, list[Message]]:
     """Connect and subscribe as `run` would, but with another client id and a session that ends with the connection.
 
     Returns the link, and messages that arrived with the broker's answer, such as retained ones. Raises `BrokerError`;
     refused subscriptions are in the link's `refused`.
     """
+    terms = assembly.make_terms(loaded)
     # The node is part of the id: in containers, process ids are few and repeat.
     client_id = f"edge-agent-{loaded.node.id}-{purpose}-{os.getpid()}"
     where = assembly.address(loaded, client_id=client_id, session_expiry=0)
     protocols = assembly.protocols(loaded)
-    for protocol in protocols:
-        link = Link(where, protocol=protocol, subscriptions=dict.fromkeys(subscriptions, False))
+    while True:
+        link = Link(
+            where, protocol=protocols[0], will=will, subscriptions=dict.fromkeys(subscriptions, False), terms=terms
+        )
         early: list[Message] = []
         try:
             while not link.ready:
                 early += receive(link, time.monotonic() + 1.0)
+        except AdaptedError:
+            link.abandon()  # the next attempt leaves out what was refused
         except ProtocolRefusedError:
             link.abandon()
-            if protocol == protocols[-1]:
+            if len(protocols) == 1:
                 raise
+            protocols = protocols[1:]
         else:
             return link, early
-    raise AssertionError("there is always a last protocol")
 
 
 def ask(

@@ -66,7 +66,7 @@ def _judge(status: Status, advice: Advice) -> Iterator[Finding]:
         yield note(
             "agent",
             f"{said}; it keeps losing its connection: {status['connections']} connections so far",
-            "give each agent its own node.id and mqtt.client_id; " + advice.log,
+            f"to see why: {advice.log}; if two agents have the same client id, give each its own node.id or mqtt.client_id",
         )
     else:
         yield ok("agent", said)

@@ -25,8 +25,10 @@ from edge_agent.contract.messages import Answer, Message
 from edge_agent.contract.templates import Template
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
+from edge_agent.doctor.limits import check_limits, check_retain, check_shares
 from edge_agent.doctor.writing import DEADLINE, TRIAL, try_writing
 from edge_agent.errors import BrokerError
+from edge_agent.link.granted import ADVICE, advice_on
 from edge_agent.link.link import Link
 from edge_agent.routing.routes import FEATURE, Route, subscriptions
 from edge_agent.wording import count
@@ -43,7 +45,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> G
     # Without shared subscriptions: the check would take messages from the agents that share them.
     alone = [route._replace(share=None) for route in routes]
     try:
-        link, early = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check")
+        link, early = log_in(loaded, subscriptions(loaded.node.id, alone), purpose="check", will=_will(loaded.node.id))
     except BrokerError as error:
         yield failed("broker", error)
         if loaded.mqtt.username is not None and loaded.mqtt.password() is None:
@@ -57,15 +59,25 @@ def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> G
         who = f"as {loaded.mqtt.username!r}" if loaded.mqtt.username is not None else "anonymously"
         yield ok("broker", f"{link.address}: logged in over MQTT {link.protocol} {who}")
         yield from _check_encryption(link, loaded, datetime.now(UTC))
+        yield from check_limits(link, loaded, routes)
         reading = _Reading(link, loaded, alone, early)
         yield from reading.findings()
         link.close()
-        found = loaded.mqtt.model_copy(update={"protocol": link.protocol})
-        yield from _check_writing(loaded.model_copy(update={"mqtt": found}), alone, reading.came_through)
+        found = loaded.model_copy(update={"mqtt": loaded.mqtt.model_copy(update={"protocol": link.protocol})})
+        if link.granted.shared_subscriptions:
+            yield from check_shares(found, routes, reading.arrived)
+        if link.terms.retains:
+            yield from check_retain(found)
+        yield from _check_writing(found, alone, reading.came_through)
     except BrokerError as error:
         yield failed("broker", error)
         link.abandon()
     return link.protocol
+
+
+def _will(node: str) -> Answer:
+    """Return a will like the agent's, where it does no harm: it is empty, so nothing is kept, and on a topic of our own."""
+    return Answer(topics.response(node, TRIAL), b"", qos=1, retain=True, content_type=None)
 
 
 def _check_encryption(link: Link, loaded: Settings, now: datetime) -> Iterator[Finding]:
@@ -95,7 +107,8 @@ class _Reading:
         #: Topic of a trial message -> what receives it.
         self._trials = {_render(one): one for one in (requests, *inputs) if one.captures - {FEATURE}}
         self._silent = [one for one in inputs if not one.captures - {FEATURE}]
-        self._arrived = {message.topic for message in early}
+        #: Topics of messages that arrived.
+        self.arrived = {message.topic for message in early}
 
     def findings(self) -> Iterator[Finding]:
         """Send them all, then report for each input whether its message arrived."""
@@ -111,7 +124,7 @@ class _Reading:
     @property
     def came_through(self) -> str | None:
         """The topic of a trial message that arrived, None when none did."""
-        return next((topic for topic in self._trials if topic in self._arrived), None)
+        return next((topic for topic in self._trials if topic in self.arrived), None)
 
     def _wait(self) -> None:
         """Wait until the broker has confirmed all trial messages, then a moment for them to arrive."""
@@ -120,18 +133,18 @@ class _Reading:
             self._listen(ends)
         ends = time.monotonic() + _COMES_THROUGH
         awaited = self._trials.keys() - dict(self._link.refused_answers) - self._link.unconfirmed
-        while awaited - self._arrived and time.monotonic() < ends:
+        while awaited - self.arrived and time.monotonic() < ends:
             self._listen(ends)
 
     def _listen(self, ends: float) -> None:
-        self._arrived |= {message.topic for message in receive(self._link, ends)}
+        self.arrived |= {message.topic for message in receive(self._link, ends)}
 
     def _ungranted(self, one: Template) -> Finding | None:
         reason = dict(self._link.refused).get(one.filter)
-        return None if reason is None else fail("subscribe", f"{one.filter}: {reason}", _allow("read", one.filter))
+        return None if reason is None else fail("subscribe", f"{one.filter}: {reason}", _fix(one.filter, reason))
 
     def _read(self, topic: str, one: Template, refused: str | None) -> Finding:
-        if topic in self._arrived:
+        if topic in self.arrived:
             return ok("subscribe", f"{one.filter}: a trial message arrived")
         if refused is not None:
             return self._heard(one)
@@ -144,7 +157,7 @@ class _Reading:
 
     def _heard(self, one: Template) -> Finding:
         """Report whether anything arrived where we can't send a trial message ourselves."""
-        if any(one.match(topic) is not None for topic in self._arrived):
+        if any(one.match(topic) is not None for topic in self.arrived):
             return ok("subscribe", f"{one.filter}: a message arrived")
         return note(
             "subscribe",
@@ -177,6 +190,10 @@ def _written(one: str, refused: str | None) -> Finding:
 
 def _render(template: Template) -> str:
     return template.render(dict.fromkeys(template.captures, TRIAL))
+
+
+def _fix(one: str, reason: str) -> str:
+    return advice_on(reason) if reason.startswith(tuple(ADVICE)) else _allow("read", one)
 
 
 def _allow(act: str, one: str) -> str:

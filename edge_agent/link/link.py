@@ -61,7 +61,8 @@ class Link:
         opens: transport.Opens = transport.open_socket,
         terms: Terms | None = None,
     ) -> None:
-        terms = terms or Terms()
+        #: What is known of the broker.
+        self.terms = terms = terms or Terms()
         self.address = address
         self.protocol = protocol
         self._client = paho_client.make_client(address, protocol, None if will is None else terms.will(will))

@@ -57,6 +57,11 @@ class Terms:
         self._will_on_trial = False  # it is plain on this attempt, to see whether it is the reason
         self._will_could_be_plainer = False  # the one of the last CONNECT
 
+    @property
+    def retains_will(self) -> bool:
+        """Whether the will is retained."""
+        return self.retains and not self._plain_will
+
     def fit(self, answer: Answer) -> Answer:
         """Return a message as the broker takes it."""
         return answer._replace(retain=answer.retain and self.retains, qos=min(answer.qos, self.maximum_qos))

@@ -159,8 +159,27 @@ def test_nothing_is_published_to_outputs_or_to_what_the_agent_says_of_itself(
     client.barrier()
     heard = {message.topic for message in client.seen("#")}
     own = {f"edge/{NODE}/request/{verb}" for verb in ("edge-agent-check", "status")}
+    own.add(f"edge/{NODE}/response/edge-agent-check")  # retained and empty, so nothing is kept
     assert heard - own - {STATE} == {f"r{n}/edge-agent-check/in" for n in range(12)}
     assert [message.payload for message in client.seen(STATE)] == [b"offline"]
+
+
+def test_a_share_is_tried_in_a_pool_of_its_own(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto()
+    offline(connect(broker))
+    found = check(broker.port, more='[[route]]\nshare = "pool"')
+    assert said(found["share"]) == [("ok", "$share/edge-agent-check/music/+/features: a trial message arrived")]
+    assert "retain" not in found
+
+
+def test_a_broker_whose_limits_will_be_felt(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto(lines=["max_packet_size 2000000", "retain_available false"])
+    found = check(broker.port)
+    (packets,) = found["packets"]
+    assert (packets["verdict"], "at most 2000000 bytes" in packets["message"]) == ("note", True)
+    assert [one["verdict"] for one in found["retain"]] == ["note"]
+    assert {one["verdict"] for one in found["publish"]} == {"ok"}
+    assert "retain" not in check(broker.port, more="retain = false")
 
 
 def test_a_broker_that_takes_no_qos_2(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
