@@ -92,6 +92,11 @@ class Document:
         self._takes_arrays = any(not place.at or place.is_in_array for _, place in (*places, *capture))
         self._takes_text = all(not place.at for _, place in places) and not capture
         self._converted = converted(places)
+        #: Whether a document has all features at its top under their own names, so that it is a row as it came.
+        plain = self._checker.plain
+        self._is_row = plain and all(place.how is None and place.at == (name,) for name, place in places)
+        #: Whether sound values are taken without a look for what says that there is none.
+        self._is_quick = plain and need is not Need.ALL
 
     def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
         """Return the content of a message: one part, or one for each item of an array; or why it can't be read."""
@@ -115,6 +120,10 @@ class Document:
         if isinstance(named, Unusable):
             return Part([], [], named, {})
         row, echo = self._row(content, keyed=keyed), self._dug(content, self._echoed)
+        if self._is_quick:
+            sound, detail = self._checker.check_present(row)
+            if sound and not detail and (self._need is not Need.ALL_OR_IGNORED or len(sound) == len(self._names)):
+                return Part([(self._position[name], value) for name, value in sound.items()], [], None, echo, named)
         unknown: list[str] = []
         if self._need in {Need.NONE, Need.ALL_OR_IGNORED}:
             unknown = [name for name in self._names if name in row and self._checker.is_no_value(name, row[name])]
@@ -147,7 +156,7 @@ class Document:
 
     def _row(self, content: Any, *, keyed: bool) -> dict[str, Any]:
         """Return the value of each feature that the content contains."""
-        if not keyed and isinstance(content, dict):
+        if (self._is_row or not keyed) and isinstance(content, dict):
             return content
         return self._dug(content, self._places)
 
@@ -169,7 +178,10 @@ class Document:
     @staticmethod
     def _dug(content: Any, places: Fields) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        top = type(content) is dict
         for name, place in places:
+            if top and place.at and place.at[0] not in content:
+                continue  # quicker than an exception
             try:
                 found[name] = place.find(content)
             except LookupError:

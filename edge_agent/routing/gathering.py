@@ -26,15 +26,25 @@ from edge_agent.routing.sources import FEATURE, Source
 MAX_NAME_BYTES: Final = 256
 #: What stands in a topic for a name that the message should have said and did not.
 UNKNOWN: Final = "unknown"
+#: Sensors whose outputs are kept.
+_OUTPUTS: Final = 4096
 #: Levels that no feature is on which are kept to be told, and how much of one.
 _LEVELS_KEPT: Final = 16
 _LEVEL_SHOWN: Final = 64
 
 
+class Outputs(NamedTuple):
+    """Where the answers for a sensor go, and what they call it, if they do."""
+
+    publish: str
+    errors: str
+    sensor: str | None
+
+
 class Due(NamedTuple):
     """An answer that is due: a row, or the reason for a rejection. `topic` is that of the message."""
 
-    route: Route
+    gathering: Gathering
     sensor: Sensor
     topic: str
     content: Features | Unusable
@@ -62,6 +72,11 @@ class Gathering:
         max_bytes: int = MAX_PAYLOAD_BYTES,
     ) -> None:
         self.route = route
+        #: Of the route, which makes them anew each time: what is asked, what names a sensor, and whether values are kept.
+        self.asks = route.asks
+        self._named_by = route.names
+        self._remembers = route.remembers
+        self._outputs: dict[Sensor, Outputs] = {}
         self.ignored = 0
         #: Levels that no feature is on, with the topic of the first message on each.
         self.unknown_levels: dict[str, str] = {}
@@ -136,7 +151,7 @@ class Gathering:
         if isinstance(parts, Unusable):
             if self.route.by_feature and self.route.capture == ():
                 self.sensors.drop(place.sensor, place.reader.positions)
-            return [Due(self.route, self._padded(place.sensor), message.topic, parts, message.qos)]
+            return [Due(self, self._padded(place.sensor), message.topic, parts, message.qos)]
         found = []
         for part in parts:
             if part.is_empty:
@@ -148,16 +163,27 @@ class Gathering:
     def due(self, now: float, *, limit: int, ahead: float = 0.0) -> Iterator[Due]:
         """Yield up to `limit` delayed rows that are due now, or within `ahead` seconds."""
         for sensor, row in self.sensors.due(now, limit=limit, ahead=ahead):
-            yield Due(self.route, sensor, inputs(self.route, sensor), Features(row.values, {}), row.qos)
+            yield Due(self, sensor, inputs(self.route, sensor), Features(row.values, {}), row.qos)
+
+    def outputs(self, sensor: Sensor) -> Outputs:
+        """Return where the answers for a sensor go; those of some sensors are kept."""
+        found = self._outputs.get(sensor)
+        if found is None:
+            route, known = self.route, captured_by(self.route, sensor)
+            found = Outputs(route.publish.render(known), route.errors.render(known), named(route, known))
+            if len(self._outputs) >= _OUTPUTS:
+                self._outputs.clear()
+            self._outputs[sensor] = found
+        return found
 
     def _take(self, sensor: Sensor, part: Part, message: Message, now: float) -> Due | None:
-        if (size := sum(len(name.encode()) for name in sensor)) > MAX_NAME_BYTES:
+        if (size := len("".join(sensor).encode())) > MAX_NAME_BYTES:
             words = f"The levels that name the sensor have {size} bytes; at most {MAX_NAME_BYTES} are taken"
             refusal = refuse(ErrorCode.INVALID_TOPIC, words)
-            return Due(self.route, self._padded(sensor), message.topic, refusal, message.qos)
-        if not self.route.remembers:
+            return Due(self, self._padded(sensor), message.topic, refusal, message.qos)
+        if not self._remembers:
             content = part.refusal or Features(tuple(value for _, value in part.values), part.echo)
-            return Due(self.route, self._padded(sensor), message.topic, content, message.qos)
+            return Due(self, self._padded(sensor), message.topic, content, message.qos)
         if part.forgotten:
             self.sensors.drop(sensor, part.forgotten)
         row = None
@@ -168,8 +194,8 @@ class Gathering:
         elif part.forgotten and part.refusal is None:
             row = self.sensors.lost(sensor, now, qos=message.qos)
         if part.refusal is not None:
-            return Due(self.route, self._padded(sensor), message.topic, part.refusal, message.qos)
-        return None if row is None else Due(self.route, sensor, message.topic, Features(row.values, part.echo), row.qos)
+            return Due(self, self._padded(sensor), message.topic, part.refusal, message.qos)
+        return None if row is None else Due(self, sensor, message.topic, Features(row.values, part.echo), row.qos)
 
     def told_levels(self) -> list[UnknownLevel]:
         """Return levels with messages that map to no feature, each with the one that may be meant."""
@@ -182,7 +208,7 @@ class Gathering:
 
     def _padded(self, sensor: Sensor) -> Sensor:
         """Return a sensor with a name for all that it does not say."""
-        return sensor + (UNKNOWN,) * (len(self.route.names) - len(sensor))
+        return sensor + (UNKNOWN,) * (len(self._named_by) - len(sensor))
 
 
 def _echoed(source: Source) -> Fields:
@@ -193,6 +219,13 @@ def _echoed(source: Source) -> Fields:
 def captured_by(route: Route, sensor: Sensor) -> dict[str, str]:
     """Return the known names of a sensor."""
     return dict(zip(route.names, sensor, strict=True))
+
+
+def named(route: Route, captured: Mapping[str, str]) -> str | None:
+    """Return what an answer calls its sensor, None when the route does not ask for it."""
+    if not route.name_sensor:
+        return None
+    return shown_topic("/".join(captured[name] for name in route.names))
 
 
 def inputs(route: Route, sensor: Sensor) -> str:

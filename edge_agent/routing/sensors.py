@@ -98,8 +98,7 @@ class Sensors:
             state.unanswered = True
             state.connection = self._connection
         state.qos = max(state.qos, qos)
-        for position, value in values:
-            state.put(position, value, now, too_old=now - self._max_age, retained=retained)
+        state.put(values, now, too_old=now - self._max_age, retained=retained)
         return self._row(sensor, state, now)
 
     def lost(self, sensor: Sensor, now: float, *, qos: int = 0) -> DueRow | None:
@@ -199,19 +198,24 @@ class _Values:
         #: The number of the connection that it was last heard on.
         self.connection = -1
 
-    def put(self, position: int, value: float, now: float, *, too_old: float, retained: bool) -> None:
-        """Take a value. A retained one that we have already says nothing new, not even that the sensor is alive."""
-        before = self.values[position]
-        changed = before != value
-        if math.isnan(before) and position not in self.optional:
-            self.missing -= 1
-        if changed or self.heard[position] < too_old:
-            self.unanswered = True
-        if changed or not retained:
-            self.values[position] = value
-            self.heard[position] = now
+    def put(self, values: Sequence[tuple[int, float]], now: float, *, too_old: float, retained: bool) -> None:
+        """Take values. A retained one that we have already says nothing new, not even that the sensor is alive."""
+        known, heard = self.values, self.heard
+        for position, value in values:
+            before = known[position]
+            if before != before and position not in self.optional:  # noqa: PLR0124 - NaN
+                self.missing -= 1
+            if before != value:
+                self.unanswered = True
+            else:
+                if heard[position] < too_old:
+                    self.unanswered = True
+                if retained:
+                    continue
+            known[position] = value
+            heard[position] = now
         if not self.missing:
-            self.oldest = self._oldest() if self.optional else min(self.heard)
+            self.oldest = self._oldest() if self.optional else min(heard)
 
     def drop(self, position: int) -> None:
         """Forget a value."""

@@ -24,12 +24,11 @@ from edge_agent.contract.messages import (
     ErrorCode,
     Gathered,
     Message,
-    shown_topic,
     to_json,
 )
 from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Features, Unusable
-from edge_agent.routing.gathering import UNKNOWN, Due, Gathering, Place, captured_by, report
+from edge_agent.routing.gathering import UNKNOWN, Due, Gathering, Place, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import Asking, Route, Table, Taker
 from edge_agent.routing.sensors import MAX_SENSORS
@@ -199,23 +198,25 @@ class Pipeline:
         """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
         mine: dict[Asking, list[Question]] = {}
         for due in found:
-            mine.setdefault(due.route.asks, []).append(self._question(due))
+            mine.setdefault(due.gathering.asks, []).append(self._question(due))
         settled = {engine: iter(self._engines[engine].settle(asked, self.tally)) for engine, asked in mine.items()}
         answers: list[Answer] = []
         for due in found:
-            written = next(settled[due.route.asks])
-            template = due.route.errors if written.rejected else due.route.publish
-            topic = template.render(captured_by(due.route, due.sensor))
-            retain = due.route.retain and not written.rejected
-            answers.append(Answer(topic, written.payload, due.qos, retain, written.content_type))
+            payload, rejected, content_type = next(settled[due.gathering.asks])
+            outputs = due.gathering.outputs(due.sensor)
+            if rejected:
+                answers.append(Answer(outputs.errors, payload, due.qos, False, content_type))  # noqa: FBT003 - quick
+            else:
+                answers.append(Answer(outputs.publish, payload, due.qos, due.gathering.route.retain, content_type))
         return answers
 
     def _question(self, due: Due) -> Question:
-        answering = formats.find(due.route.content_type) or formats.JSON
+        gathering = due.gathering
+        answering = formats.find(gathering.route.content_type) or formats.JSON
         content = due.content
         if isinstance(content, Features):
-            content = self._engines[due.route.asks].judge(content)
-        return Question(due.topic, content, answering, _named(due.route, captured_by(due.route, due.sensor)))
+            content = self._engines[gathering.asks].judge(content)
+        return Question(due.topic, content, answering, gathering.outputs(due.sensor).sensor)
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
@@ -238,7 +239,7 @@ class Pipeline:
             route.errors.render(known),
             route.content_type,
             None if gathering is None else gathering.place(source, captured),
-            _named(route, known),
+            named(route, known),
             route.takes_retained,
             route.retain,
         )
@@ -260,13 +261,6 @@ class Pipeline:
             payload = answering.encode(rejection(unusable, message.topic, name, None))
             written.append(Written(payload, rejected=True, content_type=answering.answers))
         return written
-
-
-def _named(route: Route, captured: Mapping[str, str]) -> str | None:
-    """Return the sensor's name for an answer, None when the route does not set `name_sensor`."""
-    if not route.name_sensor:
-        return None
-    return shown_topic("/".join(captured[name] for name in route.names))
 
 
 class _Target(NamedTuple):
