@@ -20,6 +20,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ MAX_NAME: Final = 256
 _VERSION: Final = 10
 
 _VALUES: Final = ("v", "vs", "vb", "vd")
+_PLAIN: Final = frozenset({"n", "u", "v"})
 _REGULAR: Final = frozenset({*_VALUES, "n", "u", "s", "t", "ut"})
 
 #: RFC 8428, 4.5.1.
@@ -56,6 +58,8 @@ def rows(content: Any, wanted: Sequence[str]) -> Any:
     base = _Base()
     found: dict[float, _Row] = {}
     for number, record in enumerate(content, start=1):
+        if _read_plain(record, base, found, further):
+            continue
         try:
             _read(record, base, found, further)
         except ValueError as error:
@@ -104,6 +108,27 @@ class _Row:
             self.values[name].append(value)
         else:
             self.values[name] = [self.values[name], value]
+
+
+def _read_plain(record: Any, base: _Base, found: dict[float, _Row], wanted: frozenset[str]) -> bool:
+    """Put a record into the row of the base time that has nothing but a name, a number and a unit, as nearly all have;
+    return whether it did. Whatever is special about it is left to `_read`.
+    """
+    if type(record) is not dict or not record.keys() <= _PLAIN or base.value or base.version is None:
+        return False
+    own, value, row = record.get("n"), record.get("v"), found.get(base.time)
+    if row is None or type(own) is not str or not own or (type(value) is not float and type(value) is not int):
+        return False
+    whole = base.name + own
+    if len(whole) > MAX_NAME:
+        return False
+    row.put(own, value)
+    if whole is not own and whole != own and whole in wanted:
+        row.put(whole, value)
+    last = whole[max(whole.rfind(":"), whole.rfind("/")) + 1 :]
+    if last not in {own, whole} and last in wanted:
+        row.put(last, value)
+    return True
 
 
 def _read(record: Any, base: _Base, found: dict[float, _Row], wanted: frozenset[str]) -> None:
@@ -258,6 +283,7 @@ def _record(name: str, value: Any) -> Record:
     return {"n": name, "vs": value if isinstance(value, str) else to_json(value).decode()}
 
 
+@lru_cache(maxsize=4096)  # labels of models, and names of what models give
 def escape(label: str) -> str:
     """Return any text in the characters that a SenML name may have; another text gives another name.
 
