@@ -103,7 +103,7 @@ def test_a_long_topic_is_cut(level: str) -> None:
         (b"?", None, ErrorCode.MALFORMED_PAYLOAD),
         (b'{"loudness": 0.5}'.ljust(101), None, ErrorCode.PAYLOAD_TOO_LARGE),
         (b"[{},{},{},{}]", None, ErrorCode.PAYLOAD_TOO_LARGE),
-        (b'{"loudness": 0.5}', "text/plain", ErrorCode.UNSUPPORTED_CONTENT_TYPE),
+        (b'{"loudness": 0.5}', "text/csv", ErrorCode.UNSUPPORTED_CONTENT_TYPE),
     ],
 )
 def test_each_reason_has_its_code(payload: bytes, content_type: str | None, code: ErrorCode) -> None:
