@@ -161,7 +161,7 @@ class Waiting(TypedDict):
 
 
 class UnknownLevel(TypedDict):
-    """A level on which messages came to a route that captures {feature}, and that no feature is on: the topic of the first
+    """A level of a route that captures {feature} that has messages but maps to no feature: the topic of the first
     such message, and the level that may be meant.
     """
 

@@ -76,7 +76,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> G
 
 
 def _will(node: str) -> Answer:
-    """Return a will like the agent's, where it does no harm: it is empty, so nothing is kept, and on a topic of our own."""
+    """Return a will like the agent's that has no effect: it is empty, so nothing is retained, and on our own topic."""
     return Answer(topics.response(node, TRIAL), b"", qos=1, retain=True, content_type=None)
 
 

@@ -28,7 +28,7 @@ MAX_NAME_BYTES: Final = 256
 UNKNOWN: Final = "unknown"
 #: Sensors whose outputs are kept.
 _OUTPUTS: Final = 4096
-#: Levels that no feature is on which are kept to be told, and how much of one.
+#: Most levels that map to no feature that are reported, and most characters of one.
 _LEVELS_KEPT: Final = 16
 _LEVEL_SHOWN: Final = 64
 
@@ -78,7 +78,7 @@ class Gathering:
         self._remembers = route.remembers
         self._outputs: dict[Sensor, Outputs] = {}
         self.ignored = 0
-        #: Levels that no feature is on, with the topic of the first message on each.
+        #: Levels that map to no feature, with the topic of the first message on each.
         self.unknown_levels: dict[str, str] = {}
         self._names = [feature.name for feature in features]
         self.sensors = Sensors(

@@ -38,7 +38,7 @@ def test_tracks_are_answered(online: Agent, client: Client) -> None:
     rejection = client.json("music/hall/genre/error")
     assert rejection["error"] == "invalid_features"
     assert rejection["model"] == "genre"
-    # One message in, exactly one message out: once it has said goodbye, nothing more can come.
+    # Each message gets one reply: after `offline` nothing more is published.
     assert online.stop() == 0
     client.wait_for_payload(STATE, "offline")
     assert len(client.seen("music/#")) == 3

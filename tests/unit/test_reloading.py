@@ -1,4 +1,4 @@
-"""A reload beside the agent that serves: what is tried does no harm, and nothing that comes meanwhile is lost."""
+"""A reload while the agent serves: bad models under test do not affect it, and no message is lost."""
 
 from __future__ import annotations
 
