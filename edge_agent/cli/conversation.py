@@ -3,7 +3,8 @@
 Rules:
 
 * the time of a message is its own `at`, or else when it was read; it never goes back;
-* what a route puts off comes out before the next message that is later, and at the end whatever it had to wait for;
+* what a route puts off comes out when it is due: by the clock while messages come as they are read, else before the next
+  message that is later; at the end comes all that still waits;
 * each answer is a line of JSON on standard output; why a message has none is a line on standard error.
 """
 
@@ -12,6 +13,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, NamedTuple
@@ -28,6 +31,7 @@ from edge_agent.wording import duration, plain, plain_json
 #: Input topics that are named where no route takes a topic.
 _NAMED: Final = 8
 _ALL: Final = sys.maxsize
+_CHUNK: Final = 1 << 16
 #: Plainer words for what pydantic finds wrong with a line.
 _KINDS: Final = {
     "model_type": "not a JSON object",
@@ -57,12 +61,46 @@ class Said(NamedTuple):
     at: float | None = None
 
 
-def read(lines: Iterable[bytes], where: str) -> Iterator[Said]:
+def live(patience: Callable[[], float | None]) -> Iterator[bytes | None]:
+    """Yield the lines of standard input as they come; None when none has come for `patience()` seconds."""
+    try:
+        descriptor = sys.stdin.buffer.fileno()
+    except OSError:  # not a file of the system's
+        yield from sys.stdin.buffer
+        return
+    begun = b""
+    while True:
+        if not select.select([descriptor], [], [], patience())[0]:
+            yield None
+            continue
+        chunk = os.read(descriptor, _CHUNK)
+        if not chunk:
+            break
+        *lines, begun = (begun + chunk).split(b"\n")
+        yield from lines
+    yield begun
+
+
+def on_topic(topic: str, payloads: Iterable[bytes | None]) -> Iterator[Said | None]:
+    """Yield payloads as messages on one topic; a blank line is none."""
+    for payload in payloads:
+        if payload is None:
+            yield None
+        elif payload.strip():
+            yield Said(Message(topic, payload))
+
+
+def read(lines: Iterable[bytes | None], where: str) -> Iterator[Said | None]:
     """Yield the messages of lines, as they come: JSON objects (`_Line`), or a topic, a space and the payload, as
     `mosquitto_sub -v` prints them. Raises `InputError` with the number of a wrong line.
     """
     latest = 0.0
-    for number, line in enumerate(lines, start=1):
+    number = 0
+    for line in lines:
+        if line is None:
+            yield None
+            continue
+        number += 1
         if not line.strip():
             continue
         said = _said(line, f"{where}: line {number}")
@@ -112,18 +150,30 @@ class Conversation:
         self._clock, self._began = clock, clock()
         self._now = 0.0
         self._unrouted = 0
+        self._has_times = False  # messages bring their own
 
     @property
     def failed(self) -> bool:
         """Whether anything was rejected, or had no route."""
         return bool(self._unrouted or self._pipeline.tally.rejections)
 
-    def play(self, messages: Iterable[Said]) -> None:
-        """Answer all of them."""
-        for message, at in messages:
-            self._wait_until(max(self._now, self._clock() - self._began if at is None else at))
-            self._answer(message)
+    def patience(self) -> float | None:
+        """Return how long to wait for the next message, in seconds, None for as long as it takes."""
+        due = self._pipeline.next_due
+        return None if due is None or self._has_times else max(0.0, due - self._elapsed())
+
+    def play(self, messages: Iterable[Said | None]) -> None:
+        """Answer all of them. None says that there is none for the moment."""
+        for said in messages:
+            at = None if said is None else said.at
+            self._has_times = self._has_times or at is not None
+            self._wait_until(max(self._now, self._elapsed() if at is None else at))
+            if said is not None:
+                self._answer(said.message)
         self._wait_until(math.inf)
+
+    def _elapsed(self) -> float:
+        return self._clock() - self._began
 
     def _wait_until(self, until: float) -> None:
         """Let time pass; show what was put off until then."""

@@ -7,14 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from click.core import ParameterSource
 
-from edge_agent.cli.conversation import Conversation, Said, read
+from edge_agent.cli.conversation import Conversation, Said, live, on_topic, read
 from edge_agent.config.load import load
 from edge_agent.config.models import library
 from edge_agent.contract.card import Feature
@@ -81,21 +81,23 @@ def _converse(config: Path | None, topic: str | None, source: str | None) -> boo
 
     settings = load(config)
     conversation = Conversation(make_plan(settings).pipeline, settings.routes(), time.monotonic)
-    conversation.play(_said(topic, source or "-"))
+    conversation.play(_said(topic, source or "-", conversation.patience))
     return conversation.failed
 
 
-def _said(topic: str | None, source: str) -> Iterator[Said]:
+def _said(topic: str | None, source: str, patience: Callable[[], float | None]) -> Iterator[Said | None]:
     """Yield the messages in `source`: payloads on `topic`, or a conversation when that is None."""
     is_file = source == "-" or Path(source).suffix.lower() in _FILES
-    if topic is None:
-        if source.lower().endswith(".csv"):
-            raise InputError(f"{source}: a table says no topic; add --topic")
-        yield from read(_payloads(source), "standard input" if source == "-" else source if is_file else "INPUT")
-    elif is_file:
-        yield from (Said(Message(topic, payload)) for payload in _payloads(source))
-    else:
+    if topic is not None and not is_file:
         yield Said(Message(topic, os.fsencode(source)))
+        return
+    if topic is None and source.lower().endswith(".csv"):
+        raise InputError(f"{source}: a table says no topic; add --topic")
+    lines = live(patience) if source == "-" else _payloads(source)
+    if topic is not None:
+        yield from on_topic(topic, lines)
+    else:
+        yield from read(lines, "standard input" if source == "-" else source if is_file else "INPUT")
 
 
 def _ask(pipeline: Pipeline, payload: bytes) -> Answer:

@@ -80,6 +80,27 @@ def test_lines_are_answered_as_they_come(edge_agent: Path) -> None:
             process.stdin.close()
 
 
+def test_what_is_put_off_comes_at_its_time_while_the_input_stays_open(edge_agent: Path, elsewhere: Path) -> None:
+    (elsewhere / "a.toml").write_text(
+        '[[route]]\nsubscribe = "a/{x}"\npublish = "b/{x}"\npartial = "merge"\ndebounce = 0.2\n'
+    )
+    with subprocess.Popen(
+        [edge_agent, "try", "--config", "a.toml"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Timer(60, process.kill)
+        late.start()
+        try:
+            for track, label in ((ROCK, "Rock"), (HIP_HOP, "Hip-Hop")):
+                process.stdin.write(b"a/k " + json.dumps(track).encode() + b"\n")
+                process.stdin.flush()
+                assert json.loads(process.stdout.readline())["payload"]["label"] == label
+        finally:
+            late.cancel()
+            process.stdin.close()
+
+
 def test_a_full_disk_is_said_in_one_line(edge_agent: Path) -> None:
     for arguments in ([], ["-"]):
         with Path("/dev/full").open("wb") as full:

@@ -163,6 +163,31 @@ def test_without_a_time_of_its_own_a_message_comes_when_it_is_read(player: Playe
     conversation.play(live())
 
 
+def test_what_is_put_off_is_waited_for_by_the_clock_unless_messages_bring_their_times(player: Player) -> None:
+    player.file.write_text(CHANGES + "debounce = 2\n")
+    settings = load(player.file)
+    conversation = Conversation(make_plan(settings).pipeline, settings.routes(), lambda: player.now)
+    message = Message("home/k/track", json.dumps(ROCK).encode())
+
+    def live() -> Any:
+        assert conversation.patience() is None
+        yield Said(message)
+        player.now += 0.5
+        assert conversation.patience() == 1.5
+        yield None
+        assert player.capsys.readouterr().out == ""
+        player.now += 1.5
+        assert conversation.patience() == 0
+        yield None
+        assert "Rock" in player.capsys.readouterr().out
+        assert conversation.patience() is None
+        yield Said(message._replace(topic="home/other/track"), 1000.0)
+        assert conversation.patience() is None
+
+    conversation.play(live())
+    assert "genre/other" in player.capsys.readouterr().out
+
+
 def test_other_formats_go_in_and_out_as_base64(player: Player) -> None:
     cbor2 = pytest.importorskip("cbor2")
     payload = base64.b64encode(cbor2.dumps(ROCK)).decode()
@@ -176,7 +201,7 @@ def test_other_formats_go_in_and_out_as_base64(player: Player) -> None:
 
 def test_lines_as_mosquitto_sub_prints_them() -> None:
     lines = [b'tele/k/SENSOR {"a": 1}\n', b"\n", b"shellies/x/sensor/temperature 21.5\r\n", b"gone \n", b"gone\n"]
-    assert [one.message[:2] for one in read(lines, "here")] == [
+    assert [one.message[:2] for one in read(lines, "here") if one is not None] == [
         ("tele/k/SENSOR", b'{"a": 1}'),
         ("shellies/x/sensor/temperature", b"21.5"),
         ("gone", b""),
@@ -186,7 +211,7 @@ def test_lines_as_mosquitto_sub_prints_them() -> None:
 
 def test_text_is_sent_as_it_is_and_json_as_json() -> None:
     lines = [json.dumps(said("t", payload)).encode() for payload in ("ON", "", 21.5, None, [1], {"a": "ü"})]
-    assert [one.message.payload for one in read(lines, "here")] == [
+    assert [one.message.payload for one in read(lines, "here") if one is not None] == [
         b"ON", b"", b"21.5", b"null", b"[1]", '{"a":"ü"}'.encode(),
     ]  # fmt: skip
 
