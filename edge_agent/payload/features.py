@@ -75,6 +75,8 @@ class FeatureCodec:
     ) -> None:
         self._fields = fields
         self._ranges = Ranges(features, outside)
+        #: Marks what is outside in a row that was gathered.
+        self.judge = self._ranges.judge
         self._max_bytes = max_bytes
         self._max_rows = max_rows
         self._checker = Checker(features, fields=fields)
@@ -157,10 +159,6 @@ class FeatureCodec:
     def check(self, row: object) -> Features | Unusable:
         """Check one row that is already parsed and gathered, leniently."""
         return self._judged(self._checker.check(row), row)
-
-    def judge(self, row: Features) -> Features | Unusable:
-        """Return a row that was gathered with what is outside in it, or as rejected for that."""
-        return self._ranges.judge(row)
 
     def _judged(self, found: Features | Unusable, row: Any) -> Features | Unusable:
         return self._ranges.judge(found, row) if isinstance(found, Features) else found

@@ -89,6 +89,11 @@ class Ranges:
         return said, shown(sent[self._names[outside[0]]]), None, echo
 
     def _outside(self, values: tuple[float, ...]) -> list[int]:
+        for (low, high), value in zip(self._limits, values, strict=True):
+            if not low <= value <= high:
+                break
+        else:
+            return []
         # Two comparisons, so that NaN is in neither.
         return [
             position

@@ -116,10 +116,11 @@ class Document:
         return [self._part(content, keyed=chosen.keyed)]
 
     def _part(self, content: Any, *, keyed: bool) -> Part:
-        named = self._named(content)
+        named = self._named(content) if self._capture else ()
         if isinstance(named, Unusable):
             return Part([], [], named, {})
-        row, echo = self._row(content, keyed=keyed), self._dug(content, self._echoed)
+        row = self._row(content, keyed=keyed)
+        echo = self._dug(content, self._echoed) if self._echoed else {}
         if self._is_quick:
             sound, detail = self._checker.check_present(row)
             if sound and not detail and (self._need is not Need.ALL_OR_IGNORED or len(sound) == len(self._names)):

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, Gathered, Message, UnknownLevel, shown_topic
-from edge_agent.payload import places
+from edge_agent.payload import formats, places
 from edge_agent.payload.checks import ECHOED
 from edge_agent.payload.features import Features, Fields, Unusable, refuse
 from edge_agent.routing.documents import Document, Need, Part
@@ -34,11 +34,12 @@ _LEVEL_SHOWN: Final = 64
 
 
 class Outputs(NamedTuple):
-    """Where the answers for a sensor go, and what they call it, if they do."""
+    """Where the answers for a sensor go, what they call it, if they do, and whether the broker is to keep them."""
 
     publish: str
     errors: str
     sensor: str | None
+    retain: bool
 
 
 class Due(NamedTuple):
@@ -72,8 +73,9 @@ class Gathering:
         max_bytes: int = MAX_PAYLOAD_BYTES,
     ) -> None:
         self.route = route
-        #: Of the route, which makes them anew each time: what is asked, what names a sensor, and whether values are kept.
-        self.asks = route.asks
+        #: No one message is the question, so answers are in the route's own format.
+        self.answering = formats.find(route.content_type) or formats.JSON
+        #: Of the route, which makes them anew each time: what names a sensor, and whether values are kept.
         self._named_by = route.names
         self._remembers = route.remembers
         self._outputs: dict[Sensor, Outputs] = {}
@@ -170,7 +172,8 @@ class Gathering:
         found = self._outputs.get(sensor)
         if found is None:
             route, known = self.route, captured_by(self.route, sensor)
-            found = Outputs(route.publish.render(known), route.errors.render(known), named(route, known))
+            publish, errors = route.publish.render(known), route.errors.render(known)
+            found = Outputs(publish, errors, named(route, known), route.retain)
             if len(self._outputs) >= _OUTPUTS:
                 self._outputs.clear()
             self._outputs[sensor] = found

@@ -68,6 +68,7 @@ class Engine:
         self.version = model.card.version
         self._model = model
         self._codec = codec
+        self.judge = codec.judge
         self._wording = Wording()
         self._max_answer = max_answer
         self._least = min_confidence
@@ -92,10 +93,6 @@ class Engine:
             ],
             tally,
         )
-
-    def judge(self, row: Features) -> Features | Unusable:
-        """Return a row that was gathered with what is outside in it, or as rejected for that."""
-        return self._codec.judge(row)
 
     def settle(self, questions: Sequence[Asked], tally: Tally) -> list[Written]:
         """Return the answer to each message, with as few model calls as possible for all their rows."""

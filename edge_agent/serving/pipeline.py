@@ -28,13 +28,13 @@ from edge_agent.contract.messages import (
 )
 from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Features, Unusable
-from edge_agent.routing.gathering import UNKNOWN, Due, Gathering, Place, named, report
+from edge_agent.routing.gathering import UNKNOWN, Due, Gathering, Outputs, Place, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import Asking, Route, Table, Taker
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.rejecting import rejection
-from edge_agent.serving.writing import Question, Written
+from edge_agent.serving.writing import Asked, Written
 from edge_agent.tally import Tally
 
 #: Topics whose targets are cached, and the longest of them: they come from outside, so both are bounded.
@@ -83,6 +83,7 @@ class Pipeline:
             for route in self._routes
             if route.gathers and route.model in models
         }
+        self._gathered_for = {one: self._engines[route.asks] for route, one in self._gatherings.items()}
 
     def respond_to(self, message: Message) -> str | None:
         """Return the sender's Response Topic, or None when there is none that may be followed."""
@@ -106,6 +107,7 @@ class Pipeline:
         """
         answers: list[list[Answer]] = [[] for _ in messages]
         asked: dict[Asking, list[tuple[int, Message, _Target]]] = {}
+        gathered: list[tuple[int, Message, Place]] = []
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
                 if not message.payload or (message.retained and not target.takes_retained):
@@ -113,6 +115,8 @@ class Pipeline:
                     self.tally.ignored += 1
                 elif target.place is None:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
+                else:
+                    gathered.append((position, target.typed(message), target.place))
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, questions)
             for (position, message, target), written in zip(questions, outcomes, strict=True):
@@ -121,8 +125,8 @@ class Pipeline:
                 if topic is None:
                     topic, retain = (target.errors, False) if rejected else (target.publish, target.retain)
                 answers[position].append(Answer(topic, payload, message.qos, retain, content_type))
-        if self._gatherings:
-            self._gather(messages, answers, now)
+        if gathered:
+            self._gather(gathered, answers, now)
         return answers
 
     def undeliverable(self, message: Message) -> list[Answer]:
@@ -179,44 +183,33 @@ class Pipeline:
         """Return the figures of gathering routes, with up to `limit` incomplete sensors; None when no route gathers."""
         return report(self._gatherings.values(), now, limit=limit) if self._gatherings else None
 
-    def _gather(self, messages: Sequence[Message], answers: list[list[Answer]], now: float) -> None:
+    def _gather(self, messages: Sequence[tuple[int, Message, Place]], answers: list[list[Answer]], now: float) -> None:
         """Pass the messages to the routes that gather, and add their immediate answers."""
         positions: list[int] = []
         found: list[Due] = []
-        for position, message in enumerate(messages):
-            for target in self._targets_of(message.topic):
-                place = target.place
-                if place is None or not message.payload or (message.retained and not target.takes_retained):
-                    continue
-                due = place.gathering.take(place, target.typed(message), now)
-                positions += [position] * len(due)
-                found += due
+        for position, message, place in messages:
+            due = place.gathering.take(place, message, now)
+            positions += [position] * len(due)
+            found += due
         for position, answer in zip(positions, self._answer_gathered(found), strict=True):
             answers[position].append(answer)
 
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
         """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
-        mine: dict[Asking, list[Question]] = {}
-        for due in found:
-            mine.setdefault(due.gathering.asks, []).append(self._question(due))
-        settled = {engine: iter(self._engines[engine].settle(asked, self.tally)) for engine, asked in mine.items()}
+        asked: dict[Engine, list[Asked]] = {}
+        told: list[tuple[Engine, Outputs, int]] = []
+        for gathering, sensor, topic, content, qos in found:
+            engine, outputs = self._gathered_for[gathering], gathering.outputs(sensor)
+            judged = engine.judge(content) if isinstance(content, Features) else content
+            asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor))
+            told.append((engine, outputs, qos))
+        settled = {engine: iter(engine.settle(questions, self.tally)) for engine, questions in asked.items()}
         answers: list[Answer] = []
-        for due in found:
-            payload, rejected, content_type = next(settled[due.gathering.asks])
-            outputs = due.gathering.outputs(due.sensor)
-            if rejected:
-                answers.append(Answer(outputs.errors, payload, due.qos, False, content_type))  # noqa: FBT003 - quick
-            else:
-                answers.append(Answer(outputs.publish, payload, due.qos, due.gathering.route.retain, content_type))
+        for engine, outputs, qos in told:
+            payload, rejected, content_type = next(settled[engine])
+            topic, retain = (outputs.errors, False) if rejected else (outputs.publish, outputs.retain)
+            answers.append(Answer(topic, payload, qos, retain, content_type))
         return answers
-
-    def _question(self, due: Due) -> Question:
-        gathering = due.gathering
-        answering = formats.find(gathering.route.content_type) or formats.JSON
-        content = due.content
-        if isinstance(content, Features):
-            content = self._engines[gathering.asks].judge(content)
-        return Question(due.topic, content, answering, gathering.outputs(due.sensor).sensor)
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
