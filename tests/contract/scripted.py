@@ -17,7 +17,9 @@ class ScriptedBroker(Server):
     """Takes connections one after the other, MQTT 5; grants what is asked for, confirms what is published, and sends
     `script(connection number)` once somebody has subscribed. With `confirms` off it acknowledges nothing. `queue` is
     what it sends before it grants, `pace` seconds apart, as a broker does that has a session to work off. `grants` gives
-    the reason code of the nth SUBSCRIBE, for each of its filters."""
+    the reason code of the nth SUBSCRIBE, for each of its filters. `connack` gives the reason code and the properties that
+    answer a CONNECT, of which it sees the flags. It ends the connection at a packet that `hangs_up` says so of, by its
+    first byte and its body."""
 
     def __init__(
         self,
@@ -27,10 +29,14 @@ class ScriptedBroker(Server):
         queue: Sequence[bytes] = (),
         pace: float = 0.05,
         grants: Callable[[int], int] = lambda _: 1,
+        connack: Callable[[int], tuple[int, bytes]] = lambda _: (0, b""),
+        hangs_up: Callable[[int, bytes], bool] = lambda _, __: False,
     ) -> None:
         super().__init__("scripted broker")
         self._pace = pace
         self._grants = grants
+        self._connack = connack
+        self._hangs_up = hangs_up
         self.subscribed = 0
         self._confirms = confirms
         self._queue = queue
@@ -55,6 +61,8 @@ class ScriptedBroker(Server):
             buffer += data
             while (found := packets.bounds(buffer, 0)) is not None and found[1] <= len(buffer):
                 first, body, buffer = buffer[0], buffer[found[0] : found[1]], buffer[found[1] :]
+                if self._hangs_up(first, body):
+                    return
                 if first & 0xF0 == 0x80:
                     for message in self._queue:
                         sock.sendall(message)
@@ -67,14 +75,12 @@ class ScriptedBroker(Server):
             match first & 0xF0:
                 case 0x10:
                     self.connect = body
-                    reply = b"\x20\x03\0\0\0"
+                    reason, properties = self._connack(body[7])
+                    reply = bytes((0x20, 3 + len(properties), 0, reason, len(properties))) + properties
                 case 0x80:
                     # Packet id, no properties, and as many granted QoS 1 as there are filters.
                     self.subscribed += 1
-                    place, filters = 3, 0
-                    while place < len(body):
-                        place += 3 + struct.unpack_from("!H", body, place)[0]
-                        filters += 1
+                    filters = count_filters(body)
                     reply = (
                         b"\x90"
                         + bytes((3 + filters,))
@@ -96,3 +102,12 @@ class ScriptedBroker(Server):
                     self.acknowledged.append(event_.packet_id)
             self._changed.notify_all()
         return reply
+
+
+def count_filters(body: bytes) -> int:
+    """Return how many filters a SUBSCRIBE without properties has."""
+    place, filters = 3, 0
+    while place < len(body):
+        place += 3 + struct.unpack_from("!H", body, place)[0]
+        filters += 1
+    return filters
