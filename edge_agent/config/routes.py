@@ -114,7 +114,7 @@ class RouteSettings(Section):
     publish: TopicText = "music/{sensor}/genre"
     #: Default: `publish` + "/error".
     errors: TopicText | None = None
-    #: In place of `subscribe` and `fields`: features of one sensor from unlike topics.
+    #: In place of `subscribe` and `fields`: features of one sensor from different topics.
     source: Annotated[tuple[SourceSettings, ...], Field(min_length=1, max_length=64)] | None = None
     #: Agents with the same pool share the messages: each message goes to one of them.
     share: Pool | None = None
@@ -128,7 +128,7 @@ class RouteSettings(Section):
     capture: Annotated[dict[Name, FieldPath], Field(max_length=16), AfterValidator(_lead_somewhere)] = Field(
         default_factory=dict
     )
-    #: Whether messages are taken that the broker had kept.
+    #: Whether retained messages are taken.
     retained: Literal["take", "ignore"] = "take"
     #: Seconds; both are for routes that remember values.
     max_age: Age | None = None

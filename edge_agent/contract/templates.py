@@ -58,7 +58,7 @@ class Template:
             raise TopicError(f"topic {text[:60]!r}: longer than {MAX_TOPIC_BYTES} bytes, or a NUL in it")
         self._levels = [self._parsed(position, level, output=output) for position, level in enumerate(text.split("/"))]
         if self._rest is not None and not output and self._rest != len(self._levels) - 1:
-            raise TopicError(f"topic {text!r}: {self._levels[self._rest].text} has to be the last level")
+            raise TopicError(f"topic {text!r}: {self._levels[self._rest].text} must be the last level")
 
     def _parsed(self, position: int, level: str, *, output: bool) -> _Level:
         capture = _CAPTURE.fullmatch(level)
@@ -68,12 +68,12 @@ class Template:
                     f"topic {self.text!r}: write a name in braces, such as {{sensor}}, instead of '{level}'"
                 )
             if any(mark in level for mark in "{}"):
-                raise TopicError(f"topic {self.text!r}: {level!r} has to be a whole level, such as {{sensor}}")
+                raise TopicError(f"topic {self.text!r}: {level!r} must be a whole level, such as {{sensor}}")
             return _Level(level)
         name, rest = capture[1], capture[2] is not None
         if name == ANY:
             if output or rest:
-                raise TopicError(f"topic {self.text!r}: {level} is carried nowhere; give it a name, such as {{sensor}}")
+                raise TopicError(f"topic {self.text!r}: {level} is never passed on; give it a name, such as {{sensor}}")
             return _Level(level, wild=True)
         if name in self._captures:
             raise TopicError(f"topic {self.text!r}: {{{name}}} stands twice")

@@ -206,20 +206,20 @@ def refuse_overlaps(routes: Sequence[Route]) -> None:
                 raise SettingsError(f"routes {other} and {number}: the same topics in and out; remove one")
         elif first.covers(second):
             raise SettingsError(
-                f"routes {other} and {number}: {first.text!r} takes all that {second.text!r} could take, and stands before "
-                f"it; let route {number} stand first"
+                f"routes {other} and {number}: {first.text!r} takes every topic of {second.text!r} and comes first; "
+                f"move route {number} before it"
             )
         elif one.share or two.share:
             raise SettingsError(
-                f"routes {other} and {number}: {first.text!r} and {second.text!r} take partly the same topics, and with "
-                "share such a message comes for each; make them the same, or separate"
+                f"routes {other} and {number}: {first.text!r} and {second.text!r} overlap, and with share the "
+                "agent would receive some messages twice; make them equal, or disjoint"
             )
 
 
 def told_overlaps(routes: Sequence[Route]) -> list[str]:
     """Return a sentence for each pair of routes that match some of the same topics."""
     return [
-        f"routes {other} and {number} both take {first.shared(second)!r}: route {other}, which stands first, has it"
+        f"routes {other} and {number} both take {first.shared(second)!r}: route {other}, which comes first, gets it"
         for other, first, number, second in _overlapping(routes)
         if first.filter != second.filter
     ]

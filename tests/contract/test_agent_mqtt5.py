@@ -180,4 +180,4 @@ def test_of_routes_that_share_a_topic_the_first_answers(
     # Mosquitto sends one such message for each subscription over MQTT 5, so it may be answered twice; by no other route.
     assert list(dict.fromkeys(answered)) == ["out/tele/attic/label", "out/status/attic/label", "out/tele/status/label"]
     assert answered.count("out/tele/status/label") <= 2
-    assert "routes 1 and 2 both take 'tele/status/SENSOR': route 1, which stands first, has it" in caplog.text
+    assert "routes 1 and 2 both take 'tele/status/SENSOR': route 1, which comes first, gets it" in caplog.text

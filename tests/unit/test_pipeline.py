@@ -208,7 +208,7 @@ def test_of_routes_that_share_a_topic_the_first_has_it() -> None:
         found = pipeline.process([Message(topic, b'{"loudness": 0.9}') for topic in topics])
         assert [answer.topic for (answer,) in found] == expected
         assert told_overlaps(routes) == [
-            "routes 1 and 2 both take 'tele/status/SENSOR': route 1, which stands first, has it"
+            "routes 1 and 2 both take 'tele/status/SENSOR': route 1, which comes first, gets it"
         ]
     # Those with the same filter have it together.
     pipeline = Pipeline([tasmota, shelly, tasmota._replace(publish=Template("c/{device}"))], {"genre": FakeModel()})

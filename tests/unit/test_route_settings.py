@@ -44,11 +44,11 @@ def route(subscribe: str, publish: str, **more: str) -> dict[str, str]:
         # A message that a broker may deliver once or twice.
         (
             [route("a/{x}/c", "o"), route("a/b/c", "p")],
-            "routes 1 and 2: 'a/{x}/c' takes all that 'a/b/c' could take, and stands before it; let route 2 stand first",
+            "routes 1 and 2: 'a/{x}/c' takes every topic of 'a/b/c' and comes first; move route 2 before it",
         ),
         (
             [route("a/{x}/c", "o"), route("a/b/{x}", "p", share="pool")],
-            "routes 1 and 2: 'a/{x}/c' and 'a/b/{x}' take partly the same topics, and with share",
+            "routes 1 and 2: 'a/{x}/c' and 'a/b/{x}' overlap, and with share",
         ),
         ([route("a/{x}", "o"), route("a/{y}", "o")], "routes 1 and 2: the same topics in and out"),
         # Topics that are not valid.
@@ -201,8 +201,8 @@ def test_names_with_slashes(tmp_path: Path) -> None:
     [
         ("z2m/{device...}", "out/{device}", "topic 'out/{device}': write {device...}, as in 'z2m/{device...}'"),
         ("z2m/{device}", "out/{device...}", "topic 'out/{device...}': write {device}, as in 'z2m/{device}'"),
-        ("z2m/{_}/{device}", "out/{_}", "{_} is carried nowhere"),
-        ("z2m/{device...}/x", "out", "{device...} has to be the last level"),
+        ("z2m/{_}/{device}", "out/{_}", "{_} is never passed on"),
+        ("z2m/{device...}/x", "out", "{device...} must be the last level"),
         ("z2m/{device...}", "z2m/{device...}/genre", "'z2m/{device...}/genre' would come back in by route 1"),
         # The device name at fault is told, and the setting to change.
         (

@@ -44,9 +44,9 @@ def test_valid_templates(text: str) -> None:
         ("a+", "write a name in braces"),
         ("{a}/{a}", "stands twice"),
         ("{a}/{a...}", "stands twice"),
-        ("{a...}/b", "has to be the last level"),
+        ("{a...}/b", "must be the last level"),
         ("{a...}/{b...}", "only one name"),
-        ("a/{_...}", "carried nowhere"),
+        ("a/{_...}", "never passed on"),
         ("a/{b..}", "whole level"),
         ("a/x{b}", "whole level"),
         ("{}", "whole level"),
@@ -114,7 +114,7 @@ def test_outputs_have_several_levels_anywhere() -> None:
     assert output.render({"device": "a/b", "room": "c"}) == "out/a/b/c/error"
     assert output.match("out/a/b/c/error") == {"device": "a/b", "room": "c"}
     assert output.match("out/c/error") is None
-    with pytest.raises(TopicError, match="carried nowhere"):
+    with pytest.raises(TopicError, match="never passed on"):
         Template("out/{_}", output=True)
 
 
