@@ -1,13 +1,15 @@
-"""Real brokers for tests, each on a free port of the loopback interface, with nothing left behind.
+"""Brokers that run as processes of their own, each on free ports of the loopback interface, with nothing left behind.
 
-`Mosquitto` and `Amqtt` have one face: `start`, `stop` (asked to end), `kill` (no goodbye), `host`, `port`, `protocols`
-and `log()`. A broker starts again on the port it had, so clients can be watched while they reconnect. `start` returns
-when the broker takes connections.
+All have one face: `start`, `stop` (asked to end), `kill` (no goodbye), `host`, `port`, `protocols` and `log()`. A broker
+starts again on the port it had, so clients can be watched while they reconnect. `start` returns when the broker takes
+connections. Those beside Mosquitto and amqtt, and what each of them can and can't, stand in `tests/every_broker.py`.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -43,6 +45,8 @@ class BrokerProcess:
     name: ClassVar[str]
     #: The protocols it speaks, the newest first.
     protocols: ClassVar[tuple[MQTTProtocolVersion, ...]]
+    #: Whether it is a family of processes, which end together.
+    family: ClassVar[bool] = False
 
     def __init__(self, directory: Path, port: int | None = None) -> None:
         self.host = HOST
@@ -54,11 +58,22 @@ class BrokerProcess:
     def command(self) -> list[str]:
         raise NotImplementedError
 
+    def environment(self) -> Mapping[str, str]:
+        """Variables that it gets besides ours."""
+        return {}
+
     def start(self) -> None:
         if self.running:
             return
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment()},
+                start_new_session=self.family,
+            )
         self._wait_until_ready(self._process)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
@@ -94,24 +109,30 @@ class BrokerProcess:
 
     def stop(self) -> None:
         """Ask it to end: it says goodbye, and writes its store when it has one."""
-        self._end("terminate")
+        self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        self._end("kill")
+        self._end(signal.SIGKILL)
 
-    def _end(self, how: str) -> None:
+    def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        getattr(process, how)()
+        self._signal(process, how)
         try:
             process.wait(_GOODBYE)
         except subprocess.TimeoutExpired:
-            process.kill()
+            self._signal(process, signal.SIGKILL)
             process.wait(DEADLINE)
         if process.stdin is not None:
             process.stdin.close()
+
+    def _signal(self, process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+        if not self.family:
+            process.send_signal(how)
+        elif process.poll() is None:
+            os.killpg(process.pid, how)
 
     def restart(self) -> None:
         self.stop()
@@ -129,6 +150,7 @@ class Mosquitto(BrokerProcess):
     """
 
     name = "mosquitto"
+    program = "mosquitto"
     protocols = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
 
     def __init__(
@@ -188,9 +210,9 @@ class Mosquitto(BrokerProcess):
         return file
 
     def command(self) -> list[str]:
-        program = find_program("mosquitto")
+        program = find_program(self.program)
         if program is None:
-            raise FileNotFoundError("mosquitto is missing")
+            raise FileNotFoundError(f"{self.program} is missing")
         return [program, "-c", str(self.configuration)]
 
 

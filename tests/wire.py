@@ -77,10 +77,11 @@ def text(value: str) -> bytes:
     return len(encoded).to_bytes(2) + encoded
 
 
-def connect(client_id: str, *, level: int, clean: bool, properties: bytes = b"") -> bytes:
-    """CONNECT without a keep-alive. `level` is 5 or 4 (3.1.1); `properties` without their length."""
+def connect(client_id: str, *, level: int, clean: bool, properties: bytes = b"", keepalive: int = 0) -> bytes:
+    """CONNECT, by default without a keep-alive. `level` is 5 or 4 (3.1.1); `properties` without their length."""
     given = bytes([len(properties)]) + properties if level == 5 else b""
-    return pack(CONNECT, text("MQTT") + bytes([level, clean << 1, 0, 0]) + given + text(client_id))
+    flags = bytes([level, clean << 1]) + keepalive.to_bytes(2)
+    return pack(CONNECT, text("MQTT") + flags + given + text(client_id))
 
 
 def publish(topic: str, payload: bytes, packet_id: int | None, *, level: int, again: bool = False) -> bytes:

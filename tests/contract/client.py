@@ -45,7 +45,10 @@ class Client:
         password: str | None = None,
         clean: bool = True,
         session_expiry: int | None = None,
+        websockets: str | None = None,
+        will: tuple[str, bytes] | None = None,
     ) -> None:
+        """`websockets` is the path of the URL, without which it is plain TCP; `will` is a retained one: topic, payload."""
         self.protocol = protocol
         self._address = (host, port)
         self._changed = threading.Condition()
@@ -62,7 +65,12 @@ class Client:
             client_id=client_id or f"test-{uuid.uuid4().hex[:12]}",
             clean_session=None if v5 else clean,
             protocol=protocol,
+            transport="tcp" if websockets is None else "websockets",
         )
+        if websockets is not None:
+            self.paho.ws_set_options(path=websockets)
+        if will is not None:
+            self.paho.will_set(*will, qos=1, retain=True)
         self.paho.max_inflight_messages_set(1000)
         if username is not None:
             self.paho.username_pw_set(username, password)

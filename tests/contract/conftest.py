@@ -18,6 +18,7 @@ import pytest
 from tests.brokers import Amqtt, BrokerProcess, Mosquitto
 from tests.contract.agents import Relay
 from tests.contract.client import Client
+from tests.every_broker import KINDS, EveryBroker
 from tests.requirements import lacking, require_mosquitto
 
 
@@ -68,6 +69,29 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerPro
     made.start()
     yield made
     show(made)
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EveryBroker]:
+    kind = KINDS[request.param]
+    if (missing := kind.missing()) is not None:
+        reason = f"{missing} is not installed: {kind.install}"
+        if request.param in {"mosquitto", "amqtt"}:
+            lacking(reason)
+        pytest.skip(reason)
+    made = kind(tmp_path_factory.mktemp(request.param))
+    made.start()
+    yield made
+    show(made)
+
+
+@pytest.fixture
+def each(started: EveryBroker) -> EveryBroker:
+    """A broker of each kind that is installed, one for a whole module: topics and client ids are to be a test's own."""
+    if started.ages:
+        started.kill()
+        started.start()
+    return started
 
 
 class Connect:

@@ -1,4 +1,4 @@
-"""amqtt on one port, until SIGTERM or until whoever started it is gone: `run_amqtt.py HOST PORT`."""
+"""amqtt on one port, until SIGTERM or until whoever started it is gone: `run_amqtt.py HOST PORT [WEBSOCKETS_PORT]`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import sys
 from amqtt.broker import Broker
 
 
-async def serve(host: str, port: str) -> None:
+async def serve(host: str, port: str, websockets: str | None = None) -> None:
+    listeners = {"default": {"type": "tcp", "bind": f"{host}:{port}"}}
+    if websockets is not None:
+        listeners["websockets"] = {"type": "ws", "bind": f"{host}:{websockets}"}
     broker = Broker(
         {
-            "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}"}},
+            "listeners": listeners,
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
         }
     )
