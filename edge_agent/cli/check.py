@@ -58,7 +58,7 @@ def command(
 
     Connects under another client id, so a running agent is not disturbed. To test the broker's access rules, it
     publishes an empty message to each input topic, with "edge-agent-check" in place of {sensor}; a running agent
-    answers with a rejection. Nothing is published to outputs. --offline contacts neither broker nor service. When run
+    does not answer it. Nothing is published to outputs, and the agents of a pool lose no message. --offline contacts neither broker nor service. When run
     as root it checks as the service's user, in the service's sandbox and with its credentials, and also reports what
     the service writes to disk.
 
