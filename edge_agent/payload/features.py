@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -263,8 +262,10 @@ def _pick(row: object, fields: Fields) -> object:
     picked = dict(row) if isinstance(row, dict) else {}
     for name, place in fields:
         picked.pop(name, None)
-        with suppress(LookupError):
+        try:  # faster than `suppress`, and there may be many
             picked[name] = place.find(row)
+        except LookupError:
+            continue
     return picked
 
 
