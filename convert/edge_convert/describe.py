@@ -43,7 +43,8 @@ class ExampleNote(_Part):
     """A row that a person can recognise."""
 
     name: Name
-    features: dict[Name, Finite]
+    #: A boolean, or a word, where the column holds such.
+    features: dict[Name, bool | Finite | Name]
 
 
 class DatasetNote(_Part):

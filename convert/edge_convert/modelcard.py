@@ -144,10 +144,17 @@ def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
     for column, name in enumerate(table.feature_names):
         note = sheet.features.get(name, FeatureNote())
         _require_within(note, name, table, column)
-        example = sheet.examples[0].features[name] if sheet.examples else quantiles[4, column]
+        words = table.words.get(name)
+        if sheet.examples:
+            example = _code(sheet.examples[0], name, table)
+        else:
+            # Between two words there is none.
+            example = quantiles[4, column] if words is None else np.floor(quantiles[4, column])
         features.append(
             card.Feature(
                 name=name,
+                kind="number" if words is None else words.kind,
+                categories=() if words is None else words.categories,
                 unit=note.unit,
                 description=note.description,
                 minimum=note.minimum,
@@ -191,7 +198,20 @@ def _examples(reference: Reference, draft: Draft) -> tuple[card.Example, ...]:
 
 
 def _row(note: ExampleNote, table: Table) -> tuple[float, ...]:
-    return tuple(note.features[name] for name in table.feature_names)
+    return tuple(_code(note, name, table) for name in table.feature_names)
+
+
+def _code(note: ExampleNote, name: str, table: Table) -> float:
+    """Return what a tree sees of a value of an example. Raises `InputError` when it is none of the column's."""
+    value, words = note.features[name], table.words.get(name)
+    try:
+        if words is not None:
+            return words.code(value)
+        if isinstance(value, float):
+            return value
+    except ValueError as error:
+        raise InputError(f"example {note.name!r}: {name}: {error}") from None
+    raise InputError(f"example {note.name!r}: {name}: {value!r} is not a number")
 
 
 def _self_test(reference: Reference, folded: Folded, features: tuple[card.Feature, ...], seed: int) -> card.SelfTest:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_agent.contract.card import FLOAT32_MAX, MAX_FEATURES
 from edge_agent.errors import InputError
 from edge_convert.files import FMA_METADATA, Cell, RawTable, read_raw
+from edge_convert.words import Words, find_words
 
 #: Where the eight audio features sit in the FMA project's `echonest.csv`.
 _AUDIO_FEATURES: Final = "echonest.audio_features."
@@ -51,6 +52,7 @@ class Table:
     label_column: str
     sources: tuple[DataFile, ...]
     left_out: tuple[str, ...] = ()
+    words: Mapping[str, Words] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -94,10 +96,12 @@ class TableChoice:
     columns: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    #: The words of the model that the table is for, by column; None: those that are found in the table.
+    words: Mapping[str, Words] | None = None
 
     def read(self) -> Table:
         """Read the table. Raises `InputError`: also when neither `data` nor the pair with its label column is given."""
-        names = {"columns": self.columns, "drop": self.drop, "classes": self.classes}
+        names: Any = {"columns": self.columns, "drop": self.drop, "classes": self.classes, "words": self.words}
         if self.data is not None:
             return read_table(self.data, target=self.target, id_column=self.id_column, **names)
         if self.features is None or self.labels is None or self.label_column is None:
@@ -114,6 +118,7 @@ def read_table(
     columns: Sequence[str] = (),
     drop: Sequence[str] = (),
     classes: Sequence[str] = (),
+    words: Mapping[str, Words] | None = None,
 ) -> Table:
     """Read one file that has everything: a column of labels (`target`, None for none) and columns of numbers.
 
@@ -125,9 +130,11 @@ def read_table(
         raw.column(name)
     roles = {name: role for role, name in (("labels", target), ("ids", id_column)) if name is not None}
     names = _feature_names(raw, columns, drop, roles)
+    found = _find_words(raw, names, words)
     table = Table(
         feature_names=names,
-        X=_numbers(raw, names),
+        X=_numbers(raw, names, found),
+        words=found,
         labels=None if target is None else _labels(raw, target),
         ids=None if id_column is None else _ids(raw, id_column),
         row_names=raw.row_names,
@@ -146,6 +153,7 @@ def read_pair(
     columns: Sequence[str] = (),
     drop: Sequence[str] = (),
     classes: Sequence[str] = (),
+    words: Mapping[str, Words] | None = None,
 ) -> Table:
     """Join a file of features and a file of labels on `id_column`; rows without a partner or a label are left out.
 
@@ -164,9 +172,11 @@ def read_pair(
     rows = np.array([row for row, key in enumerate(ids.tolist()) if key in label_of], dtype=np.int64)
     if not len(rows):
         raise InputError(f"{features} and {labels}: no {id_column} is in both files with a label")
+    found = _find_words(left, names, words)
     table = Table(
         feature_names=names,
-        X=_numbers(left, names),
+        X=_numbers(left, names, found),
+        words=found,
         labels=None,
         ids=ids,
         row_names=left.row_names,
@@ -241,16 +251,37 @@ def _only_classes(table: Table, classes: Sequence[str]) -> Table:
     return replace(kept, left_out=(*table.left_out, note))
 
 
-def _numbers(raw: RawTable, names: Sequence[str]) -> NDArray[np.float32]:
-    """Return the columns as (n, f) float32. Raises `InputError` at the first cell that is no finite number."""
+def _find_words(raw: RawTable, names: Sequence[str], known: Mapping[str, Words] | None) -> Mapping[str, Words]:
+    """Return the words of the columns that hold some: those `known`, or those that are found."""
+    if known is not None:
+        return known
+    found: dict[str, Words] = {}
+    for name in names:
+        cells = raw.column(name)
+        try:
+            words = find_words(cells, (_parse(cell) is not None for cell in cells))
+        except ValueError as error:
+            raise InputError(f"{raw.path}: column {name!r}: {error}") from None
+        if words is not None:
+            for word in words.categories:
+                _require_name(raw.path, "category", word)
+            found[name] = words
+    return found
+
+
+def _numbers(raw: RawTable, names: Sequence[str], words: Mapping[str, Words]) -> NDArray[np.float32]:
+    """Return the columns as (n, f) float32. Raises `InputError` at the first cell that is no finite number, or none of the
+    `words` of its column.
+    """
     if not names:
         raise InputError(f"{raw.path}: no column is left as a feature")
     X = np.empty((len(raw.row_names), len(names)), dtype=np.float32)
     for column, name in enumerate(names):
         _require_name(raw.path, "column", name)
+        code = words[name].code if name in words else _number
         for row, cell in enumerate(raw.column(name)):
             try:
-                X[row, column] = _number(cell)
+                X[row, column] = code(cell)
             except ValueError as error:
                 raise InputError(f"{raw.path}: column {name!r}, {raw.row_names[row]}: {error}") from None
     return X

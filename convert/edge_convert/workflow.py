@@ -36,6 +36,7 @@ from edge_convert.reference import Reference
 from edge_convert.results import Trained, say_scheme
 from edge_convert.tables import Table, TableChoice, require_trainable
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
+from edge_convert.words import words_of
 
 Say = Callable[[str], object]
 
@@ -103,6 +104,12 @@ def export(
     model = load_estimator(estimator, trust_pickle=trust_pickle)
     n_features, names = inputs_of(model)
     table = replace(choice, columns=choice.columns or names).read()
+    for name, words in table.words.items():
+        if words.kind == "category":
+            raise InputError(
+                f"{table.sources[0].path}: column {name!r} holds words, and how the estimator codes them is not known; give it "
+                "the codes that the estimator was trained on, or train with edge-convert train"
+            )
     sheet = sheet_for(table.feature_names, describe)
     if n_features != len(table.feature_names):
         raise InputError(
@@ -149,7 +156,8 @@ def compare(
     """Say how far a model file is from the estimator that it was made from. Raises `ModelError` if it is too far."""
     content, model_card = read_model(path)
     model = load_estimator(estimator, trust_pickle=trust_pickle)
-    table = replace(choice, columns=model_card.feature_names).read()
+    words = {one.name: found for one in model_card.features if (found := words_of(one)) is not None}
+    table = replace(choice, columns=model_card.feature_names, words=words).read()
     n_features, _ = inputs_of(model)
     if n_features != len(table.feature_names):
         raise InputError(f"{path}: takes {len(table.feature_names)} features, the estimator {n_features}")
@@ -209,7 +217,7 @@ def _say_table(table: Table, say: Say) -> None:
     rows = len(table.X)
     balance = ", ".join(f"{label} {count:,} ({count / rows:.1%})" for label, count in table.class_counts.items())
     say(f"table: {rows:,} rows, {len(table.feature_names)} features; {balance}")
-    for sentence in table.left_out:
+    for sentence in (*table.left_out, *(f"{name}: {words}" for name, words in table.words.items())):
         say(f"       {sentence}")
     commonest = max(table.class_counts, key=lambda label: table.class_counts[label])
     say(f"       always answering {commonest} would have an accuracy of {table.class_counts[commonest] / rows:.4f}")

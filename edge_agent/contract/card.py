@@ -42,6 +42,10 @@ FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
 MAX_FEATURES: Final = 1024
 MAX_CATEGORIES: Final = 256
+_TRUE: Final = ("true", "on", "yes", "open", "1")
+_FALSE: Final = ("false", "off", "no", "closed", "0")
+#: What each word for true and false is to a model.
+TRUTH: Final = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
 MAX_CARD_BYTES: Final = 4 * 1024 * 1024
 #: Longest path in an error message, in characters.
 _MAX_PLACE: Final = 160

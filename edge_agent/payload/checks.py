@@ -335,9 +335,10 @@ def _picker(names: Sequence[str]) -> Callable[[Mapping[str, float]], tuple[float
 
 def _measured(value: object) -> object:
     """Refuse what pydantic would take as a number, and no sensor means as one: true, and "1_000"."""
-    if isinstance(value, bool):
+    kind = type(value)
+    if kind is bool:
         raise PydanticCustomError("float_type", "Input should be a valid number")
-    if isinstance(value, str) and "_" in value:
+    if kind is str and "_" in value:  # type: ignore[operator]
         raise PydanticCustomError("float_parsing", "Input should be a valid number, unable to parse string as a number")
     return value
 

@@ -15,11 +15,8 @@ from typing import Any, Final
 
 from pydantic_core import PydanticCustomError
 
-from edge_agent.contract.card import Feature
+from edge_agent.contract.card import TRUTH, Feature
 
-_TRUE: Final = ("true", "on", "yes", "open", "1")
-_FALSE: Final = ("false", "off", "no", "closed", "0")
-_TRUTH: Final = dict.fromkeys(_TRUE, 1.0) | dict.fromkeys(_FALSE, 0.0)
 #: Words that firmware sends for "no value".
 _NO_VALUE: Final = frozenset(
     {"", "-", "--", "---", "n/a", "nan", "none", "null", "unavailable", "undefined", "unknown"}
@@ -66,7 +63,7 @@ def _boolean(value: Any) -> float:
     if isinstance(value, dict) and value.keys() == {"vb"}:
         value = value["vb"]  # as edge_agent.payload.senml has it
     if isinstance(value, str):
-        found = _TRUTH.get(value.strip().lower()) if len(value) <= _LONGEST_WORD else None
+        found = TRUTH.get(value.strip().lower()) if len(value) <= _LONGEST_WORD else None
     elif isinstance(value, int | float) and value in (0, 1):
         found = float(value)
     if found is None:
