@@ -74,6 +74,8 @@ class Delivery:
         #: Causes of answers sent at QoS 0, or confirmed, with the number of packets sent by then that get a response.
         self._open: deque[tuple[int, int]] = deque(maxlen=_OPEN_KEPT)
         self._packets = 0
+        #: Whether each confirmation is logged; asked for once a turn, not for each message.
+        self._tracing = False
         #: The last of those packets that the broker has answered: what was settled when it was sent is taken. Nothing is
         #: taken out of `_open` for it, which would have to be done for each message.
         self._last_answered = 0
@@ -159,6 +161,7 @@ class Delivery:
 
     def pump(self, asked: Mapping[int, object]) -> None:
         """Send what the Receive Maximum allows, with packet ids that are not in `asked`."""
+        self._tracing = _log.isEnabledFor(logging.DEBUG)
         taken = self._unconfirmed.keys() | asked.keys() if asked else self._unconfirmed
         room = min(self.receive_maximum, packets.MAX_PACKET_ID - len(asked))
         outbox, unconfirmed, publish = self._outbox, self._unconfirmed, self._wire.publish
@@ -178,7 +181,7 @@ class Delivery:
         if number > self._last_answered:  # noqa: PLR1730 - for each message: `max` is a call
             self._last_answered = number
         self._open.append((self._packets, cause))
-        if _log.isEnabledFor(logging.DEBUG):
+        if self._tracing:
             _log.debug("%s: %s", topic[:_SHOWN], event.refused or "confirmed by the broker")
         if event.refused is not None:
             self._refuse(topic, event.refused, debt)
