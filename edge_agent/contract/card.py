@@ -135,7 +135,7 @@ class Feature(_Part):
             return self.missing
         if self.kind == "number":
             return (self.minimum is None or code >= self.minimum) and (self.maximum is None or code <= self.maximum)
-        return code.is_integer() and 0 <= code < (len(self.categories) or 2)
+        return float(code).is_integer() and 0 <= code < (len(self.categories) or 2)
 
     def word(self, code: float) -> float | bool | str | None:
         """Return a value of a row as messages have it."""

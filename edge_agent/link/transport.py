@@ -136,6 +136,7 @@ def _secure(sock: socket.socket, address: Address, context: ssl.SSLContext) -> s
     """Wrap a socket in TLS; closes it on failure."""
     secured: socket.socket = sock
     try:
+        address.host.encode("idna")  # up to Python 3.12, `wrap_socket` leaves the socket open when this fails
         secured = context.wrap_socket(sock, server_hostname=address.host, do_handshake_on_connect=False)
         secured.settimeout(address.connect_timeout)
         secured.do_handshake()

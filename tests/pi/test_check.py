@@ -261,7 +261,7 @@ def test_an_instance_is_looked_at_as_itself(served: Machine) -> None:
 @pytest.mark.parametrize(
     ("added", "verdict", "says"),
     [
-        ("DynamicUser=no\nUser=root", "ok", "seen as edge-agent sees it"),
+        ("DynamicUser=no\nUser=root", "ok", "what follows is checked as edge-agent"),
         ("BindReadOnlyPaths=/nowhere", "fail", "226/NAMESPACE"),
         ("LoadCredential=mqtt-password:/nowhere", "fail", "243/CREDENTIALS"),
         ('ExecStart=\nExecStart=/bin/sh -c "exec edge-agent run"', "note", "does not run the agent itself"),
