@@ -104,6 +104,15 @@ def receive(link: Link, ends: float) -> list[Message]:
     return messages
 
 
+def until_confirmed(link: Link, seconds: float) -> list[Message]:
+    """Wait until the broker has confirmed everything, for so many seconds at most; return the messages that arrived."""
+    ends = time.monotonic() + seconds
+    arrived: list[Message] = []
+    while link.unconfirmed and time.monotonic() < ends:
+        arrived += receive(link, ends)
+    return arrived
+
+
 def cut(payload: bytes) -> str:
     """Return the beginning of a payload from outside, safe to print."""
     return ascii(payload[:_SHOWN].decode(errors="replace"))

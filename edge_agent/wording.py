@@ -6,6 +6,10 @@ Rule: all text from outside (topics, labels, keys of a file, a broker's texts) i
 from __future__ import annotations
 
 import json
+from typing import Final
+
+#: Longest text from outside, such as a topic, that a line of the log or a status shows, in characters.
+LOGGED: Final = 200
 
 
 def mebibytes(size: int) -> str:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.contract.messages import Answer, Gathered, Message, to_json
 from edge_agent.errors import InputError
-from edge_agent.routing.routes import FEATURE, Route, Table, Taker
+from edge_agent.routing.routes import FEATURE, Route, RouteTable, Taker
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.wording import duration, plain, plain_json
 
@@ -54,7 +54,7 @@ class _Line(BaseModel):
     at: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
-class Said(NamedTuple):
+class TimedMessage(NamedTuple):
     """A message, and when it comes, in seconds since the first; None for as soon as it is read."""
 
     message: Message
@@ -81,16 +81,16 @@ def live(patience: Callable[[], float | None]) -> Iterator[bytes | None]:
     yield begun
 
 
-def on_topic(topic: str, payloads: Iterable[bytes | None]) -> Iterator[Said | None]:
+def on_topic(topic: str, payloads: Iterable[bytes | None]) -> Iterator[TimedMessage | None]:
     """Yield payloads as messages on one topic; a blank line is none."""
     for payload in payloads:
         if payload is None:
             yield None
         elif payload.strip():
-            yield Said(Message(topic, payload))
+            yield TimedMessage(Message(topic, payload))
 
 
-def read(lines: Iterable[bytes | None], where: str) -> Iterator[Said | None]:
+def read(lines: Iterable[bytes | None], where: str) -> Iterator[TimedMessage | None]:
     """Yield the messages of lines, as they come: JSON objects (`_Line`), or a topic, a space and the payload, as
     `mosquitto_sub -v` prints them. Raises `InputError` with the number of a wrong line.
     """
@@ -113,10 +113,10 @@ def read(lines: Iterable[bytes | None], where: str) -> Iterator[Said | None]:
         yield said
 
 
-def _said(line: bytes, where: str) -> Said:
+def _said(line: bytes, where: str) -> TimedMessage:
     if not line.lstrip().startswith(b"{"):
         topic, _, payload = line.rstrip(b"\r\n").partition(b" ")
-        return Said(Message(topic.decode(errors="replace"), payload))
+        return TimedMessage(Message(topic.decode(errors="replace"), payload))
     try:
         content = _Line.model_validate(json.loads(line))
         payload = _payload(content)
@@ -131,7 +131,7 @@ def _said(line: bytes, where: str) -> Said:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {error}") from None
     message = Message(content.topic, payload, content.qos, content_type=content.content_type, retained=content.retained)
-    return Said(message, content.at)
+    return TimedMessage(message, content.at)
 
 
 def _payload(line: _Line) -> bytes:
@@ -146,7 +146,7 @@ class Conversation:
     def __init__(self, pipeline: Pipeline, routes: Sequence[Route], clock: Callable[[], float]) -> None:
         self._pipeline = pipeline
         self._routes = routes
-        self._table = Table(routes)
+        self._table = RouteTable(routes)
         self._clock, self._began = clock, clock()
         self._now = 0.0
         self._unrouted = 0
@@ -162,7 +162,7 @@ class Conversation:
         due = self._pipeline.next_due
         return None if due is None or self._has_times else max(0.0, due - self._elapsed())
 
-    def play(self, messages: Iterable[Said | None]) -> None:
+    def play(self, messages: Iterable[TimedMessage | None]) -> None:
         """Answer all of them. None says that there is none for the moment."""
         for said in messages:
             at = None if said is None else said.at

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from edge_agent.cli.conversation import Conversation, Said, live, on_topic, read
+from edge_agent.cli.conversation import Conversation, TimedMessage, live, on_topic, read
 from edge_agent.config.load import load
 from edge_agent.config.models import library
 from edge_agent.contract.card import Feature
@@ -85,11 +85,11 @@ def _converse(config: Path | None, topic: str | None, source: str | None) -> boo
     return conversation.failed
 
 
-def _said(topic: str | None, source: str, patience: Callable[[], float | None]) -> Iterator[Said | None]:
+def _said(topic: str | None, source: str, patience: Callable[[], float | None]) -> Iterator[TimedMessage | None]:
     """Yield the messages in `source`: payloads on `topic`, or a conversation when that is None."""
     is_file = source == "-" or Path(source).suffix.lower() in _FILES
     if topic is not None and not is_file:
-        yield Said(Message(topic, os.fsencode(source)))
+        yield TimedMessage(Message(topic, os.fsencode(source)))
         return
     if topic is None and source.lower().endswith(".csv"):
         raise InputError(f"{source}: a table says no topic; add --topic")

@@ -9,12 +9,12 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 
 #: The path to a value: keys, and list indices counted from 0.
-Place = tuple[str | int, ...]
+Location = tuple[str | int, ...]
 #: Longest path or name that is shown.
 _MAX_SHOWN: Final = 160
 
 
-def place_of(error: ValidationError) -> Place:
+def place_of(error: ValidationError) -> Location:
     """Return the path of the first error."""
     return error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
 

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from edge_agent.config import toml
-from edge_agent.config.explain import Place, explain, place_of, unknown_variable
+from edge_agent.config.explain import Location, explain, place_of, unknown_variable
 from edge_agent.config.settings import SECTIONS, Settings, host_name, one_word
 from edge_agent.errors import FileError, SettingsError
 from edge_agent.host import files
@@ -200,7 +200,7 @@ def _anchor(table: Any, keys: tuple[str, ...], directory: Path) -> None:
 # -- which file is at fault
 
 
-def _where(layers: Sequence[_Layer], place: Place) -> str:
+def _where(layers: Sequence[_Layer], place: Location) -> str:
     """Return which of `layers` is at fault for `place`: all that set part of a table, or the last that sets a value."""
     if place == ("route",) and (wrong := [layer for layer in layers if layer.has_wrong_routes]):
         return wrong[0].where
@@ -212,7 +212,7 @@ def _where(layers: Sequence[_Layer], place: Place) -> str:
     return _named(found or [layer for layer in layers if layer.content])
 
 
-def _depth(layer: _Layer, place: Place) -> tuple[int, bool]:
+def _depth(layer: _Layer, place: Location) -> tuple[int, bool]:
     """Return how far `place` exists in a layer's content, and whether a table (or the list of routes) is there."""
     value: Any = layer.content
     for depth, part in enumerate(place):

@@ -17,4 +17,4 @@ def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callabl
     """Begin to load the models that the routes name, except those of `known` whose files have not changed. Raises
     `ModelError` when one can't be found.
     """
-    return library(settings).loading(dict.fromkeys(route.model for route in settings.routes()), known, allowed)
+    return library(settings).loading(dict.fromkeys(route.model for route in settings.route), known, allowed)

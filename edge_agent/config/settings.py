@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -95,6 +96,10 @@ class Settings(Section):
 
     def routes(self) -> tuple[Route, ...]:
         """Return the routes; raises `SettingsError` when they could feed the agent its own output."""
+        return self._routes
+
+    @cached_property
+    def _routes(self) -> tuple[Route, ...]:
         routes = tuple(_in_place(f"route {number}", one) for number, one in enumerate(self.route, start=1))
         refuse_loops(routes, self.node.id)
         refuse_overlaps(routes)

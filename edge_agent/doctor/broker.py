@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from edge_agent.client import log_in, receive
+from edge_agent.client import log_in, receive, until_confirmed
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Message
@@ -26,15 +26,13 @@ from edge_agent.contract.templates import Template
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.doctor.limits import check_limits, check_retain, check_shares
-from edge_agent.doctor.writing import DEADLINE, TRIAL, try_writing
+from edge_agent.doctor.writing import COMES_THROUGH, DEADLINE, TRIAL, try_writing
 from edge_agent.errors import BrokerError
 from edge_agent.link.granted import ADVICE, advice_on
 from edge_agent.link.link import Link
 from edge_agent.routing.routes import FEATURE, Route, subscriptions
 from edge_agent.wording import count
 
-#: Seconds for trial messages, once the broker has confirmed them, to arrive.
-_COMES_THROUGH: Final = 1.0
 #: A certificate that expires within this many days is reported.
 _SOON: Final = 30
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -128,16 +126,11 @@ class _Reading:
 
     def _wait(self) -> None:
         """Wait until the broker has confirmed all trial messages, then a moment for them to arrive."""
-        ends = time.monotonic() + DEADLINE
-        while self._link.unconfirmed and time.monotonic() < ends:
-            self._listen(ends)
-        ends = time.monotonic() + _COMES_THROUGH
+        self.arrived |= {message.topic for message in until_confirmed(self._link, DEADLINE)}
+        ends = time.monotonic() + COMES_THROUGH
         awaited = self._trials.keys() - dict(self._link.refused_answers) - self._link.unconfirmed
         while awaited - self.arrived and time.monotonic() < ends:
-            self._listen(ends)
-
-    def _listen(self, ends: float) -> None:
-        self.arrived |= {message.topic for message in receive(self._link, ends)}
+            self.arrived |= {message.topic for message in receive(self._link, ends)}
 
     def _ungranted(self, one: Template) -> Finding | None:
         reason = dict(self._link.refused).get(one.filter)

@@ -13,19 +13,17 @@ import time
 from collections.abc import Container, Iterator, Sequence
 from typing import Final
 
-from edge_agent.client import log_in, receive
+from edge_agent.client import log_in, receive, until_confirmed
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer
 from edge_agent.doctor.findings import Finding, fail, note, ok
-from edge_agent.doctor.writing import DEADLINE, TRIAL
+from edge_agent.doctor.writing import COMES_THROUGH, DEADLINE, TRIAL
 from edge_agent.errors import BrokerError
 from edge_agent.link.granted import NO_SHARED, advice_on
 from edge_agent.link.link import Link
 from edge_agent.routing.routes import Route
 
-#: Seconds for a trial message to arrive, once the broker has confirmed it.
-_COMES_THROUGH: Final = 1.0
 _NO_RETAIN: Final = (
     "the broker does not support retained messages: state, info and the will are published without retain, so who subscribes "
     "later asks with the request status"
@@ -60,9 +58,7 @@ def check_retain(loaded: Settings) -> Iterator[Finding]:
     try:
         if link.terms.retains:
             link.publish(Answer(topics.response(loaded.node.id, TRIAL), b"", qos=1, retain=True, content_type=None))
-            ends = time.monotonic() + DEADLINE
-            while link.unconfirmed and time.monotonic() < ends:
-                receive(link, ends)
+            until_confirmed(link, DEADLINE)
     except BrokerError as error:
         link.abandon()
         yield note("retain", f"the broker ends the connection over a retained message: {error}", _SAY_SO)
@@ -93,10 +89,8 @@ def _shared(link: Link, wanted: str, topic: str, arrived: set[str]) -> Finding:
     for _, reason in link.refused:
         return fail("share", f"{wanted}: {reason}", advice_on(reason))
     link.publish(Answer(topic, b"", qos=1, content_type=None))
-    ends = time.monotonic() + DEADLINE
-    while link.unconfirmed and time.monotonic() < ends:
-        arrived |= {message.topic for message in receive(link, ends)}
-    ends = time.monotonic() + _COMES_THROUGH
+    arrived |= {message.topic for message in until_confirmed(link, DEADLINE)}
+    ends = time.monotonic() + COMES_THROUGH
     while not arrived and not link.refused_answers and time.monotonic() < ends:
         arrived |= {message.topic for message in receive(link, ends)}
     if arrived:

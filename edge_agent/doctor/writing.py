@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from edge_agent.client import log_in, receive
+from edge_agent.client import log_in, receive, until_confirmed
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer
@@ -26,6 +26,8 @@ from edge_agent.link.link import Link
 TRIAL: Final = "edge-agent-check"
 #: Seconds for the broker to accept or refuse messages.
 DEADLINE: Final = 5.0
+#: Seconds for trial messages, once the broker has confirmed them, to arrive.
+COMES_THROUGH: Final = 1.0
 
 
 class Tried(NamedTuple):
@@ -83,9 +85,7 @@ def _why_not(link: Link, witness: str) -> str | None:
 def _write(link: Link, wanted: Sequence[str]) -> dict[str, str | None]:
     for topic in wanted:
         link.publish(_message(topic, 2))
-    ends = time.monotonic() + DEADLINE
-    while link.unconfirmed and time.monotonic() < ends:
-        receive(link, ends)
+    until_confirmed(link, DEADLINE)
     late = dict.fromkeys(link.unconfirmed & set(wanted), f"the broker did not answer within {DEADLINE:g} s")
     return {**dict.fromkeys(wanted), **dict(link.refused_answers), **late}
 

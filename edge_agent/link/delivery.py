@@ -26,11 +26,10 @@ from edge_agent.link.ledger import Debt, Ledger
 from edge_agent.link.packets import Puback
 from edge_agent.link.terms import Terms
 from edge_agent.tally import Tally
+from edge_agent.wording import LOGGED
 
 _log = logging.getLogger(__name__)
 
-#: Longest topic that a log line shows, in characters.
-_SHOWN: Final = 200
 #: Most messages with an open outcome that are remembered.
 _OPEN_KEPT: Final = 4096
 #: Most refused answers kept for the owner to read.
@@ -182,7 +181,7 @@ class Delivery:
             self._last_answered = number
         self._open.append((self._packets, cause))
         if self._tracing:
-            _log.debug("%s: %s", topic[:_SHOWN], event.refused or "confirmed by the broker")
+            _log.debug("%s: %s", topic[:LOGGED], event.refused or "confirmed by the broker")
         if event.refused is not None:
             self._refuse(topic, event.refused, debt)
         else:

@@ -8,6 +8,7 @@ from typing import Final
 from edge_agent.errors import AdaptedError, BrokerError, FarewellError, ProtocolRefusedError
 from edge_agent.link import granted, transport
 from edge_agent.link.transport import Address
+from edge_agent.wording import LOGGED
 
 #: Reasons for a DISCONNECT that are unrelated to our messages, in paho's words (MQTT 5, 3.14.2.1).
 _FAREWELLS = (
@@ -28,8 +29,6 @@ NO_REASON: Final = "Normal disconnection"
 
 #: Payloads from this size on may be larger than a broker takes; AWS IoT: 128 KiB.
 _LARGE: Final = 100_000
-#: Longest topic that an error shows.
-_SHOWN: Final = 200
 
 #: How to fix what a broker gives as its reason, in paho's words, for refusing a connection or ending one; the beginning counts.
 _ADVICE: Final = {
@@ -115,7 +114,7 @@ def what_fits(asked: Sequence[str], largest: int, *, retained: bool) -> str | No
     if asked:
         more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
         return (
-            f"it was asked for a subscription to {asked[0][:_SHOWN]!r}{more}: check the broker's access rules, and how many "
+            f"it was asked for a subscription to {asked[0][:LOGGED]!r}{more}: check the broker's access rules, and how many "
             "it allows"
         )
     if largest >= _LARGE:

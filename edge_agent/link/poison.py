@@ -29,7 +29,7 @@ from typing import Final, TypeAlias
 from edge_agent.contract.messages import Answer, Message
 from edge_agent.link.packets import size_of
 from edge_agent.tally import Tally
-from edge_agent.wording import plain
+from edge_agent.wording import LOGGED, plain
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +53,6 @@ _PAUSE: Final = 60.0
 #: Bytes at each end of a payload that distinguish inputs of the same size on a topic: hashing all of a batch takes as long
 #: as answering several of its rows.
 _LOOKED_AT: Final = 512
-#: Longest topic and reason that a log line shows, in characters.
-_SHOWN: Final = 200
 
 #: Measures of an answer: bytes of its packet, levels of its topic.
 Measure: TypeAlias = tuple[int, int]
@@ -312,7 +310,7 @@ class Poison:
             "%s: its answer%s ended the connection each time (%s); it is not sent any more",
             _shown(trial.topic),
             made,
-            plain(reason)[:_SHOWN],
+            plain(reason)[:LOGGED],
         )
 
     def _learn(self, trial: _Trial, now: float) -> None:
@@ -395,4 +393,4 @@ def _is_far_beyond(least: Measure, taken: Measure) -> bool:
 
 def _shown(topic: str) -> str:
     """Return a topic shortened for a log line."""
-    return ascii(topic[:_SHOWN])
+    return ascii(topic[:LOGGED])

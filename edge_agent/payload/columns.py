@@ -29,7 +29,7 @@ _NUMERAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _MISSING: Final = object()
 
 
-class Table:
+class BatchTable:
     """Checks rows as they are added, up to `ROWS` at once: `values` and `echoes` of those that can be used, in order,
     and `rejected` ones by position.
     """

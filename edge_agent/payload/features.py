@@ -25,7 +25,7 @@ from edge_agent.payload.checks import Checker, echo
 from edge_agent.payload.checks import Features as Features  # noqa: PLC0414
 from edge_agent.payload.checks import Fields as Fields  # noqa: PLC0414
 from edge_agent.payload.checks import Unusable as Unusable  # noqa: PLC0414
-from edge_agent.payload.columns import Table
+from edge_agent.payload.columns import BatchTable
 from edge_agent.payload.format import Format
 from edge_agent.payload.places import as_came, converted
 from edge_agent.payload.ranges import Outside, Ranges
@@ -100,7 +100,7 @@ class FeatureCodec:
 
     def decode(self, payload: bytes, content_type: str | None = None) -> Features | Unusable | Batch:
         """Return the features of an object, the rows of an array, or why it is neither. Never raises."""
-        chosen = self.choose(payload, content_type)
+        chosen = choose(payload, content_type, self._keys, max_bytes=self._max_bytes, max_rows=self._max_rows)
         if isinstance(chosen, Unusable):
             return chosen
         found: Features | Batch | None = None
@@ -112,24 +112,6 @@ class FeatureCodec:
         except (ValueError, KeyError):
             found = None  # use the lenient path, which finds the reason
         return self._decode_leniently(payload, chosen) if found is None else found
-
-    def choose(self, payload: bytes, content_type: str | None) -> Format | Unusable:
-        """Return the format of a payload, or why it is rejected without decoding."""
-        if len(payload) > self._max_bytes:
-            return refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has more than {self._max_bytes} bytes")
-        chosen = formats.find(content_type)
-        if chosen is None:
-            return refuse(
-                ErrorCode.UNSUPPORTED_CONTENT_TYPE,
-                f"The content type must be one of {', '.join(formats.known())}",
-                shown=content_type,
-            )
-        if len(payload) > formats.LIGHT and chosen.weigh(payload, self._keys) > MAX_WEIGHT:
-            return refuse(
-                ErrorCode.PAYLOAD_TOO_LARGE,
-                f"The payload has too many values; at most {self._max_rows} rows are accepted",
-            )
-        return chosen
 
     def _decode_strictly(self, payload: bytes) -> Features | Batch | None:
         """Return the rows if all are valid, None when there may be too many of them.
@@ -191,9 +173,9 @@ class FeatureCodec:
 
     def _check_rows(self, content: list[Any], fields: Fields) -> Batch:
         """Check rows leniently: the first rejected rows get all their reasons, the others one."""
-        table = Table(self._checker)
-        for place in range(0, len(content), Table.ROWS):
-            sent = content[place : place + Table.ROWS]
+        table = BatchTable(self._checker)
+        for place in range(0, len(content), BatchTable.ROWS):
+            sent = content[place : place + BatchTable.ROWS]
             table.add([_pick(row, fields) for row in sent] if fields else sent, sent)
         batch = self._judge_batch(Batch(table.values, table.echoes, rejected=table.rejected), content, fields)
         if fields and self._converted:
@@ -267,6 +249,32 @@ def _pick(row: object, fields: Fields) -> object:
         except LookupError:
             continue
     return picked
+
+
+def choose(
+    payload: bytes,
+    content_type: str | None,
+    keys: Sequence[str],
+    *,
+    max_bytes: int = MAX_PAYLOAD_BYTES,
+    max_rows: int = MAX_BATCH_ROWS,
+) -> Format | Unusable:
+    """Return the format of a payload, in which `keys` are looked for, or why it is rejected without decoding."""
+    if len(payload) > max_bytes:
+        return refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has more than {max_bytes} bytes")
+    chosen = formats.find(content_type)
+    if chosen is None:
+        return refuse(
+            ErrorCode.UNSUPPORTED_CONTENT_TYPE,
+            f"The content type must be one of {', '.join(formats.known())}",
+            shown=content_type,
+        )
+    if len(payload) > formats.LIGHT and chosen.weigh(payload, keys) > MAX_WEIGHT:
+        return refuse(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"The payload has too many values; at most {max_rows} rows are accepted",
+        )
+    return chosen
 
 
 def refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:

@@ -20,7 +20,7 @@ from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_detai
 from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats, json_text
 from edge_agent.payload.checks import Checker
-from edge_agent.payload.features import FeatureCodec, Fields, Unusable, refuse
+from edge_agent.payload.features import Fields, Unusable, choose, refuse
 from edge_agent.payload.places import as_came, converted
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
@@ -83,8 +83,10 @@ class Document:
         inside = tuple((name, place) for name, place in places if place.at)
         wanted = [features[one] for one in self.positions]
         self._checker = Checker(wanted, fields=inside)
-        self._codec = FeatureCodec(wanted, fields=inside, max_bytes=max_bytes)
+        self._max_bytes = max_bytes
         self._names = [name for name, _ in places]
+        #: What the weight of a payload is estimated by.
+        self._sought = [*self._names, *(place.at[0] for _, place in inside)]
         #: What a message lacks without which the model has no answer.
         self._required = {feature.name for feature in wanted if not feature.missing}
         self._keys = [place.at[0] if place.at else name for name, place in (*places, *echoed, *capture)]
@@ -100,7 +102,7 @@ class Document:
 
     def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
         """Return the content of a message: one part, or one for each item of an array; or why it can't be read."""
-        chosen = self._codec.choose(payload, content_type)
+        chosen = choose(payload, content_type, self._sought, max_bytes=self._max_bytes)
         if isinstance(chosen, Unusable):
             return chosen
         try:

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, Gathered, Message, UnknownLevel, shown_topic
-from edge_agent.payload import formats, places
+from edge_agent.payload import formats
 from edge_agent.payload.checks import ECHOED
 from edge_agent.payload.features import Features, Fields, Unusable, refuse
+from edge_agent.payload.places import Place
 from edge_agent.routing.documents import Document, Need, Part
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import Route
@@ -52,7 +53,7 @@ class Due(NamedTuple):
     qos: int
 
 
-class Place(NamedTuple):
+class GatheredTopic(NamedTuple):
     """What a topic is to a route that gathers: what it says of the sensor, and how it is read; None for not at all."""
 
     gathering: Gathering
@@ -123,7 +124,7 @@ class Gathering:
             return levels
         paths = dict(source.fields)
         there = [name for name in self._names if name in paths] if source.only_fields else self._names
-        return {None: tuple((name, paths.get(name) or places.Place((name,))) for name in there)}
+        return {None: tuple((name, paths.get(name) or Place((name,))) for name in there)}
 
     def take_over(self, former: Gathering) -> bool:
         """Go on with the values of the same route before a reload; return whether they are of use, which they are with
@@ -135,30 +136,30 @@ class Gathering:
         self.sensors.reconnected()
         return True
 
-    def place(self, source: Source, captured: Mapping[str, str]) -> Place:
+    def topic_of(self, source: Source, captured: Mapping[str, str]) -> GatheredTopic:
         """Return what the topic is that the source captured this from."""
         known = {**captured, **dict(source.sensor)}
         level = captured.get(FEATURE)
         sensor = tuple(known[name] for name in self.route.inputs[0].names)
-        return Place(self, sensor, self._readers.get((source, level)), level)
+        return GatheredTopic(self, sensor, self._readers.get((source, level)), level)
 
-    def take(self, place: Place, message: Message, now: float) -> list[Due]:
+    def take(self, topic: GatheredTopic, message: Message, now: float) -> list[Due]:
         """Handle a message; return the answers that are due at once."""
-        if place.reader is None:
+        if topic.reader is None:
             self.ignored += 1
-            if place.level is not None and len(self.unknown_levels) < _LEVELS_KEPT:
-                self.unknown_levels.setdefault(place.level[:_LEVEL_SHOWN], message.topic)
+            if topic.level is not None and len(self.unknown_levels) < _LEVELS_KEPT:
+                self.unknown_levels.setdefault(topic.level[:_LEVEL_SHOWN], message.topic)
             return []
-        parts = place.reader.read(message.payload, message.content_type)
+        parts = topic.reader.read(message.payload, message.content_type)
         if isinstance(parts, Unusable):
             if self.route.by_feature and self.route.capture == ():
-                self.sensors.drop(place.sensor, place.reader.positions)
-            return [Due(self, self._padded(place.sensor), message.topic, parts, message.qos)]
+                self.sensors.drop(topic.sensor, topic.reader.positions)
+            return [Due(self, self._padded(topic.sensor), message.topic, parts, message.qos)]
         found = []
         for part in parts:
             if part.is_empty:
                 self.ignored += 1
-            elif (due := self._take(place.sensor + part.named, part, message, now)) is not None:
+            elif (due := self._take(topic.sensor + part.named, part, message, now)) is not None:
                 found.append(due)
         return found
 
@@ -216,7 +217,7 @@ class Gathering:
 
 def _echoed(source: Source) -> Fields:
     paths = dict(source.fields)
-    return tuple((name, paths.get(name) or places.Place((name,))) for name in ECHOED)
+    return tuple((name, paths.get(name) or Place((name,))) for name in ECHOED)
 
 
 def captured_by(route: Route, sensor: Sensor) -> dict[str, str]:

@@ -197,7 +197,7 @@ def refuse_overlaps(routes: Sequence[Route]) -> None:
     """Raise `SettingsError` where routes take the same topics and it can't be that the first of them has those.
 
     A broker sends a message of two subscriptions once or once for each. It has one answer for each route all the same:
-    of routes with unlike filters, the first that takes its topic has it (`Table.of`).
+    of routes with unlike filters, the first that takes its topic has it (`RouteTable.of`).
     """
     for other, first, number, second in _overlapping(routes):
         one, two = routes[other - 1], routes[number - 1]
@@ -250,7 +250,7 @@ class Taker(NamedTuple):
     captured: dict[str, str]
 
 
-class Table:
+class RouteTable:
     """Finds the routes for a topic."""
 
     def __init__(self, routes: Iterable[Route]) -> None:

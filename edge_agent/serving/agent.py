@@ -27,6 +27,7 @@ from edge_agent.serving.answering import Answering
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.serving.reports import Reporter, now
 from edge_agent.serving.requests import Requests, Subject
+from edge_agent.wording import LOGGED
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +42,6 @@ _LAST_WORD: Final = 1.0
 _SIGNALS: Final = (SystemExit, KeyboardInterrupt)
 #: Longest wait in the loop, in seconds: watchdog and reports are due at least this often.
 _TICK: Final = 1.0
-#: Longest topic that a log line shows, in characters.
-_SHOWN: Final = 200
 #: Seconds before a suspect is sent again (`edge_agent.link.poison`).
 _RETRIAL: Final = 0.1
 #: How many times in a row, without a connection that lasted: a broker that ends all of them would be asked for ever.
@@ -243,7 +242,7 @@ class Agent:
         for topic, reason in link.refused:
             _log.error(
                 "broker: subscription to %r refused: %s; %s; retrying in %g s",
-                topic[:_SHOWN],
+                topic[:LOGGED],
                 reason,
                 advice_on(reason),
                 pause,

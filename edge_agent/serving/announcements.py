@@ -19,12 +19,11 @@ from typing import Final, Literal, NamedTuple
 
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Info, Refused, to_json
+from edge_agent.wording import LOGGED
 
 #: Seconds until a refused subscription is retried; doubled each time up to the longest.
 _FIRST_PAUSE: Final = 30.0
 _LONGEST_PAUSE: Final = 900.0
-#: Longest topic that a reason shows, in characters.
-_SHOWN: Final = 200
 
 
 class Standing(NamedTuple):
@@ -47,7 +46,7 @@ def standing(refused: Sequence[Refused]) -> Standing:
         return ONLINE
     first, *others = refused
     more = f", and {len(others)} more" if others else ""
-    return Standing(f"subscription to {first.topic[:_SHOWN]!r} refused: {first.reason}{more}")
+    return Standing(f"subscription to {first.topic[:LOGGED]!r} refused: {first.reason}{more}")
 
 
 class News(Flag):

@@ -28,9 +28,9 @@ from edge_agent.contract.messages import (
 )
 from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Features, Unusable
-from edge_agent.routing.gathering import UNKNOWN, Due, Gathering, Outputs, Place, named, report
+from edge_agent.routing.gathering import UNKNOWN, Due, GatheredTopic, Gathering, Outputs, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routing.routes import Asking, Route, Table, Taker
+from edge_agent.routing.routes import Asking, Route, RouteTable, Taker
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.rejecting import rejection
@@ -59,7 +59,7 @@ class Pipeline:
     ) -> None:
         self.tally = tally or Tally()
         self._routes = tuple(routes)
-        self._table = Table(self._routes)
+        self._table = RouteTable(self._routes)
         self._response_topics = ResponseTopics(response_topics, self._routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         self._engines = {
@@ -107,16 +107,16 @@ class Pipeline:
         """
         answers: list[list[Answer]] = [[] for _ in messages]
         asked: dict[Asking, list[tuple[int, Message, _Target]]] = {}
-        gathered: list[tuple[int, Message, Place]] = []
+        gathered: list[tuple[int, Message, GatheredTopic]] = []
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
                 if not message.payload or (message.retained and not target.takes_retained):
                     # A retained topic that was cleared looks like this; and what was kept may not be wanted.
                     self.tally.ignored += 1
-                elif target.place is None:
+                elif target.gathered is None:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
                 else:
-                    gathered.append((position, target.typed(message), target.place))
+                    gathered.append((position, target.typed(message), target.gathered))
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, questions)
             for (position, message, target), written in zip(questions, outcomes, strict=True):
@@ -183,12 +183,14 @@ class Pipeline:
         """Return the figures of gathering routes, with up to `limit` incomplete sensors; None when no route gathers."""
         return report(self._gatherings.values(), now, limit=limit) if self._gatherings else None
 
-    def _gather(self, messages: Sequence[tuple[int, Message, Place]], answers: list[list[Answer]], now: float) -> None:
+    def _gather(
+        self, messages: Sequence[tuple[int, Message, GatheredTopic]], answers: list[list[Answer]], now: float
+    ) -> None:
         """Pass the messages to the routes that gather, and add their immediate answers."""
         positions: list[int] = []
         found: list[Due] = []
-        for position, message, place in messages:
-            due = place.gathering.take(place, message, now)
+        for position, message, topic in messages:
+            due = topic.gathering.take(topic, message, now)
             positions += [position] * len(due)
             found += due
         for position, answer in zip(positions, self._answer_gathered(found), strict=True):
@@ -231,7 +233,7 @@ class Pipeline:
             route.publish.render(known),
             route.errors.render(known),
             route.content_type,
-            None if gathering is None else gathering.place(source, captured),
+            None if gathering is None else gathering.topic_of(source, captured),
             named(route, known),
             route.takes_retained,
             route.retain,
@@ -257,7 +259,7 @@ class Pipeline:
 
 
 class _Target(NamedTuple):
-    """A route for one topic: the model with its fields, the topics of the answer, the place when it gathers, the
+    """A route for one topic: the model with its fields, the topics of the answer, the gathered topic when it gathers, the
     name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, and whether the
     broker is to keep its predictions.
     """
@@ -266,7 +268,7 @@ class _Target(NamedTuple):
     publish: str
     errors: str
     content_type: str | None
-    place: Place | None
+    gathered: GatheredTopic | None
     sensor: str | None
     takes_retained: bool
     retain: bool

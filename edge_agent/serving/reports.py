@@ -12,11 +12,10 @@ from edge_agent.contract.messages import Gathered, Health, Message, Refused
 from edge_agent.host.process import rss_bytes
 from edge_agent.serving.plan import Plan
 from edge_agent.tally import Tally
+from edge_agent.wording import LOGGED
 
 _log = logging.getLogger(__name__)
 
-#: Longest topic that a log line shows, in characters.
-_SHOWN: Final = 200
 #: Seconds between two log lines that summarize the same problem.
 _SUMMARY: Final = 60.0
 #: Most incomplete sensors that health and the request `status` name.
@@ -132,14 +131,14 @@ class Reporter:
         if self._clock() >= self._next_notes and (notes := self._tally.take_notes()):
             self._next_notes = self._clock() + _SUMMARY
             for what, count, topic in notes:
-                _log.warning("%d messages: %s (the first: %r)", count, what, topic[:_SHOWN])
+                _log.warning("%d messages: %s (the first: %r)", count, what, topic[:LOGGED])
         if self._clock() >= self._next_refused and self._first_refused is not None:
             self._next_refused = self._clock() + _SUMMARY
             topic, reason = self._first_refused
             _log.error(
                 "broker: refused %d of our messages (the first on %r: %s); check the broker's access rules and limits",
                 self._refused,
-                topic[:_SHOWN],
+                topic[:LOGGED],
                 reason,
             )
             self._refused, self._first_refused = 0, None

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from edge_agent.contract.messages import Answer, Message
+from edge_agent.wording import LOGGED
 
 _log = logging.getLogger(__name__)
 
 #: Most characters of a topic, and most bytes of a payload, that a line shows.
-_TOPIC: Final = 200
 _PAYLOAD: Final = 120
 
 
@@ -28,19 +28,19 @@ def answered(messages: Sequence[Message], answers: Sequence[Sequence[Answer]]) -
         return
     for message, mine in zip(messages, answers, strict=True):
         again = ", redelivered" if message.duplicate else ", retained" if message.retained else ""
-        _log.debug("%s: received%s, %s", message.topic[:_TOPIC], again, _shown(message.payload, message.qos))
+        _log.debug("%s: received%s, %s", message.topic[:LOGGED], again, _shown(message.payload, message.qos))
         if not mine:
-            _log.debug("%s: nothing to answer now", message.topic[:_TOPIC])
+            _log.debug("%s: nothing to answer now", message.topic[:LOGGED])
         for answer in mine:
             what = _shown(answer.payload, answer.qos)
-            _log.debug("%s: answers %s, %s", answer.topic[:_TOPIC], message.topic[:_TOPIC], what)
+            _log.debug("%s: answers %s, %s", answer.topic[:LOGGED], message.topic[:LOGGED], what)
 
 
 def published(answers: Sequence[Answer]) -> None:
     """Log delayed answers."""
     if _log.isEnabledFor(logging.DEBUG):
         for answer in answers:
-            _log.debug("%s: due, %s", answer.topic[:_TOPIC], _shown(answer.payload, answer.qos))
+            _log.debug("%s: due, %s", answer.topic[:LOGGED], _shown(answer.payload, answer.qos))
 
 
 def _shown(payload: bytes, qos: int) -> str:

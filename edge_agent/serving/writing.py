@@ -24,19 +24,8 @@ _FAILED: Final[list[Detail]] = [
 ]
 
 
-class Question(NamedTuple):
-    """A message to answer: its outcome, its topic, and the format of the answer.
-
-    `sensor` is what the route captured, if the answer must name it.
-    """
-
-    topic: str
-    content: Features | Unusable | Batch
-    answering: Format
-    sensor: str | None = None
-
-
-#: The same, or as bare a tuple.
+#: A message to answer: its topic, its outcome, the format of the answer, and what the route captured if the answer has to
+#: name it. It is as bare as it is because there is one for each message: a tuple with names takes ten times as long to make.
 Asked: TypeAlias = tuple[str, Features | Unusable | Batch, Format, str | None]
 
 
@@ -84,7 +73,6 @@ class Predictions(Protocol):
 
 class BatchWriter:
     """Writes the answer to one batch, piece by piece, and counts it if it is published.
-
 
     `doubting` says that there may be answers that are not sure.
     """

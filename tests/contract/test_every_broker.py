@@ -228,9 +228,8 @@ def test_what_came_while_it_was_away_is_answered(place: Place, connect: Connect)
     assert ids(client, place) == list(range(50))
 
 
-@contextmanager
-def process(place: Place, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The agent as a process of its own, for a test that kills it."""
+def configured(place: Place, directory: Path) -> Path:
+    """The file with the settings of an agent there."""
     (route,) = place.settings()["route"]
     file = directory / "agent.toml"
     file.write_text(
@@ -245,6 +244,13 @@ subscribe = "{route["subscribe"]}"
 publish = "{route["publish"]}"
 """
     )
+    return file
+
+
+@contextmanager
+def process(place: Place, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The agent as a process of its own, for a test that kills it."""
+    file = configured(place, directory)
     running = subprocess.Popen([sys.executable, "-m", "edge_agent", "run", "--config", str(file)])
     try:
         yield running
@@ -286,20 +292,7 @@ def test_two_agents_share(place: Place, connect: Connect) -> None:
 
 @shown("`edge-agent check` finds nothing to fix")
 def test_check(place: Place, tmp_path: Path) -> None:
-    (route,) = place.settings()["route"]
-    file = tmp_path / "agent.toml"
-    file.write_text(
-        f"""[node]
-id = "{place.name}"
-[mqtt]
-host = "{HOST}"
-port = {place.broker.port}
-protocol = "{place.newest}"
-[[route]]
-subscribe = "{route["subscribe"]}"
-publish = "{route["publish"]}"
-"""
-    )
+    file = configured(place, tmp_path)
     result = CliRunner().invoke(cli, ["check", "--config", str(file), "--json"])
     found = [one for one in json.loads(result.output)["findings"] if one["what"] in {"broker", "subscribe", "publish"}]
     assert {one["what"] for one in found} == {"broker", "subscribe", "publish"}

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.unit.remembering import AWAKE
+
 FORBIDDEN = frozenset(
     {
         "socket.bind",
@@ -86,3 +88,9 @@ def awake() -> Iterator[int]:
     yield reader
     os.close(reader)
     os.close(writer)
+
+
+@pytest.fixture
+def kept_awake(awake: int) -> None:
+    """No wait in the loop of a `Session` lasts."""
+    AWAKE[:] = [awake]

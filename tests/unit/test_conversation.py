@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_agent.assembly import make_plan
-from edge_agent.cli.conversation import Conversation, Said, read
+from edge_agent.cli.conversation import Conversation, TimedMessage, read
 from edge_agent.config.load import load
 from edge_agent.contract.messages import Message
 from edge_agent.errors import InputError
@@ -155,9 +155,9 @@ def test_without_a_time_of_its_own_a_message_comes_when_it_is_read(player: Playe
     conversation = Conversation(make_plan(settings).pipeline, settings.routes(), lambda: player.now)
 
     def live() -> Any:
-        yield Said(Message("home/k/track", json.dumps(ROCK).encode()))
+        yield TimedMessage(Message("home/k/track", json.dumps(ROCK).encode()))
         player.now += 3
-        yield Said(Message("home/none", b"1"))
+        yield TimedMessage(Message("home/none", b"1"))
         assert "Rock" in player.capsys.readouterr().out
 
     conversation.play(live())
@@ -171,7 +171,7 @@ def test_what_is_put_off_is_waited_for_by_the_clock_unless_messages_bring_their_
 
     def live() -> Any:
         assert conversation.patience() is None
-        yield Said(message)
+        yield TimedMessage(message)
         player.now += 0.5
         assert conversation.patience() == 1.5
         yield None
@@ -181,7 +181,7 @@ def test_what_is_put_off_is_waited_for_by_the_clock_unless_messages_bring_their_
         yield None
         assert "Rock" in player.capsys.readouterr().out
         assert conversation.patience() is None
-        yield Said(message._replace(topic="home/other/track"), 1000.0)
+        yield TimedMessage(message._replace(topic="home/other/track"), 1000.0)
         assert conversation.patience() is None
 
     conversation.play(live())

@@ -20,7 +20,6 @@ from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.payload.packed import CONTENT_TYPE as PACKED_TYPE
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.serving.engine import Engine
-from edge_agent.serving.writing import Question
 from edge_agent.tally import Tally
 from edge_agent.testing import FakeModel, make_card
 from tests.unit.strategies import json_values
@@ -83,16 +82,16 @@ def test_in_senml_as_one_pack(rows: list[tuple[float, dict[str, Any]]]) -> None:
     as_cbor, answering = formats.find(CBOR_TYPE), formats.find(SENML_TYPE)
     assert as_cbor is not None
     assert answering is not None
-    questions = [Question("a", engine._codec.check({"loudness": loudness, **echo}), as_cbor) for loudness, echo in rows]
+    questions = [("a", engine._codec.check({"loudness": loudness, **echo}), as_cbor, None) for loudness, echo in rows]
     alone = [cbor2.loads(one.payload) for one in engine.settle(questions, Tally())]
     batch = Batch([], rejected={})
     for number, question in enumerate(questions):
-        if isinstance(question.content, Features):
-            batch.values.append(question.content.values)
-        elif isinstance(question.content, Unusable):
-            batch = batch._replace(rejected={**batch.rejected, number: question.content})
-    echoes = [one.content.echo for one in questions if isinstance(one.content, Features)]
-    (together,) = engine.settle([Question("a", batch._replace(echoes=echoes), answering)], Tally())
+        if isinstance(question[1], Features):
+            batch.values.append(question[1].values)
+        elif isinstance(question[1], Unusable):
+            batch = batch._replace(rejected={**batch.rejected, number: question[1]})
+    echoes = [one[1].echo for one in questions if isinstance(one[1], Features)]
+    (together,) = engine.settle([("a", batch._replace(echoes=echoes), answering, None)], Tally())
     assert together.payload == to_json(senml.pack([with_members(row) for row in alone]))
 
 

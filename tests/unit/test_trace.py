@@ -14,6 +14,7 @@ from edge_agent.link.packets import Puback
 from edge_agent.tally import Tally
 from edge_agent.testing import FakeLink, make_agent
 from tests.unit.agents import GOOD
+from tests.unit.sessions import Wire
 
 
 @pytest.fixture(autouse=True)
@@ -62,23 +63,6 @@ def test_nothing_is_shown_at_info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "edge_agent")
     serve(Message("music/hall/features", GOOD, 1))
     assert traced(caplog) == []
-
-
-class Wire:
-    """Gives each answer the next packet id."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-
-    def publish(self, answer: Answer, taken: object) -> int:  # noqa: ARG002
-        self.sent += 1
-        return self.sent
-
-    def acknowledge(self, packet_id: int) -> None:
-        """Nothing to do."""
-
-    def ping(self) -> None:
-        """Nothing to do."""
 
 
 @pytest.mark.parametrize(("refused", "said"), [(None, "confirmed by the broker"), ("Not authorized", "Not authorized")])
