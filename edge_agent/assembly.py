@@ -45,7 +45,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         _log.info("%s", sentence)
     loaded = loading(settings).models() if loaded is None else loaded
     models = {name: one.predictor for name, one in loaded.items()}
-    check_fields(routes, models)
+    check_routes(routes, models)
     pipeline = Pipeline(
         routes,
         models,
@@ -123,31 +123,42 @@ class Preparation:
         return make_plan(self._settings, models)
 
 
-def check_fields(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
-    """Raise `SettingsError` when a route's `fields` do not match the features of its model."""
+def check_routes(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
+    """Raise `SettingsError` when a route's `fields` do not match the features of its model, or when it asks for a confidence
+    that the model does not have.
+    """
     for number, route in enumerate(routes, start=1):
         if route.model not in models:
             continue
-        features = models[route.model].card.feature_names
-        known = features if route.by_feature or route.debounce else (*features, *ECHOED)
-        for source in route.inputs:
-            for name, _ in source.fields:
-                if name not in known:
-                    raise SettingsError(
-                        f"route {number}: fields.{name}: model {route.model!r} has no such feature; it has "
-                        f"{', '.join(known)}"
-                    )
-            if FEATURE in source.subscribe.captures:
-                try:
-                    lay_out(features, source.fields)
-                except SettingsError as error:
-                    raise SettingsError(f"route {number}: {error}") from None
-        if all(source.only_fields for source in route.inputs):
-            lacking = set(features) - {name for source in route.inputs for name, _ in source.fields}
-            if lacking:
+        model = models[route.model]
+        if route.min_confidence and not model.output.has_confidence:
+            raise SettingsError(
+                f"route {number}: min_confidence: the answers of model {route.model!r} ({model.card.task}) have no confidence; "
+                "remove min_confidence"
+            )
+        _check_fields(number, route, model.card.feature_names)
+
+
+def _check_fields(number: int, route: Route, features: Sequence[str]) -> None:
+    known = features if route.by_feature or route.debounce else (*features, *ECHOED)
+    for source in route.inputs:
+        for name, _ in source.fields:
+            if name not in known:
                 raise SettingsError(
-                    f'route {number}: no source has {min(lacking)!r}; say where it is: fields = {{ {min(lacking)} = "…" }}'
+                    f"route {number}: fields.{name}: model {route.model!r} has no such feature; it has "
+                    f"{', '.join(known)}"
                 )
+        if FEATURE in source.subscribe.captures:
+            try:
+                lay_out(features, source.fields)
+            except SettingsError as error:
+                raise SettingsError(f"route {number}: {error}") from None
+    if all(source.only_fields for source in route.inputs):
+        lacking = set(features) - {name for source in route.inputs for name, _ in source.fields}
+        if lacking:
+            raise SettingsError(
+                f'route {number}: no source has {min(lacking)!r}; say where it is: fields = {{ {min(lacking)} = "…" }}'
+            )
 
 
 def address(settings: Settings, *, client_id: str | None = None, session_expiry: int | None = None) -> Address:
@@ -188,6 +199,7 @@ def _served(model: Predictor) -> ServedModel:
         "name": model.card.name,
         "version": model.card.version,
         "sha256": model.sha256,
+        "task": model.card.task,
         "features": list(model.card.feature_names),
         **model.output.described,
     }

@@ -7,10 +7,13 @@ the agent can rely on it.
 Rules that hold for every card that `parse` returns:
 
 * feature names are unique, non-empty and in the order of the model's input columns;
-* label names are unique and in the order of the model's probability columns;
+* what a model answers is its `task` (docs/decisions/0029): a card has the fields of its own task, and of no other:
+  `classification` has `labels`, unique and in the order of the model's probability columns; `regression` has `outputs`, unique and in the
+  order of the model's values; `anomaly` has a `threshold`;
 * every bound, quantile, example and self-test value is finite; `minimum <= maximum`;
 * every example lies within its feature's bounds;
-* every self-test row has one value per feature, one label, and one probability per label;
+* every self-test row has one value per feature, and its answer: one label and one probability per label; or one value per
+  output; or one score and a verdict;
 * a model computes with numbers only: a boolean is 0 or 1 to it, a category its position in `categories`, a missing value NaN. Rows,
   examples and quantiles contain these codes; messages and people get the words (`Feature.word`).
 """
@@ -42,6 +45,10 @@ FORMAT: Final = 1
 FLOAT32_MAX: Final = 3.4028234663852886e38
 MAX_FEATURES: Final = 1024
 MAX_CATEGORIES: Final = 256
+MAX_OUTPUTS: Final = 256
+#: The answers of an anomaly detector, and what both parts of it, card and graph, mean by them.
+NORMAL: Final = "normal"
+ANOMALY: Final = "anomaly"
 _TRUE: Final = ("true", "on", "yes", "open", "1")
 _FALSE: Final = ("false", "off", "no", "closed", "0")
 #: What each word for true and false is to a model.
@@ -165,12 +172,20 @@ class Dataset(_Part):
     attribution: Text = ""
 
 
+class Quantity(_Part):
+    """One number that a regression answers, in `unit`."""
+
+    name: Name
+    unit: Text = ""
+    description: Text = ""
+
+
 class Training(_Part):
-    """The model's provenance: enough to train it again."""
+    """The model's provenance: enough to train it again. `class_counts` are the rows of each label, for a classification."""
 
     datasets: Annotated[tuple[Dataset, ...], Field(max_length=64)] = ()
     rows: Annotated[int, Field(ge=0)]
-    class_counts: dict[Name, Annotated[int, Field(ge=0)]]
+    class_counts: dict[Name, Annotated[int, Field(ge=0)]] = {}
     estimator: Text
     parameters: dict[Name, str | int | float | bool | None]
     libraries: dict[Name, Text]
@@ -185,36 +200,51 @@ class Metrics(_Part):
 
 
 class Example(_Part):
-    """A row that people recognise, with scikit-learn's answer."""
+    """A row that people recognise, with scikit-learn's answer: a label, or the values of a regression."""
 
     name: Text
     features: tuple[Value, ...]
-    label: Name
+    label: Name | None = None
+    values: tuple[Finite, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _of_its_task(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(write(self), "label", "values")
 
 
 class SelfTest(_Part):
     """Rows with scikit-learn's own answers; every device must reproduce them before it serves.
 
-    `rows` is (n, features) in the model's units, each value exact in float32; `labels` is (n,); `probabilities` is
-    (n, labels), reproduced within `tolerance`.
+    `rows` is (n, features) in the model's units, each value exact in float32. Classification: `labels` is (n,),
+    `probabilities` (n, labels), reproduced within `tolerance`. Regression: `values` is (n, outputs), and `tolerance` a share of the
+    largest of an output's values. Anomaly: `labels` is (n,), `values` (n, 1) the scores, reproduced within `tolerance`.
     """
 
     rows: Annotated[tuple[tuple[Value, ...], ...], Field(min_length=1, max_length=4096)]
-    labels: tuple[Name, ...]
-    probabilities: tuple[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], ...]
+    labels: tuple[Name, ...] = ()
+    probabilities: tuple[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], ...] = ()
+    values: tuple[tuple[Finite, ...], ...] = ()
     tolerance: Annotated[float, Field(gt=0.0, le=1e-3)] = 1e-6
+
+    @model_serializer(mode="wrap")
+    def _of_its_task(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_empty(write(self), "labels", "probabilities", "values")
 
 
 class ModelCard(_Part):
-    """The whole card. `features` in input order, `labels` in the order of the probability columns."""
+    """The whole card. `features` in input order, `labels` in the order of the probability columns, `outputs` in that of the
+    values. A score above `threshold` is an anomaly.
+    """
 
     format: Literal[1]
     name: ModelName
     version: Version
     description: Text = ""
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "regression", "anomaly"] = "classification"
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MAX_FEATURES)]
-    labels: Annotated[tuple[Name, ...], Field(min_length=2, max_length=1024)]
+    labels: Annotated[tuple[Name, ...], Field(max_length=1024)] = ()
+    outputs: Annotated[tuple[Quantity, ...], Field(max_length=MAX_OUTPUTS)] = ()
+    threshold: Finite | None = None
     examples: Annotated[tuple[Example, ...], Field(max_length=64)] = ()
     training: Training
     metrics: Metrics
@@ -247,25 +277,59 @@ class ModelCard(_Part):
         return self
 
     @model_validator(mode="after")
-    def _labelled(self) -> ModelCard:
-        """Check the labels and probabilities."""
-        labels, test = frozenset(self.labels), self.self_test
+    def _of_its_task(self) -> ModelCard:
+        """Check that the card has all fields of its task, and none of another."""
+        for task, field in (("classification", "labels"), ("regression", "outputs"), ("anomaly", "threshold")):
+            has = getattr(self, field) not in ((), None)
+            if has != (self.task == task):
+                raise ValueError(
+                    f"a model for {self.task} has no {field}" if has else f"a model for {task} needs {field}"
+                )
+        if self.task == "classification" and len(self.labels) < 2:
+            raise ValueError("a classification needs two labels or more")
         _unique("labels", self.labels)
+        _unique("outputs", tuple(output.name for output in self.outputs))
+        self._check_answers()
+        return self
+
+    def _check_answers(self) -> None:
+        """Check the answers of the examples and of the self-test: what there is of each, and how wide it is."""
+        labels = frozenset({"classification": self.labels, "anomaly": (NORMAL, ANOMALY)}.get(self.task, ()))
+        of_values = {"regression": len(self.outputs), "anomaly": 1}.get(self.task, 0)
         for example in self.examples:
-            if example.label not in labels:
+            if labels and example.label not in labels:
                 raise ValueError(f"example {example.name!r}: {example.label!r} is not among the labels")
-        if not len(test.rows) == len(test.labels) == len(test.probabilities):
-            raise ValueError("the self-test needs as many labels and probability rows as it has rows")
-        for number, (label, probabilities) in enumerate(zip(test.labels, test.probabilities, strict=True)):
-            if len(probabilities) != len(self.labels):
-                raise ValueError(f"self-test row {number} has the wrong width")
+            if (not labels and example.label is not None) or len(example.values) != of_values:
+                raise ValueError(f"example {example.name!r}: its answer is none of a model for {self.task}")
+        test = self.self_test
+        self._check_tested("labels", 1 if labels else 0, [(label,) for label in test.labels])
+        self._check_tested("probabilities", len(self.labels), test.probabilities)
+        self._check_tested("values", of_values, test.values)
+        for number, label in enumerate(test.labels):
             if label not in labels:
                 raise ValueError(f"self-test row {number}: {label!r} is not among the labels")
-        return self
+
+    def _check_tested(self, what: str, width: int, given: Sequence[tuple[object, ...]]) -> None:
+        if not width and given:
+            raise ValueError(f"the self-test of a model for {self.task} has no {what}")
+        if width and len(given) != len(self.self_test.rows):
+            raise ValueError(f"the self-test needs as many {what} as it has rows")
+        for number, one in enumerate(given):
+            if len(one) != width:
+                raise ValueError(f"self-test row {number} has the wrong width: {what}")
+
+    @model_serializer(mode="wrap")
+    def _without_other_tasks(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the fields of other tasks."""
+        return _without_empty(write(self), "labels", "outputs", "threshold")
 
     def to_json(self) -> str:
         """Return the card as it is stored in the model file: compact, keys in the order of this file."""
         return self.model_dump_json(exclude_defaults=False)
+
+
+def _without_empty(written: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in written.items() if key not in names or value not in ((), [], None)}
 
 
 def _unique(what: str, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import cache
 from itertools import islice
-from typing import Any, ClassVar, Final, Literal, NamedTuple, NotRequired
+from typing import Any, Final, Literal, NamedTuple, NotRequired
 
 import pydantic_core
 from pydantic import TypeAdapter
@@ -53,46 +53,6 @@ class Detail(TypedDict):
     input: Any
 
 
-class Each(dict[str, float]):
-    """Numbers by name. A format without objects gives each number separately, called `one`/name."""
-
-    __slots__ = ()
-    one: ClassVar[str]
-
-
-class Probabilities(Each):
-    """The probability of each label."""
-
-    __slots__ = ()
-    one = "probability"
-
-
-class Classified(TypedDict):
-    """A label. `confidence` is its probability; `probabilities` sums to 1."""
-
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
-
-
-class Prediction(TypedDict):
-    """What a model answers, and which. `label` is None, and `uncertain` true, where the confidence is below the route's
-    `min_confidence`. `outside` names the features beyond all that the model was trained on. `sensor` is what the route
-    captured of the topic, joined by "/", where the route has `name_sensor`.
-    """
-
-    label: str | None
-    uncertain: NotRequired[Literal[True]]
-    confidence: float
-    probabilities: dict[str, float]
-    model: str
-    version: str
-    outside: NotRequired[list[str]]
-    id: NotRequired[Any]
-    time: NotRequired[Any]
-    sensor: NotRequired[str]
-
-
 class Rejection(TypedDict):
     """Why there is no prediction. `topic` is where the message came from (`shown_topic`), None without a broker."""
 
@@ -106,14 +66,26 @@ class Rejection(TypedDict):
     sensor: NotRequired[str]
 
 
+class ServedOutput(TypedDict):
+    """A number that a regression answers; `unit` may be empty."""
+
+    name: str
+    unit: str
+
+
 class ServedModel(TypedDict):
-    """A model that this node serves."""
+    """A model that this node serves. `labels` are those of a classification or an anomaly detector, `threshold` is the
+    score above which there is an anomaly, `outputs` the numbers of a regression.
+    """
 
     name: str
     version: str
     sha256: str
+    task: str
     features: list[str]
-    labels: list[str]
+    labels: NotRequired[list[str]]
+    threshold: NotRequired[float]
+    outputs: NotRequired[list[ServedOutput]]
 
 
 class RouteInfo(TypedDict):
@@ -192,7 +164,7 @@ class Health(TypedDict):
     `redelivered` counts messages that the broker sent again, `refused` answers that the broker did not take, `unrouted`
     messages that no route takes (from a subscription of an earlier configuration that the broker still keeps), `ignored`
     those that a route does not answer: empty ones, retained ones that it does not take, those without a feature.
-    `outside` and `uncertain` count predictions that say so (`Prediction`).
+    `outside` and `uncertain` count predictions that say so (`edge_agent.contract.answers.Prediction`).
     `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
     errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
     handed to the connection. `gathering` is there when a route gathers.

@@ -34,7 +34,7 @@ def check_models(
             yield failed("model", error)
             continue
         card = model.card
-        yield ok("model", f"{card.name} {card.version}, sha256 {model.sha256[:12]}…, {model.where}")
+        yield ok("model", f"{card.name} {card.version}, {card.task}, sha256 {model.sha256[:12]}…, {model.where}")
         if model.sealed:
             yield ok("digest", f"{card.name}: the file matches the sha256 that it carries")
         else:
@@ -49,7 +49,7 @@ def check_models(
             f"largest difference {model.self_test_difference:.1e}",
         )
     try:
-        assembly.check_fields(routes, models)
+        assembly.check_routes(routes, models)
     except SettingsError as error:
         yield failed("fields", error)
         return

@@ -11,14 +11,14 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.contract.card import ModelCard
-from edge_agent.contract.messages import Classified, Probabilities
+from edge_agent.contract.answers import Classified, Detected, Estimated, EstimatedAll, Probabilities, Values
+from edge_agent.contract.card import ANOMALY, NORMAL, ModelCard
 
 #: A graph's outputs for n rows: an array (n, ...) for each of an output's `names`, in their order.
 Arrays: TypeAlias = Sequence[npt.NDArray[Any]]
@@ -26,7 +26,14 @@ Arrays: TypeAlias = Sequence[npt.NDArray[Any]]
 #: Decimals of probabilities on the wire: the precision of the self-test.
 DECIMALS: Final = 6
 
+#: Significant digits of values on the wire: more than any sensor has, and fewer than differ between two processors.
+DIGITS: Final = 12
+
 _FLOAT32: Final = np.dtype(np.float32)
+_FLOAT64: Final = np.dtype(np.float64)
+#: A graph that answers numbers holds a number for each tree of a forest and each row: so many rows at once as with this many
+#: values in an answer.
+_WIDTH: Final = 32
 #: How far probabilities may be outside 0 to 1, and their sum from 1. 1,024 of them rounded to six decimals, and those of
 #: large forests summed in float32, stay below.
 _EXACT: Final = 1e-6
@@ -75,6 +82,10 @@ class Output(Protocol):
         """Return the `fields` of an answer as published where its confidence is below `least`; None when it is not."""
 
     @property
+    def has_confidence(self) -> bool:
+        """Whether an answer tells how sure the model is; otherwise no route may ask for a `min_confidence`."""
+
+    @property
     def described(self) -> Mapping[str, object]:
         """Its description in the node's info."""
 
@@ -92,7 +103,12 @@ class Output(Protocol):
 
 def output_of(card: ModelCard) -> Output:
     """Return the kind of answer of a card's model."""
-    return {"classification": Labels}[card.task](card)
+    kinds: Mapping[str, Callable[[ModelCard], Output]] = {
+        "classification": Labels,
+        "regression": Numbers,
+        "anomaly": Verdicts,
+    }
+    return kinds[card.task](card)
 
 
 class Labels:
@@ -100,6 +116,7 @@ class Labels:
 
     names: Final = ("label", "probabilities")
     columns: Final = ("label", "confidence")
+    has_confidence: Final = True
 
     def __init__(self, card: ModelCard) -> None:
         self._labels = card.labels
@@ -161,6 +178,126 @@ class Labels:
     def cells(self, answer: Mapping[str, Any]) -> tuple[str, str]:
         """Return the label and the confidence."""
         return answer["label"] or "(uncertain)", f"{answer['confidence']:.3f}"
+
+
+class Numbers:
+    """Numbers, one for each output of the card. Decoded as a list of them, (outputs,)."""
+
+    names: Final = ("values",)
+    has_confidence: Final = False
+
+    def __init__(self, card: ModelCard) -> None:
+        self._outputs = tuple(output.name for output in card.outputs)
+        self._unit = card.outputs[0].unit
+        self._units = [output.unit for output in card.outputs]
+        self._test = card.self_test
+        self.width = max(_WIDTH, len(card.outputs))
+        self._row: np.dtype[Any] = np.dtype((np.void, _FLOAT64.itemsize * len(card.outputs)))
+        self.columns = ("value",) if self._is_one else self._outputs
+        self.described = {"outputs": [{"name": output.name, "unit": output.unit} for output in card.outputs]}
+        self.summary = ", ".join(
+            f"{output.name} in {output.unit}" if output.unit else output.name for output in card.outputs
+        )
+
+    @property
+    def _is_one(self) -> bool:
+        return len(self._outputs) == 1
+
+    def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
+        """Return the largest difference of each row's values, as a share of the largest that the output has in the self-test."""
+        expected = np.asarray(self._test.values)
+        scale = np.abs(expected).max(axis=0)
+        shares = np.abs(_of_shape(arrays[0], expected) - expected) / np.where(scale == 0, 1.0, scale)
+        return np.asarray(shares.max(axis=1))
+
+    def check(self, arrays: Arrays) -> None:
+        """Accept all: the self-test has finite values only, and what is not finite differs from them."""
+
+    def pack(self, arrays: Arrays) -> Sequence[Hashable]:
+        """Return the number itself where there is one, else the bytes of all."""
+        values = arrays[0]
+        if self._is_one:
+            return values.ravel().tolist()
+        return np.ascontiguousarray(values, _FLOAT64).view(self._row).ravel().tolist()
+
+    def read(self, packed: Any) -> list[float]:
+        """Return the numbers."""
+        return [packed] if self._is_one else np.frombuffer(packed, _FLOAT64).tolist()
+
+    def fields(self, values: Sequence[float]) -> Estimated | EstimatedAll:
+        """Return the value, with its unit if it has one, or the values by name. Raises `ValueError` for what is not finite."""
+        if not all(map(math.isfinite, values)):
+            raise ValueError(f"not finite: {values[:_SHOWN]}")
+        shown = [float(f"{value:.{DIGITS}g}") for value in values]
+        if not self._is_one:
+            return {"values": Values(zip(self._outputs, shown, strict=True))}
+        return {"value": shown[0], "unit": self._unit} if self._unit else {"value": shown[0]}
+
+    def doubted(self, fields: Mapping[str, Any], least: float) -> None:
+        """Return None: nothing tells how sure a number is."""
+
+    def cells(self, answer: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return each value with its unit."""
+        values = [answer["value"]] if self._is_one else [answer["values"][name] for name in self._outputs]
+        return tuple(f"{value:g} {unit}".rstrip() for value, unit in zip(values, self._units, strict=True))
+
+
+class Verdicts:
+    """Normal or an anomaly, with the score. Decoded as the score and whether it is an anomaly.
+
+    The graph itself says which it is: a score that lies next to the threshold may differ in its last bit from what scikit-learn
+    compared.
+    """
+
+    names: Final = ("score", "anomaly")
+    columns: Final = ("label", "score")
+    has_confidence: Final = False
+    width: Final = _WIDTH
+
+    def __init__(self, card: ModelCard) -> None:
+        self._test = card.self_test
+        self.described = {"labels": [NORMAL, ANOMALY], "threshold": card.threshold}
+        self.summary = f"{NORMAL}, {ANOMALY}"
+
+    def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
+        """Return the difference of each row's score; infinite where the verdict differs."""
+        expected = np.asarray(self._test.values)
+        anomalies = np.asarray([[label == ANOMALY] for label in self._test.labels])
+        difference = np.abs(_of_shape(arrays[0], expected) - expected)
+        return np.where(_of_shape(arrays[1], expected) != anomalies, math.inf, difference)[:, 0]
+
+    def check(self, arrays: Arrays) -> None:
+        """Accept all: the self-test has finite scores only, and what is not finite differs from them."""
+
+    def pack(self, arrays: Arrays) -> list[tuple[float, bool]]:
+        """Return scores and verdicts."""
+        scores, anomalies = arrays
+        return list(zip(scores.ravel().tolist(), anomalies.ravel().tolist(), strict=True))
+
+    def read(self, packed: tuple[float, bool]) -> tuple[float, bool]:
+        """Return the score and whether it is an anomaly."""
+        return packed
+
+    def fields(self, values: tuple[float, bool]) -> Detected:
+        """Return the label and the score. Raises `ValueError` for a score that is not finite."""
+        score, anomaly = values
+        if not math.isfinite(score):
+            raise ValueError(f"not finite: {score}")
+        return {"label": ANOMALY if anomaly else NORMAL, "score": round(score, DECIMALS)}
+
+    def doubted(self, fields: Mapping[str, Any], least: float) -> None:
+        """Return None: a score is no confidence."""
+
+    def cells(self, answer: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the label and the score."""
+        return answer["label"], f"{answer['score']:.3f}"
+
+
+def _of_shape(array: npt.NDArray[Any], expected: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """Return `array`. Raises `UnfitError` when it has another shape than what is expected."""
+    if array.shape != expected.shape:
+        raise UnfitError(f"for {len(expected)} rows it must return values {expected.shape}; it returns {array.shape}")
+    return array
 
 
 def are_probabilities(values: Sequence[float]) -> bool:

@@ -24,7 +24,8 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from edge_agent.contract.messages import Each, to_json
+from edge_agent.contract.answers import Each
+from edge_agent.contract.messages import to_json
 from edge_agent.payload import json_text
 from edge_agent.payload.format import Format
 

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge_agent.contract.messages import Health, Info, Pong, Prediction, Rejection, UnknownVerb, validator
+from edge_agent.contract.answers import Prediction
+from edge_agent.contract.messages import Health, Info, Pong, Rejection, UnknownVerb, validator
 from edge_agent.contract.seal import seal
 from edge_agent.model.library import locate
 from tests.brokers import BrokerProcess

@@ -14,7 +14,8 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from edge_agent.assembly import make_agent
 from edge_agent.cli.main import cli
 from edge_agent.config.load import load
-from edge_agent.contract.messages import Prediction, validator
+from edge_agent.contract.answers import Prediction
+from edge_agent.contract.messages import validator
 from edge_agent.errors import SettingsError
 from tests.brokers import BrokerProcess, Mosquitto
 from tests.contract.agents import INFO, PROTOCOLS, STATE, Packet, Relay, RunningAgent, wait_until

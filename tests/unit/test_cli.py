@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 
 from edge_agent import __version__
 from edge_agent.cli.main import _COMMANDS, cli, main
-from edge_agent.contract.messages import Prediction, Rejection, validator
+from edge_agent.contract.answers import Prediction
+from edge_agent.contract.messages import Rejection, validator
 from edge_agent.model.library import locate
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_agent.contract.messages import Message, Probabilities, to_json
+from edge_agent.contract.answers import Probabilities
+from edge_agent.contract.messages import Message, to_json
 from edge_agent.payload import formats, senml
 from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.contract.messages import Answer, Gathered, Message, Prediction, Rejection, shown_topic, validator
+from edge_agent.contract.answers import Prediction
+from edge_agent.contract.messages import Answer, Gathered, Message, Rejection, shown_topic, validator
 from edge_agent.contract.templates import Template
 from edge_agent.payload.places import Place
 from edge_agent.routing.gathering import MAX_NAME_BYTES

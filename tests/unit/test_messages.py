@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from edge_agent.contract.messages import (
-    MAX_DETAILS,
-    MAX_SHOWN,
-    Detail,
-    Pong,
-    Prediction,
-    cut_details,
-    shown,
-    to_json,
-    validator,
-)
+from edge_agent.contract.answers import Prediction
+from edge_agent.contract.messages import MAX_DETAILS, MAX_SHOWN, Detail, Pong, cut_details, shown, to_json, validator
 from tests.unit.strategies import json_values
 
 PREDICTION = {

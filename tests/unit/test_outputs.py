@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 
 from edge_agent.cli.try_ import table_of_examples
+from edge_agent.contract.answers import Each
 from edge_agent.contract.card import Example, ModelCard
-from edge_agent.contract.messages import Each, Message, to_json
+from edge_agent.contract.messages import Message, to_json
 from edge_agent.contract.templates import Template
 from edge_agent.errors import ModelError
 from edge_agent.model.library import locate
@@ -52,6 +53,7 @@ class Paint:
     width = 3
     summary = "paint"
     columns = ("litres", "mostly")
+    has_confidence = False
     described: Mapping[str, object] = {"colors": ["red", "blue/green"]}
 
     def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:

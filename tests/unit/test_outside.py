@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from edge_agent.config.load import load
+from edge_agent.contract.answers import Prediction
 from edge_agent.contract.card import QUANTILE_LEVELS, ModelCard
-from edge_agent.contract.messages import Message, Prediction, Rejection, to_json, validator
+from edge_agent.contract.messages import Message, Rejection, to_json, validator
 from edge_agent.errors import SettingsError
 from edge_agent.payload import formats
 from edge_agent.payload.features import Batch, FeatureCodec, Features

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.contract.messages import MAX_SHOWN, Answer, ErrorCode, Message, Prediction, Rejection, validator
+from edge_agent.contract.answers import Prediction
+from edge_agent.contract.messages import MAX_SHOWN, Answer, ErrorCode, Message, Rejection, validator
 from edge_agent.contract.templates import Template
 from edge_agent.payload.features import MAX_BATCH_ROWS
 from edge_agent.payload.places import Place
