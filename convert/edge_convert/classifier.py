@@ -1,4 +1,4 @@
-"""A fitted scikit-learn classifier or Pipeline, as far as we rely on it. scikit-learn itself carries no types."""
+"""A fitted scikit-learn estimator or Pipeline, as far as we rely on it. scikit-learn itself carries no types."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 
-class Classifier(Protocol):
-    """A fitted classifier with probabilities, or a Pipeline that ends in one, for rows `X` (n, f)."""
-
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """The labels in the order of the probabilities; text, numbers or booleans."""
+class Estimator(Protocol):
+    """A fitted estimator of whatever task (`edge_convert.tasks`), or a Pipeline that ends in one, for rows `X` (n, f)."""
 
     def predict(self, X: NDArray[Any], /) -> NDArray[Any]:
-        """Return the labels (n,)."""
-
-    def predict_proba(self, X: NDArray[Any], /) -> NDArray[np.float64]:
-        """Return the probabilities (n, labels)."""
+        """Return the labels (n,), or numbers (n,) or (n, outputs)."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002 - theirs
         """Return the parameters it was made with."""
 
 
-def labels_of(model: Classifier) -> tuple[str, ...]:
+class Classifier(Estimator, Protocol):
+    """A fitted classifier with probabilities, or a Pipeline that ends in one."""
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The labels in the order of the probabilities; text, numbers or booleans."""
+
+    def predict_proba(self, X: NDArray[Any], /) -> NDArray[np.float64]:
+        """Return the probabilities (n, labels)."""
+
+
+def labels_of(model: Any) -> tuple[str, ...]:
     """Return a model's labels as text, in its own order."""
     return tuple(map(str, np.asarray(model.classes_).astype(str)))
 
 
-def inputs_of(model: Classifier) -> tuple[int, tuple[str, ...]]:
+def inputs_of(model: Estimator) -> tuple[int, tuple[str, ...]]:
     """Return how many columns a fitted model takes, and their names if it was fitted on named ones."""
     before, last = split(model)
     first = [*before, last][0]
     return int(first.n_features_in_), tuple(map(str, getattr(first, "feature_names_in_", ())))
 
 
-def split(model: Classifier) -> tuple[list[Any], Any]:
+def split(model: Estimator) -> tuple[list[Any], Any]:
     """Return the steps before the last one that do something, and the last one."""
     if not isinstance(model, Pipeline):
         return [], model
@@ -47,7 +51,7 @@ def split(model: Classifier) -> tuple[list[Any], Any]:
     return [*before, *inner_scalers], estimator
 
 
-def title_of(model: Classifier) -> str:
+def title_of(model: Estimator) -> str:
     """Return what it is made of: "StandardScaler > DecisionTreeClassifier"."""
     steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
     return " > ".join(type(step).__name__ for step in steps)

@@ -35,7 +35,7 @@ class _Group(click.Group):
 
 class _TableOptions(TypedDict):
     data: Path | None
-    target: str | None
+    target: tuple[str, ...]
     features: Path | None
     labels: Path | None
     label_column: str | None
@@ -51,6 +51,7 @@ class _FileOptions(_TableOptions):
     name: str | None
     version: str
     describe: Path | None
+    unit: tuple[str, ...]
     date: str | None
     seed: int
     out: Path
@@ -96,7 +97,11 @@ def _names(_ctx: click.Context, _option: click.Parameter, value: str | None) -> 
 
 _TABLE = _options(
     click.option("--data", type=_FILE, help="One table with features and labels (.csv, .json, .parquet)."),
-    click.option("--target", help="With --data: the column that holds the labels."),
+    click.option(
+        "--target",
+        multiple=True,
+        help="With --data: the column that holds the labels, or numbers. Several: one model answers several numbers.",
+    ),
     click.option("--features", type=_FILE, help="A table of features, joined with --labels on the ids."),
     click.option("--labels", type=_FILE, help="A table of labels."),
     click.option("--label-column", help="With --labels: the column that holds the labels."),
@@ -110,6 +115,7 @@ _IDENTITY = _options(
     click.option("--name", help="The model's name, a single word.  [default: from --out]"),
     click.option("--version", default="1.0.0", show_default=True, help="The model's version (SemVer)."),
     click.option("--describe", type=_FILE, help="Feature sheet (TOML): units, bounds, examples, licence."),
+    click.option("--unit", multiple=True, help="The unit of the numbers that are answered: one for each --target."),
     click.option("--date", help="The date in the model card, YYYY-MM-DD.  [default: SOURCE_DATE_EPOCH, or today]"),
     click.option("--seed", type=_SEED, default=0, show_default=True, help="The seed of everything random."),
 )
@@ -195,6 +201,7 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
         trust_pickle=options["trust_pickle"],
         seed=options["seed"],
         say=click.echo,
+        units=options["unit"],
     )
 
 
@@ -236,7 +243,7 @@ def _table(options: _TableOptions, *, labelled: bool) -> TableChoice:
 
     data, pair = options["data"], (options["features"], options["labels"])
     if data is not None and pair == (None, None):
-        if options["target"] is None and (labelled or options["classes"]):
+        if not options["target"] and (labelled or options["classes"]):
             raise click.UsageError("--data needs --target, the column of labels")
     elif data is None and None not in pair:
         if options["label_column"] is None:
@@ -245,7 +252,8 @@ def _table(options: _TableOptions, *, labelled: bool) -> TableChoice:
         raise click.UsageError("give either --data and --target, or --features, --labels and --label-column")
     return TableChoice(
         data=data,
-        target=options["target"],
+        target=next(iter(options["target"]), None),
+        others=options["target"][1:],
         features=options["features"],
         labels=options["labels"],
         label_column=options["label_column"],

@@ -62,7 +62,7 @@ def _write_tree(container: Any, tree: Tree, labels: list[str], source: str, outp
         container,
         source,
         outputs,
-        **_structure([tree]),
+        **structure_of([tree]),
         **_leaves([tree], range(weights.shape[1])),
         nodes_values=float32_floor(_thresholds([tree])).tolist(),
         class_weights=weights.ravel().tolist(),
@@ -78,7 +78,7 @@ def _write_forest(container: Any, trees: Sequence[Tree], labels: list[str], sour
         container,
         source,
         [label, votes],
-        **_structure(trees),
+        **structure_of(trees),
         **_leaves(trees, range(len(labels))),
         **_float64(trees),
         classlabels_strings=[*labels, _NOBODY] if len(labels) == 2 else labels,
@@ -110,7 +110,7 @@ def _write_boosting(
         container,
         source,
         outputs,
-        **_structure(trees),
+        **structure_of(trees),
         **{**_leaves(trees, [0]), "class_ids": [i % scores for i, tree in enumerate(trees) for _ in _leaf_nodes(tree)]},
         **_float64(trees),
         base_values_as_tensor=_tensor(baseline),
@@ -139,8 +139,8 @@ def keep_winner(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
     return rounded
 
 
-def _structure(trees: Sequence[Tree]) -> dict[str, list[Any]]:
-    """Who asks about which feature and where the answers lead, node by node, tree by tree."""
+def structure_of(trees: Sequence[Tree]) -> dict[str, list[Any]]:
+    """Return who asks about which feature and where the answers lead, node by node, tree by tree."""
 
     def branch(name: str) -> list[int]:
         return [int(value) for tree in trees for value in np.where(tree.is_leaf, 0, getattr(tree, name))]

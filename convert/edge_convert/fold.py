@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from edge_convert.classifier import Classifier, inputs_of, split
-from edge_convert.trees import BOOSTED, Tree, thresholds_by_feature, trees_of
+from edge_convert.classifier import Estimator, inputs_of, split
+from edge_convert.trees import BOOSTED, BOOSTED_REGRESSORS, Tree, thresholds_by_feature, trees_of
 
 #: Column by column and never decreasing; nothing else may join without a proof of both.
 FOLDABLE: Final = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
@@ -36,7 +36,7 @@ class Folded:
     foldable scalers in front; then `estimator` is the whole model.
     """
 
-    estimator: Classifier
+    estimator: Estimator
     trees: list[Tree] | None
     n_features: int
 
@@ -48,8 +48,8 @@ class Folded:
         return [values[np.isfinite(values)] for values in thresholds_by_feature(self.trees, self.n_features)]
 
 
-def fold(model: Classifier) -> Folded:
-    """Return what to convert of a fitted classifier or Pipeline: where possible, its trees without the scalers in front.
+def fold(model: Estimator) -> Folded:
+    """Return what to convert of a fitted estimator or Pipeline: where possible, its trees without the scalers in front.
 
     Raises `InputError` for trees that have more than thresholds (see `trees_of`).
     """
@@ -60,7 +60,7 @@ def fold(model: Classifier) -> Folded:
         return Folded(model, None, n_features)
     if scalers:
         # Trees and forests round what they are handed to float32 before they compare; boosting compares float64.
-        trees = _fold_into(trees, scalers, n_features, narrow=not isinstance(estimator, BOOSTED))
+        trees = _fold_into(trees, scalers, n_features, narrow=not isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS))
     return Folded(estimator, trees, n_features)
 
 

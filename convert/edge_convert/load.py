@@ -11,16 +11,17 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from edge_agent.errors import InputError
-from edge_convert.classifier import Classifier, inputs_of
+from edge_convert.classifier import Estimator, inputs_of
+from edge_convert.tasks import task_of
 
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
 
 
-def load_estimator(path: Path, *, trust_pickle: bool = False) -> Classifier:
-    """Return the fitted classifier or Pipeline in a file.
+def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
+    """Return the fitted estimator or Pipeline in a file.
 
     Raises `InputError` if the file is missing or not what its name says, holds types from outside scikit-learn (skops),
-    is a pickle without `trust_pickle`, or is no fitted classifier with probabilities.
+    is a pickle without `trust_pickle`, or is none that can be served (`edge_convert.tasks`).
     """
     ending = path.suffix.lower()
     if ending not in {".skops", *_PICKLES}:
@@ -38,7 +39,7 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Classifier:
         # Trained with another scikit-learn: verification compares with what this one answers.
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         content = _load_skops(path) if ending == ".skops" else _load_pickle(path)
-    return _classifier(path, content)
+    return _estimator(path, content)
 
 
 def _load_skops(path: Path) -> object:
@@ -68,20 +69,21 @@ def _load_pickle(path: Path) -> object:
     return content
 
 
-def _classifier(path: Path, model: Any) -> Classifier:
+def _estimator(path: Path, model: Any) -> Estimator:
     name = type(model).__name__
     try:
         check_is_fitted(model)
         inputs_of(model)
-        known = all(hasattr(model, attribute) for attribute in ("predict", "predict_proba", "classes_"))
+        several = isinstance(getattr(model, "classes_", None), list)
+        known = several or task_of(model) is not None
     except (NotFittedError, TypeError, AttributeError):
         raise InputError(f"{path}: {name} is not a fitted scikit-learn estimator") from None
     if not known:
-        raise InputError(f"{path}: {name} is not a classifier with probabilities")
-    if isinstance(model.classes_, list):
+        raise InputError(f"{path}: {name} is not a classifier with probabilities, a regressor or an isolation forest")
+    if several:
         raise InputError(f"{path}: {name} answers with several labels at once; the model card holds one")
-    classifier: Classifier = model
-    return classifier
+    estimator: Estimator = model
+    return estimator
 
 
 def _first_line(error: Exception) -> str:

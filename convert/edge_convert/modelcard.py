@@ -19,6 +19,7 @@ from edge_convert.fold import Folded
 from edge_convert.reference import Reference
 from edge_convert.rows import Rows, around_thresholds
 from edge_convert.tables import Table
+from edge_convert.tasks import Answers, Classification, Task
 
 #: Self-test rows: this many real ones of each label, and this many on or beside thresholds; see `_self_test`.
 _REAL_ROWS: Final = 24
@@ -52,12 +53,12 @@ class Identity:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is known of a model's card before there is a model; `labels` are in the order of the probabilities."""
+    """What is known of a model's card before there is a model."""
 
     identity: Identity
     table: Table
     sheet: Sheet
-    labels: tuple[str, ...]
+    task: Task
     features: tuple[card.Feature, ...]
 
 
@@ -70,22 +71,29 @@ class Origin:
     metrics: card.Metrics
 
 
-def draft_card(identity: Identity, table: Table, sheet: Sheet, labels: tuple[str, ...]) -> Draft:
+def draft_card(identity: Identity, table: Table, sheet: Sheet, task: Task) -> Draft:
     """Return the draft of a card. Raises `InputError` for all that would be wrong with the card of whatever model: nobody
     should wait for one to hear it.
     """
     with _explained():
-        draft = Draft(identity, table, sheet, labels, _features(table, sheet))
-        typical, certain = tuple(feature.example for feature in draft.features), (1.0, *(0.0 for _ in labels[1:]))
+        draft = Draft(identity, table, sheet, task, _features(table, sheet))
+        typical, possible = tuple(feature.example for feature in draft.features), _possible(task)
         _assembled(
             draft,
             Origin("", {}, card.Metrics(values={}, method="")),
             examples=tuple(
-                card.Example(name=note.name, features=_row(note, table), label=labels[0]) for note in sheet.examples
+                card.Example(name=note.name, features=_row(note, table), **task.example(possible))
+                for note in sheet.examples
             ),
-            self_test=card.SelfTest(rows=(typical,), labels=(labels[0],), probabilities=(certain,)),
+            self_test=card.SelfTest(rows=(typical,), **task.self_test(possible)),
         )
     return draft
+
+
+def _possible(task: Task) -> Answers:
+    """Return an answer that some model of this task might give: the first of the labels, and certain of it."""
+    first = task.on_card().get("labels", (card.NORMAL,))[0] if task.comparison.has_labels else ""
+    return Answers(np.array([first]), np.array([[1.0, *(0.0 for _ in range(task.width - 1))]]))
 
 
 def build_card(draft: Draft, origin: Origin, reference: Reference, folded: Folded, *, seed: int) -> card.ModelCard:
@@ -111,12 +119,12 @@ def _assembled(
         version=identity.version,
         description=identity.description or sheet.description,
         features=draft.features,
-        labels=draft.labels,
+        **draft.task.on_card(),
         examples=examples,
         training=card.Training(
             datasets=tuple(_dataset(table, sheet)),
             rows=len(table.X),
-            class_counts=table.class_counts,
+            class_counts=table.class_counts if isinstance(draft.task, Classification) else {},
             estimator=origin.estimator,
             parameters={name: _plain(value) for name, value in sorted(origin.parameters.items())},
             libraries={"python": platform.python_version()}
@@ -191,9 +199,14 @@ def _examples(reference: Reference, draft: Draft) -> tuple[card.Example, ...]:
     if not notes:
         return ()
     rows = np.array([_row(note, draft.table) for note in notes], dtype=np.float32)
+    answers = reference.answers(rows)
     return tuple(
-        card.Example(name=note.name, features=tuple(map(_short, row)), label=str(label))
-        for note, row, label in zip(notes, rows, reference.answers(rows).labels, strict=True)
+        card.Example(
+            name=note.name,
+            features=tuple(map(_short, row)),
+            **draft.task.example(Answers(answers.labels[number:], answers.numbers[number:])),
+        )
+        for number, (note, row) in enumerate(zip(notes, rows, strict=True))
     )
 
 
@@ -223,11 +236,8 @@ def _self_test(reference: Reference, folded: Folded, features: tuple[card.Featur
     real = X[np.concatenate([rows[:each] for rows in by_label])]
     edges = around_thresholds(X, folded.thresholds, 2 * _EDGE_ROWS, rng)
     rows = _within(np.concatenate([real, edges.X[::2]]), features)
-    labels, probabilities = reference.answers(rows)
     return card.SelfTest(
-        rows=tuple(tuple(map(float, row)) for row in rows),
-        labels=tuple(map(str, labels)),
-        probabilities=tuple(tuple(map(float, row)) for row in probabilities),
+        rows=tuple(tuple(map(float, row)) for row in rows), **reference.task.self_test(reference.answers(rows))
     )
 
 

@@ -1,6 +1,6 @@
 """What counts as the truth: the answers of scikit-learn itself.
 
-They are those of the estimator's own `predict` and `predict_proba` on the float32 values that the agent will have, handed
+They are those of the estimator's own methods (`edge_convert.tasks`) on the float32 values that the agent will have, handed
 over as float64 (scikit-learn rounds to float32 by itself where it wants to).
 """
 
@@ -10,30 +10,33 @@ import copy
 import os
 import warnings
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from edge_convert.classifier import Classifier, split
+from edge_agent.errors import InputError
+from edge_convert.classifier import Estimator, split, title_of
 from edge_convert.rows import Rows
+from edge_convert.tasks import Answers, Task, task_of
 
 _CHUNK: Final = 1 << 15
 
 
-class Answers(NamedTuple):
-    """Answers for n rows: `labels` (n,) as text, `probabilities` (n, labels) float64."""
-
-    labels: NDArray[np.str_]
-    probabilities: NDArray[np.float64]
-
-
 class Reference:
-    """A fitted model, asked in one thread, and the rows (n, f) that it was trained on."""
+    """A fitted model, asked in one thread, and the rows (n, f) that it was trained on.
 
-    def __init__(self, model: Classifier, X: Rows) -> None:
+    `task` is found out where it is not given. Raises `InputError` where the model has none.
+    """
+
+    def __init__(self, model: Estimator, X: Rows, task: Task | None = None) -> None:
+        found = task or task_of(model)
+        if found is None:
+            raise InputError(
+                f"{title_of(model)} is not a classifier with probabilities, a regressor or an isolation forest"
+            )
+        self.task: Task = found
         # Forests add up in whatever order their threads finish; one thread makes the truth one thing.
         self._model = copy.deepcopy(model)
         _, estimator = split(self._model)
@@ -55,11 +58,10 @@ class Reference:
             if len(chunks) == 1:  # a pool of threads takes longer to start than a few rows
                 return self._ask(chunks[0])
             parts = Parallel(n_jobs=os.cpu_count(), prefer="threads")(delayed(self._ask)(chunk) for chunk in chunks)
-        labels, probabilities = zip(*parts, strict=True)
-        return Answers(np.concatenate(labels), np.concatenate(probabilities))
+        labels, numbers = zip(*parts, strict=True)
+        return Answers(np.concatenate(labels), np.concatenate(numbers))
 
     def _ask(self, rows: Rows) -> Answers:
         wide = rows.astype(np.float64)
         with threadpool_limits(1):  # the chunks are what runs side by side
-            labels, probabilities = self._model.predict(wide), self._model.predict_proba(wide)
-        return Answers(np.asarray(labels).astype(str), probabilities.astype(np.float64))
+            return self.task.ask(self._model, wide)

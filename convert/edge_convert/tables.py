@@ -53,6 +53,8 @@ class Table:
     sources: tuple[DataFile, ...]
     left_out: tuple[str, ...] = ()
     words: Mapping[str, Words] = field(default_factory=dict)
+    #: Further columns of what is to be answered, beside `labels`.
+    others: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
@@ -80,6 +82,7 @@ class Table:
             labels=None if self.labels is None else self.labels[rows],
             ids=None if self.ids is None else self.ids[rows],
             row_names=[self.row_names[row] for row in rows],
+            others={name: labels[rows] for name, labels in self.others.items()},
         )
 
 
@@ -89,6 +92,8 @@ class TableChoice:
 
     data: Path | None = None
     target: str | None = None
+    #: Further columns of numbers that one model answers.
+    others: tuple[str, ...] = ()
     features: Path | None = None
     labels: Path | None = None
     label_column: str | None = None
@@ -99,11 +104,17 @@ class TableChoice:
     #: The words of the model that the table is for, by column; None: those that are found in the table.
     words: Mapping[str, Words] | None = None
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that hold what a model answers."""
+        first = self.target or self.label_column
+        return () if first is None else (first, *self.others)
+
     def read(self) -> Table:
         """Read the table. Raises `InputError`: also when neither `data` nor the pair with its label column is given."""
         names: Any = {"columns": self.columns, "drop": self.drop, "classes": self.classes, "words": self.words}
         if self.data is not None:
-            return read_table(self.data, target=self.target, id_column=self.id_column, **names)
+            return read_table(self.data, target=self.target, others=self.others, id_column=self.id_column, **names)
         if self.features is None or self.labels is None or self.label_column is None:
             raise InputError("a table is either one file, or a file of features, one of labels and the label column")
         ids = self.id_column or "track_id"
@@ -114,6 +125,7 @@ def read_table(
     path: Path,
     *,
     target: str | None,
+    others: Sequence[str] = (),
     id_column: str | None = None,
     columns: Sequence[str] = (),
     drop: Sequence[str] = (),
@@ -126,9 +138,10 @@ def read_table(
     Raises `InputError`.
     """
     raw = read_raw(path)
-    for name in (*columns, *drop, *filter(None, (target, id_column))):
+    for name in (*columns, *drop, *others, *filter(None, (target, id_column))):
         raw.column(name)
     roles = {name: role for role, name in (("labels", target), ("ids", id_column)) if name is not None}
+    roles |= dict.fromkeys(others, "labels")
     names = _feature_names(raw, columns, drop, roles)
     found = _find_words(raw, names, words)
     table = Table(
@@ -140,6 +153,7 @@ def read_table(
         row_names=raw.row_names,
         label_column=target or "",
         sources=(_source(raw),),
+        others={name: _labels(raw, name) for name in others},
     )
     return _only_classes(table, classes) if classes else table
 

@@ -12,14 +12,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
 
 from edge_agent.errors import InputError
 
 SINGLE = (DecisionTreeClassifier, ExtraTreeClassifier)
 FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
 BOOSTED = (HistGradientBoostingClassifier,)
+SINGLE_REGRESSORS = (DecisionTreeRegressor,)
+FOREST_REGRESSORS = (RandomForestRegressor, ExtraTreesRegressor)
+BOOSTED_REGRESSORS = (HistGradientBoostingRegressor,)
 
 
 @dataclass(frozen=True)
@@ -28,7 +40,7 @@ class Tree:
 
     `feature` (n,) is the column a node asks about, `threshold` (n,) float64 sends `x <= threshold` to the left;
     (`left` and `right` (n,) are node numbers); all four mean nothing where `is_leaf` (n,). `values` (n, k) float64 is what a leaf answers: one probability a label for
-    trees and forests; one summand of the raw score (k = 1) for boosting. `rows` (n,) is how many training rows came by.
+    trees and forests, or one value an output; one summand of the raw score (k = 1) for boosting; a path length (k = 1) for isolation forests. `rows` (n,) is how many training rows came by.
     """
 
     feature: NDArray[np.int64]
@@ -49,11 +61,16 @@ def trees_of(estimator: Any) -> list[Tree] | None:
 
     Raises `InputError` for boosting with categorical splits, which have no threshold.
     """
-    if isinstance(estimator, SINGLE):
+    if isinstance(estimator, SINGLE + SINGLE_REGRESSORS):
         return [_plain(estimator.tree_)]
-    if isinstance(estimator, FORESTS):
+    if isinstance(estimator, FORESTS + FOREST_REGRESSORS):
         return [_plain(member.tree_) for member in estimator.estimators_]
-    if isinstance(estimator, BOOSTED):
+    if isinstance(estimator, GradientBoostingRegressor):
+        grown = [_plain(member.tree_) for member in estimator.estimators_.ravel()]
+        return [replace(tree, values=estimator.learning_rate * tree.values) for tree in grown]
+    if isinstance(estimator, IsolationForest):
+        return _isolating(estimator)
+    if isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS):
         # `_predictors` is (iterations, trees per iteration); skl2onnx reads the same private attribute.
         return [_boosted(predictor.nodes) for iteration in estimator._predictors for predictor in iteration]  # noqa: SLF001
     return None
@@ -86,7 +103,8 @@ def _plain(tree: Any) -> Tree:
         left=tree.children_left.astype(np.int64),
         right=tree.children_right.astype(np.int64),
         is_leaf=tree.children_left == -1,
-        values=tree.value[:, 0, :].astype(np.float64),
+        # (nodes, outputs, labels): labels of one output, or numbers of several.
+        values=(tree.value[:, 0, :] if tree.n_outputs == 1 else tree.value[:, :, 0]).astype(np.float64),
         rows=tree.n_node_samples.astype(np.int64),
     )
 
@@ -103,3 +121,16 @@ def _boosted(nodes: Any) -> Tree:
         values=nodes["value"].astype(np.float64)[:, np.newaxis],
         rows=nodes["count"].astype(np.int64),
     )
+
+
+def _isolating(estimator: IsolationForest) -> list[Tree]:
+    """Return the trees of an isolation forest. A tree may have been given some of the columns only, and numbers them itself."""
+    lengths = zip(estimator._decision_path_lengths, estimator._average_path_length_per_tree, strict=True)  # noqa: SLF001
+    trees = []
+    for member, columns, (path, average) in zip(
+        estimator.estimators_, estimator.estimators_features_, lengths, strict=True
+    ):
+        tree = _plain(member.tree_)
+        feature = np.asarray(columns, np.int64)[np.where(tree.is_leaf, 0, tree.feature)]
+        trees.append(replace(tree, feature=feature, values=(path + average - 1.0)[:, np.newaxis]))
+    return trees

@@ -17,40 +17,51 @@ from onnx import helper, numpy_helper
 from edge_agent.errors import InputError, ModelError
 from edge_convert.fold import Folded
 from edge_convert.graph import INPUT
-from edge_convert.reference import Answers, Reference
+from edge_convert.reference import Reference
 from edge_convert.rows import Generated, Rows, around_label_changes, around_thresholds
+from edge_convert.tasks import PROBABILITIES_ALIKE, Answers, Comparison, Task
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import
 import onnxruntime
 
 GENERATED: Final = 1_000_000
-TOLERANCE: Final = 1e-6
 _CHUNK: Final = 1 << 15
 _PART: Final = 8 * _CHUNK
+_TREES: Final = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How far a file is from scikit-learn: numbers of rows, and the largest difference of any probability."""
+    """How far a file is from scikit-learn: numbers of rows, and the largest difference of any probability, value or score."""
 
     training_rows: int
     generated_rows: int
     edge_rows: int
     edge_kind: str
     labels_differ: int
-    probabilities_differ: int
+    numbers_differ: int
     largest_difference: float
+    comparison: Comparison = PROBABILITIES_ALIKE
 
     @property
     def passed(self) -> bool:
-        """Whether the file may be written: no label differs, no probability by more than `TOLERANCE`."""
-        return self.labels_differ == 0 and self.probabilities_differ == 0
+        """Whether the file may be written: no label differs, no number by more than the tolerance."""
+        return self.labels_differ == 0 and self.numbers_differ == 0
+
+    @property
+    def _differ(self) -> str:
+        return (
+            f"{self.labels_differ:,} labels differ"
+            if self.comparison.has_labels
+            else f"{self.numbers_differ:,} {self.comparison.what}s differ by more than {self.comparison.tolerance:g}"
+        )
 
     def __str__(self) -> str:
+        what, relative = self.comparison.what, self.comparison.relative
         return (
             f"verify: {self.training_rows:,} training rows + {self.generated_rows:,} generated rows "
-            f"({self.edge_rows:,} {self.edge_kind}): {self.labels_differ:,} labels differ, "
-            f"largest probability difference {self.largest_difference:.1e}"
+            f"({self.edge_rows:,} {self.edge_kind}): {self._differ}, largest {what} difference {self.largest_difference:.1e}"
+            f"{' of the largest' if relative else ''}"
         )
 
 
@@ -71,18 +82,18 @@ def verify(
     session = open_session(content)
     generated = _generate(reference, folded, content, rows, np.random.default_rng(seed))
     total = len(reference.X) + len(generated.X)
-    labels_differ = probabilities_differ = done = 0
-    largest = 0.0
+    labels_differ = numbers_differ = done = 0
+    largest, task = 0.0, reference.task
+    tolerance, scale = task.comparison.tolerance, _scale(reference)
     for part, expected in _asked(reference, generated.X):
-        got = run(session, part)
-        if got.probabilities.shape != expected.probabilities.shape:
-            raise InputError(
-                f"the file has {got.probabilities.shape[1]} labels, the estimator {expected.probabilities.shape[1]}"
-            )
-        difference = np.abs(got.probabilities - expected.probabilities).max(axis=1)
+        got = run(session, part, task)
+        if got.numbers.shape != expected.numbers.shape:
+            unit = "labels" if task.comparison.what == "probability" else "outputs"
+            raise InputError(f"the file has {got.numbers.shape[1]} {unit}, the estimator {expected.numbers.shape[1]}")
+        difference = (np.abs(got.numbers - expected.numbers) / scale).max(axis=1)
         labels_differ += int((got.labels != expected.labels).sum())
-        # Not "> TOLERANCE": a NaN must count as different.
-        probabilities_differ += int((~(difference <= TOLERANCE)).sum())
+        # Not "> tolerance": a NaN must count as different.
+        numbers_differ += int((~(difference <= tolerance)).sum())
         largest = float(np.maximum(largest, difference.max()))
         done += len(part)
         progress(done, total)
@@ -92,8 +103,9 @@ def verify(
         generated.edges,
         generated.kind,
         labels_differ,
-        probabilities_differ,
+        numbers_differ,
         largest,
+        task.comparison,
     )
 
 
@@ -102,10 +114,11 @@ def require_verified(result: Verification, what: str) -> None:
     if result.passed:
         return
     total = result.training_rows + result.generated_rows
+    number, tolerance, relative, has_labels = result.comparison
+    labels, verb = (f"{result.labels_differ:,} have a different label and ", "") if has_labels else ("", "have ")
     raise ModelError(
-        f"{what} does not reproduce scikit-learn: of {total:,} rows {result.labels_differ:,} have a different label and "
-        f"{result.probabilities_differ:,} a probability off by more than {TOLERANCE:g} "
-        f"(at most {result.largest_difference:.1e})"
+        f"{what} does not reproduce scikit-learn: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {number} off by more "
+        f"than {tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if relative else ''}"
     )
 
 
@@ -118,19 +131,32 @@ def open_session(content: bytes) -> Any:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise InputError(f"the model file does not open in onnxruntime: {str(error).splitlines()[0]}") from error
-    if len(session.get_inputs()) != 1 or len(session.get_outputs()) != 2:
-        raise InputError("the model file is not a classifier with one input, a label and probabilities")
+    if len(session.get_inputs()) != 1:
+        raise InputError("the model file does not have one input")
     return session
 
 
-def run(session: Any, X: Rows) -> Answers:
-    """Return what the file says of `X` (n, f): labels (n,) and probabilities (n, labels), float32 widened."""
+def run(session: Any, X: Rows, task: Task) -> Answers:
+    """Return what the file says of `X` (n, f). Raises `InputError` if it does not have the outputs of the task."""
+    there = {output.name for output in session.get_outputs()}
+    if not there.issuperset(task.outputs):
+        raise InputError(
+            f"the model file must return {' and '.join(task.outputs)}; it returns {', '.join(sorted(there))}"
+        )
     parts = [
-        session.run(None, {session.get_inputs()[0].name: X[start : start + _CHUNK]})
+        task.read(session.run(list(task.outputs), {session.get_inputs()[0].name: X[start : start + _CHUNK]}))
         for start in range(0, len(X), _CHUNK)
     ]
-    labels, probabilities = zip(*parts, strict=True)
-    return Answers(np.concatenate(labels).astype(str), np.concatenate(probabilities).astype(np.float64))
+    labels, numbers = zip(*parts, strict=True)
+    return Answers(np.concatenate(labels), np.concatenate(numbers))
+
+
+def _scale(reference: Reference) -> NDArray[np.float64]:
+    """Return what differences are shares of, for each of an answer's numbers: 1 where they are none."""
+    if not reference.task.comparison.relative:
+        return np.ones(1)
+    largest = np.abs(reference.training.numbers).max(axis=0)
+    return np.where(largest == 0, 1.0, largest)
 
 
 def _generate(reference: Reference, folded: Folded, content: bytes, rows: int, rng: np.random.Generator) -> Generated:
@@ -149,8 +175,8 @@ def _asked(reference: Reference, generated: Rows) -> Iterator[tuple[Rows, Answer
     """Every training row and every generated one, in parts, with scikit-learn's answers."""
     for start in range(0, len(reference.X), _PART):
         part = slice(start, start + _PART)
-        labels, probabilities = reference.training
-        yield reference.X[part], Answers(labels[part], probabilities[part])
+        labels, numbers = reference.training
+        yield reference.X[part], Answers(labels[part], numbers[part])
     for start in range(0, len(generated), _PART):
         rows = generated[start : start + _PART]
         yield rows, reference.answers(rows)
@@ -163,7 +189,7 @@ def _thresholds_in(content: bytes, n_features: int) -> list[NDArray[np.float64]]
     for node in onnx.load_from_string(content).graph.node:
         if node.op_type == "Cast" and node.input[0] in inputs:
             inputs.add(node.output[0])
-        if node.op_type != "TreeEnsembleClassifier" or node.input[0] not in inputs:
+        if node.op_type not in _TREES or node.input[0] not in inputs:
             continue
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         values = attributes.get("nodes_values") or numpy_helper.to_array(attributes["nodes_values_as_tensor"])

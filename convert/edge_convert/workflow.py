@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -23,18 +23,18 @@ from edge_agent.contract import card
 from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
 from edge_convert.atomic import write_atomically
-from edge_convert.classifier import Classifier, inputs_of, labels_of, split, title_of
+from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.describe import sheet_for
 from edge_convert.estimators import KINDS, fit
 from edge_convert.evaluate import Evaluation, brief, default_jobs, evaluate
 from edge_convert.fold import fold
-from edge_convert.graph import build_graph
 from edge_convert.load import load_estimator
 from edge_convert.modelcard import Draft, Identity, Origin, build_card, draft_card
 from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
 from edge_convert.results import Trained, say_scheme
 from edge_convert.tables import Table, TableChoice, require_trainable
+from edge_convert.tasks import Classification, Regression, Task, quantities_of, task_of
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
 from edge_convert.words import words_of
 
@@ -75,7 +75,9 @@ def train(
     """Fit an estimator on a table and write its model file. Raises `EdgeAgentError`; then nothing is written."""
     table = choice.read()
     require_trainable(table, training.folds if training.repeats else 2)
-    draft = draft_card(identity, table, sheet_for(table.feature_names, describe), tuple(table.class_counts))
+    draft = draft_card(
+        identity, table, sheet_for(table.feature_names, describe), Classification(tuple(table.class_counts))
+    )
     _say_table(table, say)
     kind = KINDS[training.kind]
     started = time.process_time()
@@ -99,6 +101,7 @@ def export(
     trust_pickle: bool,
     seed: int,
     say: Say,
+    units: Sequence[str] = (),
 ) -> None:
     """Write the model file of an estimator that was fitted elsewhere; the table is what it was trained on."""
     model = load_estimator(estimator, trust_pickle=trust_pickle)
@@ -116,15 +119,32 @@ def export(
             f"{table.sources[0].path}: has {len(table.feature_names)} feature columns, the estimator was trained on "
             f"{n_features}; choose them with --columns"
         )
-    draft = draft_card(identity, table, sheet, labels_of(model))
+    task = _task_of_exported(model, choice, units)
+    draft = draft_card(identity, table, sheet, task)
     _, last = split(model)
     origin = Origin(title_of(model), last.get_params(deep=False), _UNMEASURED)
     content, _ = model_file(model, draft, origin, seed=seed, say=say)
     write(out, content, say)
 
 
+def _task_of_exported(model: Estimator, choice: TableChoice, units: Sequence[str]) -> Task:
+    """Return the task of an estimator; what it answers is called as the table's columns of targets are, if these are given."""
+    task = task_of(model)
+    assert task is not None  # noqa: S101 - else it would not have been opened
+    if units and not isinstance(task, Regression):
+        raise InputError("--unit is for a model that answers numbers")
+    if not isinstance(task, Regression):
+        return task
+    names = choice.targets or [quantity.name for quantity in task.quantities]
+    if len(names) != task.width:
+        raise InputError(
+            f"the estimator answers {task.width} numbers; give as many columns with --target, in its order"
+        )
+    return Regression(quantities_of(names, units))
+
+
 def model_file(
-    model: Classifier, draft: Draft, origin: Origin, *, seed: int, say: Say, rows: int = GENERATED
+    model: Estimator, draft: Draft, origin: Origin, *, seed: int, say: Say, rows: int = GENERATED
 ) -> tuple[bytes, Verification]:
     """Return the bytes of a fitted model's file, and the comparison with scikit-learn on `rows` generated rows that its
     graph passed. The same arguments give the same bytes.
@@ -132,8 +152,8 @@ def model_file(
     Raises `InputError` if the model can't be exported and `ModelError` if the file would not answer as it does.
     """
     folded = fold(model)
-    graph = build_graph(folded, draft.labels)
-    reference = Reference(model, draft.table.X)
+    graph = draft.task.graph(folded)
+    reference = Reference(model, draft.table.X, draft.task)
     with progress_bar("verifying") as progress:
         verification = verify(reference, folded, graph.SerializeToString(), rows=rows, seed=seed, progress=progress)
     require_verified(verification, draft.identity.name)

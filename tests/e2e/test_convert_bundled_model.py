@@ -20,6 +20,7 @@ from edge_convert.describe import sheet_for
 from edge_convert.estimators import KINDS, fit
 from edge_convert.modelcard import Identity, Origin, draft_card
 from edge_convert.tables import Table, read_pair
+from edge_convert.tasks import Classification
 from edge_convert.verify import open_session, run
 from edge_convert.workflow import model_file
 
@@ -53,7 +54,7 @@ def test_retraining_gives_the_same_bytes(table: Table) -> None:
     assert table.labels is not None
     model, parameters = fit(KINDS["tree"], table.X, table.labels, 0)
     identity = Identity("genre", "1.0.0", old.training.date)
-    draft = draft_card(identity, table, sheet_for(table.feature_names, None), labels_of(model))
+    draft = draft_card(identity, table, sheet_for(table.feature_names, None), Classification(labels_of(model)))
     origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, old.metrics)
     retrained, result = model_file(model, draft, origin, seed=0, say=lambda _sentence: None)
     assert result.passed
@@ -63,8 +64,8 @@ def test_retraining_gives_the_same_bytes(table: Table) -> None:
     now, then = _card(retrained).training.libraries, old.training.libraries
     changed = {name: (then.get(name), version) for name, version in now.items() if then.get(name) != version}
     assert changed, "the same library versions made another file: run the command in docs/training.md again"
-    answers, _ = run(open_session(retrained), table.X)
-    expected, _ = run(open_session(bundled), table.X)
+    answers, _ = run(open_session(retrained), table.X, draft.task)
+    expected, _ = run(open_session(bundled), table.X, draft.task)
     same = float(np.mean(answers == expected))
     assert same > 0.97, f"library versions changed {changed}, and with them {1 - same:.1%} of the labels"
 

@@ -285,6 +285,8 @@ def test_files_that_are_not_what_they_say(run: Run, table_file: Path, tmp_path: 
     skops.io.dump(DecisionTreeClassifier(), unfitted)
     regressor = tmp_path / "regressor.skops"
     skops.io.dump(LinearRegression().fit(make_table().X, np.arange(240)), regressor)
+    scaler = tmp_path / "scaler.skops"
+    skops.io.dump(StandardScaler().fit(make_table().X), scaler)
     foreign = tmp_path / "foreign.skops"
     table = make_table()
     skops.io.dump(
@@ -294,7 +296,11 @@ def test_files_that_are_not_what_they_say(run: Run, table_file: Path, tmp_path: 
     for path, message in (
         (fake, "fake.skops: is not a skops file"),
         (unfitted, "unfitted.skops: DecisionTreeClassifier is not a fitted"),
-        (regressor, "regressor.skops: LinearRegression is not a classifier with probabilities"),
+        (regressor, "LinearRegression: only numbers that trees answer can be exported"),
+        (
+            scaler,
+            "scaler.skops: StandardScaler is not a classifier with probabilities, a regressor or an isolation forest",
+        ),
     ):
         done = run("export", path, "--data", table_file, "--target", "mood", "--out", tmp_path / "m.onnx")
         assert (done.exit_code, message in done.stderr) == (2, True), done.stderr

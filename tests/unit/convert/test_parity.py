@@ -15,6 +15,7 @@ from edge_convert.fold import fold
 from edge_convert.graph import IR_VERSION, OPSETS, build_graph
 from edge_convert.modelcard import Identity, Origin, build_card, draft_card
 from edge_convert.reference import Reference
+from edge_convert.tasks import Classification
 from edge_convert.trees import float32_floor, thresholds_by_feature, trees_of
 from edge_convert.verify import Verification, open_session, require_verified, run, verify
 from sklearn.base import clone
@@ -76,7 +77,7 @@ def _fit(model: Any, labels: tuple[str, ...]) -> tuple[Any, Any]:
 def test_no_label_differs(estimator: Any, labels: tuple[str, ...]) -> None:
     model, x = _fit(estimator, labels)
     result = _verify(model, _graph(model), x)
-    assert (result.labels_differ, result.probabilities_differ) == (0, 0)
+    assert (result.labels_differ, result.numbers_differ) == (0, 0)
     assert result.largest_difference < 1e-6
     assert result.edge_rows >= ROWS / 2
     assert f"240 training rows + {ROWS:,} generated rows" in str(result)
@@ -127,7 +128,7 @@ def test_integer_labels_become_text() -> None:
     table = make_table()
     assert table.labels is not None
     model = DecisionTreeClassifier(random_state=0).fit(table.X, np.equal(table.labels, "loud").astype(int))
-    labels, _ = run(open_session(_graph(model).SerializeToString()), table.X)
+    labels, _ = run(open_session(_graph(model).SerializeToString()), table.X, Classification(("0", "1")))
     assert set(labels) == {"0", "1"}
     assert _verify(model, _graph(model), table.X).passed
 
@@ -228,7 +229,7 @@ def test_thresholds_by_feature_are_distinct_and_sorted() -> None:
 
 def test_the_reference_does_not_depend_on_threads() -> None:
     model, x = _fit(RandomForestClassifier(20, n_jobs=2, random_state=0), TWO)
-    one, two = (Reference(model, x).training.probabilities for _ in range(2))
+    one, two = (Reference(model, x).training.numbers for _ in range(2))
     assert np.array_equal(one, two)
     assert model.n_jobs == 2
 
@@ -262,7 +263,7 @@ def test_proof_and_card_ask_about_the_training_rows_once(estimator: Any) -> None
     model, x = _fit(estimator, TWO)
     counting, folded, table = _Counting(model), fold(model), make_table(labels=TWO)
     reference = Reference(counting, x)
-    draft = draft_card(Identity("mood", "1.0.0", "2026-01-31"), table, Sheet(), TWO)
+    draft = draft_card(Identity("mood", "1.0.0", "2026-01-31"), table, Sheet(), Classification(TWO))
     assert verify(reference, folded, _graph(model).SerializeToString(), rows=1000).passed
     origin = Origin("", {}, Metrics(values={}, method="not measured"))
     assert set(build_card(draft, origin, reference, folded, seed=0).self_test.labels) == set(TWO)

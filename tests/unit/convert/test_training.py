@@ -13,6 +13,7 @@ from edge_convert.estimators import KINDS, Parameters, fit, macro_f1
 from edge_convert.evaluate import Evaluation, default_jobs, evaluate
 from edge_convert.modelcard import Identity, Origin, draft_card
 from edge_convert.tables import DataFile, Table
+from edge_convert.tasks import Classification
 from edge_convert.trees import trees_of
 from edge_convert.verify import Verification
 from edge_convert.workflow import Training, model_file, read_model
@@ -38,7 +39,7 @@ def _package(table: Table, sheet: Sheet, kind: str = "tree") -> card.ModelCard:
 
 
 def _model_file(model: Classifier, table: Table, sheet: Sheet, parameters: Parameters) -> tuple[bytes, Verification]:
-    draft = draft_card(IDENTITY, table, sheet, labels_of(model))
+    draft = draft_card(IDENTITY, table, sheet, Classification(labels_of(model)))
     origin = Origin(title_of(model), parameters, UNMEASURED)
     return model_file(model, draft, origin, seed=0, rows=5000, say=lambda _sentence: None)
 

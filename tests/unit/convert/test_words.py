@@ -14,6 +14,7 @@ from edge_convert.describe import sheet_for
 from edge_convert.estimators import KINDS, fit
 from edge_convert.modelcard import Identity, Origin, draft_card
 from edge_convert.tables import TableChoice, read_table
+from edge_convert.tasks import Classification
 from edge_convert.words import Words
 from edge_convert.workflow import compare, export, model_file, read_model
 
@@ -50,7 +51,9 @@ def write(path: Path, content: list[list[Any]]) -> Path:
 def trained(path: Path, out: Path, kind: str, describe: Path | None = None) -> Classifier:
     """Do as `train` does, with fewer rows to compare."""
     table = TableChoice(data=path, target="comfort").read()
-    draft = draft_card(IDENTITY, table, sheet_for(table.feature_names, describe), tuple(table.class_counts))
+    draft = draft_card(
+        IDENTITY, table, sheet_for(table.feature_names, describe), Classification(tuple(table.class_counts))
+    )
     model, parameters = fit(KINDS[kind], table.X, table.truth, 0)
     origin = Origin(title_of(model), parameters, card.Metrics(values={}, method="not measured"))
     out.write_bytes(model_file(model, draft, origin, seed=0, rows=5000, say=lambda _sentence: None)[0])

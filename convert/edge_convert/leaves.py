@@ -1,0 +1,145 @@
+"""The graph of models that add up the values of leaves: regressions, and isolation forests.
+
+ONNX's own TreeEnsembleRegressor returns float32, which is no number of a meter that counts to 1,654,733,331. So here it only tells
+which leaf of each tree a row ends in, a small whole number; the rest is float64, in scikit-learn's own order:
+
+    features -> leaves (n, trees) -> values of these leaves -> their sum, one tree after the other -> values (n, outputs)
+
+A sum that begins with a number has one column more, before those of the trees: no tree writes to it, so it is 0, the first row of
+the table of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from sklearn.ensemble import GradientBoostingRegressor
+
+from edge_agent.errors import InputError
+from edge_convert.ensembles import structure_of
+from edge_convert.graph import INPUT, IR_VERSION, OPSETS
+from edge_convert.trees import BOOSTED_REGRESSORS, FOREST_REGRESSORS, Tree, float32_floor
+
+#: Leaves of one tree that float32 can number one by one.
+_MOST_LEAVES: Final = 1 << 24
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What becomes of the leaves' values (trees, k): they are added to `first` (k,) if there is one, and divided by `count`."""
+
+    first: NDArray[np.float64] | None = None
+    count: float = 1.0
+    exponential: bool = False
+
+
+def sum_of(estimator: Any) -> Sum:
+    """Return how a fitted estimator makes its answer of its trees. Raises `InputError` for what can't be written."""
+    name = type(estimator).__name__
+    if isinstance(estimator, FOREST_REGRESSORS):
+        return Sum(count=float(len(estimator.estimators_)))
+    if isinstance(estimator, BOOSTED_REGRESSORS):
+        link = type(estimator._loss.link).__name__  # noqa: SLF001 - nothing public tells it
+        if link not in {"IdentityLink", "LogLink"}:
+            raise InputError(f"{name}: loss {estimator.loss!r} can't be exported")
+        first = np.asarray(estimator._baseline_prediction, np.float64).ravel()  # noqa: SLF001 - as in `ensembles`
+        return Sum(first, exponential=link == "LogLink")
+    if isinstance(estimator, GradientBoostingRegressor):
+        if estimator.init_ == "zero":
+            return Sum(np.zeros(1))
+        if not hasattr(estimator.init_, "constant_"):
+            raise InputError(
+                f"{name}: init={type(estimator.init_).__name__} can't be exported; leave init out, so that boosting begins with "
+                "a constant"
+            )
+        return Sum(np.asarray(estimator.init_.constant_, np.float64).ravel())
+    return Sum()
+
+
+class Writer:
+    """Writes nodes with names of their own."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+
+    def constant(self, value: Any, kind: Any) -> str:
+        """Add a constant; return its name."""
+        name = f"constant_{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(np.asarray(value, kind), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Add a node; return the name of its output."""
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=f"make_{name}", **attributes))
+        return name
+
+    def model(self, title: str, n_features: int, outputs: Sequence[tuple[str, int, int]]) -> ModelProto:
+        """Return the model; `outputs` are names, element types and widths."""
+        model = helper.make_model(
+            helper.make_graph(
+                self.nodes,
+                title,
+                [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, n_features])],
+                [helper.make_tensor_value_info(name, kind, [None, width]) for name, kind, width in outputs],
+                initializer=self.initializers,
+            ),
+            opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
+            ir_version=IR_VERSION,
+            producer_name="edge-convert",
+        )
+        onnx.checker.check_model(model)
+        return model
+
+
+def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum) -> str:
+    """Write the sum of the leaves' values; return the name of the tensor (n, k), float64."""
+    begun = 0 if how.first is None else 1
+    columns = begun + len(trees)
+    tables = ([] if how.first is None else [how.first[np.newaxis]]) + [tree.values[tree.is_leaf] for tree in trees]
+    offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
+    places = writer.add("Cast", _write_leaves(writer, trees, begun, columns), to=TensorProto.INT64)
+    if columns > 1:
+        places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
+    values = writer.add(
+        "Gather", writer.constant(np.concatenate(tables), np.float64), places, axis=0
+    )  # (n, columns, k)
+    if columns > 1:
+        values = writer.add("CumSum", values, writer.constant(1, np.int64))
+    total = writer.add("Gather", values, writer.constant(columns - 1, np.int64), axis=1)
+    if how.count != 1:
+        total = writer.add("Div", total, writer.constant(how.count, np.float64))
+    return writer.add("Exp", total) if how.exponential else total
+
+
+def _write_leaves(writer: Writer, trees: Sequence[Tree], begun: int, columns: int) -> str:
+    """Write which leaf of each tree a row ends in, counted from 0 in the order of the tree's nodes."""
+    leaves = [np.flatnonzero(tree.is_leaf) for tree in trees]
+    if max(map(len, leaves)) > _MOST_LEAVES:
+        raise InputError(f"a tree has more than {_MOST_LEAVES:,} leaves; limit them with max_leaf_nodes or max_depth")
+    return writer.add(
+        "TreeEnsembleRegressor",
+        INPUT,
+        domain="ai.onnx.ml",
+        **dict[str, Any](structure_of(trees)),
+        # For float32, `x <= threshold` and `x <= float32_floor(threshold)` are the same question.
+        nodes_values=[
+            float(value)
+            for tree in trees
+            for value in float32_floor(np.where(tree.is_leaf, 0.0, tree.threshold)).tolist()
+        ],
+        n_targets=columns,
+        target_treeids=[number for number, ends in enumerate(leaves) for _ in ends],
+        target_nodeids=[int(node) for ends in leaves for node in ends],
+        target_ids=[begun + number for number, ends in enumerate(leaves) for _ in ends],
+        target_weights=[float(place) for ends in leaves for place in range(len(ends))],
+        aggregate_function="SUM",
+        post_transform="NONE",
+    )

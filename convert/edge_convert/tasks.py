@@ -1,0 +1,288 @@
+"""What a model answers, as far as converting it depends on that: labels, numbers, or whether something is an anomaly.
+
+One class for each task: how scikit-learn is asked, what the graph is, how the file's outputs are read, how the two are compared,
+and the task's part of the model card (`edge_agent.contract.card`). Nothing else asks which task it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+from sklearn.base import is_regressor
+from sklearn.ensemble import IsolationForest
+from sklearn.ensemble._iforest import _average_path_length
+
+from edge_agent.contract import card
+from edge_agent.contract.card import ANOMALY, NORMAL
+from edge_agent.errors import InputError
+from edge_convert.classifier import Estimator, labels_of, split
+from edge_convert.fold import Folded
+from edge_convert.graph import LABEL, PROBABILITIES, build_graph
+from edge_convert.leaves import Sum, Writer, sum_of, write_sum
+
+Arrays = Sequence[NDArray[Any]]
+
+
+class Answers(NamedTuple):
+    """Answers for n rows: `labels` (n,) as text, all "" where there are none; `numbers` (n, k) float64: the labels'
+    probabilities, the outputs' values, or the score.
+    """
+
+    labels: NDArray[np.str_]
+    numbers: NDArray[np.float64]
+
+
+class Comparison(NamedTuple):
+    """How close a file has to come. `tolerance` is absolute, or, where it is `relative`, a share of the largest number that the
+    model answers for a training row. Labels must be the same.
+    """
+
+    what: str
+    tolerance: float
+    relative: bool = False
+    has_labels: bool = True
+
+
+PROBABILITIES_ALIKE: Final = Comparison("probability", 1e-6)
+VALUES_ALIKE: Final = Comparison("value", 1e-10, relative=True, has_labels=False)
+SCORES_ALIKE: Final = Comparison("score", 1e-6)
+
+
+class Task(Protocol):
+    """What a model answers."""
+
+    @property
+    def comparison(self) -> Comparison:
+        """How the file is compared with scikit-learn."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs of the graph, which `read` takes."""
+
+    @property
+    def width(self) -> int:
+        """How many numbers an answer has."""
+
+    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+        """Return scikit-learn's answers for `rows` (n, f)."""
+
+    def read(self, arrays: Arrays) -> Answers:
+        """Return the answers in a graph's outputs."""
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the ONNX model. Raises `InputError` for what can't be exported."""
+
+    def on_card(self) -> dict[str, Any]:
+        """Return the card's fields of the task."""
+
+    def example(self, answers: Answers) -> dict[str, Any]:
+        """Return an example's fields, from the answers for one row."""
+
+    def self_test(self, answers: Answers) -> dict[str, Any]:
+        """Return a self-test's fields."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One of several labels, in the order of the probabilities."""
+
+    labels: tuple[str, ...]
+    comparison: Comparison = PROBABILITIES_ALIKE
+    outputs: tuple[str, ...] = (LABEL, PROBABILITIES)
+
+    @property
+    def width(self) -> int:
+        """How many labels there are."""
+        return len(self.labels)
+
+    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+        """Return labels and probabilities."""
+        labels, probabilities = model.predict(rows), model.predict_proba(rows)
+        return Answers(np.asarray(labels).astype(str), probabilities.astype(np.float64))
+
+    def read(self, arrays: Arrays) -> Answers:
+        """Return labels and probabilities, float32 widened."""
+        labels, probabilities = arrays
+        return Answers(labels.astype(str), probabilities.astype(np.float64))
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the graph, which answers a label and probabilities."""
+        return build_graph(folded, self.labels)
+
+    def on_card(self) -> dict[str, Any]:
+        """Return the labels."""
+        return {"labels": self.labels}
+
+    def example(self, answers: Answers) -> dict[str, Any]:
+        """Return the label."""
+        return {"label": str(answers.labels[0])}
+
+    def self_test(self, answers: Answers) -> dict[str, Any]:
+        """Return labels and probabilities."""
+        return {"labels": _texts(answers.labels), "probabilities": _rows(answers.numbers)}
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Numbers, one for each of the `quantities`."""
+
+    quantities: tuple[card.Quantity, ...]
+    comparison: Comparison = VALUES_ALIKE
+    outputs: tuple[str, ...] = ("values",)
+
+    @property
+    def width(self) -> int:
+        """How many numbers there are."""
+        return len(self.quantities)
+
+    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+        """Return the values."""
+        return self.read([np.asarray(model.predict(rows), np.float64).reshape(len(rows), -1)])
+
+    def read(self, arrays: Arrays) -> Answers:
+        """Return the values."""
+        (values,) = arrays
+        return Answers(np.full(len(values), ""), values)
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the graph, which answers values (n, outputs) in float64."""
+        trees, writer = _trees(folded), Writer()
+        writer.add("Identity", write_sum(writer, trees, sum_of(folded.estimator)), output=self.outputs[0])
+        shape = [(self.outputs[0], TensorProto.DOUBLE, self.width)]
+        return writer.model(type(folded.estimator).__name__, folded.n_features, shape)
+
+    def on_card(self) -> dict[str, Any]:
+        """Return the outputs."""
+        return {"task": "regression", "outputs": self.quantities}
+
+    def example(self, answers: Answers) -> dict[str, Any]:
+        """Return the values."""
+        return {"values": _rows(answers.numbers)[0]}
+
+    def self_test(self, answers: Answers) -> dict[str, Any]:
+        """Return the values, and how close they have to be."""
+        return {"values": _rows(answers.numbers), "tolerance": self.comparison.tolerance}
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """Whether a row is an anomaly: what scores above `threshold` is."""
+
+    threshold: float
+    comparison: Comparison = SCORES_ALIKE
+    outputs: tuple[str, ...] = ("score", "anomaly")
+    width: int = 1
+
+    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+        """Return verdicts, and scores as in the method's paper: high is unusual."""
+        return Answers(
+            np.where(model.predict(rows) == -1, ANOMALY, NORMAL),
+            -np.asarray(model.score_samples(rows), np.float64)[:, np.newaxis],
+        )
+
+    def read(self, arrays: Arrays) -> Answers:
+        """Return verdicts and scores."""
+        scores, anomalies = arrays
+        return Answers(np.where(anomalies[:, 0], ANOMALY, NORMAL), scores)
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the graph: `score` is 2 to the power of minus the path length's share of the expected one.
+
+        Which rows are anomalies is asked of the path length, an exact sum: powers differ in their last bit.
+        """
+        trees, writer = _trees(folded), Writer()
+        expected = float(len(trees) * _average_path_length([folded.estimator._max_samples])[0])  # type: ignore[attr-defined]  # noqa: SLF001
+        if not expected:
+            raise InputError(
+                "IsolationForest: each tree saw one row only, so nothing is unusual to it; raise max_samples"
+            )
+        length = write_sum(writer, trees, Sum())
+        share = writer.add("Neg", writer.add("Div", length, writer.constant(expected, np.float64)))
+        writer.add("Pow", writer.constant(2.0, np.float64), share, output=self.outputs[0])
+        longest = _longest_of_anomalies(expected, -self.threshold)
+        writer.add("LessOrEqual", length, writer.constant(longest, np.float64), output=self.outputs[1])
+        shape = [(self.outputs[0], TensorProto.DOUBLE, 1), (self.outputs[1], TensorProto.BOOL, 1)]
+        return writer.model(type(folded.estimator).__name__, folded.n_features, shape)
+
+    def on_card(self) -> dict[str, Any]:
+        """Return the threshold."""
+        return {"task": "anomaly", "threshold": self.threshold}
+
+    def example(self, answers: Answers) -> dict[str, Any]:
+        """Return label and score."""
+        return {"label": str(answers.labels[0]), "values": _rows(answers.numbers)[0]}
+
+    def self_test(self, answers: Answers) -> dict[str, Any]:
+        """Return labels and scores."""
+        return {"labels": _texts(answers.labels), "values": _rows(answers.numbers)}
+
+
+def task_of(model: Estimator, quantities: Sequence[card.Quantity] = ()) -> Task | None:
+    """Return the task of a fitted model; None where it has none that can be served. `quantities` are a regression's; they are
+    numbered where none are given.
+    """
+    if hasattr(model, "classes_"):
+        return Classification(labels_of(model)) if hasattr(model, "predict_proba") else None
+    _, last = split(model)
+    if isinstance(last, IsolationForest):
+        return Anomaly(float(-last.offset_))
+    if is_regressor(last):
+        width = int(getattr(last, "n_outputs_", 1))
+        return Regression(tuple(quantities) or tuple(card.Quantity(name=f"output {n + 1}") for n in range(width)))
+    return None
+
+
+def quantities_of(names: Sequence[str], units: Sequence[str] = ()) -> tuple[card.Quantity, ...]:
+    """Return a regression's outputs. Raises `InputError` unless there is a unit for each, or none at all."""
+    if units and len(units) != len(names):
+        raise InputError(
+            f"there are {len(units)} units for {len(names)} numbers; give --unit once for each --target, '' for none"
+        )
+    return tuple(
+        card.Quantity(name=name, unit=unit) for name, unit in zip(names, units or [""] * len(names), strict=True)
+    )
+
+
+#: Halvings between any two float64 numbers, at the most.
+_HALVINGS: Final = 2200
+
+
+def _longest_of_anomalies(expected: float, offset: float) -> float:
+    """Return the longest path length that is an anomaly, -1 if none is: the last at which scikit-learn's own formula says so."""
+
+    def is_anomaly(length: float) -> bool:
+        score = 2 ** (-np.divide(np.array([length]), expected))
+        return bool((-score - offset < 0)[0])
+
+    low, high = -1.0, float(np.finfo(np.float64).max)
+    if is_anomaly(high):
+        return high
+    for _ in range(_HALVINGS):
+        middle = low + (high - low) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if is_anomaly(middle) else (low, middle)
+    return low
+
+
+def _trees(folded: Folded) -> list[Any]:
+    if folded.trees is None:
+        name = type(split(folded.estimator)[1]).__name__
+        raise InputError(
+            f"{name}: only numbers that trees answer can be exported, with nothing but scalers in front: DecisionTree, RandomForest, "
+            "ExtraTrees, GradientBoosting, HistGradientBoosting and IsolationForest"
+        )
+    return folded.trees
+
+
+def _texts(labels: NDArray[np.str_]) -> tuple[str, ...]:
+    return tuple(map(str, labels))
+
+
+def _rows(numbers: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in numbers)

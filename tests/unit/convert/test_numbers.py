@@ -1,0 +1,226 @@
+"""Models that answer numbers, or whether something is an anomaly: as scikit-learn does, to the last bit."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from edge_convert.fold import fold
+from edge_convert.reference import Reference
+from edge_convert.tasks import Anomaly, Regression, Task, task_of
+from edge_convert.verify import open_session, require_verified, verify
+from edge_convert.verify import run as run_file
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_linnerud
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import RobustScaler, StandardScaler
+from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
+
+from edge_agent.contract.card import Quantity
+from edge_agent.errors import InputError, ModelError
+from edge_agent.model.library import Predictor
+from tests.unit.convert.conftest import Run
+
+ROWS = 20_000
+
+ONE_NUMBER: list[Any] = [
+    DecisionTreeRegressor(random_state=0),
+    ExtraTreeRegressor(random_state=0),
+    RandomForestRegressor(9, random_state=0, n_jobs=2),
+    ExtraTreesRegressor(9, max_depth=6, random_state=0),
+    GradientBoostingRegressor(n_estimators=20, random_state=0),
+    GradientBoostingRegressor(n_estimators=20, init="zero", loss="huber", random_state=0),
+    HistGradientBoostingRegressor(max_iter=20, random_state=0),
+    HistGradientBoostingRegressor(max_iter=20, loss="quantile", quantile=0.9, random_state=0),
+    make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=20, random_state=0)),
+    make_pipeline(RobustScaler(), GradientBoostingRegressor(n_estimators=20, random_state=0)),
+]
+SEVERAL_NUMBERS: list[Any] = [
+    DecisionTreeRegressor(random_state=0),
+    RandomForestRegressor(9, random_state=0),
+    ExtraTreesRegressor(9, random_state=0),
+]
+OUTLIERS: list[Any] = [
+    IsolationForest(n_estimators=20, random_state=0),
+    IsolationForest(n_estimators=20, contamination=0.1, max_features=0.4, random_state=0),
+    make_pipeline(StandardScaler(), IsolationForest(n_estimators=20, contamination=0.05, random_state=0)),
+]
+
+
+def _name(estimator: Any) -> str:
+    return type(estimator).__name__
+
+
+def _diabetes() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    data = load_diabetes()
+    return data.data.astype(np.float32), data.target
+
+
+def _linnerud() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    data = load_linnerud()
+    return data.data.astype(np.float32), data.target
+
+
+def _proven(model: Any, x: NDArray[np.float32]) -> tuple[Task, bytes, float]:
+    """The task, the graph, and the largest difference of any number."""
+    task, folded = task_of(model), fold(model)
+    assert task is not None
+    content = task.graph(folded).SerializeToString()
+    result = verify(Reference(model, x), folded, content, rows=ROWS)
+    assert result.passed, str(result)
+    return task, content, result.largest_difference
+
+
+@pytest.mark.parametrize("estimator", ONE_NUMBER, ids=_name)
+def test_a_number_is_the_same_to_the_last_bit(estimator: Any) -> None:
+    x, y = _diabetes()
+    assert _proven(clone(estimator).fit(x.astype(np.float64), y), x)[2] == 0
+
+
+@pytest.mark.parametrize("estimator", SEVERAL_NUMBERS, ids=_name)
+def test_several_numbers_are_the_same_to_the_last_bit(estimator: Any) -> None:
+    x, y = _linnerud()
+    assert _proven(clone(estimator).fit(x.astype(np.float64), y), x)[2] == 0
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_an_exponential_is_the_same_to_its_last_bits(loss: str) -> None:
+    x, y = _diabetes()
+    model = HistGradientBoostingRegressor(loss=loss, max_iter=20, random_state=0).fit(x.astype(np.float64), y)
+    assert _proven(model, x)[2] < 1e-15
+
+
+def test_large_numbers_keep_their_last_digits() -> None:
+    x, y = _diabetes()
+    model = ExtraTreesRegressor(9, random_state=0).fit(x.astype(np.float64), y + 1_654_733_331)
+    task, content, difference = _proven(model, x)
+    assert difference == 0
+    assert np.array_equal(run_file(open_session(content), x, task).numbers[:, 0], model.predict(x))
+
+
+@pytest.mark.parametrize("estimator", OUTLIERS, ids=_name)
+def test_an_anomaly_is_one_even_where_its_score_is_the_threshold(estimator: Any) -> None:
+    x, _ = _diabetes()
+    model = clone(estimator).fit(x.astype(np.float64))
+    task, _, difference = _proven(model, x)
+    assert isinstance(task, Anomaly)
+    assert difference < 1e-15
+    score = -model.score_samples(x.astype(np.float64))
+    assert ((score > task.threshold) == (model.predict(x.astype(np.float64)) == -1)).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (LinearRegression(), "LinearRegression: only numbers that trees answer can be exported"),
+        (make_pipeline(PCA(2), DecisionTreeRegressor()), "DecisionTreeRegressor: only numbers that trees answer"),
+        (GradientBoostingRegressor(init=LinearRegression(), n_estimators=2), "init=LinearRegression can't be exported"),
+        (IsolationForest(max_samples=1), "each tree saw one row only"),
+    ],
+)
+def test_what_can_not_be_exported_is_refused_with_the_reason(model: Any, reason: str) -> None:
+    x, y = _diabetes()
+    fitted = clone(model).fit(x.astype(np.float64), y)
+    task = task_of(fitted)
+    assert task is not None
+    with pytest.raises(InputError, match=reason):
+        task.graph(fold(fitted))
+
+
+def test_another_model_is_told_by_its_values() -> None:
+    x, y = _diabetes()
+    one, other = (
+        DecisionTreeRegressor(max_depth=depth, random_state=0).fit(x.astype(np.float64), y) for depth in (3, 4)
+    )
+    content = Regression((Quantity(name="y"),)).graph(fold(one)).SerializeToString()
+    result = verify(Reference(other, x), fold(other), content, rows=1000)
+    with pytest.raises(
+        ModelError, match=r"of 1,442 rows \d.* have a value off by more than 1e-10 .*, as a share of the largest$"
+    ):
+        require_verified(result, "the file")
+
+
+def _write(path: Path, names: list[str], columns: list[NDArray[Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
+    return path
+
+
+@pytest.fixture
+def diabetes(tmp_path: Path) -> Path:
+    data = load_diabetes()
+    return _write(tmp_path / "diabetes.csv", [*data.feature_names, "progression"], [*data.data.T, data.target])
+
+
+@pytest.fixture
+def linnerud(tmp_path: Path) -> Path:
+    data = load_linnerud()
+    names = [*data.feature_names, *data.target_names]
+    return _write(tmp_path / "linnerud.csv", names, [*data.data.T, *data.target.T])
+
+
+def test_a_regressor_of_others_becomes_a_file_that_a_device_serves(run: Run, diabetes: Path, tmp_path: Path) -> None:
+    x, y = _diabetes()
+    skops.io.dump(RandomForestRegressor(5, random_state=0).fit(x.astype(np.float64), y), tmp_path / "m.skops")
+    source = ("--data", diabetes, "--target", "progression")
+    done = run("export", tmp_path / "m.skops", *source, "--unit", "points", "--out", tmp_path / "m.onnx")
+    assert done.exit_code == 0, done.output
+    assert "0 values differ by more than 1e-10, largest value difference 0.0e+00 of the largest" in done.stdout
+    model = Predictor((tmp_path / "m.onnx").read_bytes(), where="m.onnx")
+    assert (model.card.task, model.card.outputs, model.card.training.class_counts) == (
+        "regression",
+        (Quantity(name="progression", unit="points"),),
+        {},
+    )
+    assert model.self_test_difference < 1e-15
+    done = run("verify", tmp_path / "m.onnx", "--estimator", tmp_path / "m.skops", *source, "--rows", "1000")
+    assert done.exit_code == 0, done.output
+
+
+def test_several_targets_are_named_after_their_columns(run: Run, linnerud: Path, tmp_path: Path) -> None:
+    x, y = _linnerud()
+    skops.io.dump(DecisionTreeRegressor(random_state=0).fit(x.astype(np.float64), y), tmp_path / "m.skops")
+    targets = [word for name in load_linnerud().target_names for word in ("--target", name)]
+    command = ("export", tmp_path / "m.skops", "--data", linnerud, *targets, "--out", tmp_path / "m.onnx")
+    done = run(*command, "--unit", "lb", "--unit", "in", "--unit", "1/min")
+    assert done.exit_code == 0, done.output
+    model = Predictor((tmp_path / "m.onnx").read_bytes(), where="m.onnx")
+    assert model.output.summary == "Weight in lb, Waist in in, Pulse in 1/min"
+    fields = model.output.fields(model.read(model.predict([x[0].tolist()])[0]))
+    assert fields == {"values": dict(zip(("Weight", "Waist", "Pulse"), y[0].tolist(), strict=True))}
+    done = run(*command, "--unit", "lb")
+    assert (done.exit_code, "there are 1 units for 3 numbers" in done.stderr) == (2, True), done.stderr
+    fewer = (*command[:4], "--target", "Weight", "--drop", "Waist,Pulse", *command[-2:])
+    done = run(*fewer)
+    assert (done.exit_code, "answers 3 numbers; give as many columns" in done.stderr) == (2, True), done.stderr
+
+
+def test_an_isolation_forest_becomes_a_file_that_a_device_serves(run: Run, diabetes: Path, tmp_path: Path) -> None:
+    x, _ = _diabetes()
+    forest = IsolationForest(n_estimators=10, contamination=0.1, random_state=0).fit(x.astype(np.float64))
+    skops.io.dump(forest, tmp_path / "m.skops")
+    done = run(
+        "export", tmp_path / "m.skops", "--data", diabetes, "--drop", "progression", "--out", tmp_path / "m.onnx"
+    )
+    assert done.exit_code == 0, done.output
+    assert "0 labels differ, largest score difference" in done.stdout
+    model = Predictor((tmp_path / "m.onnx").read_bytes(), where="m.onnx")
+    assert model.card.threshold == -forest.offset_
+    answers = [model.output.fields(model.read(packed))["label"] for packed in model.predict(x.tolist())]
+    assert answers == ["anomaly" if one == -1 else "normal" for one in forest.predict(x.astype(np.float64))]
