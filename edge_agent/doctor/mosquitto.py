@@ -56,7 +56,7 @@ def check_rules(loaded: Settings, routes: Sequence[Route], root: Path = Path("/"
     below = "above the first user line of" if client.username is None else f"below the line user {client.username} in"
     wanted = [
         topics.request(loaded.node.id).filter,
-        *(source.subscribe.filter for route in routes for source in route.inputs),
+        *(source.subscribe.filter for route in routes for source in route.listens),
     ]
     for one in dict.fromkeys(wanted):
         covered = reads(rules, one)

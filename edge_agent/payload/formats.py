@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge_agent.payload import cbor, json_text, packed, senml
+from edge_agent.payload import cbor, json_text, packed, senml, sparkplug
 from edge_agent.payload.format import Format
 from edge_agent.payload.weights import MAX_WEIGHT, OBJECT
 
 JSON: Final = json_text.FORMAT
 PACKED: Final = packed.FORMAT
 
-_FORMATS: Final = (JSON, senml.FORMAT, cbor.FORMAT, PACKED)
+_FORMATS: Final = (JSON, senml.FORMAT, cbor.FORMAT, PACKED, sparkplug.FORMAT)
 
 #: All formats by content type, including those whose library is not installed.
 ALL: Final[dict[str, Format]] = {one.content_type: one for one in _FORMATS}

@@ -89,7 +89,8 @@ class Document:
         self._sought = [*self._names, *(place.at[0] for _, place in inside)]
         #: What a message lacks without which the model has no answer.
         self._required = {feature.name for feature in wanted if not feature.missing}
-        self._keys = [place.at[0] if place.at else name for name, place in (*places, *echoed, *capture)]
+        #: The keys at the top that everything is below.
+        self.keys = [place.at[0] if place.at else name for name, place in (*places, *echoed, *capture)]
         #: Whether an array is one message: something in it is found by its position or by a selector.
         self._takes_arrays = any(not place.at or place.is_in_array for _, place in (*places, *capture))
         self._takes_text = all(not place.at for _, place in places) and not capture
@@ -106,7 +107,7 @@ class Document:
         if isinstance(chosen, Unusable):
             return chosen
         try:
-            content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
+            content = chosen.decode(payload, self.keys if chosen.keyed else self._names)
         except ValueError as error:
             text = json_text.bare(payload).decode(errors="replace")
             if chosen is not formats.JSON or (self._need is not Need.ANY and not self._takes_text):
@@ -114,10 +115,11 @@ class Document:
             # Plain text, as most firmware publishes it: "+21.5" is a number, "unavailable" is told by the feature's name.
             content = text
         if isinstance(content, list) and not self._takes_arrays and self._need is not Need.ANY:
-            return [self._part(one, keyed=chosen.keyed) for one in content]
-        return [self._part(content, keyed=chosen.keyed)]
+            return [self.part(one, keyed=chosen.keyed) for one in content]
+        return [self.part(content, keyed=chosen.keyed)]
 
-    def _part(self, content: Any, *, keyed: bool) -> Part:
+    def part(self, content: Any, *, keyed: bool = True) -> Part:
+        """Return what decoded content brings. `keyed`: whether the keys of a row are the sensor's own."""
         named = self._named(content) if self._capture else ()
         if isinstance(named, Unusable):
             return Part([], [], named, {})

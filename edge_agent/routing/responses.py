@@ -58,7 +58,7 @@ class ResponseTopics:
 
 
 def _templates(route: Route) -> Iterator[Template]:
-    yield from (source.subscribe for source in route.inputs)
+    yield from (source.subscribe for source in route.listens)
     yield from (route.publish, route.errors)
 
 

@@ -10,6 +10,8 @@ from edge_agent.contract.templates import SOME, Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import ECHOED, Fields
 from edge_agent.payload.ranges import Outside
+from edge_agent.payload.sparkplug import CONTENT_TYPE as SPARKPLUG
+from edge_agent.routing import edge_nodes
 from edge_agent.routing.sources import FEATURE as FEATURE  # noqa: PLC0414
 from edge_agent.routing.sources import Partial, Source
 from edge_agent.routing.trie import Trie
@@ -64,6 +66,17 @@ class Route(NamedTuple):
         return self.sources or (Source(self.subscribe, self.fields),)
 
     @property
+    def is_sparkplug(self) -> bool:
+        """Whether it takes what edge nodes of Sparkplug B publish."""
+        return self.content_type == SPARKPLUG
+
+    @property
+    def listens(self) -> tuple[Source, ...]:
+        """All that it subscribes to: the sources, and what is only overheard."""
+        besides = edge_nodes.overheard(self.subscribe) if self.is_sparkplug else None
+        return self.inputs if besides is None else (*self.inputs, besides)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names that identify a sensor, in order."""
         return (*self.inputs[0].names, *(name for name, _ in self.capture))
@@ -81,7 +94,7 @@ class Route(NamedTuple):
     @property
     def gathers(self) -> bool:
         """Whether its messages are looked into one by one: to merge them, to ignore some, or for whose they are."""
-        return self.remembers or self.partial != "reject" or bool(self.capture)
+        return self.remembers or self.partial != "reject" or bool(self.capture) or self.is_sparkplug
 
     def subscription(self, source: Source) -> str:
         """The subscription (MQTT 5, 4.8.2: shared subscriptions)."""
@@ -90,7 +103,7 @@ class Route(NamedTuple):
     @property
     def subscriptions(self) -> set[str]:
         """All subscriptions."""
-        return {self.subscription(source) for source in self.inputs}
+        return {self.subscription(source) for source in self.listens}
 
 
 def subscriptions(node: str, routes: Iterable[Route]) -> dict[str, bool]:
@@ -112,6 +125,7 @@ def refuse_mixtures(route: Route) -> None:
     if route.name_sensor and not route.names:
         raise SettingsError(f"name_sensor: {route.subscribe.text!r} captures nothing that an answer could name")
     _refuse_unlike_sources(route)
+    _refuse_half_sessions(route)
     if not route.remembers:
         if route.max_age is not None or route.debounce:
             raise SettingsError(
@@ -136,6 +150,18 @@ def refuse_mixtures(route: Route) -> None:
                     f"fields.{name}: an answer is made from several messages, so there is no one {name} to give back; "
                     "leave it out"
                 )
+
+
+def _refuse_half_sessions(route: Route) -> None:
+    """Raise `SettingsError` when a route for Sparkplug B would not know whose births, data and deaths belong together."""
+    if not route.is_sparkplug:
+        return
+    for setting, given in (("source", route.sources), ("capture", route.capture), ("share", route.share)):
+        if given:
+            raise SettingsError(
+                f"{setting}: not with Sparkplug B, where topics say whose births and data these are; leave it out"
+            )
+    edge_nodes.refuse_shape(route.subscribe)
 
 
 def _refuse_unlike_sources(route: Route) -> None:
@@ -163,7 +189,9 @@ def refuse_loops(routes: Sequence[Route], node: str) -> None:
         own.add(Template(text), None)
     requests = topics.request(node)
     takers: Trie[int] = Trie()
-    for number, _, subscribe in _inputs(routes):
+    for number, subscribe in (
+        (number, source.subscribe) for number, one in enumerate(routes, start=1) for source in one.listens
+    ):
         if subscribe.overlaps(requests):
             raise SettingsError(
                 f"route {number}: {subscribe.text!r} would take the management requests of this node ({requests.text!r})"
@@ -256,13 +284,15 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._trie: Trie[tuple[Route, Source]] = Trie()
         for route in routes:
-            for source in route.inputs:
+            for source in route.listens:
                 self._trie.add(source.subscribe, (route, source))
 
     def of(self, topic: str) -> list[Taker]:
-        """Return the routes that a message on `topic` goes to: the first that takes it, and those with the same filter."""
+        """Return the routes that a message on `topic` goes to: the first that takes it, those with the same filter, and
+        those that overhear it.
+        """
         found = [Taker(route, source, captured) for (route, source), captured in self._trie.matching(topic)]
         if len(found) < 2:
             return found
-        first = found[0].source.subscribe.filter
-        return [one for one in found if one.source.subscribe.filter == first]
+        first = next((one.source.subscribe.filter for one in found if not one.source.overheard), None)
+        return [one for one in found if one.source.overheard or one.source.subscribe.filter == first]

@@ -18,13 +18,15 @@ Named: TypeAlias = tuple[tuple[str, str], ...]
 
 class Source(NamedTuple):
     """Topics of one kind. `fields` says where the features are in what is published there; with `only_fields` no others are
-    looked for. `sensor` are names that the topic does not say, with their text.
+    looked for. `sensor` are names that the topic does not say, with their text. What is only `overheard` brings no features,
+    but says what becomes of others (`edge_agent.routing.edge_nodes`).
     """
 
     subscribe: Template
     fields: Fields = ()
     sensor: Named = ()
     only_fields: bool = False
+    overheard: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from edge_agent.routing.gathering import UNKNOWN, Due, GatheredTopic, Gathering,
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import Asking, Route, RouteTable, Taker
 from edge_agent.routing.sensors import MAX_SENSORS
+from edge_agent.routing.sparkplug import SparkplugGathering
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Asked, Written
@@ -79,7 +80,9 @@ class Pipeline:
             if route.model in models
         }
         self._gatherings = {
-            route: Gathering(route, models[route.model].card.features, max_sensors=max_sensors, max_bytes=max_bytes)
+            route: (SparkplugGathering if route.is_sparkplug else Gathering)(
+                route, models[route.model].card.features, max_sensors=max_sensors, max_bytes=max_bytes
+            )
             for route in self._routes
             if route.gathers and route.model in models
         }

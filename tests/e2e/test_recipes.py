@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "sensors.md"
 MAKERS = (
     "Tasmota", "Shelly, first generation", "Shelly, second generation and later", "ESPHome", "zigbee2mqtt",
     "Home Assistant (MQTT Statestream)", "Theengs Gateway and OpenMQTTGateway", "rtl_433", "ChirpStack",
-    "The Things Stack", "Node-RED",
+    "The Things Stack", "Node-RED", "A PLC over Sparkplug B",
 )  # fmt: skip
 
 

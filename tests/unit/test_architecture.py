@@ -40,6 +40,7 @@ VENDORS = {
     "paho": frozenset({"link/paho_client", "link/fast_lane", "link/slow_lane"}),
     "onnxruntime": frozenset({"model/onnx"}),
     "cbor2": frozenset({"payload/cbor"}),
+    "google": frozenset({"payload/sparkplug"}),
     "pydantic_settings": frozenset({"config/load"}),
     "click": frozenset({"cli", "demo"}),
     "rich": frozenset({"demo"}),

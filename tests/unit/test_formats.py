@@ -13,12 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge_agent.contract.messages import ErrorCode, Message
-from edge_agent.payload import cbor, formats, weights
+from edge_agent.payload import cbor, formats, sparkplug, weights
 from edge_agent.payload.cbor import CONTENT_TYPE as CBOR_TYPE
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.payload.packed import CONTENT_TYPE as PACKED_TYPE
 from edge_agent.payload.places import Place
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
+from edge_agent.payload.sparkplug import CONTENT_TYPE as SPARKPLUG_TYPE
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 from tests.unit.outcomes import rows_of
@@ -205,7 +206,8 @@ def test_no_bytes_crash_it(payload: bytes, content_type: str) -> None:
 def test_content_types_are_known_by_name() -> None:
     assert formats.find("Application/CBOR; x=1") is formats.find(CBOR_TYPE)
     assert formats.find("text/csv") is None
-    assert formats.known() == ["application/json", SENML_TYPE, CBOR_TYPE, PACKED_TYPE]
+    there = [SPARKPLUG_TYPE] if sparkplug.is_there() else []
+    assert formats.known() == ["application/json", SENML_TYPE, CBOR_TYPE, PACKED_TYPE, *there]
 
 
 def test_a_route_says_what_messages_are_that_do_not_say() -> None:

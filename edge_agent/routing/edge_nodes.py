@@ -1,0 +1,158 @@
+"""Edge nodes of Sparkplug B: their topics, and what their births said (Eclipse Sparkplug 3.0, 4 and 6).
+
+    spBv1.0/{group}/NBIRTH, NDATA, NDEATH/{edge_node}
+    spBv1.0/{group}/DBIRTH, DDATA, DDEATH/{edge_node}/{device}
+
+Rules:
+
+* a birth of a device, or of the node itself, explains the aliases and datatypes of its data until its next birth or death;
+* with a birth of the node all births of its devices are void, since aliases may be others now; its devices follow;
+* a death with another `bdSeq` than the last birth of the node is of an earlier session, and tells nothing;
+* nothing grows without bound: the least recently heard node is forgotten first, with all its devices.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from edge_agent.contract.templates import Template
+from edge_agent.errors import SettingsError
+from edge_agent.payload.sparkplug import Birth
+from edge_agent.routing.sensors import Sensor
+from edge_agent.routing.sources import FEATURE, Source
+
+NAMESPACE: Final = "spBv1.0"
+#: Kinds of messages that are looked at, by the level that says them. Commands are for others.
+NODE_KINDS: Final = frozenset({"NBIRTH", "NDATA", "NDEATH"})
+DEVICE_KINDS: Final = frozenset({"DBIRTH", "DDATA", "DDEATH"})
+#: Longest topic that is looked at, in characters: its names are kept.
+MAX_TOPIC: Final = 512
+_SHAPE: Final = f"{NAMESPACE}/{{group}}/{{_}}/{{node}}/{{device}}, or {NAMESPACE}/{{group}}/{{_}}/{{node}} for metrics of the node itself"
+
+
+class Told(NamedTuple):
+    """What a topic says: the node (group and name), the kind of message, and the device; "" for the node itself."""
+
+    node: tuple[str, str]
+    kind: str
+    device: str
+
+
+def told(topic: str) -> Told | None:
+    """Return what a topic says, None when it is no birth, death or data."""
+    levels = topic.split("/")
+    if len(topic) > MAX_TOPIC or not 4 <= len(levels) <= 5:
+        return None
+    _, group, kind, node, *device = levels
+    if kind not in (DEVICE_KINDS if device else NODE_KINDS):
+        return None
+    return Told((group, node), kind, device[0] if device else "")
+
+
+def overheard(subscribe: Template) -> Source | None:
+    """Return what a route has to take besides, when it takes devices: the births and deaths of their edge nodes."""
+    levels = subscribe.text.split("/")
+    return Source(Template("/".join(levels[:4])), overheard=True) if len(levels) == 5 else None
+
+
+def refuse_shape(subscribe: Template) -> None:
+    """Raise `SettingsError` when a template does not take whole sessions: births, data and deaths."""
+    levels = subscribe.text.split("/")
+    if (
+        levels[0] != NAMESPACE
+        or len(levels) not in {4, 5}
+        or levels[2] != "{_}"
+        or subscribe.several is not None
+        or FEATURE in subscribe.captures
+    ):
+        raise SettingsError(f"topic {subscribe.text!r}: with Sparkplug B, subscribe to {_SHAPE}")
+
+
+class Device:
+    """A device, or a node itself: the sensor that it is to the route, and what its birth said, None when that is unknown.
+
+    `complained` says that data were already rejected for the lack of a birth.
+    """
+
+    __slots__ = ("birth", "complained", "sensor")
+
+    def __init__(self, sensor: Sensor) -> None:
+        self.sensor = sensor
+        self.birth: Birth | None = None
+        self.complained = False
+
+
+class _Node:
+    __slots__ = ("bd_seq", "devices")
+
+    def __init__(self) -> None:
+        self.bd_seq: int | None = None
+        self.devices: dict[str, Device] = {}
+
+
+class EdgeNodes:
+    """The edge nodes that a route has heard of. `limit` is the most devices, and the most nodes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = 2 * limit
+        #: Nodes and devices together.
+        self._size = 0
+        #: The least recently heard first.
+        self._nodes: OrderedDict[tuple[str, str], _Node] = OrderedDict()
+
+    def device(self, which: Told, sensor: Sensor) -> tuple[Device, list[Device]]:
+        """Return a device, which is known from now on, and those that were forgotten for it."""
+        node = self._heard(which.node)
+        found = node.devices.get(which.device)
+        if found is not None:
+            return found, []
+        found = node.devices[which.device] = Device(sensor)
+        self._size += 1
+        return found, self._make_room(which.node)
+
+    def born(self, which: Told, bd_seq: int | None) -> list[Device]:
+        """Note the birth of a node; return devices that were forgotten for it."""
+        node = self._heard(which.node)
+        node.bd_seq = bd_seq
+        for device in node.devices.values():
+            device.birth = None
+            device.complained = False
+        return self._make_room(which.node)
+
+    def died(self, which: Told, bd_seq: int | None) -> list[Device]:
+        """Note a death; return those that died: a device, or a node with all of its devices."""
+        node = self._nodes.get(which.node)
+        if node is None:
+            return []
+        if which.kind == "NDEATH":
+            if None not in {bd_seq, node.bd_seq} and bd_seq != node.bd_seq:
+                return []
+            dead = list(node.devices.values())
+        else:
+            dead = [device] if (device := node.devices.get(which.device)) is not None else []
+        for device in dead:
+            device.birth = None
+            device.complained = False
+        return dead
+
+    def _heard(self, name: tuple[str, str]) -> _Node:
+        node = self._nodes.get(name)
+        if node is None:
+            node = self._nodes[name] = _Node()
+            self._size += 1
+        self._nodes.move_to_end(name)
+        return node
+
+    def _make_room(self, latest: tuple[str, str]) -> list[Device]:
+        forgotten: list[Device] = []
+        while self._size > self._limit:
+            if len(self._nodes) > 1:
+                _, node = self._nodes.popitem(last=False)
+                forgotten += node.devices.values()
+                self._size -= 1 + len(node.devices)
+            else:
+                devices = self._nodes[latest].devices
+                forgotten.append(devices.pop(next(iter(devices))))
+                self._size -= 1
+        return forgotten
