@@ -6,7 +6,7 @@ import datetime as dt
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, TypeVar, Unpack
 
 import click
 
@@ -43,6 +43,10 @@ class _TableOptions(TypedDict):
     columns: tuple[str, ...]
     drop: tuple[str, ...]
     classes: tuple[str, ...]
+    sep: str | None
+    decimal: str
+    encoding: str | None
+    missing: Literal["refuse", "drop"]
 
 
 class _FileOptions(_TableOptions):
@@ -91,12 +95,16 @@ def _options(*options: _Decorator) -> _Decorator:
     return apply
 
 
-def _names(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in value.split(",") if name.strip()) if value else ()
+def _separator(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    return {"tab": "\t", "\\t": "\t", "blank": " ", "space": " "}.get(value, value) if value else None
 
 
 _TABLE = _options(
-    click.option("--data", type=_FILE, help="One table with features and labels (.csv, .json, .parquet)."),
+    click.option(
+        "--data",
+        type=_FILE,
+        help="One table with features and labels (.csv, .tsv, .txt, .json, .ndjson, .parquet; also .gz).",
+    ),
     click.option(
         "--target",
         multiple=True,
@@ -106,9 +114,23 @@ _TABLE = _options(
     click.option("--labels", type=_FILE, help="A table of labels."),
     click.option("--label-column", help="With --labels: the column that holds the labels."),
     click.option("--id-column", help="The column of ids.  [default: track_id with --features, none with --data]"),
-    click.option("--columns", callback=_names, metavar="A,B,...", help="Feature columns.  [default: all others]"),
-    click.option("--drop", callback=_names, metavar="A,B,...", help="Columns to leave out."),
-    click.option("--classes", callback=_names, metavar="A,B,...", help="Keep only the rows with these labels."),
+    click.option("--columns", multiple=True, metavar="A,B,...", help="Feature columns.  [default: all others]"),
+    click.option(
+        "--drop", multiple=True, metavar="A,B,...", help="Columns to leave out; '' is the one without a name."
+    ),
+    click.option("--classes", multiple=True, metavar="A,B,...", help="Keep only the rows with these labels."),
+    click.option(
+        "--missing",
+        type=click.Choice(["refuse", "drop"]),
+        default="refuse",
+        show_default=True,
+        help="Missing values: refuse the table, or drop the rows that lack any.",
+    ),
+    click.option(
+        "--sep", callback=_separator, metavar="CHAR", help="What separates columns; tab, blank.  [default: found out]"
+    ),
+    click.option("--decimal", default=".", show_default=True, help="The decimal separator: . or ,"),
+    click.option("--encoding", help="That of text, such as cp1252.  [default: its byte order mark's, or utf-8]"),
 )
 
 _IDENTITY = _options(
@@ -239,6 +261,7 @@ def verify(model: Path, **options: Unpack[_VerifyOptions]) -> None:
 
 def _table(options: _TableOptions, *, labelled: bool) -> TableChoice:
     """Return the table that the options name. `labelled` asks for labels; without it they are welcome."""
+    from edge_convert.files import Dialect
     from edge_convert.tables import TableChoice
 
     data, pair = options["data"], (options["features"], options["labels"])
@@ -261,6 +284,8 @@ def _table(options: _TableOptions, *, labelled: bool) -> TableChoice:
         columns=options["columns"],
         drop=options["drop"],
         classes=options["classes"],
+        dialect=Dialect(options["sep"], options["decimal"], options["encoding"]),
+        missing=options["missing"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Table files as they are: CSV (the FMA project's several header rows included), JSON and Parquet.
+"""Table files as they are: text with any separator (the FMA project's several header rows included), JSON and Parquet.
 
 Nothing is interpreted here: a `RawTable` holds cells and knows how a person finds each row again. Every complaint names
 the file, and the column and row where there is one.
@@ -7,22 +7,47 @@ the file, and the column and row where there is one.
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
+import itertools
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge_agent.errors import InputError
+import numpy as np
 
-Cell = object
-"""What a file holds: text from CSV; text, number, boolean or None from JSON and Parquet."""
+from edge_agent.contract.tabular import SEPARATORS, decode, find_separator, single_blanks
+from edge_agent.errors import InputError
+from edge_convert.arrow import ArrowCells, Ragged, read_csv, read_parquet
+from edge_convert.columns import Cell, parse, short
 
 #: The FMA project's `fma_metadata` files; their columns carry the levels of their header, joined by dots.
 FMA_METADATA: Final = "fma_metadata"
 PLAIN: Final = "plain"
+#: What the names of tables end in; each may also be compressed (.gz).
+ENDINGS: Final = (".csv", ".tsv", ".txt", ".json", ".ndjson", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How to read text: what separates columns and how it is encoded (None: found out), and the decimal separator."""
+
+    separator: str | None = None
+    decimal: str = "."
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no reader takes."""
+        if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
+            raise InputError(
+                f"--sep {self.separator!r}: a separator is one character, such as {' '.join(map(repr, SEPARATORS))}"
+            )
+        if self.decimal not in {".", ","}:
+            raise InputError(f"--decimal {self.decimal!r}: the decimal separator is . or ,")
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,7 @@ class RawTable:
     """One file's cells by column, all columns equally long, with at least one row.
 
     `row_names` says for each row where it is ("row 7"; the header is row 1). `layout` is `PLAIN` or `FMA_METADATA`.
+    A column without a name is called "". `notes` are sentences about what was found; `decimal` is that of its text.
     """
 
     path: Path
@@ -37,6 +63,8 @@ class RawTable:
     columns: dict[str, Sequence[Cell]]
     row_names: Sequence[str]
     layout: str = PLAIN
+    notes: tuple[str, ...] = ()
+    decimal: str = "."
 
     def column(self, name: str) -> Sequence[Cell]:
         """Return the cells of a column. Raises `InputError` naming the columns there are."""
@@ -45,32 +73,66 @@ class RawTable:
         return self.columns[name]
 
 
-def read_raw(path: Path) -> RawTable:
-    """Read a table file by the ending of its name: .csv, .json, .parquet.
+@dataclass(frozen=True)
+class _Content:
+    columns: dict[str, Sequence[Cell]]
+    row_names: Sequence[str]
+    layout: str = PLAIN
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RowNames(Sequence[str]):
+    """Says of each row where it is, from its number."""
+
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, row: Any) -> Any:
+        return f"row {self.numbers[row]}" if not isinstance(row, slice) else RowNames(self.numbers[row])
+
+
+def read_raw(path: Path, dialect: Dialect | None = None) -> RawTable:
+    """Read a table file by the ending of its name (`ENDINGS`, each also with .gz).
 
     JSON is either a list of records or an object of columns (each an array, or an object from row key to value). Raises
     `InputError` if the file is missing, empty or not what its name says.
     """
-    readers = {".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: a table is a .csv, .json or .parquet file")
+    dialect = dialect or Dialect()
+    name = path.name.lower().removesuffix(".gz")
+    ending = Path(name).suffix
+    if ending not in ENDINGS:
+        raise InputError(
+            f"{path}: a table is a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, each also compressed (.gz)"
+        )
     try:
-        content = path.read_bytes()
+        content = stored = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: can't be decompressed: {error}") from None
     if not content.strip():
         raise InputError(f"{path}: the file is empty")
     looks = _looks_like(content)
-    if looks and looks != path.suffix.lower():
-        raise InputError(f"{path}: is named {path.suffix} but its content is {looks[1:]}; name it {path.stem}{looks}")
-    columns, row_names, layout = reader(path, content)
-    if not row_names:
+    if looks and looks != ending and not (looks == ".json" and ending in {".ndjson", ".jsonl"}):
+        raise InputError(
+            f"{path}: is named {ending} but its content is {looks[1:]}; name it {path.name[: len(name) - len(ending)]}{looks}"
+        )
+    if ending == ".parquet":
+        found = _read_parquet(path, content)
+    elif ending in {".json", ".ndjson", ".jsonl"}:
+        found = (_read_json if ending == ".json" else _read_lines)(path, _text(path, content, dialect))
+    else:
+        found = _read_text(path, _text(path, content, dialect), dialect)
+    if not len(found.row_names):
         raise InputError(f"{path}: there is a header but no row")
-    return RawTable(path, hashlib.sha256(content).hexdigest(), columns, row_names, layout)
-
-
-_Content = tuple[dict[str, Sequence[Cell]], Sequence[str], str]
+    digest = hashlib.sha256(stored).hexdigest()
+    return RawTable(path, digest, found.columns, found.row_names, found.layout, tuple(found.notes), dialect.decimal)
 
 
 def _looks_like(content: bytes) -> str | None:
@@ -81,39 +143,74 @@ def _looks_like(content: bytes) -> str | None:
     return ".json" if start in {b"{", b"["} else None
 
 
-def _text(path: Path, content: bytes) -> str:
+def _text(path: Path, content: bytes, dialect: Dialect) -> str:
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not text in UTF-8 (byte {error.start})") from None
-    if "\0" in text:
-        raise InputError(f"{path}: is not text (a zero byte at character {text.index(chr(0))})")
-    return text
+        return decode(content, dialect.encoding)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
-def _read_csv(path: Path, content: bytes) -> _Content:
+def _read_text(path: Path, text: str, dialect: Dialect) -> _Content:
+    separator = dialect.separator or find_separator(text)
+    if separator == dialect.decimal:
+        raise InputError(
+            f"{path}: {separator!r} is the decimal separator and separates the columns, too; see --sep and --decimal"
+        )
+    if separator == " ":
+        text = single_blanks(text)
+    _require_closed_quotes(path, text, separator)
+    head, ends = _head(text, separator)
+    names, used, layout = _header(head)
+    if layout == PLAIN:
+        _refuse_headless(path, names, dialect.decimal)
+    names, notes = _with_row_names(names, head[used:]) if layout == PLAIN else (names, [])
+    body = text[ends[used - 1] :]
+    if not body.strip():
+        raise InputError(f"{path}: there is a header but no row")
+    columns, ragged = read_csv(body, separator, len(names))
+    if ragged:
+        _refuse_ragged(path, ragged, used, len(names))
+    # A line with nothing on it, often the last one, or with separators only, as spreadsheets write them.
+    full = ~np.logical_and.reduce([column.blank() for column in columns])
+    if not full.all():
+        columns = [column.take(full) for column in columns]
+    return _Content(
+        _named(path, names, columns, notes), RowNames((np.flatnonzero(full) + used + 1).tolist()), layout, notes
+    )
+
+
+def _named(path: Path, names: list[str], columns: list[ArrowCells], notes: list[str]) -> dict[str, Sequence[Cell]]:
+    """Return the columns by name, without those that have neither a name nor a value (`notes` says so)."""
+    found: dict[str, Sequence[Cell]] = {}
+    for position, (name, cells) in enumerate(zip(names, columns, strict=True), start=1):
+        if not name and cells.blank().all():
+            notes.append(f"column {position} has neither a name nor a value: left out")
+        elif not name and position > 1:
+            raise InputError(f"{path}: row 1: column {position} has no name; give it one there")
+        elif name in found:
+            raise InputError(f"{path}: row 1: column {name!r} appears twice")
+        else:
+            found[name] = cells
+    return found
+
+
+def _head(text: str, separator: str) -> tuple[list[list[str]], list[int]]:
+    """Return the first rows, and for each the place in the text where it ends."""
+    place, ends = 0, list[int]()
+
+    def lines() -> Iterator[str]:
+        nonlocal place
+        for line in io.StringIO(text, newline=""):
+            place += len(line)
+            yield line
+
     rows: list[list[str]] = []
-    try:
-        rows.extend(csv.reader(io.StringIO(_text(path, content), newline=""), strict=True))
-    except csv.Error as error:
-        raise InputError(f"{path}: row {len(rows) + 1}: is not CSV: {error}") from None
-    header, first, layout = _header(rows)
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-        raise InputError(f"{path}: row 1: the columns are not separated by commas; save it with commas")
-    if "" in header:
-        raise InputError(f"{path}: row 1: column {header.index('') + 1} has no name")
-    _refuse_repeated(path, header)
-    body: list[list[str]] = []
-    names: list[str] = []
-    for number, row in enumerate(rows[first:], start=first + 1):
-        if not row:  # an empty line, often the last one
-            continue
-        if len(row) != len(header):
-            raise InputError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
-        body.append(row)
-        names.append(f"row {number}")
-    columns: dict[str, Sequence[Cell]] = {name: [row[i] for row in body] for i, name in enumerate(header)}
-    return columns, names, layout
+    for row in csv.reader(lines(), delimiter=separator):
+        rows.append(row)
+        ends.append(place)
+        if len(rows) == 6:
+            break
+    return rows, ends
 
 
 def _header(rows: list[list[str]]) -> tuple[list[str], int, str]:
@@ -126,42 +223,93 @@ def _header(rows: list[list[str]]) -> tuple[list[str], int, str]:
         if len(row) > 1 and row[0] and not any(row[1:]) and not rows[0][0]:
             levels = zip(*(level[1:] for level in rows[:number]), strict=False)
             return [row[0], *(".".join(part for part in parts if part) for parts in levels)], number + 1, FMA_METADATA
-    return [name.strip() for name in rows[0]], 1, PLAIN
+    first = next((number for number, row in enumerate(rows) if any(row)), 0)
+    return [name.strip() for name in rows[first]], first + 1, PLAIN
 
 
-def _read_json(path: Path, content: bytes) -> _Content:
+def _with_row_names(names: list[str], rows: list[list[str]]) -> tuple[list[str], list[str]]:
+    """Return the names, with one more where all rows are longer by a cell, and sentences about that."""
+    lengths = {len(row) for row in rows if row}
+    if lengths != {len(names) + 1}:
+        return names, []
+    if all(not row[-1] for row in rows if row):
+        return [*names, ""], []  # each row ends with a separator
+    return ["", *names], ["the header has no name for the first column, as R writes row names"]
+
+
+def _refuse_headless(path: Path, names: list[str], decimal: str) -> None:
+    """Refuse a first row that holds values: numbers other than the rising whole ones that columns may be called."""
+    values = [(name, value) for name in names if (value := parse(name, decimal)) is not None]
+    whole = all(name.isdigit() for name, _ in values)
+    rising = all(one < other for (_, one), (_, other) in itertools.pairwise(values))
+    if values and not (whole and rising):
+        raise InputError(
+            f"{path}: row 1 has no column names but values ({short(values[0][0])}, …): add a first row with a name for each of "
+            f"the {len(names)} columns"
+        )
+
+
+def _refuse_ragged(path: Path, ragged: list[Ragged], above: int, width: int) -> None:
+    first = f"{path}: row {ragged[0].row + above} has {ragged[0].cells} cells, the header has {width}"
+    others = ", ".join(str(row.row + above) for row in ragged[1:6]) + (", …" if len(ragged) > 6 else "")
+    more = f"; so have {len(ragged) - 1:,} more rows another number of cells ({others})" if len(ragged) > 1 else ""
+    raise InputError(first + more)
+
+
+def _require_closed_quotes(path: Path, text: str, separator: str) -> None:
+    """Refuse quotes that don't match: a lenient reader takes half of the file for one cell then."""
+    if '"' not in text:
+        return
+    number = 0
     try:
-        document = json.loads(_text(path, content))
+        for _ in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
+            number += 1
+    except csv.Error as error:
+        raise InputError(f"{path}: row {number + 1}: is not CSV: {error}") from None
+
+
+def _read_lines(path: Path, text: str) -> _Content:
+    """Read a record a line."""
+    records, numbers = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise InputError(f"{path}: row {number}: is not JSON: {error}") from None
+        if not isinstance(records[-1], dict):
+            raise InputError(f"{path}: row {number}: is not a JSON object")
+        numbers.append(number)
+    return _records(path, records, numbers)
+
+
+def _read_json(path: Path, text: str) -> _Content:
+    try:
+        document = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON: {error}") from None
     if isinstance(document, list) and all(isinstance(record, dict) for record in document):
-        return _records(path, document)
+        return _records(path, document, range(1, len(document) + 1))
     if isinstance(document, dict) and document:
         values = list(document.values())
         if all(isinstance(value, list) for value in values):
             _refuse_unequal(path, {name: range(1, len(cells) + 1) for name, cells in document.items()})
-            return document, [f"row {number + 1}" for number in range(len(values[0]))], PLAIN
+            return _Content(document, RowNames(range(1, len(values[0]) + 1)))
         if all(isinstance(value, dict) for value in values):
             _refuse_unequal(path, document)
-            return (
-                {name: list(cells.values()) for name, cells in document.items()},
-                [f"row {k}" for k in values[0]],
-                PLAIN,
-            )
+            columns: dict[str, Sequence[Cell]] = {name: list(cells.values()) for name, cells in document.items()}
+            return _Content(columns, [f"row {key}" for key in values[0]])
     raise InputError(f"{path}: is neither a list of records nor an object of columns")
 
 
-def _records(path: Path, records: list[dict[str, Any]]) -> _Content:
+def _records(path: Path, records: list[dict[str, Any]], numbers: Sequence[int]) -> _Content:
     names = list(records[0]) if records else []
-    for number, record in enumerate(records, start=1):
-        if set(record) != set(names):
+    for number, record in zip(numbers, records, strict=True):
+        if record.keys() != records[0].keys():
             odd = next(iter(set(record) ^ set(names)))
             raise InputError(f"{path}: row {number}: column {odd!r} is in some rows only")
-    return (
-        {name: [record[name] for record in records] for name in names},
-        [f"row {number}" for number in range(1, len(records) + 1)],
-        PLAIN,
-    )
+    return _Content({name: [record[name] for record in records] for name in names}, RowNames(numbers))
 
 
 def _refuse_unequal(path: Path, columns: dict[str, Collection[Any]]) -> None:
@@ -176,25 +324,14 @@ def _refuse_unequal(path: Path, columns: dict[str, Collection[Any]]) -> None:
 
 def _read_parquet(path: Path, content: bytes) -> _Content:
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from None
-    try:
-        table = pq.read_table(io.BytesIO(content))
-        _refuse_repeated(path, table.column_names)
-        columns = {name: table.column(name).to_pylist() for name in table.column_names}
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: is not Parquet: {str(error).splitlines()[0]}") from None
-    return columns, [f"row {number}" for number in range(1, table.num_rows + 1)], PLAIN
-
-
-def _refuse_repeated(path: Path, names: Sequence[str]) -> None:
-    seen: set[str] = set()
+        names, columns = read_parquet(content)
+    except ValueError as error:
+        raise InputError(f"{path}: is not Parquet: {error}") from None
     for name in names:
-        if name in seen:
+        if names.count(name) > 1:
             raise InputError(f"{path}: row 1: column {name!r} appears twice")
-        seen.add(name)
+    found: dict[str, Sequence[Cell]] = dict(zip(names, columns, strict=True))
+    return _Content(found, RowNames(range(1, (len(columns[0]) if columns else 0) + 1)))
 
 
 def _listing(names: Collection[str]) -> str:

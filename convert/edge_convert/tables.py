@@ -1,12 +1,11 @@
 """Training tables: features, labels and ids out of one file, or of two that are joined on an id.
 
-Every value that leaves here is a finite float32 and every row has a label; everything else was refused with the file,
-column and row where it stands, or is counted in `Table.left_out`.
+Every value that leaves here is finite (NaN only where missing values were asked for) and every row has a label; everything
+else was refused with the file, column and row where it stands, or is counted in `Table.left_out`.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +15,32 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.contract.card import FLOAT32_MAX, MAX_FEATURES
+from edge_agent.contract.card import MAX_FEATURES
 from edge_agent.errors import InputError
-from edge_convert.files import FMA_METADATA, Cell, RawTable, read_raw
-from edge_convert.words import Words, find_words
+from edge_convert.columns import Cell
+from edge_convert.features import (
+    Features,
+    Missing,
+    Problems,
+    complete,
+    expand,
+    of_classes,
+    read_features,
+    read_ids,
+    read_labels,
+    refuse_quantity,
+    require_label_names,
+    strange,
+    without_times,
+)
+from edge_convert.files import FMA_METADATA, Dialect, RawTable, read_raw
+from edge_convert.words import Words
 
 #: Where the eight audio features sit in the FMA project's `echonest.csv`.
 _AUDIO_FEATURES: Final = "echonest.audio_features."
-_NAME_LENGTH: Final = 128  # what the model card takes
+
+
+_DIALECT: Final = Dialect()
 
 
 @dataclass(frozen=True)
@@ -40,8 +57,9 @@ class Table:
     """n rows of f features.
 
     `X` (n, f) float32; `labels` (n,) text, None when nobody asked for them; `ids` (n,) integers or text, None when
-    there are none; `row_names` (n,) where each row is in the first of `sources`; `left_out` are sentences about rows
-    that are not here.
+    there are none; `row_names` (n,) where each row is in the first of `sources`; `left_out` are sentences about rows and
+    columns that are not here, `strange` about what is and may mislead. `exact` (n, f) float64 are the numbers as the file
+    has them, before they were rounded to float32.
     """
 
     feature_names: tuple[str, ...]
@@ -55,6 +73,8 @@ class Table:
     words: Mapping[str, Words] = field(default_factory=dict)
     #: Further columns of what is to be answered, beside `labels`.
     others: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    strange: tuple[str, ...] = ()
+    exact: NDArray[np.float64] | None = None
 
     @property
     def where(self) -> str:
@@ -79,9 +99,10 @@ class Table:
         return replace(
             self,
             X=self.X[rows],
+            exact=None if self.exact is None else self.exact[rows],
             labels=None if self.labels is None else self.labels[rows],
             ids=None if self.ids is None else self.ids[rows],
-            row_names=[self.row_names[row] for row in rows],
+            row_names=[self.row_names[int(row)] for row in rows],
             others={name: labels[rows] for name, labels in self.others.items()},
         )
 
@@ -103,6 +124,8 @@ class TableChoice:
     classes: tuple[str, ...] = ()
     #: The words of the model that the table is for, by column; None: those that are found in the table.
     words: Mapping[str, Words] | None = None
+    dialect: Dialect = _DIALECT
+    missing: Missing = "refuse"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -113,6 +136,7 @@ class TableChoice:
     def read(self) -> Table:
         """Read the table. Raises `InputError`: also when neither `data` nor the pair with its label column is given."""
         names: Any = {"columns": self.columns, "drop": self.drop, "classes": self.classes, "words": self.words}
+        names |= {"dialect": self.dialect, "missing": self.missing}
         if self.data is not None:
             return read_table(self.data, target=self.target, others=self.others, id_column=self.id_column, **names)
         if self.features is None or self.labels is None or self.label_column is None:
@@ -131,31 +155,41 @@ def read_table(
     drop: Sequence[str] = (),
     classes: Sequence[str] = (),
     words: Mapping[str, Words] | None = None,
+    dialect: Dialect = _DIALECT,
+    missing: Missing = "refuse",
 ) -> Table:
     """Read one file that has everything: a column of labels (`target`, None for none) and columns of numbers.
 
-    Features are `columns`, or all that are not target, id or in `drop`. `classes` keeps the rows of these labels only.
-    Raises `InputError`.
+    Features are `columns`, or all that are not target, id or in `drop`, and hold no timestamps. `classes` keeps the rows of
+    these labels only. Raises `InputError`, with all that is wrong.
     """
-    raw = read_raw(path)
-    for name in (*columns, *drop, *others, *filter(None, (target, id_column))):
-        raw.column(name)
-    roles = {name: role for role, name in (("labels", target), ("ids", id_column)) if name is not None}
-    roles |= dict.fromkeys(others, "labels")
-    names = _feature_names(raw, columns, drop, roles)
-    found = _find_words(raw, names, words)
-    table = Table(
-        feature_names=names,
-        X=_numbers(raw, names, found),
-        words=found,
-        labels=None if target is None else _labels(raw, target),
-        ids=None if id_column is None else _ids(raw, id_column),
-        row_names=raw.row_names,
-        label_column=target or "",
+    raw = read_raw(path, dialect)
+    targets = [name for name in (target, *others) if name is not None]
+    roles = dict.fromkeys(targets, "labels") | ({} if id_column is None else {id_column: "ids"})
+    problems = Problems(path)
+    names, notes = _feature_names(raw, columns, drop, roles, problems)
+    features = read_features(raw, names, words, problems)
+    labels: dict[str, NDArray[np.str_]] = {}
+    for name in targets:
+        labels[name], said = read_labels(raw.column(name), name)
+        require_label_names(problems, labels[name])
+        notes += said
+    ids = None if id_column is None else read_ids(raw, id_column, problems)
+    rows = np.arange(len(raw.row_names))
+    if target is not None and classes:
+        rows, said = of_classes(target, labels[target], rows, classes=classes, problems=problems)
+        notes += said
+    rows, said = complete(raw, features, rows, labels=labels, missing=missing, problems=problems)
+    problems.refuse()
+    return _table(
+        raw,
+        features,
+        labels=labels,
+        ids=ids,
         sources=(_source(raw),),
-        others={name: _labels(raw, name) for name in others},
+        left_out=(*raw.notes, *notes, *said),
+        rows=rows,
     )
-    return _only_classes(table, classes) if classes else table
 
 
 def read_pair(
@@ -168,44 +202,79 @@ def read_pair(
     drop: Sequence[str] = (),
     classes: Sequence[str] = (),
     words: Mapping[str, Words] | None = None,
+    dialect: Dialect = _DIALECT,
+    missing: Missing = "refuse",
 ) -> Table:
     """Join a file of features and a file of labels on `id_column`; rows without a partner or a label are left out.
 
     Both plain tables and the FMA project's own files (`echonest.csv`, `tracks.csv`) will do; of the latter the eight
     audio features are taken, and `label_column` may be "genre_top" for "track.genre_top". Raises `InputError`.
     """
-    left, right = _audio_features(read_raw(features), id_column), read_raw(labels)
+    left, right = _audio_features(read_raw(features, dialect), id_column), read_raw(labels, dialect)
     if right.layout == FMA_METADATA and label_column not in right.columns:
         label_column = f"track.{label_column}"
-    for name in (*columns, *drop, id_column):
-        left.column(name)
-    names = _feature_names(left, columns, drop, {id_column: "ids"})
-    ids = _ids(left, id_column)
-    label_cells, label_ids = right.column(label_column), _ids(right, id_column)
-    label_of = {key: text for key, cell in zip(label_ids.tolist(), label_cells, strict=True) if (text := _label(cell))}
+    problems, others = Problems(features), Problems(labels)
+    names, notes = _feature_names(left, columns, drop, {id_column: "ids"}, problems)
+    found = read_features(left, names, words, problems)
+    ids = read_ids(left, id_column, problems)
+    texts, said = read_labels(right.column(label_column), label_column)
+    label_ids = read_ids(right, id_column, others)
+    problems.refuse()
+    others.refuse()
+    label_of = {key: text for key, text in zip(label_ids.tolist(), texts.tolist(), strict=True) if text}
     rows = np.array([row for row, key in enumerate(ids.tolist()) if key in label_of], dtype=np.int64)
     if not len(rows):
         raise InputError(f"{features} and {labels}: no {id_column} is in both files with a label")
-    found = _find_words(left, names, words)
-    table = Table(
-        feature_names=names,
-        X=_numbers(left, names, found),
-        words=found,
-        labels=None,
+    joined = np.array([label_of.get(key, "") for key in ids.tolist()])
+    notes += [
+        *said,
+        f"{len(rows):,} of {len(ids):,} rows of features and {len(texts):,} rows of labels share a {id_column}",
+    ]
+    require_label_names(others, joined)
+    if classes:
+        rows, said = of_classes(label_column, joined, rows, classes=classes, problems=others)
+        notes += said
+    rows, said = complete(left, found, rows, labels={label_column: joined}, missing=missing, problems=problems)
+    problems.refuse()
+    others.refuse()
+    return _table(
+        left,
+        found,
+        labels={label_column: joined},
         ids=ids,
-        row_names=left.row_names,
-        label_column=label_column,
         sources=(_source(left), _source(right)),
-    ).take(rows)
-    assert table.ids is not None  # noqa: S101 - set two statements above
-    table = replace(
-        table,
-        labels=np.array([label_of[key] for key in table.ids.tolist()]),
-        left_out=(
-            f"{len(rows):,} of {len(ids):,} rows of features and {len(label_cells):,} rows of labels share a {id_column}",
-        ),
+        left_out=(*left.notes, *notes, *said),
+        rows=rows,
     )
-    return _only_classes(table, classes) if classes else table
+
+
+def _table(
+    raw: RawTable,
+    features: Features,
+    *,
+    labels: Mapping[str, NDArray[np.str_]],
+    ids: NDArray[np.int64] | NDArray[np.str_] | None,
+    sources: tuple[DataFile, ...],
+    left_out: tuple[str, ...],
+    rows: NDArray[np.int64],
+) -> Table:
+    first, *others = labels or ("",)
+    table = Table(
+        feature_names=features.names,
+        X=features.X.astype(np.float32),
+        exact=features.X,
+        words=features.words,
+        labels=labels[first] if first else None,
+        ids=ids,
+        row_names=raw.row_names,
+        label_column=first,
+        sources=sources,
+        left_out=left_out,
+        others={name: labels[name] for name in others},
+    )
+    table = table if len(rows) == len(raw.row_names) else table.take(rows)
+    assert table.exact is not None  # noqa: S101 - set above
+    return replace(table, strange=tuple(strange(features.names, table.exact, features.words)))
 
 
 def require_trainable(table: Table, folds: int) -> None:
@@ -213,31 +282,48 @@ def require_trainable(table: Table, folds: int) -> None:
     counts = table.class_counts
     if len(counts) < 2:
         raise InputError(f"{table.where}: all {len(table.X):,} rows say {next(iter(counts))!r}; two labels are needed")
-    label = min(counts, key=lambda name: counts[name])
-    if counts[label] < folds:
+    refuse_quantity(counts, table.where)
+    rarest = min(counts, key=lambda name: counts[name])
+    if counts[rarest] < folds:
+        enough = [name for name, count in counts.items() if count >= folds]
+        ways = [f"--folds {counts[rarest]}"] if counts[rarest] > 1 else []
+        if len(enough) > 1:
+            ways.append(f"--classes {','.join(enough[:5])}{',…' if len(enough) > 5 else ''} (without the rare ones)")
         raise InputError(
-            f"{table.where}: only {counts[label]} of {len(table.X):,} rows say {label!r}; "
-            f"{folds} folds need {folds} rows of each label (see --folds)"
+            f"{table.where}: only {counts[rarest]} of {len(table.X):,} rows say {rarest!r}; {folds} folds need {folds} rows of each "
+            f"label: {', or '.join([*ways, 'collect more rows of it'])}"
         )
 
 
 def _feature_names(
-    raw: RawTable, columns: Sequence[str], drop: Sequence[str], roles: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Return `columns`, or all that are left; `roles` are the columns that are no features, with what they hold."""
-    for name in columns:
+    raw: RawTable, columns: Sequence[str], drop: Sequence[str], roles: Mapping[str, str], problems: Problems
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return `columns`, or all that are left, and sentences about columns that are left out; `roles` are the columns that are
+    no features, with what they hold. Raises `InputError` for names that are none, and features that can't be.
+    """
+    columns, drop = expand(columns, raw.columns), expand(drop, raw.columns)
+    for name in dict.fromkeys((*columns, *drop, *roles)):
+        if name not in raw.columns:
+            try:
+                raw.column(name)
+            except InputError as error:
+                problems.add(str(error).removeprefix(f"{raw.path}: "))
+    for name in dict.fromkeys(columns):
         if name in roles:
-            raise InputError(f"{raw.path}: column {name!r} holds the {roles[name]}, so it is no feature; see --columns")
+            problems.add(f"column {name!r} holds the {roles[name]}, so it is no feature; see --columns")
         if columns.count(name) > 1:
-            raise InputError(f"{raw.path}: column {name!r} appears twice in --columns")
+            problems.add(f"column {name!r} appears twice in --columns")
         if name in drop:
-            raise InputError(f"{raw.path}: column {name!r} is in both --columns and --drop; remove it from one")
-    names = tuple(columns) or tuple(name for name in raw.columns if name not in {*roles, *drop})
+            problems.add(f"column {name!r} is in both --columns and --drop; remove it from one")
+    problems.refuse()
+    names, notes = tuple(columns), list[str]()
+    if not columns:
+        names, notes = without_times(raw, [name for name in raw.columns if name not in {*roles, *drop}])
     if len(names) > MAX_FEATURES:
         raise InputError(
             f"{raw.path}: {len(names):,} columns would be features; a model has at most {MAX_FEATURES:,}: see --columns and --drop"
         )
-    return names
+    return names, notes
 
 
 def _source(raw: RawTable) -> DataFile:
@@ -253,121 +339,3 @@ def _audio_features(raw: RawTable, id_column: str) -> RawTable:
     if len(kept) == 1:
         raise InputError(f"{raw.path}: has no columns under 'echonest', 'audio_features'; is it echonest.csv?")
     return replace(raw, columns=kept)
-
-
-def _only_classes(table: Table, classes: Sequence[str]) -> Table:
-    counts = table.class_counts
-    for name in classes:
-        if name not in counts:
-            raise InputError(f"{table.where}: no row says {name!r}; there are {', '.join(map(repr, counts))}")
-    kept = table.take(np.flatnonzero(np.isin(table.truth, classes)))
-    note = f"{len(kept.X):,} of {len(table.X):,} rows say {' or '.join(classes)}"
-    return replace(kept, left_out=(*table.left_out, note))
-
-
-def _find_words(raw: RawTable, names: Sequence[str], known: Mapping[str, Words] | None) -> Mapping[str, Words]:
-    """Return the words of the columns that hold some: those `known`, or those that are found."""
-    if known is not None:
-        return known
-    found: dict[str, Words] = {}
-    for name in names:
-        cells = raw.column(name)
-        try:
-            words = find_words(cells, (_parse(cell) is not None for cell in cells))
-        except ValueError as error:
-            raise InputError(f"{raw.path}: column {name!r}: {error}") from None
-        if words is not None:
-            for word in words.categories:
-                _require_name(raw.path, "category", word)
-            found[name] = words
-    return found
-
-
-def _numbers(raw: RawTable, names: Sequence[str], words: Mapping[str, Words]) -> NDArray[np.float32]:
-    """Return the columns as (n, f) float32. Raises `InputError` at the first cell that is no finite number, or none of the
-    `words` of its column.
-    """
-    if not names:
-        raise InputError(f"{raw.path}: no column is left as a feature")
-    X = np.empty((len(raw.row_names), len(names)), dtype=np.float32)
-    for column, name in enumerate(names):
-        _require_name(raw.path, "column", name)
-        code = words[name].code if name in words else _number
-        for row, cell in enumerate(raw.column(name)):
-            try:
-                X[row, column] = code(cell)
-            except ValueError as error:
-                raise InputError(f"{raw.path}: column {name!r}, {raw.row_names[row]}: {error}") from None
-    return X
-
-
-def _number(cell: Cell) -> float:
-    """Return a finite number within float32. Raises `ValueError` saying what the cell is instead."""
-    if cell is None or (isinstance(cell, str) and not cell.strip()):
-        raise ValueError("is empty; fill it in or remove the row (a tree has no branch for missing values)")
-    value = _parse(cell)
-    if value is None:
-        raise ValueError(f"{_short(cell)} is not a number (--drop leaves a column out)")
-    if not math.isfinite(value):
-        raise ValueError(f"{_short(cell)} is not finite (a tree has no branch for missing values)")
-    if abs(value) > FLOAT32_MAX:
-        raise ValueError(f"{_short(cell)} is beyond what float32 holds")
-    return value
-
-
-def _parse(cell: Cell) -> float | None:
-    # float() takes True, "1_000" and digits of other scripts, too; the agent takes none of these for a number.
-    if isinstance(cell, bool) or not isinstance(cell, str | int | float):
-        return None
-    if isinstance(cell, str) and ("_" in cell or not cell.strip().isascii()):
-        return None
-    try:
-        return float(cell)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _labels(raw: RawTable, column: str) -> NDArray[np.str_]:
-    labels = [_label(cell) for cell in raw.column(column)]
-    for row, label in enumerate(labels):
-        if not label:
-            raise InputError(f"{raw.path}: column {column!r}, {raw.row_names[row]}: the label is empty")
-    for label in sorted(set(labels)):
-        _require_name(raw.path, "label", label)
-    return np.array(labels)
-
-
-def _label(cell: Cell) -> str:
-    """Labels are text in the model, whatever they are in the file: 1 and 1.0 are "1"; "" means that there is none."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell).strip()
-
-
-def _ids(raw: RawTable, column: str) -> NDArray[np.int64] | NDArray[np.str_]:
-    """Return unique ids: integers if all of them are, else text."""
-    texts = [_label(cell) for cell in raw.column(column)]
-    seen: dict[str, int] = {}
-    for row, text in enumerate(texts):
-        if not text:
-            raise InputError(f"{raw.path}: column {column!r}, {raw.row_names[row]}: the id is empty")
-        if text in seen:
-            twice = f"{text!r} was the id of {raw.row_names[seen[text]]} already"
-            raise InputError(f"{raw.path}: column {column!r}, {raw.row_names[row]}: {twice}")
-        seen[text] = row
-    try:
-        return np.array([int(text) for text in texts], dtype=np.int64)
-    except (ValueError, OverflowError):
-        return np.array(texts)
-
-
-def _require_name(path: Path, what: str, name: str) -> None:
-    if not name.isprintable() or not 0 < len(name) <= _NAME_LENGTH:
-        raise InputError(f"{path}: {what} {_short(name)} is not a name of 1 to {_NAME_LENGTH} printable characters")
-
-
-def _short(cell: Cell) -> str:
-    text = repr(cell)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -9,11 +9,11 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from edge_agent.contract.card import MAX_CATEGORIES, TRUTH, Feature
-from edge_convert.files import Cell
+from edge_convert.columns import Cell, encode, is_missing, parse
 
 
 class Words(NamedTuple):
@@ -45,17 +45,19 @@ def words_of(feature: Feature) -> Words | None:
     return None if feature.kind == "number" else Words(feature.kind, feature.categories)
 
 
-def find_words(cells: Sequence[Cell], is_number: Iterable[bool]) -> Words | None:
+def find_words(cells: Sequence[Cell], decimal: str = ".") -> Words | None:
     """Return what a column holds if it is one of words; None if it is one of numbers, or neither.
 
     Raises `ValueError` when there are too many words.
     """
-    if any(is_number):
+    different = [cell for cell in encode(cells)[0] if not is_missing(cell)]
+    # With a comma, too: "3,5" in each row is a decimal comma that nobody mentioned, and no category.
+    if any(parse(cell, mark) is not None for cell in different for mark in (decimal, ".", ",")):
         return None
-    words = {_word(cell) for cell in cells}
+    words = {_word(cell) for cell in different}
     found = {word for word in words if word}
     if len(found) < len(words) or len(found) < 2:
-        # An empty cell, and a word that never changes, are reported as no numbers.
+        # What is neither text nor boolean, and a word that never changes, are reported as no numbers.
         return None
     if all(word.lower() in TRUTH for word in found):
         return _BOOLEAN

@@ -239,5 +239,11 @@ def _say_table(table: Table, say: Say) -> None:
     say(f"table: {rows:,} rows, {len(table.feature_names)} features; {balance}")
     for sentence in (*table.left_out, *(f"{name}: {words}" for name, words in table.words.items())):
         say(f"       {sentence}")
+    _say_strange(table, say)
     commonest = max(table.class_counts, key=lambda label: table.class_counts[label])
     say(f"       always answering {commonest} would have an accuracy of {table.class_counts[commonest] / rows:.4f}")
+
+
+def _say_strange(table: Table, say: Say) -> None:
+    for sentence in table.strange:
+        say(f"note:  {sentence}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_convert import tables
+from edge_convert import columns
 from edge_convert.tables import read_pair, read_table, require_trainable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,11 +81,11 @@ def test_the_fma_projects_own_files() -> None:
         (["a,y", "1,u", "1_000,v"], {"target": "y"}, "t.csv: column 'a', row 3: '1_000' is not a number"),
         (["a,y", "1,u", "\u0661,v"], {"target": "y"}, "t.csv: column 'a', row 3: '\u0661' is not a number"),
         (["a,y", "1,u", "True,v"], {"target": "y"}, "t.csv: column 'a', row 3: 'True' is not a number"),
-        (["a,y", "1,u", ",v"], {"target": "y"}, "t.csv: column 'a', row 3: is empty"),
-        (["a,y", "1,u", "NaN,v"], {"target": "y"}, "t.csv: column 'a', row 3: 'NaN' is not finite"),
+        (["a,y", "1,u", ",v"], {"target": "y"}, "in 1 of 2 rows: column 'a' in 1 (first in row 3); --missing drop"),
+        (["a,y", "1,u", "NaN,v"], {"target": "y"}, "in 1 of 2 rows: column 'a' in 1 (first in row 3); --missing drop"),
         (["a,y", "1,u", "-inf,v"], {"target": "y"}, "t.csv: column 'a', row 3: '-inf' is not finite"),
         (["a,y", "1,u", "1e39,v"], {"target": "y"}, "t.csv: column 'a', row 3: '1e39' is beyond what float32 holds"),
-        (["a,y", "1,u", "2,"], {"target": "y"}, "t.csv: column 'y', row 3: the label is empty"),
+        (["a,y", "1,u", "2,"], {"target": "y"}, "in 1 of 2 rows: label 'y' in 1 (first in row 3); --missing drop"),
         (["a,y", "1,u", "2,\x07"], {"target": "y"}, "t.csv: label '\\x07' is not a name"),
         (["y", "u", "v"], {"target": "y"}, "t.csv: no column is left as a feature"),
         (["i,a,y", "5,1,u", "5,2,v"], {"target": "y", "id_column": "i"}, "column 'i', row 3: '5' was the id of row 2"),
@@ -103,9 +103,10 @@ def test_bad_cells_are_named_by_file_column_and_row(
 
 
 def test_json_cells_are_checked_as_well(tmp_path: Path) -> None:
-    for cell, message in (("true", "True is not a number"), ("NaN", "nan is not finite"), ("null", "is empty")):
+    missing = r"1 of 2 rows: column 'a' in 1 \(first in row 2\)"
+    for cell, message in (("true", "column 'a', row 2: True is not a number"), ("NaN", missing), ("null", missing)):
         (tmp_path / "t.json").write_text(f'{{"a": [1, {cell}], "y": [0, 1]}}')
-        with pytest.raises(InputError, match=f"column 'a', row 2: {message}"):
+        with pytest.raises(InputError, match=message):
             read_table(tmp_path / "t.json", target="y")
 
 
@@ -129,4 +130,4 @@ def test_too_little_to_train_on() -> None:
 @given(st.one_of(st.text(max_size=12), st.floats(), st.integers(), st.booleans(), st.none()))
 def test_a_cell_becomes_a_finite_float32_or_a_complaint(cell: object) -> None:
     with contextlib.suppress(ValueError):
-        assert math.isfinite(np.float32(tables._number(cell)))
+        assert math.isfinite(np.float32(columns.number(cell)))

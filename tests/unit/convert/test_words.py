@@ -153,7 +153,7 @@ def test_what_a_column_is(cells: list[str], words: Words | None, tmp_path: Path)
 @pytest.mark.parametrize(
     ("cells", "says"),
     [
-        (["L", "M", ""], "row 2: 'L' is not a number"),
+        (["L", "M", ""], "values are missing in 1 of 3 rows: column 'a' in 1 (first in row 4)"),
         (["L", "L"], "row 2: 'L' is not a number"),
         (["L", "5"], "row 2: 'L' is not a number"),
         (

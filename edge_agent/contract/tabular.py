@@ -1,0 +1,90 @@
+"""The text of a table: which encoding it has, and what separates its columns. Training and `edge-agent try` read the same.
+
+Plain Python, because a device has nothing else.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Final
+
+#: What may separate columns; several blanks in a row are one separator.
+SEPARATORS: Final = (",", ";", "\t", " ")
+_SAMPLE: Final = 20
+#: UTF-32 first: its mark begins with that of UTF-16.
+_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_BLANKS: Final = re.compile(r'("(?:[^"]|"")*")|[ \t]+')
+
+
+def decode(content: bytes, encoding: str | None = None) -> str:
+    """Return the text of a table: in `encoding`, or as its byte order mark says, or in UTF-8.
+
+    Raises `ValueError` saying what is wrong.
+    """
+    marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+    used = encoding or marked or "utf-8"
+    try:
+        text = content.decode(used).removeprefix("\ufeff")
+    except LookupError:
+        raise ValueError(f"{used!r} is not an encoding; those of tables are utf-8, utf-16, cp1252") from None
+    except UnicodeDecodeError as error:
+        if encoding is None and marked is None:
+            raise ValueError(
+                f"is not text in UTF-8 (byte {error.start}); name its encoding, such as --encoding cp1252 (Windows)"
+            ) from None
+        raise ValueError(f"is not text in {used} (byte {error.start})") from None
+    if "\0" in text:
+        hint = "" if encoding else "; if it is UTF-16, say --encoding utf-16"
+        raise ValueError(f"is not text (a zero byte at character {text.index(chr(0))}){hint}")
+    return text
+
+
+def find_separator(text: str) -> str:
+    """Return what separates the columns of a table: what splits its first rows into equally many cells, two or more.
+
+    A comma is also the answer for a table of one column.
+    """
+    counts = {separator: [len(row) for row in _sample(text, separator)] for separator in SEPARATORS}
+    fitting = {separator: found for separator, found in counts.items() if _is_even(found)}
+    # Words and timestamps have blanks in them; so a blank separates only where nothing else does.
+    for candidates in (fitting, counts):
+        sharp = {separator: found[0] for separator, found in candidates.items() if separator != " " and found}
+        best = max(sharp, key=lambda separator: sharp[separator], default="")
+        if best and sharp[best] > 1:
+            return best
+        if " " in candidates and " " in fitting:
+            return " "
+    return ","
+
+
+def single_blanks(text: str) -> str:
+    """Return a table whose columns are separated by any number of blanks, with exactly one between two cells."""
+    lines = _BLANKS.sub(lambda found: found[1] or " ", text).replace("\r\n", "\n").split("\n")
+    return "\n".join(line.strip(" ") for line in lines)
+
+
+def _sample(text: str, separator: str) -> Iterator[list[str]]:
+    start = text[: 1 << 16]
+    whole = len(start) == len(text)
+    if separator == " ":
+        start = single_blanks(start)
+    lines = iter(start.splitlines(keepends=True) if whole else start.splitlines(keepends=True)[:-1])
+    try:
+        yield from itertools.islice((row for row in csv.reader(lines, delimiter=separator) if row), _SAMPLE)
+    except csv.Error:
+        return
+
+
+def _is_even(counts: list[int]) -> bool:
+    """Tell whether the rows are equally long; the header may lack the cell above R's row names."""
+    return len(counts) > 1 and counts[0] > 1 and set(counts[1:]) in ({counts[0]}, {counts[0] + 1})
