@@ -219,7 +219,9 @@ class Conversation:
                 if level["level"] in levels:
                     meant = f"; is {level['meant']!r} meant?" if level["meant"] else ""
                     return f"ignored: {level['level']!r} is no feature of the model{meant}"
-            return "ignored: it brings no feature of the model, or not all of them"
+            is_sparkplug = any(taker.route.is_sparkplug for taker in takers)
+            takes = "; a death takes values away" if is_sparkplug else ""
+            return f"ignored: it brings no feature of the model, or not all of them{takes}"
         for waiting in reversed(gathered["waiting"]):
             if any(_is_of(waiting["sensor"], taker) for taker in takers):
                 lacks = ", ".join([*waiting["missing"], *(f"{name} (too old)" for name in waiting["stale"])])

@@ -26,6 +26,7 @@ from edge_agent.payload import formats
 from edge_agent.payload.checks import ECHOED
 from edge_agent.payload.places import Conversion, Fields, Place
 from edge_agent.payload.ranges import Outside
+from edge_agent.payload.sparkplug import CONTENT_TYPE as SPARKPLUG
 from edge_agent.routing.routes import Route, refuse_mixtures
 from edge_agent.routing.sources import Partial, Source
 
@@ -63,10 +64,11 @@ class FieldSettings(Section):
             raise ValueError("scale: with 0 each value would be the same")
         return self
 
-    def place(self, name: str) -> Place:
-        """Return the place of the feature `name`."""
+    def place(self, name: str, *, whole: bool = False) -> Place:
+        """Return the place of the feature `name`. `whole`: a text is one key, dots and all."""
         how = Conversion(self.scale, self.offset, tuple(self.map.items()), self.lenient)
-        return Place((name,) if self.at is None else _steps(self.at), None if how == Conversion() else how)
+        at = (name,) if self.at is None else (self.at,) if whole and isinstance(self.at, str) else _steps(self.at)
+        return Place(at, None if how == Conversion() else how)
 
 
 def _lead_somewhere(paths: dict[str, FieldPath]) -> dict[str, FieldPath]:
@@ -165,7 +167,7 @@ class RouteSettings(Section):
             sources[0].subscribe if sources else _input(self.subscribe),
             Template(self.publish, output=True),
             Template(self.errors if self.errors is not None else f"{self.publish}/error", output=True),
-            _fields(self.fields),
+            _fields(self.fields, whole=self.content_type == SPARKPLUG),
             self.share,
             self._content_type(),
             self.max_age,
@@ -212,8 +214,8 @@ def _input(text: str) -> Template:
     return Template(text)
 
 
-def _fields(settings: dict[str, FieldSettings]) -> Fields:
-    return tuple((name, one.place(name)) for name, one in settings.items())
+def _fields(settings: dict[str, FieldSettings], *, whole: bool = False) -> Fields:
+    return tuple((name, one.place(name, whole=whole)) for name, one in settings.items())
 
 
 def _steps(path: FieldPath) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ from edge_agent.payload.weights import MAX_WEIGHT
 
 CONTENT_TYPE: Final = "application/vnd.sparkplug.b"
 
-#: Bytes of memory for one metric: its message, and what Python holds of it while it is looked at.
-_METRIC: Final = 400
+#: What one metric weighs. It takes some 400 bytes of memory, but also 1 to 2 us, so about 20,000 are the most that are read.
+_METRIC: Final = 2048
 #: Longest text that is taken as a value, in bytes.
 _MAX_TEXT: Final = 1024
 #: Bits of the signed whole numbers, by datatype: Int8 to Int64.

@@ -23,6 +23,7 @@ from edge_agent.routing.sources import Source
 
 _BIRTHS: Final = frozenset({"NBIRTH", "DBIRTH"})
 _DEATHS: Final = frozenset({"NDEATH", "DDEATH"})
+_SESSIONS: Final = frozenset({"NBIRTH", *_DEATHS})
 _NOTHING: Final = Part([], [], None, {})
 
 
@@ -79,11 +80,10 @@ class SparkplugGathering(Gathering):
 
     def _note_session(self, which: Told, found: Sequence[Any] | Unusable) -> None:
         """Note that a node was born, or that it or a device died. A message that can't be read says so all the same."""
-        bd_seq = None if isinstance(found, Unusable) else sparkplug.bd_seq(found)
-        if which.kind == "NBIRTH":
-            self._forget(self.nodes.born(which, bd_seq))
-        elif which.kind in _DEATHS:
-            self._forget(self.nodes.died(which, bd_seq))
+        if which.kind in _SESSIONS:
+            bd_seq = None if isinstance(found, Unusable) else sparkplug.bd_seq(found)
+            note = self.nodes.born if which.kind == "NBIRTH" else self.nodes.died
+            self._forget(note(which, bd_seq))
 
     def _part(self, reader: Document, device: Device, which: Told, found: Sequence[Any]) -> Part:
         """Return what the metrics of a birth or of data bring."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.cli.conversation import Conversation, TimedMessage
 from edge_agent.config.load import load
 from edge_agent.contract.messages import Message
 from edge_agent.payload import formats, sparkplug
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 FEATURES = ("temperature", "humidity")
 TYPE = f'content_type = "{sparkplug.CONTENT_TYPE}"\n'
-FIELDS = 'fields = { temperature = "Inputs/Temperature", humidity = ["Inputs/Rel. Humidity"] }\n'
+FIELDS = 'fields = { temperature = "Inputs/Temperature", humidity = "Inputs/Rel. Humidity" }\n'
 ROUTE = (
     f'[[route]]\nsubscribe = "spBv1.0/{{group}}/{{_}}/{{node}}/{{device}}"\npublish = "comfort/{{group}}/{{node}}/{{device}}"\n'
     f'partial = "merge"\n{TYPE}{FIELDS}'
@@ -322,7 +323,7 @@ def test_two_million_empty_metrics_are_not_parsed(tmp_path: Path) -> None:
     [
         b"\x12",
         b"\x12\xff\xff\xff\xff\x0f",
-        b"\x13" * 100_000,
+        b"\x13" * 10_000,
         b"\xff" * 50,
         b"hello",
         b"\x22\x12SPBV1.0_COMPRESSED\x2a\x02xx",
@@ -376,6 +377,28 @@ def test_routes_that_would_take_half_a_session_are_refused(tmp_path: Path, chang
 def test_an_output_below_the_births_of_nodes_would_come_back(tmp_path: Path) -> None:
     text = ROUTE.replace("comfort/{group}/{node}/{device}", "spBv1.0/{group}/{node}/{device}")
     assert "would come back" in refusal(tmp_path, text)
+
+
+def test_a_list_leads_into_the_json_in_a_text(tmp_path: Path) -> None:
+    fields = 'fields = { temperature = ["Status", "t"], humidity = { at = ["Rel. Humidity"], scale = 0.1 } }\n'
+    pipeline = served(tmp_path, ROUTE.replace(FIELDS, fields))
+    both: list[dict[str, Any]] = [
+        {"name": "Status", "string_value": b'{"t": 21}'},
+        {"name": "Rel. Humidity", "datatype": 3, "int_value": 405},
+    ]
+    assert hear(pipeline, "DBIRTH", encoded(*both)) == ANSWERED
+
+
+def test_try_says_why_there_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline = begun(tmp_path)
+    conversation = Conversation(pipeline, load(write(tmp_path, ROUTE)).routes(), lambda: 0.0)
+    humid = encoded({"name": "Inputs/Rel. Humidity", "datatype": FLOAT, "float_value": 40.5})
+    said = [("NDEATH/plc", NBIRTH), ("NBIRTH/plc", NBIRTH), ("DBIRTH/plc/oven", humid)]
+    conversation.play([TimedMessage(Message(f"spBv1.0/plant/{kind}", payload)) for kind, payload in said])
+    lines = capsys.readouterr().err.splitlines()
+    assert ["a death takes values away" in line for line in lines] == [True, True, False]
+    assert lines[2].endswith("no answer yet: plant/plc/oven still lacks temperature")
+    assert not conversation.failed
 
 
 def test_the_registry_knows_it() -> None:
