@@ -62,6 +62,7 @@ class _FileOptions(_TableOptions):
 
 
 class _TrainOptions(_FileOptions):
+    task: str
     estimator: str
     repeats: int
     folds: int
@@ -152,6 +153,13 @@ def main() -> None:
 @_TABLE
 @_IDENTITY
 @click.option("--out", type=_FILE, required=True, help="The model file to write (.onnx).")
+@click.option(
+    "--task",
+    type=click.Choice(["auto", "classification", "regression"]),
+    default="auto",
+    show_default=True,
+    help="What the model answers: a label or numbers. auto: numbers if the target has many different ones.",
+)
 @click.option("--estimator", type=click.Choice(["tree", "forest", "boosting"]), default="tree", show_default=True)
 @click.option(
     "--repeats",
@@ -179,7 +187,14 @@ def train(**options: Unpack[_TrainOptions]) -> None:
 
     from edge_convert import workflow
 
-    training = workflow.Training(options["estimator"], options["repeats"], options["folds"], options["jobs"])
+    training = workflow.Training(
+        options["estimator"],
+        options["repeats"],
+        options["folds"],
+        options["jobs"],
+        options["task"],
+        options["unit"],
+    )
     trained = workflow.train(
         choice,
         options["describe"],

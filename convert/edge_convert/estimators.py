@@ -38,7 +38,7 @@ class Kind:
     name: str
     title: str
     make: Callable[[Parameters, int], Any]
-    grid: Callable[[Floats, Labels, int], list[Parameters]]
+    grid: Callable[[Floats, Any, int], list[Parameters]]
 
 
 def fit(kind: Kind, X: NDArray[np.float32], y: Labels, seed: int) -> tuple[Classifier, Parameters]:

@@ -269,13 +269,18 @@ def strange(names: Sequence[str], X: NDArray[np.float64], words: Collection[str]
     return notes
 
 
-def refuse_quantity(labels: Mapping[str, int], where: str) -> None:
-    """Refuse labels that are a quantity: many different numbers, most of them rare."""
+def is_quantity(labels: Mapping[str, int]) -> bool:
+    """Tell whether labels, with their rows, are a quantity: many different numbers, most of them rare."""
     rows = sum(labels.values())
-    if len(labels) > _MANY and rows < _RARE * len(labels) and all(parse(text) is not None for text in labels):
+    return len(labels) > _MANY and rows < _RARE * len(labels) and all(parse(text) is not None for text in labels)
+
+
+def refuse_quantity(labels: Mapping[str, int], where: str) -> None:
+    """Refuse labels that are a quantity."""
+    if is_quantity(labels):
         raise InputError(
-            f"{where}: holds {len(labels):,} different numbers in {rows:,} rows, so it is a quantity and no label; to predict one is "
-            "regression. To classify, put ranges into words first (such as low and high)"
+            f"{where}: holds {len(labels):,} different numbers in {sum(labels.values()):,} rows, so it is a quantity and no label; "
+            "--task regression predicts it. To classify, put ranges into words first (such as low and high)"
         )
 
 

@@ -54,7 +54,7 @@ def confusion(scheme: Scheme, labels: tuple[str, ...]) -> str:
         axes.set(xlabel="answer", ylabel="truth")
         axes.spines[:].set_visible(False)
 
-    return _svg(draw, (size + 0.4, size))
+    return draw_svg(draw, (size + 0.4, size))
 
 
 def roc(evaluation: Evaluation, scheme: Scheme) -> str:
@@ -71,7 +71,7 @@ def roc(evaluation: Evaluation, scheme: Scheme) -> str:
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         axes.legend(frameon=False, loc="lower right")
 
-    return _svg(draw, (3.8, 3.8))
+    return draw_svg(draw, (3.8, 3.8))
 
 
 def calibration(evaluation: Evaluation, scheme: Scheme) -> str:
@@ -96,23 +96,29 @@ def calibration(evaluation: Evaluation, scheme: Scheme) -> str:
         axes.patch.set_visible(False)
         axes.set(xlabel="confidence", ylabel="share that is right", xlim=(lowest - 0.05, 1.02), ylim=(0, 1.03))
 
-    return _svg(draw, (3.8, 3.8))
+    return draw_svg(draw, (3.8, 3.8))
 
 
 def importances(values: NDArray[np.float64], names: tuple[str, ...]) -> str:
     """Draw the loss of accuracy on held-out rows when one feature is shuffled, the largest twenty."""
+    return bars(values, names, "accuracy lost when shuffled")
+
+
+def bars(values: NDArray[np.float64], names: tuple[str, ...], what: str) -> str:
+    """Draw a bar for each of the largest twenty `values` (f,) of features."""
     order = np.argsort(values)[-20:]
 
     def draw(axes: Any) -> None:
         axes.barh([names[i] for i in order], values[order], color=COLOURS[0])
         axes.axvline(0, color="#9aa5b1", linewidth=0.8)
         axes.locator_params(axis="x", nbins=5)
-        axes.set(xlabel="accuracy lost when shuffled")
+        axes.set(xlabel=what)
 
-    return _svg(draw, (5.2, 0.9 + 0.32 * len(order)))
+    return draw_svg(draw, (5.2, 0.9 + 0.32 * len(order)))
 
 
-def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+def draw_svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    """Return what `draw` draws into axes of this `size`, in inches."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")  # not pyplot: no display, no global state
         draw(figure.subplots())

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from edge_convert import plots
-from edge_convert.classifier import Classifier, labels_of
+import numpy as np
+
+from edge_agent.contract.card import Quantity
+from edge_convert import number_plots, plots
+from edge_convert.classifier import Estimator, labels_of
 from edge_convert.describe import Sheet
 from edge_convert.estimators import Parameters
 from edge_convert.evaluate import MOST_LABELS, Evaluation, Scheme, brief
 from edge_convert.modelcard import Identity
+from edge_convert.residuals import NumberEvaluation, NumberScheme
 from edge_convert.tables import Table
 from edge_convert.treeplot import draw_tree
 from edge_convert.trees import trees_of
@@ -37,10 +41,12 @@ class Report:
     sheet: Sheet
     identity: Identity
     kind: str
-    model: Classifier
+    model: Estimator
     parameters: Parameters
-    evaluation: Evaluation | None
+    evaluation: Evaluation | NumberEvaluation | None
     verification: str
+    #: Of a regression: what it answers.
+    quantities: tuple[Quantity, ...] = ()
 
 
 def render(report: Report) -> str:
@@ -49,9 +55,11 @@ def render(report: Report) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(report.sheet.description)}</p>" if report.sheet.description else "",
-        _data(report.table, report.sheet),
+        _data(report),
     ]
-    if report.evaluation is not None:
+    if isinstance(report.evaluation, NumberEvaluation):
+        parts += [_errors(report, report.evaluation), _number_plots(report, report.evaluation)]
+    elif report.evaluation is not None:
         parts += [_figures(report, report.evaluation), _plots(report.table, report.evaluation)]
     parts += [_model(report), f"<h2>Proof</h2><p>{escape(report.verification)}</p>"]
     return (
@@ -61,12 +69,15 @@ def render(report: Report) -> str:
     )
 
 
-def _data(table: Table, sheet: Sheet) -> str:
-    rows = len(table.X)
-    balance = _table(
-        ("label", "rows", "share"),
-        [(label, f"{count:,}", f"{count / rows:.1%}") for label, count in table.class_counts.items()],
-    )
+def _data(report: Report) -> str:
+    table, sheet, rows = report.table, report.sheet, len(report.table.X)
+    if report.quantities:
+        balance = f"<p>{rows:,} rows.</p>" + _quantiles(report)
+    else:
+        balance = _table(
+            ("label", "rows", "share"),
+            [(label, f"{count:,}", f"{count / rows:.1%}") for label, count in table.class_counts.items()],
+        )
     notes = "".join(f'<p class="note">{escape(sentence)}</p>' for sentence in table.left_out)
     files = []
     for source in table.sources:
@@ -120,13 +131,67 @@ def _plots(table: Table, evaluation: Evaluation) -> str:
 def _model(report: Report) -> str:
     chosen = ", ".join(f"{name} = {brief(value)}" for name, value in report.parameters.items())
     trees = trees_of(report.model) or []
-    labels = labels_of(report.model)
+    labels = () if report.quantities else labels_of(report.model)
     first = draw_tree(trees[0], report.table.feature_names, labels, depth=12 if len(trees) == 1 else 5)
     caption = "The tree" if len(trees) == 1 else f"The first of its {len(trees)} trees"
     return (
         f"<h2>Model</h2><p>{escape(report.kind)}, fitted on all rows: {escape(chosen)}</p><h3>{caption}</h3>"
         f'{_note("Yes goes up, no goes down.")}<div class="wide">{first}</div>'
     )
+
+
+def _quantiles(report: Report) -> str:
+    """What the table has of each number, from the least to the largest."""
+    table = report.table
+    columns = np.array([table.truth, *table.others.values()]).astype(np.float64)
+    levels = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+    rows = [
+        (one.name, one.unit, *(f"{value:.4g}" for value in (*np.quantile(column, levels), column.mean())))
+        for one, column in zip(report.quantities, columns, strict=True)
+    ]
+    return _table(("number", "unit", "least", "5 %", "25 %", "median", "75 %", "95 %", "largest", "mean"), rows)
+
+
+def _errors(report: Report, evaluation: NumberEvaluation) -> str:
+    """Ours, the same with blocks held out, and what needs no model at all: a row for each number."""
+    rows: list[tuple[str, ...]] = []
+    schemes = list(evaluation.schemes.values())
+    several = len(report.quantities) > 1
+    for one in report.quantities:
+        of = f" {one.name}" if several else ""
+        named = f"{one.name}{f' ({one.unit})' if one.unit else ''}"
+        rows += [
+            (f"{named}: {s.title}", *(_number(s, f"{name}{of}") for name in ("mae", "rmse", "r2"))) for s in schemes
+        ]
+        baseline = [_number(evaluation.random, f"{name} of the mean{of}") for name in ("mae", "rmse")]
+        rows.append((f"{named}: always answering the mean", *baseline, "0"))
+    note = (
+        "Figures are those of whole out-of-fold predictions, mean ± standard deviation over the repeats. Parameters were chosen "
+        "inside the training rows of each fold. MAE is the mean absolute error, RMSE the root of the mean square error; both in the unit of "
+        "the number, lower is better. R2 is 1 for a model without errors and 0 for the mean. Blocks of ids hold neighbours "
+        "out together; random rows flatter where neighbours are alike."
+    )
+    return f'<h2>Figures</h2><div class="wide">{_table(("", "MAE", "RMSE", "R2"), rows)}</div>{_note(note)}'
+
+
+def _number(scheme: NumberScheme, name: str) -> str:
+    mean, deviation = scheme.figures[name]
+    return f"{mean:.4g}" + (f" ± {deviation:.2g}" if len(scheme.repeats) > 1 else "")
+
+
+def _number_plots(report: Report, evaluation: NumberEvaluation) -> str:
+    scheme, shown = evaluation.random, []
+    for column, one in enumerate(report.quantities):
+        truth, said = evaluation.truth[:, column], scheme.repeats[0][:, column]
+        shown += [
+            (f"{one.name}: predicted and true", number_plots.predicted(truth, said, one)),
+            (f"{one.name}: residuals", number_plots.residuals(truth, said, one)),
+            (f"{one.name}: how large the errors are", number_plots.errors(truth, said, one)),
+        ]
+    shown.append(("Importances", number_plots.importances(scheme.importances, report.table.feature_names)))
+    figures = "".join(f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>" for caption, svg in shown)
+    note = f"All on held-out rows: {scheme.title}. A residual is the predicted number minus the true one."
+    return f'<h2>Plots</h2><div class="plots">{figures}</div>{_note(note)}'
 
 
 def _note(text: str) -> str:

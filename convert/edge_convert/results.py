@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_convert.classifier import Classifier
-from edge_convert.estimators import KINDS, Parameters
+from edge_convert.classifier import Estimator
+from edge_convert.estimators import Parameters
 from edge_convert.evaluate import Evaluation, Scheme
 from edge_convert.modelcard import Draft
+from edge_convert.residuals import NumberEvaluation, NumberScheme
+from edge_convert.tasks import Classification, Regression
 from edge_convert.verify import Verification
 
 
@@ -20,9 +22,10 @@ class Trained:
 
     draft: Draft
     kind: str
-    model: Classifier
+    title: str
+    model: Estimator
     parameters: Parameters
-    evaluation: Evaluation | None
+    evaluation: Evaluation | NumberEvaluation | None
     verification: Verification
 
     def estimator_file(self) -> bytes:
@@ -34,16 +37,21 @@ class Trained:
     def metrics_file(self) -> bytes:
         """Return the figures as JSON."""
         identity, table = self.draft.identity, self.draft.table
-        schemes = {} if self.evaluation is None else self.evaluation.schemes
+        schemes: Mapping[str, Scheme | NumberScheme] = {} if self.evaluation is None else self.evaluation.schemes
+        labels = {}
+        if isinstance(self.draft.task, Classification):
+            labels = {
+                "class_counts": table.class_counts,
+                "majority_share": max(table.class_counts.values()) / len(table.X),
+            }
         figures = {
             "model": {"name": identity.name, "version": identity.version},
             "estimator": self.kind,
             "parameters": self.parameters,
             "rows": len(table.X),
-            "class_counts": table.class_counts,
-            "majority_share": max(table.class_counts.values()) / len(table.X),
+            **labels,
             "evaluation": {name: _figures(scheme) for name, scheme in schemes.items()},
-            "verification": vars(self.verification),
+            "verification": {**vars(self.verification), "comparison": self.verification.comparison._asdict()},
         }
         return json.dumps(figures, indent=2).encode() + b"\n"
 
@@ -55,28 +63,34 @@ class Trained:
             self.draft.table,
             self.draft.sheet,
             self.draft.identity,
-            KINDS[self.kind].title,
+            self.title,
             self.model,
             self.parameters,
             self.evaluation,
             str(self.verification),
+            self.draft.task.quantities if isinstance(self.draft.task, Regression) else (),
         )
         return render(report).encode()
 
 
-def say_scheme(scheme: Scheme, say: Callable[[str], object]) -> None:
+def figure(value: float) -> str:
+    """Return a figure as people read it: four digits behind the point, or four that count where numbers are large."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:#.4g}".rstrip(".")
+
+
+def say_scheme(scheme: Scheme | NumberScheme, say: Callable[[str], object]) -> None:
     """Say what came of one way of holding rows out, a line for each figure."""
     say(f"{scheme.title}, {scheme.seconds:.0f} s:")
-    several = len(scheme.repeats) > 1
+    several, widest = len(scheme.repeats) > 1, max(20, *map(len, scheme.figures))
     for name, (mean, deviation) in scheme.figures.items():
-        say(f"       {name:<20} {mean:.4f}" + (f" (sd {deviation:.4f})" if several else ""))
+        say(f"       {name:<{widest}} {figure(mean)}" + (f" (sd {figure(deviation)})" if several else ""))
 
 
-def _figures(scheme: Scheme) -> dict[str, Any]:
+def _figures(scheme: Scheme | NumberScheme) -> dict[str, Any]:
     return {
         "method": scheme.title,
         "figures": {name: {"mean": mean, "sd": deviation} for name, (mean, deviation) in scheme.figures.items()},
-        "confusion": scheme.confusion.tolist(),
+        **({"confusion": scheme.confusion.tolist()} if isinstance(scheme, Scheme) else {}),
         "chosen": dict(scheme.chosen),
         "seconds": round(scheme.seconds, 1),
     }

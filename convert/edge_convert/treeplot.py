@@ -14,6 +14,7 @@ _STEP: Final = 186  # from one depth to the next, px, at the least
 _CHARACTER: Final = 7  # of a feature's name, px
 _LINE: Final = 24  # from one leaf to the next, px
 _MARGIN: Final = 14
+_NUMBERS: Final = 6  # of one leaf
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class _Drawing:
             self._text(here, f"… {self._leaves_below(node)} leaves, {rows}")
             return
         values = self.tree.values[node]
+        if not self.labels:  # a regression: what it answers, or adds to it
+            self._text(here, f"{', '.join(f'{value:.4g}' for value in values[:_NUMBERS])} ({rows})")
+            return
         if len(values) != len(self.labels):  # boosting: a leaf adds to a score
             self._text(here, f"{values[0]:+.3f} ({rows})")
             return

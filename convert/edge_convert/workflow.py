@@ -25,16 +25,17 @@ from edge_agent.errors import CardError, InputError
 from edge_convert.atomic import write_atomically
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.describe import sheet_for
-from edge_convert.estimators import KINDS, fit
-from edge_convert.evaluate import Evaluation, brief, default_jobs, evaluate
+from edge_convert.evaluate import Evaluation, brief, default_jobs
 from edge_convert.fold import fold
 from edge_convert.load import load_estimator
 from edge_convert.modelcard import Draft, Identity, Origin, build_card, draft_card
 from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
+from edge_convert.residuals import NumberEvaluation
 from edge_convert.results import Trained, say_scheme
-from edge_convert.tables import Table, TableChoice, require_trainable
-from edge_convert.tasks import Classification, Regression, Task, quantities_of, task_of
+from edge_convert.tables import TableChoice
+from edge_convert.tasks import Regression, Task, quantities_of, task_of
+from edge_convert.trainers import Trainer, trainer_for
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
 from edge_convert.words import words_of
 
@@ -54,6 +55,9 @@ class Training:
     repeats: int
     folds: int
     jobs: int | None
+    #: What the model is to answer; with `auto` the target tells.
+    task: str = "auto"
+    units: tuple[str, ...] = ()
 
     def processes(self, seconds: float) -> int:
         """Return how many processes evaluate, when one fit on all rows took the processor `seconds`: a fold is about that."""
@@ -74,21 +78,19 @@ def train(
 ) -> Trained:
     """Fit an estimator on a table and write its model file. Raises `EdgeAgentError`; then nothing is written."""
     table = choice.read()
-    require_trainable(table, training.folds if training.repeats else 2)
-    draft = draft_card(
-        identity, table, sheet_for(table.feature_names, describe), Classification(tuple(table.class_counts))
-    )
-    _say_table(table, say)
-    kind = KINDS[training.kind]
+    trainer = trainer_for(table, training.kind, training.task, training.units, say)
+    trainer.require_trainable(training.folds if training.repeats else 2)
+    draft = draft_card(identity, table, sheet_for(table.feature_names, describe), trainer.task)
+    trainer.say_table(say)
     started = time.process_time()
-    model, parameters = fit(kind, table.X, table.truth, seed)
-    evaluation = _evaluated(table, training, seed, say, seconds=time.process_time() - started)
-    say(f"model: {kind.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
+    model, parameters = trainer.fit(seed)
+    evaluation = _evaluated(trainer, training, seed, say, seconds=time.process_time() - started)
+    say(f"model: {trainer.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
     metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
     origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, metrics)
     content, verification = model_file(model, draft, origin, seed=seed, say=say)
     write(out, content, say)
-    return Trained(draft, training.kind, model, parameters, evaluation, verification)
+    return Trained(draft, training.kind, trainer.title, model, parameters, evaluation, verification)
 
 
 def export(
@@ -214,14 +216,14 @@ def read_model(path: Path) -> tuple[bytes, card.ModelCard]:
         raise InputError(str(error)) from error
 
 
-def _evaluated(table: Table, training: Training, seed: int, say: Say, *, seconds: float) -> Evaluation | None:
+def _evaluated(
+    trainer: Trainer, training: Training, seed: int, say: Say, *, seconds: float
+) -> Evaluation | NumberEvaluation | None:
     """Evaluate, if that is asked for. `seconds` is the processor's time for one fit on all rows."""
     if not training.repeats:
         return None
     with progress_bar("evaluating") as progress:
-        evaluation = evaluate(
-            table,
-            KINDS[training.kind],
+        evaluation = trainer.evaluate(
             repeats=training.repeats,
             folds=training.folds,
             seed=seed,
@@ -231,19 +233,3 @@ def _evaluated(table: Table, training: Training, seed: int, say: Say, *, seconds
     for scheme in evaluation.schemes.values():
         say_scheme(scheme, say)
     return evaluation
-
-
-def _say_table(table: Table, say: Say) -> None:
-    rows = len(table.X)
-    balance = ", ".join(f"{label} {count:,} ({count / rows:.1%})" for label, count in table.class_counts.items())
-    say(f"table: {rows:,} rows, {len(table.feature_names)} features; {balance}")
-    for sentence in (*table.left_out, *(f"{name}: {words}" for name, words in table.words.items())):
-        say(f"       {sentence}")
-    _say_strange(table, say)
-    commonest = max(table.class_counts, key=lambda label: table.class_counts[label])
-    say(f"       always answering {commonest} would have an accuracy of {table.class_counts[commonest] / rows:.4f}")
-
-
-def _say_strange(table: Table, say: Say) -> None:
-    for sentence in table.strange:
-        say(f"note:  {sentence}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,84 @@ def test_an_isolation_forest_becomes_a_file_that_a_device_serves(run: Run, diabe
     assert model.card.threshold == -forest.offset_
     answers = [model.output.fields(model.read(packed))["label"] for packed in model.predict(x.tolist())]
     assert answers == ["anomaly" if one == -1 else "normal" for one in forest.predict(x.astype(np.float64))]
+
+
+def test_a_target_of_many_numbers_is_a_regression(run: Run, diabetes: Path, tmp_path: Path) -> None:
+    out, report, figures = tmp_path / "m.onnx", tmp_path / "m.html", tmp_path / "m.json"
+    files = ("--out", out, "--report", report, "--metrics", figures)
+    source = ("--data", diabetes, "--target", "progression", "--unit", "points", "--folds", "3")
+    done = run("train", *source, *files)
+    assert done.exit_code == 0, done.output
+    assert "target: progression has 214 different numbers, so this is a regression" in done.stdout
+    assert "progression from 25 to 346 points, mean 152.1" in done.stdout
+    assert "always answering the mean would be wrong by 65.76 points on average (MAE)" in done.stdout
+    card = Predictor(out.read_bytes(), where="m.onnx").card
+    assert (card.task, card.outputs) == ("regression", (Quantity(name="progression", unit="points"),))
+    values = card.metrics.values
+    assert set(values) == {"mae", "rmse", "r2", "mae of the mean", "rmse of the mean"}
+    assert values["mae"] < 0.85 * values["mae of the mean"]
+    assert 0.2 < values["r2"] < 0.6
+    assert json.loads(figures.read_text())["verification"]["numbers_differ"] == 0
+    page = report.read_text()
+    for words in (
+        "progression: residuals",
+        "predicted and true",
+        "always answering the mean",
+        "(points)",
+        "Importances",
+    ):
+        assert words in page
+    assert "nan" not in page.lower().replace("finance", "")
+    before = out.read_bytes()
+    assert run("train", *source, "--out", out).exit_code == 0
+    assert out.read_bytes() == before  # the same arguments give the same bytes, with a report or without
+
+
+@pytest.mark.parametrize("estimator", ["tree", "forest"])
+def test_one_model_learns_several_numbers(run: Run, linnerud: Path, tmp_path: Path, estimator: str) -> None:
+    out, report = tmp_path / "m.onnx", tmp_path / "m.html"
+    targets = ("--target", "Weight", "--target", "Waist", "--target", "Pulse")
+    options = ("--estimator", estimator, "--folds", "2", "--report", report)
+    done = run("train", "--data", linnerud, *targets, *options, "--out", out)
+    assert done.exit_code == 0, done.output
+    model = Predictor(out.read_bytes(), where="m.onnx")
+    assert [output.name for output in model.card.outputs] == ["Weight", "Waist", "Pulse"]
+    assert "mae of the mean Pulse" in model.card.metrics.values
+    assert "Pulse: residuals" in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--target", "Weight", "--target", "Waist", "--task", "classification"), "a classification has one --target"),
+        (("--target", "Weight", "--target", "Waist", "--estimator", "boosting"), "answers one number, not 2; take --estimator forest"),
+        (("--target", "Weight", "--task", "regression", "--unit", "lb", "--unit", "in"), "there are 2 units for 1 numbers"),
+        (("--target", "Weight", "--task", "regression", "--folds", "30"), "30 folds need 30 rows, there are 20"),
+        (("--target", "Weight", "--target", "Nothing"), "no column 'Nothing'"),
+        (("--target", "Weight", "--target", "Waist", "--columns", "Waist"), "column 'Waist' holds the labels, so it is no feature"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_learned_is_refused(
+    run: Run, linnerud: Path, tmp_path: Path, options: Any, reason: str
+) -> None:
+    done = run("train", "--data", linnerud, *options, "--out", tmp_path / "m.onnx")
+    assert (done.exit_code, reason in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_word_among_the_numbers_is_named(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("x,y\n" + "".join(f"{n},{n / 3}\n" for n in range(30)) + "30,warm\n")
+    done = run("train", "--data", table, "--target", "y", "--task", "regression", "--out", tmp_path / "m.onnx")
+    assert "column 'y', row 32: 'warm' is not a number; a regression learns numbers" in done.stderr
+    table.write_text("x,y\n" + "".join(f"{n},7\n" for n in range(30)))
+    done = run("train", "--data", table, "--target", "y", "--task", "regression", "--out", tmp_path / "m.onnx")
+    assert "column 'y': all 30 rows say 7; there is nothing to learn" in done.stderr
+
+
+def test_few_numbers_stay_labels(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("x,y\n" + "".join(f"{n},{n % 3}\n" for n in range(60)))
+    done = run("train", "--data", table, "--target", "y", "--folds", "2", "--out", tmp_path / "m.onnx")
+    assert done.exit_code == 0, done.output
+    assert Predictor((tmp_path / "m.onnx").read_bytes(), where="m.onnx").card.labels == ("0", "1", "2")

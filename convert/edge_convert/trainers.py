@@ -1,0 +1,203 @@
+"""What training is, task by task: what the target has to be, how an estimator is fitted and evaluated, what is said of the table.
+
+The line from a fitted estimator to its file is the same for all (`edge_convert.workflow`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.errors import InputError
+from edge_convert import regressors
+from edge_convert.classifier import Estimator
+from edge_convert.estimators import KINDS, Floats, Parameters, fit
+from edge_convert.evaluate import Evaluation, Progress, evaluate
+from edge_convert.features import is_quantity
+from edge_convert.regressors import fit_numbers, require_several
+from edge_convert.residuals import NumberEvaluation, evaluate_numbers
+from edge_convert.tables import Table, require_trainable
+from edge_convert.tasks import Classification, Regression, Task, quantities_of
+
+Say = Callable[[str], object]
+
+
+class Trainer(Protocol):
+    """How to train for one task on one table."""
+
+    @property
+    def task(self) -> Task:
+        """The task of the model."""
+
+    @property
+    def title(self) -> str:
+        """The kind of estimator."""
+
+    def require_trainable(self, folds: int) -> None:
+        """Raise `InputError` unless the table can be learned from, with so many folds."""
+
+    def say_table(self, say: Say) -> None:
+        """Say what the table has, and what would be answered without a model."""
+
+    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+        """Fit on all rows; return the estimator and the parameters chosen."""
+
+    def evaluate(
+        self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress
+    ) -> Evaluation | NumberEvaluation:
+        """Evaluate the whole procedure."""
+
+
+@dataclass(frozen=True)
+class LabelTrainer:
+    """Trains for a classification."""
+
+    table: Table
+    kind: str
+
+    @cached_property
+    def task(self) -> Classification:
+        """The labels of the table."""
+        return Classification(tuple(self.table.class_counts))
+
+    @property
+    def title(self) -> str:
+        """The kind of estimator."""
+        return KINDS[self.kind].title
+
+    def require_trainable(self, folds: int) -> None:
+        """Raise `InputError` unless there are labels enough."""
+        require_trainable(self.table, folds)
+
+    def say_table(self, say: Say) -> None:
+        """Say the balance of the labels."""
+        counts, rows = self.table.class_counts, len(self.table.X)
+        balance = ", ".join(f"{label} {count:,} ({count / rows:.1%})" for label, count in counts.items())
+        _say(self.table, balance, say)
+        commonest = max(counts, key=lambda label: counts[label])
+        say(f"       always answering {commonest} would have an accuracy of {counts[commonest] / rows:.4f}")
+
+    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+        """Fit a classifier."""
+        return fit(KINDS[self.kind], self.table.X, self.table.truth, seed)
+
+    def evaluate(self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress) -> Evaluation:
+        """Evaluate by labels and probabilities."""
+        kind = KINDS[self.kind]
+        return evaluate(self.table, kind, repeats=repeats, folds=folds, seed=seed, jobs=jobs, progress=progress)
+
+
+@dataclass(frozen=True)
+class NumberTrainer:
+    """Trains for a regression: `names` are the columns of the numbers `Y` (n, outputs)."""
+
+    table: Table
+    kind: str
+    names: tuple[str, ...]
+    Y: Floats
+    units: tuple[str, ...] = ()
+
+    @cached_property
+    def task(self) -> Regression:
+        """The outputs, named after the columns."""
+        return Regression(quantities_of(self.names, self.units))
+
+    @property
+    def title(self) -> str:
+        """The kind of estimator."""
+        return regressors.KINDS[self.kind].title
+
+    def require_trainable(self, folds: int) -> None:
+        """Raise `InputError` unless there are rows enough, and numbers that differ."""
+        if len(self.Y) < folds:
+            raise InputError(
+                f"{self.table.where}: {folds} folds need {folds} rows, there are {len(self.Y)} (see --folds)"
+            )
+        for name, column in zip(self.names, self.Y.T, strict=True):
+            if column.min() == column.max():
+                raise InputError(
+                    f"{self.table.sources[0].path}: column {name!r}: all {len(column):,} rows say {column[0]:g}; there is nothing to learn"
+                )
+        require_several(regressors.KINDS[self.kind], len(self.names))
+
+    def say_table(self, say: Say) -> None:
+        """Say the range of each output."""
+        quantities = zip(self.task.quantities, self.Y.T, strict=True)
+        said = [
+            f"{one.name} from {column.min():g} to {column.max():g} {one.unit}".rstrip() + f", mean {column.mean():.4g}"
+            for one, column in quantities
+        ]
+        _say(self.table, "; ".join(said), say)
+        wrong = np.abs(self.Y - self.Y.mean(axis=0)).mean(axis=0)
+        errors = ", ".join(
+            f"{error:.4g} {one.unit}".rstrip() for one, error in zip(self.task.quantities, wrong, strict=True)
+        )
+        say(f"       always answering the mean would be wrong by {errors} on average (MAE)")
+
+    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+        """Fit a regressor."""
+        return fit_numbers(regressors.KINDS[self.kind], self.table.X, self.Y, seed)
+
+    def evaluate(self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress) -> NumberEvaluation:
+        """Evaluate by the errors of the numbers."""
+        how: Final = {"repeats": repeats, "folds": folds, "seed": seed, "jobs": jobs}
+        return evaluate_numbers(self.table, self.Y, self.names, self.kind, progress=progress, **how)
+
+
+def trainer_for(table: Table, kind: str, task: str, units: Sequence[str], say: Say) -> Trainer:
+    """Return the trainer for a table. `task` is `classification`, `regression`, or `auto`: then the target tells.
+
+    Raises `InputError` for a target that is none for the task.
+    """
+    several = bool(table.others)
+    if task == "auto":
+        counts = {} if several else table.class_counts
+        task = "regression" if several or is_quantity(counts) else "classification"
+        if counts and task == "regression":
+            say(
+                f"target: {table.label_column} has {len(counts):,} different numbers, so this is a regression (see --task)"
+            )
+    if task == "classification":
+        if several or units:
+            raise InputError("a classification has one --target, and no --unit; --task regression answers numbers")
+        return LabelTrainer(table, kind)
+    names = (table.label_column, *table.others)
+    columns = []
+    for name, texts in zip(names, (table.truth, *table.others.values()), strict=True):
+        found = _numbers(texts)
+        if found is None:
+            row, odd = next((row, text) for row, text in enumerate(texts) if _number(str(text)) is None)
+            raise InputError(
+                f"{table.sources[-1].path}: column {name!r}, {table.row_names[row]}: {str(odd)!r:.40} is not a number; a regression "
+                "learns numbers"
+            )
+        columns.append(found)
+    return NumberTrainer(table, kind, names, np.stack(columns, axis=1), tuple(units))
+
+
+def _numbers(texts: NDArray[np.str_]) -> Floats | None:
+    """Return the numbers (n,) that texts (n,) stand for; None if one of them stands for none."""
+    found = [_number(str(text)) for text in texts]
+    return None if None in found else np.array(found, dtype=np.float64)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and "_" not in text else None
+
+
+def _say(table: Table, target: str, say: Say) -> None:
+    say(f"table: {len(table.X):,} rows, {len(table.feature_names)} features; {target}")
+    for sentence in (*table.left_out, *(f"{name}: {words}" for name, words in table.words.items())):
+        say(f"       {sentence}")
+    for sentence in table.strange:
+        say(f"note:  {sentence}")
