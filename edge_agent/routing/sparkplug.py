@@ -100,7 +100,7 @@ class SparkplugGathering(Gathering):
         if not device.complained:
             device.complained = True
             return part._replace(refusal=_no_birth(which, unexplained))
-        return part if part.values and part.refusal is None else _NOTHING
+        return part if self._remembers else _NOTHING
 
     def _metrics(self, payload: bytes) -> Sequence[Any] | Unusable:
         chosen = choose(payload, sparkplug.CONTENT_TYPE, (), max_bytes=self._max_bytes)

@@ -33,7 +33,15 @@ ROWS: Final = (
     b"\xa8" + b"".join(b"\x61" + name.encode() + b"\xfb\x3f\xe0" + bytes(6) for name in FEATURES),
     bytes(32),
 )
-FORMATS: Final = (b"", CBOR, PACKED, SENML, content_type("application/json"), content_type("text/plain"))
+FORMATS: Final = (
+    b"",
+    CBOR,
+    PACKED,
+    SENML,
+    content_type("application/json"),
+    content_type("text/plain"),
+    content_type("application/vnd.sparkplug.b"),
+)
 
 
 def answer(attack: Attack) -> list[Answer]:

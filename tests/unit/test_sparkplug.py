@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 from edge_agent.cli.conversation import Conversation, TimedMessage
 from edge_agent.config.load import load
 from edge_agent.contract.messages import Message
+from edge_agent.contract.templates import Template
 from edge_agent.payload import formats, sparkplug
+from edge_agent.payload.places import Place
 from edge_agent.payload.weights import MAX_WEIGHT
-from edge_agent.routing.routes import RouteTable, subscriptions
+from edge_agent.routing.routes import Route, RouteTable, subscriptions
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeModel, make_card
 from tests.sparkplug import encoded
@@ -34,6 +38,17 @@ ROUTE = (
     f'partial = "merge"\n{TYPE}{FIELDS}'
 )
 INT16, FLOAT, BOOLEAN, STRING = 2, 9, 11, 12
+PLANT = [
+    Route(
+        "genre",
+        Template("spBv1.0/{group}/{_}/{node}/{device}"),
+        Template("comfort/{group}/{node}/{device}"),
+        Template("comfort/{group}/{node}/{device}/error"),
+        (("temperature", Place(("Inputs/Temperature",))), ("humidity", Place(("Inputs/Rel. Humidity",)))),
+        content_type=sparkplug.CONTENT_TYPE,
+        partial="merge",
+    )
+]
 NBIRTH = encoded({"name": "bdSeq", "datatype": 8, "long_value": 4})
 DBIRTH = encoded(
     {"name": "Inputs/Temperature", "alias": 11, "datatype": INT16, "int_value": 21},
@@ -224,6 +239,18 @@ def test_data_without_a_birth_are_rejected_once_and_then_ignored(tmp_path: Path)
     assert hear(pipeline, "DDATA", encoded({"name": "Inputs/Rel. Humidity", "float_value": 3.0})) == ANSWERED
 
 
+def test_what_is_named_counts_beside_an_alias_without_a_birth(tmp_path: Path) -> None:
+    pipeline = begun(tmp_path)
+    assert hear(pipeline, "NBIRTH", NBIRTH, "plc") == []
+    unknown = {"alias": 99, "int_value": 1}
+    assert hear(pipeline, "DDATA", encoded(unknown)) == [("comfort/plant/plc/oven/error", "birth_missing")]
+    assert hear(pipeline, "DDATA", encoded(unknown, {"name": "Inputs/Rel. Humidity", "is_null": True})) == []
+    assert lacking(pipeline) == ["humidity"]
+    wrong = {"name": "Inputs/Temperature", "string_value": b"hot"}
+    assert hear(pipeline, "DDATA", encoded(unknown, wrong)) == [("comfort/plant/plc/oven/error", "float_parsing")]
+    assert lacking(pipeline) == list(FEATURES)
+
+
 def test_metrics_of_the_node_itself(tmp_path: Path) -> None:
     pipeline = served(
         tmp_path,
@@ -399,6 +426,68 @@ def test_try_says_why_there_is_no_answer(tmp_path: Path, capsys: pytest.CaptureF
     assert ["a death takes values away" in line for line in lines] == [True, True, False]
     assert lines[2].endswith("no answer yet: plant/plc/oven still lacks temperature")
     assert not conversation.failed
+
+
+@pytest.mark.parametrize("route", [ROUTE, ""])
+def test_protobuf_is_imported_where_a_route_asks_for_it_only(tmp_path: Path, route: str) -> None:
+    program = (
+        "import sys; from pathlib import Path; from edge_agent.assembly import make_plan; from edge_agent.config.load import load; "
+        "make_plan(load(Path(sys.argv[1]))); print('google.protobuf' in sys.modules)"
+    )
+    said = run_python(program, write(tmp_path, route.replace(FIELDS, "")))
+    assert (said.stdout, said.stderr) == (f"{bool(route)}\n", "")
+
+
+def test_without_protobuf_the_route_is_refused_with_the_name_of_the_package(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['google'] = None; from edge_agent.cli.main import main; "
+        "sys.argv[1:] = ['check', '--offline', '--quiet', '--config', sys.argv[1]]; main()"
+    )
+    said = run_python(program, write(tmp_path, ROUTE))
+    assert said.returncode == 2
+    assert (
+        "application/vnd.sparkplug.b needs protobuf: apt install python3-protobuf, or pip install protobuf"
+        in said.stdout
+    )
+
+
+def run_python(program: str, file: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own, for what is imported counts."""
+    return subprocess.run([sys.executable, "-c", program, file], capture_output=True, text=True, check=False)
+
+
+kinds = st.sampled_from(["NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH", "DCMD"])
+metrics = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["Inputs/Temperature", "Inputs/Rel. Humidity", "bdSeq", "x"]),
+        "alias": st.integers(0, 3),
+        "datatype": st.integers(0, 20),
+        "is_null": st.booleans(),
+        "is_historical": st.booleans(),
+        "long_value": st.integers(0, (1 << 64) - 1),
+    },
+)
+
+
+@given(st.lists(st.tuples(kinds, st.integers(0, 4), st.integers(0, 4), st.lists(metrics, max_size=3)), max_size=30))
+def test_any_order_of_messages_keeps_the_bounds_and_the_dead_have_no_values(
+    said: list[tuple[str, int, int, list[dict[str, Any]]]],
+) -> None:
+    pipeline = Pipeline(PLANT, {"genre": FakeModel(make_card(FEATURES, minimum=-100, maximum=2000))}, max_sensors=3)
+    ((gathering,),) = [[*pipeline._gatherings.values()]]
+    nodes = gathering.nodes  # type: ignore[attr-defined]
+    for kind, node, device, sent in said:
+        of = f"n{node}" if kind.startswith("N") else f"n{node}/d{device}"
+        hear(pipeline, kind, encoded(*sent) or b"\x18\x01", of)
+        assert nodes._size == sum(1 + len(one.devices) for one in nodes._nodes.values()) <= 6
+        known = {one.sensor for each in nodes._nodes.values() for one in each.devices.values()}
+        alive = {
+            sensor for sensor, values in gathering.sensors._known.items() if not all(map(math.isnan, values.values))
+        }
+        assert alive <= known
+        if kind == "DDEATH":
+            assert ("plant", f"n{node}", f"d{device}") not in alive
 
 
 def test_the_registry_knows_it() -> None:
