@@ -106,6 +106,16 @@ class Delivery:
         return not self._unconfirmed
 
     @property
+    def oldest_unconfirmed(self) -> int | None:
+        """The number, in the order of sending, of the message that waits longest for its confirmation."""
+        return next((one[3] for one in self._unconfirmed.values()), None)
+
+    @property
+    def awaited(self) -> tuple[int, int]:
+        """How many messages were sent and not confirmed, and how many wait to be sent."""
+        return len(self._unconfirmed), len(self._outbox)
+
+    @property
     def under_way(self) -> frozenset[int]:
         """Causes of the inputs whose answers were sent but not confirmed."""
         return frozenset(one[2] for one in self._unconfirmed.values()) | {

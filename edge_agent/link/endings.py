@@ -152,6 +152,17 @@ def late(address: Address, *, accepted: bool) -> str:
     )
 
 
+def unconfirmed(address: Address, seconds: float, sent: int, unsent: int, inputs: int) -> str:
+    """Return a warning that the broker, which is there, has not confirmed a message for `seconds`: messages `sent` and not
+    confirmed, those that wait to be sent, and `inputs` that are not acknowledged.
+    """
+    return (
+        f"broker {address}: no confirmation for {seconds:g} s of a message that it was sent: {sent} are unconfirmed, {unsent} wait "
+        f"to be sent, {inputs} inputs are not acknowledged. Look at the broker's log, and at its limits of messages in flight "
+        "and of this client; some brokers confirm nothing to a client that has many inputs to acknowledge (docs/brokers.md)"
+    )
+
+
 def unanswered(address: Address, protocol: str, *, accepted: bool) -> BrokerError:
     """Return the error for a handshake that timed out."""
     if not accepted and protocol == "5":

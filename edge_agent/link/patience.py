@@ -14,6 +14,8 @@ from typing import Final
 #: Limit, in connect timeouts, from the TCP connection or the last message of the session's backlog to the granted
 #: subscriptions.
 _HANDSHAKE: Final = 3.0
+#: Limit in seconds, if the keep-alive is not shorter, on the wait for the confirmation of one message.
+_UNCONFIRMED: Final = 30.0
 
 
 class Patience:
@@ -26,6 +28,11 @@ class Patience:
         self._late_taken = False
         self._next_ping = now + keepalive
         self._pinged: float | None = None  # waited since a ping without any packet after it
+        #: Seconds without a confirmation of the oldest unconfirmed message that are worth a warning.
+        self.longest_unconfirmed = min(_UNCONFIRMED, keepalive)
+        self._oldest: int | None = None
+        self._unconfirmed = 0.0  # waited since the oldest unconfirmed message was looked at first
+        self._unconfirmed_taken = False
 
     @property
     def keepalive(self) -> float:
@@ -41,6 +48,7 @@ class Patience:
     def waited(self, seconds: float) -> None:
         """Count a wait."""
         self._handshake += seconds
+        self._unconfirmed += seconds
         if self._pinged is not None:
             self._pinged += seconds
 
@@ -66,6 +74,17 @@ class Patience:
         if self._late_taken or self._handshake < self._connect_timeout:
             return False
         self._late_taken = True
+        return True
+
+    def take_unconfirmed(self, oldest: int | None) -> bool:
+        """Tell, once per connection, whether a confirmation takes so long that it is worth a warning. `oldest` is the number
+        of the message that waits longest for its confirmation, None when none does.
+        """
+        if oldest != self._oldest:
+            self._oldest, self._unconfirmed = oldest, 0.0
+        if oldest is None or self._unconfirmed_taken or self._unconfirmed < self.longest_unconfirmed:
+            return False
+        self._unconfirmed_taken = True
         return True
 
     @property

@@ -154,6 +154,8 @@ class Session:
         if now >= self._next_upkeep:
             self._next_upkeep = now + TICK
             self._wire.keep_alive(due=accepted and patience.take_ping(now))
+            if patience.take_unconfirmed(self.delivery.oldest_unconfirmed):
+                self._warn_of_silence()
         if patience.is_gone:
             self.fail(BrokerError(f"broker {self._address}: no answer to a ping for {patience.keepalive:g} s"))
         if self.ready or self.state is State.ENDED:
@@ -285,6 +287,11 @@ class Session:
         if tries:
             self.fail(endings.will(self._address))
         return tries
+
+    def _warn_of_silence(self) -> None:
+        sent, unsent = self.delivery.awaited
+        seconds, inputs = self.patience.longest_unconfirmed, len(self.delivery.ledger)
+        _log.warning("%s", endings.unconfirmed(self._address, seconds, sent, unsent, inputs))
 
     def _what_fits(self, words: str | None) -> str | None:
         """Return what the broker may have ended the connection for, by what was under way; None when nothing was."""

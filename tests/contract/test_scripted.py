@@ -149,6 +149,20 @@ def test_what_is_held_is_bounded_when_a_broker_confirms_nothing() -> None:
         assert broker.acknowledged == []
 
 
+def test_a_broker_that_confirms_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It lives, and answers pings; the wait is the shortest keep-alive that can be set."""
+    flood = b"".join(publish(number, "music/hall/features") for number in range(1, 101))
+    with (
+        caplog.at_level(logging.WARNING),
+        ScriptedBroker(lambda _: flood, confirms=False) as broker,
+        RunningAgent(broker.port, mqtt={"keepalive": 5}),
+    ):
+        line = wait_for_line(caplog, "no confirmation for 5 s of a message that it was sent")
+    assert "100 inputs are not acknowledged" in line
+    assert broker.acknowledged == []
+    assert broker.connections == 1
+
+
 def test_a_long_queue_may_come_before_the_subscriptions_are_granted() -> None:
     """It takes longer than a handshake may, three connect timeouts, and there is something all the time."""
     timeout = fair(0.2)

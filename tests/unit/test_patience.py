@@ -66,3 +66,30 @@ def test_time_that_we_spent_ourselves_does_not_count() -> None:
     assert patience.take_ping(1000.0)
     assert not patience.is_gone
     assert not patience.handshake_failed
+
+
+def test_a_message_without_its_confirmation_is_told_once() -> None:
+    patience = waiting()
+    patience.waited(100)
+    assert not patience.take_unconfirmed(1)
+    patience.waited(29.9)
+    assert not patience.take_unconfirmed(1)
+    patience.waited(0.2)
+    assert patience.take_unconfirmed(1)
+    patience.waited(100)
+    assert not patience.take_unconfirmed(1)
+
+
+def test_while_confirmations_come_none_is_missing() -> None:
+    patience = waiting()
+    for number in range(100):
+        assert not patience.take_unconfirmed(number)
+        patience.waited(29)
+    assert not patience.take_unconfirmed(None)
+    patience.waited(100)
+    assert not patience.take_unconfirmed(None)
+
+
+def test_a_shorter_keep_alive_says_how_long_a_confirmation_may_take() -> None:
+    assert Patience(3.0, 5.0, 0.0).longest_unconfirmed == 5.0
+    assert Patience(3.0, 600.0, 0.0).longest_unconfirmed == 30.0

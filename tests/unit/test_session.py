@@ -216,6 +216,36 @@ def test_no_ping_before_the_broker_has_let_us_in() -> None:
     assert (made.wire.pings, made.wire.upkeeps) == (0, 1)
 
 
+def test_a_broker_that_confirms_nothing_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The limit is the keep-alive, 10 s here; pings are answered all the time."""
+    made = ready("a", granted=Granted(receive_maximum=2))
+    made.session.take([Publish("a", b"", 1, number) for number in (1, 2, 3)])
+    for message in made.session.hand_over(unwritten=False):
+        made.session.answer(message, [Answer("b", b"", 1)])
+    made.session.pump()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(60):
+            made.wait(1.0)
+            made.session.patience.heard()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(
+        "broker localhost:1883: no confirmation for 10 s of a message that it was sent: 2 are unconfirmed, 1 wait to be sent, "
+        "3 inputs are not acknowledged."
+    )
+    assert made.session.end is None
+
+
+def test_confirmations_that_come_slowly_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    made = ready()
+    for number in range(20):
+        made.session.publish(Answer("b", b"", 1))
+        made.session.pump()
+        made.wait(8.0)
+        made.session.take([Puback(number + 1)])
+        made.session.patience.heard()
+    assert caplog.records == []
+
+
 # -- the end
 
 
