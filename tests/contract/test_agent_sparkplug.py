@@ -13,9 +13,7 @@ from tests.contract.conftest import Connect
 from tests.e2e.tracks import HIP_HOP, ROCK
 from tests.sparkplug import encoded
 
-pytestmark = pytest.mark.skipif(
-    not sparkplug.is_there(), reason="protobuf is not installed: pip install '.[sparkplug]'"
-)
+pytest.importorskip("google.protobuf", reason="protobuf is not installed: pip install '.[sparkplug]'")
 
 ROUTE = {
     "subscribe": "spBv1.0/{group}/{_}/{node}/{device}",

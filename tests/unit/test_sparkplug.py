@@ -26,9 +26,7 @@ from edge_agent.testing import FakeModel, make_card
 from tests.sparkplug import encoded
 from tests.unit.test_settings import refusal, write
 
-pytestmark = pytest.mark.skipif(
-    not sparkplug.is_there(), reason="protobuf is not installed: pip install '.[sparkplug]'"
-)
+pytest.importorskip("google.protobuf", reason="protobuf is not installed: pip install '.[sparkplug]'")
 
 FEATURES = ("temperature", "humidity")
 TYPE = f'content_type = "{sparkplug.CONTENT_TYPE}"\n'
