@@ -96,10 +96,6 @@ def _options(*options: _Decorator) -> _Decorator:
     return apply
 
 
-def _separator(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    return {"tab": "\t", "\\t": "\t", "blank": " ", "space": " "}.get(value, value) if value else None
-
-
 _TABLE = _options(
     click.option(
         "--data",
@@ -127,9 +123,7 @@ _TABLE = _options(
         show_default=True,
         help="Missing values: refuse the table, or drop the rows that lack any.",
     ),
-    click.option(
-        "--sep", callback=_separator, metavar="CHAR", help="What separates columns; tab, blank.  [default: found out]"
-    ),
+    click.option("--sep", metavar="CHAR", help="What separates columns; tab, blank.  [default: found out]"),
     click.option("--decimal", default=".", show_default=True, help="The decimal separator: . or ,"),
     click.option("--encoding", help="That of text, such as cp1252.  [default: its byte order mark's, or utf-8]"),
 )
@@ -276,9 +270,13 @@ def verify(model: Path, **options: Unpack[_VerifyOptions]) -> None:
 
 def _table(options: _TableOptions, *, labelled: bool) -> TableChoice:
     """Return the table that the options name. `labelled` asks for labels; without it they are welcome."""
-    from edge_convert.files import Dialect
+    from edge_agent.contract.tabular import Dialect
     from edge_convert.tables import TableChoice
 
+    try:
+        dialect = Dialect(options["sep"], options["decimal"], options["encoding"])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     data, pair = options["data"], (options["features"], options["labels"])
     if data is not None and pair == (None, None):
         if not options["target"] and (labelled or options["classes"]):
@@ -299,7 +297,7 @@ def _table(options: _TableOptions, *, labelled: bool) -> TableChoice:
         columns=options["columns"],
         drop=options["drop"],
         classes=options["classes"],
-        dialect=Dialect(options["sep"], options["decimal"], options["encoding"]),
+        dialect=dialect,
         missing=options["missing"],
     )
 

@@ -101,7 +101,7 @@ def read_features(
         _require_name(problems, "column", name)
         if known is None:
             try:
-                found = find_words(cells, raw.decimal)
+                found = None if holds_times(cells) else find_words(cells, raw.decimal)
             except ValueError as error:
                 problems.add(f"column {name!r}: {error}")
                 continue

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_agent.contract.tabular import SEPARATORS, decode, find_separator, single_blanks
+from edge_agent.contract.tabular import Dialect, decode, find_separator, single_blanks
 from edge_agent.errors import InputError
 from edge_convert.arrow import ArrowCells, Ragged, read_csv, read_parquet
 from edge_convert.columns import Cell, parse, short
@@ -30,24 +30,6 @@ FMA_METADATA: Final = "fma_metadata"
 PLAIN: Final = "plain"
 #: What the names of tables end in; each may also be compressed (.gz).
 ENDINGS: Final = (".csv", ".tsv", ".txt", ".json", ".ndjson", ".jsonl", ".parquet")
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How to read text: what separates columns and how it is encoded (None: found out), and the decimal separator."""
-
-    separator: str | None = None
-    decimal: str = "."
-    encoding: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what no reader takes."""
-        if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
-            raise InputError(
-                f"--sep {self.separator!r}: a separator is one character, such as {' '.join(map(repr, SEPARATORS))}"
-            )
-        if self.decimal not in {".", ","}:
-            raise InputError(f"--decimal {self.decimal!r}: the decimal separator is . or ,")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.contract.card import MAX_FEATURES
+from edge_agent.contract.tabular import Dialect
 from edge_agent.errors import InputError
 from edge_convert.columns import Cell
 from edge_convert.features import (
@@ -33,7 +34,7 @@ from edge_convert.features import (
     strange,
     without_times,
 )
-from edge_convert.files import FMA_METADATA, Dialect, RawTable, read_raw
+from edge_convert.files import FMA_METADATA, RawTable, read_raw
 from edge_convert.words import Words
 
 #: Where the eight audio features sit in the FMA project's `echonest.csv`.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import click
 from click.core import ParameterSource
@@ -19,6 +21,7 @@ from edge_agent.config.load import load
 from edge_agent.config.models import library
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import Answer, Message, to_json
+from edge_agent.contract.tabular import Dialect, decode, records
 from edge_agent.contract.templates import Template
 from edge_agent.errors import InputError
 from edge_agent.model.library import Predictor
@@ -31,7 +34,14 @@ from edge_agent.wording import plain, plain_json
 _ROUTE = Route("model", Template("try"), Template("prediction"), Template("rejection"))
 
 
-_FILES: Final = (".json", ".ndjson", ".jsonl", ".csv")
+_TABLES: Final = (".csv", ".tsv", ".txt")
+_FILES: Final = (".json", ".ndjson", ".jsonl", *_TABLES)
+
+
+class _DialectOptions(TypedDict):
+    sep: str | None
+    decimal: str
+    encoding: str | None
 
 
 @click.command(name="try")
@@ -45,11 +55,22 @@ _FILES: Final = (".json", ".ndjson", ".jsonl", ".csv")
     help="Configuration file: answer as the agent that runs with it would.",
 )
 @click.option("--topic", metavar="TOPIC", help="The topic that INPUT comes on, for the routes of the configuration.")
+@click.option("--sep", metavar="CHAR", help="A table: what separates its columns; tab, blank.  [default: found out]")
+@click.option("--decimal", default=".", show_default=True, help="A table: its decimal separator, . or ,")
+@click.option("--encoding", help="A table: its encoding, such as cp1252.  [default: by its first bytes, or utf-8]")
 @click.pass_context
-def command(ctx: click.Context, source: str | None, model: str, config: Path | None, topic: str | None) -> None:
+def command(
+    ctx: click.Context,
+    source: str | None,
+    model: str,
+    config: Path | None,
+    topic: str | None,
+    **dialect: Unpack[_DialectOptions],
+) -> None:
     """Run a model on the given input, without a broker.
 
-    INPUT is a JSON object or array, a .json, .ndjson or .csv file, or - for NDJSON on standard input. Each message
+    INPUT is a JSON object or array, a .json, .ndjson or .csv file (.tsv and .txt, too, and each also .gz), or - for NDJSON on
+    standard input. Each message
     (an object, an array, a line, a row of a table) gives one line on standard output: a prediction or a rejection,
     exactly as on the wire. Without INPUT, the model's own examples are run and shown as a table.
 
@@ -61,39 +82,45 @@ def command(ctx: click.Context, source: str | None, model: str, config: Path | N
 
     Exit status: 0 all predicted, 1 something was rejected or no route takes a topic, 2 usage error, 3 model unusable.
     """
+    try:
+        spoken = Dialect(dialect["sep"], dialect["decimal"], dialect["encoding"])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if config is not None or topic is not None:
         if ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
             raise click.UsageError("--model goes without --config and --topic: the routes say which model answers")
-        ctx.exit(1 if _converse(config, topic, source) else 0)
+        ctx.exit(1 if _converse(config, topic, source, spoken) else 0)
     predictor = library(load()).load(model)
     pipeline = Pipeline([_ROUTE], {_ROUTE.model: predictor})
     if source is None:
         _show_examples(pipeline, predictor)
     else:
-        for payload in _payloads(source):
+        for payload in _payloads(source, spoken):
             click.echo(plain_json(_ask(pipeline, payload).payload.decode()).encode())
     ctx.exit(1 if pipeline.tally.rejections else 0)
 
 
-def _converse(config: Path | None, topic: str | None, source: str | None) -> bool:
+def _converse(config: Path | None, topic: str | None, source: str | None, dialect: Dialect) -> bool:
     """Answer as the agent that runs with `config` would; return whether anything was rejected, or had no route."""
     from edge_agent.assembly import make_plan
 
     settings = load(config)
     conversation = Conversation(make_plan(settings).pipeline, settings.routes(), time.monotonic)
-    conversation.play(_said(topic, source or "-", conversation.patience))
+    conversation.play(_said(topic, source or "-", conversation.patience, dialect))
     return conversation.failed
 
 
-def _said(topic: str | None, source: str, patience: Callable[[], float | None]) -> Iterator[TimedMessage | None]:
+def _said(
+    topic: str | None, source: str, patience: Callable[[], float | None], dialect: Dialect
+) -> Iterator[TimedMessage | None]:
     """Yield the messages in `source`: payloads on `topic`, or a conversation when that is None."""
-    is_file = source == "-" or Path(source).suffix.lower() in _FILES
+    is_file = source == "-" or _ending(source) in _FILES
     if topic is not None and not is_file:
         yield TimedMessage(Message(topic, os.fsencode(source)))
         return
-    if topic is None and source.lower().endswith(".csv"):
+    if topic is None and _ending(source) in _TABLES:
         raise InputError(f"{source}: a table says no topic; add --topic")
-    lines = live(patience) if source == "-" else _payloads(source)
+    lines = live(patience) if source == "-" else _payloads(source, dialect)
     if topic is not None:
         yield from on_topic(topic, lines)
     else:
@@ -105,31 +132,39 @@ def _ask(pipeline: Pipeline, payload: bytes) -> Answer:
     return answer
 
 
-def _payloads(source: str) -> Iterator[bytes]:
+def _payloads(source: str, dialect: Dialect) -> Iterator[bytes]:
     """Yield the messages in `source`, each as it would come from the broker."""
     if source == "-":
         yield from _lines(sys.stdin.buffer)  # as they come: it may be a pipe that stays open
     elif source.lstrip()[:1] in ("{", "["):
         yield os.fsencode(source)  # the bytes as typed, whatever the locale
     else:
-        yield from _from_file(Path(source))
+        yield from _from_file(Path(source), dialect)
 
 
-def _from_file(path: Path) -> Iterator[bytes]:
+def _ending(source: str) -> str:
+    """Return what the name of a file ends in, apart from .gz."""
+    return Path(source.lower().removesuffix(".gz")).suffix
+
+
+def _from_file(path: Path, dialect: Dialect) -> Iterator[bytes]:
+    ending = _ending(path.name)
+    if ending not in _FILES:
+        raise InputError(
+            f"{path}: INPUT must be a JSON object or array, a .json, .ndjson or .csv file (also .tsv, .txt, each also .gz), or - for standard input"
+        )
     try:
-        match path.suffix.lower():
-            case ".json":
-                yield path.read_bytes()
-            case ".ndjson" | ".jsonl":
-                yield from _lines(path.read_bytes().splitlines())
-            case ".csv":
-                yield from _rows(path)
-            case _:
-                raise InputError(
-                    f"{path}: INPUT must be a JSON object or array, a .json, .ndjson or .csv file, or - for standard input"
-                )
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if ending == ".json":
+        yield content
+    elif ending in _TABLES:
+        yield from _rows(path, content, dialect)
+    else:
+        yield from _lines(content.splitlines())
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -137,14 +172,13 @@ def _lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield from (line for line in lines if line.strip())
 
 
-def _rows(path: Path) -> Iterator[bytes]:
+def _rows(path: Path, content: bytes, dialect: Dialect) -> Iterator[bytes]:
     """Yield each row of a table as an object; an empty cell is a missing value."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        try:
-            for row in csv.DictReader(file):
-                yield to_json({name: cell for name, cell in row.items() if name is not None and cell not in ("", None)})
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a CSV table: {error}") from None
+    try:
+        for record in records(decode(content, dialect.encoding), dialect):
+            yield to_json(record)
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{path}: not a CSV table: {error}") from None
 
 
 def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:

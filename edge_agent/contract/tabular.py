@@ -10,10 +10,12 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
-#: What may separate columns; several blanks in a row are one separator.
-SEPARATORS: Final = (",", ";", "\t", " ")
+#: What may separate columns; several blanks in a row are one separator. In the order in which they are believed: words and
+#: decimal numbers have commas in them.
+SEPARATORS: Final = ("\t", ";", ",", " ")
 _SAMPLE: Final = 20
 #: UTF-32 first: its mark begins with that of UTF-16.
 _MARKS: Final = (
@@ -23,7 +25,30 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_DECIMAL_COMMA: Final = re.compile(r"\s*[+-]?[0-9]*,[0-9]*([eE][+-]?[0-9]+)?\s*")
+_LINE: Final = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _BLANKS: Final = re.compile(r'("(?:[^"]|"")*")|[ \t]+')
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How to read text: what separates columns and how it is encoded (None: found out), and the decimal separator.
+
+    Raises `ValueError` for what no reader takes.
+    """
+
+    separator: str | None = None
+    decimal: str = "."
+    encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take the names of separators that are hard to type."""
+        named = {"tab": "\t", "\\t": "\t", "blank": " ", "space": " "}
+        object.__setattr__(self, "separator", named.get(self.separator or "", self.separator))
+        if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
+            raise ValueError(f"--sep {self.separator!r}: a separator is one character (or tab, blank)")
+        if self.decimal not in {".", ","}:
+            raise ValueError(f"--decimal {self.decimal!r}: the decimal separator is . or ,")
 
 
 def decode(content: bytes, encoding: str | None = None) -> str:
@@ -67,6 +92,32 @@ def find_separator(text: str) -> str:
     return ","
 
 
+def records(text: str, dialect: Dialect) -> Iterator[dict[str, str]]:
+    """Yield each row of a table as its cells by column, without those that are empty: they are missing values.
+
+    If the first row has a cell more than the header, all begin with a name, as R writes them; other cells that are missing, or too
+    many, are passed over. A decimal comma becomes a point in cells that are numbers.
+    """
+    separator = dialect.separator or find_separator(text)
+    rows = csv.reader(_lines(single_blanks(text) if separator == " " else text), delimiter=separator)
+    names = [name.strip() for name in next(rows, [])]
+    first = next(rows, [])
+    if len(first) == len(names) + 1 and first[-1]:
+        names = ["", *names]
+    for row in itertools.chain([first], rows):
+        if any(row):
+            yield {n: _point(cell, dialect.decimal) for n, cell in zip(names, row, strict=False) if n and cell}
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with what ends them; str.splitlines() knows more ends than tables have."""
+    return (found[0] for found in _LINE.finditer(text))
+
+
+def _point(cell: str, decimal: str) -> str:
+    return cell.replace(decimal, ".") if decimal != "." and _DECIMAL_COMMA.fullmatch(cell) else cell
+
+
 def single_blanks(text: str) -> str:
     """Return a table whose columns are separated by any number of blanks, with exactly one between two cells."""
     lines = _BLANKS.sub(lambda found: found[1] or " ", text).replace("\r\n", "\n").split("\n")
@@ -78,7 +129,7 @@ def _sample(text: str, separator: str) -> Iterator[list[str]]:
     whole = len(start) == len(text)
     if separator == " ":
         start = single_blanks(start)
-    lines = iter(start.splitlines(keepends=True) if whole else start.splitlines(keepends=True)[:-1])
+    lines = list(_lines(start))[: None if whole else -1]
     try:
         yield from itertools.islice((row for row in csv.reader(lines, delimiter=separator) if row), _SAMPLE)
     except csv.Error:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_convert.columns import holds_times, number, numbers, parse
-from edge_convert.files import Dialect, read_raw
+from edge_convert.files import read_raw
 from edge_convert.tables import read_table
 from hypothesis import given
 from hypothesis import strategies as st
+
+from edge_agent.contract.tabular import Dialect
 
 ODD = "1 +1 -0 1. .5 1e5 1E-5 0.1 1654733331.123456 5e-324 2.2250738585072011e-308 9007199254740993 0.30000000000000004"
 

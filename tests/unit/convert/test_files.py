@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from edge_convert.files import FMA_METADATA, Dialect, RawTable, read_raw
+from edge_convert.files import FMA_METADATA, RawTable, read_raw
 
+from edge_agent.contract.tabular import Dialect
 from edge_agent.errors import InputError
 from tests.unit.convert.conftest import FIXTURES
 
@@ -135,9 +136,9 @@ def test_other_encodings_and_separators_are_named(tmp_path: Path) -> None:
         read_raw(path, Dialect(encoding="latin-15"))
     with pytest.raises(InputError, match=r"zero byte at character 1\); if it is UTF-16, say --encoding utf-16"):
         read_raw(_file(tmp_path, "u.csv", "a,b\n".encode("utf-16-le")))
-    with pytest.raises(InputError, match="--sep '::': a separator is one character"):
+    with pytest.raises(ValueError, match="--sep '::': a separator is one character"):
         Dialect("::")
-    with pytest.raises(InputError, match="--decimal ';'"):
+    with pytest.raises(ValueError, match="--decimal ';'"):
         Dialect(decimal=";")
 
 

@@ -131,3 +131,97 @@ def test_too_little_to_train_on() -> None:
 def test_a_cell_becomes_a_finite_float32_or_a_complaint(cell: object) -> None:
     with contextlib.suppress(ValueError):
         assert math.isfinite(np.float32(columns.number(cell)))
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "a,b,c,y", "1,x,1,u", "2,5,,v", "one,6,NA,", "two,7,1e39,u")
+    with pytest.raises(InputError) as caught:
+        read_table(path, target="y")
+    where, *lines = str(caught.value).splitlines()
+    assert where.endswith("t.csv: 4 problems:")
+    assert lines == [
+        "  column 'a', row 4: 'one' is not a number (--drop leaves a column out); so are 1 more of its cells",
+        "  column 'b', row 2: 'x' is not a number (--drop leaves a column out)",
+        "  column 'c', row 5: '1e39' is beyond what float32 holds",
+        (
+            "  values are missing in 2 of 4 rows: column 'c' in 2 (first in row 3), label 'y' in 1 (first in row 4); "
+            "--missing drop leaves these rows out, --drop a column; or fill them in"
+        ),
+    ]
+    with pytest.raises(InputError) as caught:
+        read_table(path, target="y", columns=["a", "q", "y", "a"], drop=["r"])
+    assert "4 problems" in str(caught.value)
+
+
+def test_rows_that_lack_values_are_dropped_when_asked(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "a,s,y", "1,on,u", "NA,off,v", "3,,u", "4,off,", "5,on,v")
+    table = read_table(path, target="y", missing="drop")
+    assert table.X.tolist() == [[1, 1], [5, 1]]
+    assert list(table.row_names) == ["row 2", "row 6"]
+    assert table.words["s"].kind == "boolean"
+    assert table.left_out == (
+        (
+            "values are missing in 3 of 5 rows: column 'a' in 1 (first in row 3), column 's' in 1 (first in row 4), "
+            "label 'y' in 1 (first in row 5): 3 rows dropped, 2 left"
+        ),
+    )
+    _csv(path, "a,b,y", "1,,u", ",2,v")
+    with pytest.raises(InputError, match="no row is left without them: --drop the columns that lack the most"):
+        read_table(path, target="y", missing="drop")
+
+
+def test_names_with_commas(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", '"a, m",b,c,"d, s",y', '1,2,3,4,"u, v"', '5,6,7,8,"u, v"', "1,1,1,1,w", "1,1,1,1,x")
+    assert read_table(path, target="y", columns=["a, m", "b,c"]).feature_names == ("a, m", "b", "c")
+    assert read_table(path, target="y", drop=["b,c", "d, s"]).feature_names == ("a, m",)
+    assert read_table(path, target="y", classes=["u, v", "w"]).class_counts == {"u, v": 2, "w": 1}
+
+
+def test_row_names_and_timestamps_are_left_out_and_told(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", ",time,a,y", "0,2026-01-01 10:00,5,u", "1,2026-01-01 10:05,7,v")
+    table = read_table(path, target="y")
+    assert table.feature_names == ("a",)
+    assert table.left_out == (
+        "the first column has no name (row names: 0, 1, …): left out",
+        "column 'time' holds timestamps (2026-01-01 10:00, 2026-01-01 10:05, …), which are no features: left out",
+    )
+    assert read_table(path, target="y", drop=["", "time"]).left_out == ()
+    with pytest.raises(InputError, match="column 'time', row 2: '2026-01-01 10:00' is not a number"):
+        read_table(path, target="y", columns=["time", "a"])
+
+
+def test_what_misleads_is_told(tmp_path: Path) -> None:
+    rows = [f"{i + 1},7,{1654733331 + i},{i % 5},{'u' if i % 3 else 'v'}" for i in range(100)]
+    table = read_table(_csv(tmp_path / "t.csv", "n,same,epoch,a,y", *rows), target="y")
+    counts, constant, epoch = table.strange
+    assert counts.startswith("column 'n' counts the rows (1, 2, …)")
+    assert constant.startswith("column 'same' is 7 in all rows")
+    assert epoch.startswith("column 'epoch' counts the rows")
+    rows = [f"{1654733331 + i * i},{'u' if i % 3 else 'v'}" for i in range(100)]
+    (merged,) = read_table(_csv(tmp_path / "t.csv", "epoch,y", *rows), target="y").strange
+    assert merged.startswith("column 'epoch' has 100 different whole numbers, of which float32 keeps ")
+    assert "less than 128 is the same" in merged
+
+
+def test_one_number_is_one_label(tmp_path: Path) -> None:
+    table = read_table(_csv(tmp_path / "t.csv", "a,y", "1,1", "2,1.0", "3,2.0", "4,01"), target="y")
+    assert table.class_counts == {"1": 3, "2.0": 1}
+    (told,) = table.left_out
+    assert told.endswith("are the same number: one label, '1'")
+
+
+def test_a_quantity_is_no_label(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "a,y", *(f"{i},{i * 0.37:.2f}" for i in range(60)))
+    with pytest.raises(InputError, match=r"column 'y': holds 60 different numbers in 60 rows, .* regression"):
+        require_trainable(read_table(path, target="y"), 10)
+
+
+def test_advice_for_a_rare_label(tmp_path: Path) -> None:
+    rows = ["1,u"] * 30 + ["2,v"] * 30 + ["3,w"]
+    table = read_table(_csv(tmp_path / "t.csv", "a,y", *rows), target="y")
+    with pytest.raises(InputError) as caught:
+        require_trainable(table, 10)
+    assert "each label: --classes u,v (without the rare ones), or collect more rows of it" in str(caught.value)
+    table = read_table(_csv(tmp_path / "t.csv", "a,y", *rows, "3,w"), target="y")
+    with pytest.raises(InputError, match="each label: --folds 2, or --classes u,v"):
+        require_trainable(table, 10)
