@@ -63,6 +63,7 @@ class _FileOptions(_TableOptions):
 
 class _TrainOptions(_FileOptions):
     task: str
+    contamination: float | None
     estimator: str
     repeats: int
     folds: int
@@ -149,10 +150,15 @@ def main() -> None:
 @click.option("--out", type=_FILE, required=True, help="The model file to write (.onnx).")
 @click.option(
     "--task",
-    type=click.Choice(["auto", "classification", "regression"]),
+    type=click.Choice(["auto", "classification", "regression", "anomaly"]),
     default="auto",
     show_default=True,
-    help="What the model answers: a label or numbers. auto: numbers if the target has many different ones.",
+    help="What the model answers: a label, numbers, or whether a row is an anomaly (no --target needed). auto: numbers if the target has many different ones.",
+)
+@click.option(
+    "--contamination",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    help="With --task anomaly: the share of the rows to take for anomalies.  [default: what scores above 0.5]",
 )
 @click.option("--estimator", type=click.Choice(["tree", "forest", "boosting"]), default="tree", show_default=True)
 @click.option(
@@ -177,7 +183,7 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     _require_place(options["report"], ".html")
     _require_place(options["metrics"], ".json")
     _require_place(options["save_estimator"], ".skops")
-    choice = _table(options, labelled=True)
+    choice = _table(options, labelled=options["task"] != "anomaly")
 
     from edge_convert import workflow
 
@@ -188,6 +194,7 @@ def train(**options: Unpack[_TrainOptions]) -> None:
         options["jobs"],
         options["task"],
         options["unit"],
+        options["contamination"],
     )
     trained = workflow.train(
         choice,

@@ -73,6 +73,8 @@ def _data(report: Report) -> str:
     table, sheet, rows = report.table, report.sheet, len(report.table.X)
     if report.quantities:
         balance = f"<p>{rows:,} rows.</p>" + _quantiles(report)
+    elif not table.class_counts:
+        balance = f"<p>{rows:,} rows.</p>"
     else:
         balance = _table(
             ("label", "rows", "share"),
@@ -131,7 +133,7 @@ def _plots(table: Table, evaluation: Evaluation) -> str:
 def _model(report: Report) -> str:
     chosen = ", ".join(f"{name} = {brief(value)}" for name, value in report.parameters.items())
     trees = trees_of(report.model) or []
-    labels = () if report.quantities else labels_of(report.model)
+    labels = labels_of(report.model) if hasattr(report.model, "classes_") else ()
     first = draw_tree(trees[0], report.table.feature_names, labels, depth=12 if len(trees) == 1 else 5)
     caption = "The tree" if len(trees) == 1 else f"The first of its {len(trees)} trees"
     return (

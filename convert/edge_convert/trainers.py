@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import IsolationForest
 
 from edge_agent.errors import InputError
 from edge_convert import regressors
@@ -23,7 +24,7 @@ from edge_convert.features import is_quantity
 from edge_convert.regressors import fit_numbers, require_several
 from edge_convert.residuals import NumberEvaluation, evaluate_numbers
 from edge_convert.tables import Table, require_trainable
-from edge_convert.tasks import Classification, Regression, Task, quantities_of
+from edge_convert.tasks import Anomaly, Classification, Regression, Task, quantities_of
 
 Say = Callable[[str], object]
 
@@ -50,8 +51,8 @@ class Trainer(Protocol):
 
     def evaluate(
         self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress
-    ) -> Evaluation | NumberEvaluation:
-        """Evaluate the whole procedure."""
+    ) -> Evaluation | NumberEvaluation | None:
+        """Evaluate the whole procedure; None where nothing tells right from wrong."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,50 @@ class NumberTrainer:
         return evaluate_numbers(self.table, self.Y, self.names, self.kind, progress=progress, **how)
 
 
-def trainer_for(table: Table, kind: str, task: str, units: Sequence[str], say: Say) -> Trainer:
-    """Return the trainer for a table. `task` is `classification`, `regression`, or `auto`: then the target tells.
+class AnomalyTrainer:
+    """Trains for anomalies: `contamination` is the share of rows to be taken for such; None is what the method's paper says."""
+
+    title: Final = "isolation forest"
+
+    def __init__(self, table: Table, contamination: float | None) -> None:
+        self._table = table
+        self._contamination = "auto" if contamination is None else contamination
+        #: The threshold is known when there is a model.
+        self.task: Task = Anomaly(0.5)
+
+    def require_trainable(self, folds: int) -> None:  # noqa: ARG002 - there are none
+        """Raise `InputError` unless there are two rows."""
+        if len(self._table.X) < 2:
+            raise InputError(f"{self._table.sources[0].path}: one row does not tell what is usual; two are needed")
+
+    def say_table(self, say: Say) -> None:
+        """Say how large the table is."""
+        _say(self._table, "all rows, to learn what is usual", say)
+
+    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+        """Fit an isolation forest."""
+        parameters: Parameters = {"n_estimators": 100, "contamination": self._contamination}
+        model: Any = IsolationForest(random_state=seed, **parameters).fit(self._table.X.astype(np.float64))
+        self.task = Anomaly(float(-model.offset_))
+        return model, parameters
+
+    def evaluate(self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress) -> None:
+        """Return None: no row says whether it is one."""
+
+
+def trainer_for(
+    table: Table, kind: str, task: str, units: Sequence[str], say: Say, *, contamination: float | None = None
+) -> Trainer:
+    """Return the trainer for a table. `task` is `classification`, `regression`, `anomaly`, or `auto`: then the target tells.
 
     Raises `InputError` for a target that is none for the task.
     """
+    if contamination is not None and task != "anomaly":
+        raise InputError("--contamination is for --task anomaly")
+    if task == "anomaly":
+        if units:
+            raise InputError("--unit is for a model that answers numbers")
+        return AnomalyTrainer(table, contamination)
     several = bool(table.others)
     if task == "auto":
         counts = {} if several else table.class_counts

@@ -58,6 +58,7 @@ class Training:
     #: What the model is to answer; with `auto` the target tells.
     task: str = "auto"
     units: tuple[str, ...] = ()
+    contamination: float | None = None
 
     def processes(self, seconds: float) -> int:
         """Return how many processes evaluate, when one fit on all rows took the processor `seconds`: a fold is about that."""
@@ -78,12 +79,15 @@ def train(
 ) -> Trained:
     """Fit an estimator on a table and write its model file. Raises `EdgeAgentError`; then nothing is written."""
     table = choice.read()
-    trainer = trainer_for(table, training.kind, training.task, training.units, say)
+    trainer = trainer_for(
+        table, training.kind, training.task, training.units, say, contamination=training.contamination
+    )
     trainer.require_trainable(training.folds if training.repeats else 2)
     draft = draft_card(identity, table, sheet_for(table.feature_names, describe), trainer.task)
     trainer.say_table(say)
     started = time.process_time()
     model, parameters = trainer.fit(seed)
+    draft = replace(draft, task=trainer.task)
     evaluation = _evaluated(trainer, training, seed, say, seconds=time.process_time() - started)
     say(f"model: {trainer.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
     metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
@@ -230,6 +234,6 @@ def _evaluated(
             jobs=training.processes(seconds),
             progress=progress,
         )
-    for scheme in evaluation.schemes.values():
+    for scheme in {} if evaluation is None else evaluation.schemes.values():
         say_scheme(scheme, say)
     return evaluation

@@ -306,3 +306,33 @@ def test_few_numbers_stay_labels(run: Run, tmp_path: Path) -> None:
     done = run("train", "--data", table, "--target", "y", "--folds", "2", "--out", tmp_path / "m.onnx")
     assert done.exit_code == 0, done.output
     assert Predictor((tmp_path / "m.onnx").read_bytes(), where="m.onnx").card.labels == ("0", "1", "2")
+
+
+def test_rows_without_labels_train_a_model_for_anomalies(run: Run, linnerud: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "odd.onnx", tmp_path / "odd.html"
+    source = ("--data", linnerud, "--task", "anomaly", "--contamination", "0.1")
+    done = run("train", *source, "--out", out, "--report", report, "--metrics", tmp_path / "odd.json")
+    assert done.exit_code == 0, done.output
+    assert "0 labels differ, largest score difference" in done.stdout
+    card = Predictor(out.read_bytes(), where="odd.onnx").card
+    assert (card.task, card.labels, card.training.class_counts) == ("anomaly", (), {})
+    assert card.training.parameters["contamination"] == 0.1
+    assert 0.5 < (card.threshold or 0) < 1
+    assert "isolation forest" in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--task", "anomaly", "--unit", "lb"), "--unit is for a model that answers numbers"),
+        (
+            ("--target", "Weight", "--task", "regression", "--contamination", "0.1"),
+            "--contamination is for --task anomaly",
+        ),
+    ],
+)
+def test_options_of_another_task_are_refused(
+    run: Run, linnerud: Path, tmp_path: Path, options: tuple[str, ...], reason: str
+) -> None:
+    done = run("train", "--data", linnerud, *options, "--out", tmp_path / "m.onnx")
+    assert (done.exit_code, reason in done.stderr) == (2, True), done.stderr
