@@ -81,7 +81,9 @@ def without_times(raw: RawTable, names: Sequence[str]) -> tuple[tuple[str, ...],
         if not name:
             notes.append(f"the first column has no name (row names: {_some(cells)}): left out")
         elif holds_times(cells):
-            notes.append(f"column {name!r} holds timestamps ({_some(cells)}), which are no features: left out")
+            notes.append(
+                f"column {name!r} holds timestamps ({_some(cells)}), which are no features: left out{_as_ids(name, cells)}"
+            )
         else:
             kept.append(name)
     return tuple(kept), notes
@@ -287,6 +289,18 @@ def refuse_quantity(labels: Mapping[str, int], where: str) -> None:
 def _some(cells: Sequence[Cell]) -> str:
     shown = [str(cell) for cell in cells[:50] if not is_missing(cell)][:2]
     return ", ".join([*shown, "…"])
+
+
+def _as_ids(name: str, cells: Sequence[Cell]) -> str:
+    """Return how to measure on other times than those trained on, where the text sorts as time does and never repeats."""
+    different, which = encode(cells)
+    sorts = len(different) == len(which) and all(isinstance(cell, str) and cell[:4].isdigit() for cell in different)
+    if not sorts:
+        return ""
+    return (
+        f". Rows that follow each other are alike, which flatters random folds: --id-column {name!r} also gives the figures on "
+        "blocks of time that were held out"
+    )
 
 
 def _require_name(problems: Problems, what: str, name: str) -> None:

@@ -24,7 +24,7 @@ from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
 from edge_convert.atomic import write_atomically
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
-from edge_convert.describe import sheet_for
+from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
 from edge_convert.fold import fold
 from edge_convert.load import load_estimator
@@ -33,7 +33,7 @@ from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
 from edge_convert.residuals import NumberEvaluation
 from edge_convert.results import Trained, say_scheme
-from edge_convert.tables import TableChoice
+from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Regression, Task, quantities_of, task_of
 from edge_convert.trainers import Trainer, trainer_for
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
@@ -83,7 +83,7 @@ def train(
         table, training.kind, training.task, training.units, say, contamination=training.contamination
     )
     trainer.require_trainable(training.folds if training.repeats else 2)
-    draft = draft_card(identity, table, sheet_for(table.feature_names, describe), trainer.task)
+    draft = draft_card(identity, table, _sheet(table, describe, say), trainer.task)
     trainer.say_table(say)
     started = time.process_time()
     model, parameters = trainer.fit(seed)
@@ -119,7 +119,9 @@ def export(
                 f"{table.sources[0].path}: column {name!r} holds words, and how the estimator codes them is not known; give it "
                 "the codes that the estimator was trained on, or train with edge-convert train"
             )
-    sheet = sheet_for(table.feature_names, describe)
+    for sentence in (*table.left_out, *table.strange):
+        say(f"table: {sentence}")
+    sheet = _sheet(table, describe, say)
     if n_features != len(table.feature_names):
         raise InputError(
             f"{table.sources[0].path}: has {len(table.feature_names)} feature columns, the estimator was trained on "
@@ -147,6 +149,17 @@ def _task_of_exported(model: Estimator, choice: TableChoice, units: Sequence[str
             f"the estimator answers {task.width} numbers; give as many columns with --target, in its order"
         )
     return Regression(quantities_of(names, units))
+
+
+def _sheet(table: Table, describe: Path | None, say: Say) -> Sheet:
+    """Return the feature sheet, and say so if nobody asked for it."""
+    sheet = sheet_for(table.feature_names, describe)
+    if describe is None and sheet.features:
+        say(
+            "sheet: the columns are called as Echonest's audio features are, so their units, bounds and examples go onto the card; "
+            "if yours are others, --describe a sheet of your own (an empty file will do)"
+        )
+    return sheet
 
 
 def model_file(

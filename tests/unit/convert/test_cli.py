@@ -116,6 +116,7 @@ def test_the_fma_projects_own_layout(run: Run, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "10 contiguous" not in done.output
     assert "3 contiguous blocks of ids held out" in done.output
+    assert "sheet: the columns are called as Echonest's audio features are" in done.output
     found = _card(out)
     assert found.labels == ("Hip-Hop", "Rock")
     assert found.features[6].unit == "BPM"

@@ -181,10 +181,19 @@ def test_row_names_and_timestamps_are_left_out_and_told(tmp_path: Path) -> None:
     path = _csv(tmp_path / "t.csv", ",time,a,y", "0,2026-01-01 10:00,5,u", "1,2026-01-01 10:05,7,v")
     table = read_table(path, target="y")
     assert table.feature_names == ("a",)
-    assert table.left_out == (
-        "the first column has no name (row names: 0, 1, …): left out",
-        "column 'time' holds timestamps (2026-01-01 10:00, 2026-01-01 10:05, …), which are no features: left out",
+    first, time = table.left_out
+    assert first == "the first column has no name (row names: 0, 1, …): left out"
+    assert time.startswith(
+        "column 'time' holds timestamps (2026-01-01 10:00, 2026-01-01 10:05, …), which are no features: left out. Rows"
     )
+    assert "--id-column 'time' also gives the figures on blocks of time" in time
+    # Such text does not sort as time does, or repeats.
+    for one, other in (("10/03/2004", "11/03/2004"), ("2026-01-01", "2026-01-01")):
+        _csv(tmp_path / "u.csv", "day,a,y", f"{one},5,u", f"{other},7,v")
+        assert read_table(tmp_path / "u.csv", target="y").left_out[0].endswith("left out")
+    _csv(path, "time,a,y", "2026-01-01 10:05,5,u", "2026-01-01 10:00,7,v")
+    assert read_table(path, target="y", id_column="time").feature_names == ("a",)
+    _csv(path, ",time,a,y", "0,2026-01-01 10:00,5,u", "1,2026-01-01 10:05,7,v")
     assert read_table(path, target="y", drop=["", "time"]).left_out == ()
     with pytest.raises(InputError, match="column 'time', row 2: '2026-01-01 10:00' is not a number"):
         read_table(path, target="y", columns=["time", "a"])
