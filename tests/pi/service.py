@@ -53,7 +53,13 @@ def ask(machine: Machine, login: Login = NOBODY) -> dict[str, object]:
     with machine.network(), Client(1883, username=login.username, password=login.password) as client:
         client.subscribe("music/hall/genre")
         client.publish("music/hall/features", json.dumps(ROCK), qos=1)
-        answer: dict[str, object] = client.json("music/hall/genre", 30)
+        try:
+            answer: dict[str, object] = client.json("music/hall/genre", 30)
+        except TimeoutError as error:
+            # The test fails long before the machine ends, whose journal is gone then.
+            for unit in (UNIT, "mosquitto.service"):
+                error.add_note(f"{unit} logged:\n{machine.journal(unit)[-3000:]}")
+            raise
         return answer
 
 
