@@ -124,4 +124,11 @@ def read_parquet(content: bytes) -> tuple[list[str], list[ArrowCells]]:
         table = pa.parquet.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error).splitlines()[0]) from None
-    return list(table.column_names), [ArrowCells(column) for column in table.columns]
+    return list(table.column_names), [ArrowCells(_plain(column)) for column in table.columns]
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of categories as what the categories are, and one that is all null as text."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_null(column.type) else column

@@ -234,3 +234,26 @@ def test_advice_for_a_rare_label(tmp_path: Path) -> None:
     table = read_table(_csv(tmp_path / "t.csv", "a,y", *rows, "3,w"), target="y")
     with pytest.raises(InputError, match="each label: --folds 2, or --classes u,v"):
         require_trainable(table, 10)
+
+
+def test_what_parquet_knows_of_its_columns(tmp_path: Path) -> None:
+    import datetime as dt
+
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+
+    columns = {
+        "level": pa.array(["a", "b", "a"]).dictionary_encode(),
+        "nothing": pa.nulls(3),
+        "on": [True, False, None],
+        "time": [dt.datetime(2020, 1, 1, tzinfo=dt.UTC)] * 3,
+        "single": pa.array([0.1, 2, 3], pa.float32()),
+        "y": ["u", "v", "u"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet", target="y", drop=["nothing"], missing="drop")
+    assert table.X.tolist() == [[0, 1, float(np.float32(0.1))], [1, 0, 2]]
+    assert {name: words.kind for name, words in table.words.items()} == {"level": "category", "on": "boolean"}
+    assert "column 'time' holds timestamps" in table.left_out[0]
+    with pytest.raises(InputError, match="column 'nothing' in 3"):
+        read_table(tmp_path / "t.parquet", target="y")
