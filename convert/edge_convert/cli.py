@@ -258,7 +258,7 @@ def verify(model: Path, **options: Unpack[_VerifyOptions]) -> None:
     """Compare MODEL with the scikit-learn estimator that it was made from.
 
     Both answer every row of the table and as many generated rows as --rows says, most of them on a threshold or one
-    float32 step beside it. The exit status is 3 if any label differs, or any probability by more than 1e-6.
+    step beside it. The exit status is 3 if any label differs, or any probability by more than 1e-6.
     """
     choice = _table(options, labelled=False)
 

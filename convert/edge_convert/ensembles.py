@@ -3,7 +3,7 @@
 "Almost the same" shows up as another label on rows that lie on a threshold or near a tie. So the rules, each held by
 `edge_convert.verify` on a million rows:
 
-* One tree stays float32 throughout. A threshold is the largest float32 at or below scikit-learn's: for float32 input
+* One tree stays float32 throughout, unless scalers are folded into it (`edge_convert.fold`). A threshold is the largest float32 at or below scikit-learn's: for float32 input
   that is the same question. Leaves keep their label: where rounding to float32 would make a tie or break one, the
   winning probability moves by one float32 step.
 * Ensembles compare and add up in float64, as scikit-learn does, in the same order; forests divide at the end, not at the start.
@@ -29,22 +29,24 @@ from edge_convert.trees import BOOSTED, FORESTS, SINGLE, Tree, float32_floor
 _NOBODY: Final = "(nobody)"
 
 
-def write_ensemble(operator: Any, container: Any, trees: Sequence[Tree]) -> None:
+def write_ensemble(operator: Any, container: Any, trees: Sequence[Tree], *, wide: bool = False) -> None:
     """Write one fitted tree, forest or boosting model into a graph: a converter in skl2onnx's sense.
 
     `operator` names the tensors and holds the estimator; its input is float32, or float64 inside a float64 graph.
-    `trees` are the estimator's, possibly with other thresholds. `container` receives the nodes.
+    `trees` are the estimator's, possibly with other thresholds: `wide` tells that these are to be compared with the float64
+    input as it is. `container` receives the nodes.
     """
     estimator = operator.raw_operator
     labels = [str(label) for label in estimator.classes_]
     source, outputs = operator.inputs[0].full_name, [output.full_name for output in operator.outputs]
     # scikit-learn's trees and forests round what they are handed to float32, boosting does not.
-    if isinstance(operator.inputs[0].type, DoubleTensorType) and not isinstance(estimator, BOOSTED):
+    wide = wide or (isinstance(operator.inputs[0].type, DoubleTensorType) and isinstance(estimator, BOOSTED))
+    if not wide and isinstance(operator.inputs[0].type, DoubleTensorType):
         source = _cast(container, source, TensorProto.FLOAT)
     if isinstance(estimator, SINGLE):
-        _write_tree(container, trees[0], labels, source, outputs)
+        _write_tree(container, trees[0], labels, source, outputs, wide=wide)
         return
-    if not isinstance(operator.inputs[0].type, DoubleTensorType) or isinstance(estimator, FORESTS):
+    if not wide:
         source = _cast(container, source, TensorProto.DOUBLE)
     if isinstance(estimator, FORESTS):
         _write_forest(container, trees, labels, source, outputs)
@@ -53,19 +55,29 @@ def write_ensemble(operator: Any, container: Any, trees: Sequence[Tree]) -> None
         _write_boosting(container, trees, labels, source, outputs, baseline=baseline)
 
 
-def _write_tree(container: Any, tree: Tree, labels: list[str], source: str, outputs: list[str]) -> None:
+def _write_tree(container: Any, tree: Tree, labels: list[str], source: str, outputs: list[str], *, wide: bool) -> None:
     leaves = tree.values[tree.is_leaf]
     weights = keep_winner(leaves)
     if len(labels) == 2:  # then onnxruntime takes the second label's column alone
         weights = weights[:, 1:]
+    numbers: dict[str, Any] = (
+        {
+            "nodes_values_as_tensor": _tensor(_thresholds([tree])),
+            "class_weights_as_tensor": _tensor(weights.ravel().astype(np.float64)),
+        }
+        if wide
+        else {
+            "nodes_values": float32_floor(_thresholds([tree])).tolist(),
+            "class_weights": weights.ravel().tolist(),
+        }
+    )
     _add(
         container,
         source,
         outputs,
         **structure_of([tree]),
         **_leaves([tree], range(weights.shape[1])),
-        nodes_values=float32_floor(_thresholds([tree])).tolist(),
-        class_weights=weights.ravel().tolist(),
+        **numbers,
         classlabels_strings=labels,
         post_transform="NONE",
     )

@@ -41,7 +41,7 @@ class Kind:
     grid: Callable[[Floats, Any, int], list[Parameters]]
 
 
-def fit(kind: Kind, X: NDArray[np.float32], y: Labels, seed: int) -> tuple[Classifier, Parameters]:
+def fit(kind: Kind, X: NDArray[np.float64], y: Labels, seed: int) -> tuple[Classifier, Parameters]:
     """Choose parameters by a stratified cross-validation within `X` (n, f), `y` (n,), and fit on all of it.
 
     Returns the fitted estimator and the parameters chosen. The same arguments give the same estimator. A label with

@@ -159,7 +159,7 @@ class _Run:
             seconds=time.monotonic() - started,
         )
 
-    def _outcomes(self, X: NDArray[np.float32], y: NDArray[np.str_], splits: Splits) -> Iterator[_Outcome]:
+    def _outcomes(self, X: NDArray[np.float64], y: NDArray[np.str_], splits: Splits) -> Iterator[_Outcome]:
         # Processes, not threads: choosing a tree is mostly Python. In the order of the splits, for equal sums.
         parallel = Parallel(n_jobs=min(self.jobs, len(splits)), return_as="generator")
         yield from parallel(
@@ -179,7 +179,7 @@ class _Outcome:
 
 def _one_fold(
     kind: str,
-    X: NDArray[np.float32],
+    X: NDArray[np.float64],
     y: NDArray[np.str_],
     *,
     train: NDArray[np.int64],

@@ -265,7 +265,7 @@ def strange(names: Sequence[str], X: NDArray[np.float64], words: Collection[str]
             if left < whole:
                 notes.append(
                     f"column {name!r} has {whole:,} different whole numbers, of which float32 keeps {left:,} apart: what differs by "
-                    f"less than {np.spacing(np.float32(np.abs(values).max())):.0f} is the same to a model; subtract a constant first, "
+                    f"less than {np.spacing(np.float32(np.abs(values).max())):.0f} is the same to a tree or a forest; subtract a constant first, "
                     f"or leave it out (--drop {name!r})"
                 )
     return notes

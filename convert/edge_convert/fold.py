@@ -2,9 +2,10 @@
 
 `scale(x) <= t` is a question about x itself: these scalers treat every column on its own and never turn the order of
 two values round, not even after rounding (each is a subtraction, a product or a quotient by a positive number, and
-floating point keeps their order). So there is a largest float32 x for which the answer is yes, and asking `x <= that`
-instead gives the same answer for every float32. It is found by bisection over all float32, with the Pipeline's own
-`transform` as the judge, so it is right by construction and not by algebra.
+floating point keeps their order). So there is a largest float64 x for which the answer is yes, and asking `x <= that`
+instead gives the same answer for every float64. It is found by bisection over all float64 that the agent accepts, with the
+Pipeline's own `transform` as the judge, so it is right by construction and not by algebra. Such a graph takes float64: two
+values on either side of a threshold may share a float32.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from edge_convert.classifier import Estimator, inputs_of, split
-from edge_convert.trees import BOOSTED, BOOSTED_REGRESSORS, Tree, thresholds_by_feature, trees_of
+from edge_convert.trees import BOOSTED, BOOSTED_REGRESSORS, ROUNDING, Tree, thresholds_by_feature, trees_of
 
 #: Column by column and never decreasing; nothing else may join without a proof of both.
 FOLDABLE: Final = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
 
 Floats = NDArray[np.float64]
-_Scaled = Callable[[NDArray[np.float32], NDArray[np.int64]], Floats]
+_Scaled = Callable[[Floats, NDArray[np.int64]], Floats]
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,28 @@ class Folded:
     """What a graph is made of: an estimator for rows of `n_features`, as they come in.
 
     `trees` are its trees, with thresholds in the units of those rows; None if it is not made of trees with nothing but
-    foldable scalers in front; then `estimator` is the whole model.
+    foldable scalers in front; then `estimator` is the whole model. `wide` tells that the graph has to take float64, since the
+    model looks at more of a number than float32 holds.
     """
 
     estimator: Estimator
     trees: list[Tree] | None
     n_features: int
+    wide: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the graph takes."""
+        return np.dtype(np.float64 if self.wide else np.float32)
 
     @cached_property
     def thresholds(self) -> list[Floats]:
-        """The distinct thresholds of each feature, those that some float32 reaches; empty where there are none."""
+        """The distinct thresholds of each feature, those that some input reaches; empty where there are none."""
         if self.trees is None:
             return [np.empty(0)] * self.n_features
-        return [values[np.isfinite(values)] for values in thresholds_by_feature(self.trees, self.n_features)]
+        return [
+            values[np.isfinite(values)] for values in thresholds_by_feature(self.trees, self.n_features, wide=self.wide)
+        ]
 
 
 def fold(model: Estimator) -> Folded:
@@ -56,16 +66,17 @@ def fold(model: Estimator) -> Folded:
     scalers, estimator = split(model)
     n_features, _ = inputs_of(model)
     trees = trees_of(estimator)
+    wide = bool(scalers) or not isinstance(estimator, ROUNDING)
     if trees is None or not all(type(scaler) in FOLDABLE for scaler in scalers):
-        return Folded(model, None, n_features)
+        return Folded(model, None, n_features, wide)
     if scalers:
         # Trees and forests round what they are handed to float32 before they compare; boosting compares float64.
         trees = _fold_into(trees, scalers, n_features, narrow=not isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS))
-    return Folded(estimator, trees, n_features)
+    return Folded(estimator, trees, n_features, wide)
 
 
 def _fold_into(trees: Sequence[Tree], scalers: Sequence[Any], n_features: int, *, narrow: bool) -> list[Tree]:
-    def scaled(values: NDArray[np.float32], columns: NDArray[np.int64]) -> Floats:
+    def scaled(values: Floats, columns: NDArray[np.int64]) -> Floats:
         """What the tree compares, for `values` (n,) each in its own of `columns` (n,) and 0 elsewhere."""
         rows = np.arange(len(values))
         X = np.zeros((len(values), n_features))
@@ -86,26 +97,25 @@ def _fold_into(trees: Sequence[Tree], scalers: Sequence[Any], n_features: int, *
 
 
 def _largest(scaled: _Scaled, columns: NDArray[np.int64], thresholds: Floats) -> Floats:
-    """Return for each threshold the largest finite float32 x with `scaled(x) <= threshold`; -inf if there is none."""
+    """Return for each threshold the largest float64 x within float32's range with `scaled(x) <= threshold`; -inf if there is none."""
     # Invariant: rank `low` answers yes (or is one before the first rank), rank `high` answers no (or one past the last).
     low = np.full(len(thresholds), _rank(-_MAX) - 1, dtype=np.int64)
     high = np.full(len(thresholds), _rank(_MAX) + 1, dtype=np.int64)
-    while np.any(high - low > 1):
-        middle = (low + high) // 2
+    while np.any(low + 1 < high):
+        middle = (low & high) + ((low ^ high) >> 1)  # half of the sum, which would overflow
         yes = scaled(_value(middle), columns) <= thresholds
         low, high = np.where(yes, middle, low), np.where(yes, high, middle)
-    return np.where(low < _rank(-_MAX), -np.inf, _value(np.maximum(low, _rank(-_MAX))).astype(np.float64))
+    return np.where(low < _rank(-_MAX), -np.inf, _value(np.maximum(low, _rank(-_MAX))))
 
 
 _MAX: Final = float(np.finfo(np.float32).max)
 
 
 def _rank(value: float) -> int:
-    """Number float32 values in their order, zero being 0: neighbours differ by one."""
-    bits = int(np.float32(value).view(np.int32))
-    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+    """Number float64 values in their order, zero being 0: neighbours differ by one."""
+    bits = int(np.float64(value).view(np.int64))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFFFFFFFFFF)
 
 
-def _value(ranks: NDArray[np.int64]) -> NDArray[np.float32]:
-    bits = np.abs(ranks).astype(np.uint32) | np.where(ranks < 0, np.uint32(0x80000000), np.uint32(0))
-    return bits.astype(np.uint32).view(np.float32)
+def _value(ranks: NDArray[np.int64]) -> Floats:
+    return np.copysign(np.abs(ranks).view(np.float64), ranks)

@@ -34,19 +34,19 @@ IR_VERSION: Final = 8
 
 
 def build_graph(folded: Folded, labels: Sequence[str]) -> ModelProto:
-    """Return the ONNX model of a fitted classifier: float32 `features` (n, n_features) in, `label` (n,) string and
+    """Return the ONNX model of a fitted classifier: `features` (n, n_features) in, `label` (n,) string and
     `probabilities` (n, labels) float32 out.
 
-    A model that is not made of trees alone becomes a float64 graph. The same arguments give the same bytes. Raises
+    `features` are float32 or float64, as `folded` says. A model that is not made of trees alone computes in float64. The same arguments give the same bytes. Raises
     `InputError` if skl2onnx has no converter for the estimator.
     """
     graph = _convert(folded, labels)
-    nodes = list(graph.node) if folded.trees is not None else _wrap_float64(graph)
+    nodes = list(graph.node) if folded.trees is not None else _wrap_float64(graph, wide=folded.wide)
     model = helper.make_model(
         helper.make_graph(
             nodes,
             type(folded.estimator).__name__,  # skl2onnx draws a random name here
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, folded.n_features])],
+            [helper.make_tensor_value_info(INPUT, element_type(folded), [None, folded.n_features])],
             [
                 helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]),
                 helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, len(labels)]),
@@ -63,15 +63,18 @@ def build_graph(folded: Folded, labels: Sequence[str]) -> ModelProto:
 
 def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
     """Let skl2onnx write the graph, with text labels whatever the estimator's own labels are."""
-    trees, name = folded.trees, type(folded.estimator).__name__
+    trees, wide, name = folded.trees, folded.wide, type(folded.estimator).__name__
     named: Any = copy.deepcopy(folded.estimator)
     # A Pipeline's `classes_` is its last step's.
     (named.steps[-1][1] if isinstance(named, Pipeline) else named).classes_ = np.array(labels, dtype=object)
 
     def write(_scope: Any, operator: Any, container: Any) -> None:
-        write_ensemble(operator, container, trees if trees is not None else trees_of(operator.raw_operator) or [])
+        if trees is not None:
+            write_ensemble(operator, container, trees, wide=wide)
+        else:
+            write_ensemble(operator, container, trees_of(operator.raw_operator) or [])
 
-    kind = DoubleTensorType if trees is None else FloatTensorType
+    kind = DoubleTensorType if trees is None or wide else FloatTensorType
     logging.getLogger("skl2onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about versions newer than skl2onnx knows; verify() judges the result
@@ -93,13 +96,18 @@ def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
     return graph
 
 
-def _wrap_float64(graph: GraphProto) -> list[NodeProto]:
-    """Put a cast to float64 before skl2onnx's graph and one to float32 behind it."""
-    wide, raw = f"{INPUT}_float64", f"{PROBABILITIES}_raw"
-    rename = {INPUT: wide, graph.output[0].name: LABEL, graph.output[1].name: raw}
+def element_type(folded: Folded) -> int:
+    """Return ONNX's number for what the graph takes."""
+    return TensorProto.DOUBLE if folded.wide else TensorProto.FLOAT
+
+
+def _wrap_float64(graph: GraphProto, *, wide: bool) -> list[NodeProto]:
+    """Put a cast to float32 behind skl2onnx's graph, and one to float64 before it unless its input is that already."""
+    widened, raw = INPUT if wide else f"{INPUT}_float64", f"{PROBABILITIES}_raw"
+    rename = {INPUT: widened, graph.output[0].name: LABEL, graph.output[1].name: raw}
     for node in graph.node:
         node.input[:] = [rename.get(name, name) for name in node.input]
         node.output[:] = [rename.get(name, name) for name in node.output]
-    before = helper.make_node("Cast", [INPUT], [wide], name="widen", to=TensorProto.DOUBLE)
+    before = [] if wide else [helper.make_node("Cast", [INPUT], [widened], name="widen", to=TensorProto.DOUBLE)]
     behind = helper.make_node("Cast", [raw], [PROBABILITIES], name="narrow", to=TensorProto.FLOAT)
-    return [before, *graph.node, behind]
+    return [*before, *graph.node, behind]

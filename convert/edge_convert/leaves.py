@@ -23,7 +23,8 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from edge_agent.errors import InputError
 from edge_convert.ensembles import structure_of
-from edge_convert.graph import INPUT, IR_VERSION, OPSETS
+from edge_convert.fold import Folded
+from edge_convert.graph import INPUT, IR_VERSION, OPSETS, element_type
 from edge_convert.trees import BOOSTED_REGRESSORS, FOREST_REGRESSORS, Tree, float32_floor
 
 #: Leaves of one tree that float32 can number one by one.
@@ -81,13 +82,13 @@ class Writer:
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=f"make_{name}", **attributes))
         return name
 
-    def model(self, title: str, n_features: int, outputs: Sequence[tuple[str, int, int]]) -> ModelProto:
+    def model(self, folded: Folded, outputs: Sequence[tuple[str, int, int]]) -> ModelProto:
         """Return the model; `outputs` are names, element types and widths."""
         model = helper.make_model(
             helper.make_graph(
                 self.nodes,
-                title,
-                [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, n_features])],
+                type(folded.estimator).__name__,
+                [helper.make_tensor_value_info(INPUT, element_type(folded), [None, folded.n_features])],
                 [helper.make_tensor_value_info(name, kind, [None, width]) for name, kind, width in outputs],
                 initializer=self.initializers,
             ),
@@ -99,13 +100,13 @@ class Writer:
         return model
 
 
-def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum) -> str:
-    """Write the sum of the leaves' values; return the name of the tensor (n, k), float64."""
+def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum, *, wide: bool) -> str:
+    """Write the sum of the leaves' values; return the name of the tensor (n, k), float64. `wide` tells that the input is float64."""
     begun = 0 if how.first is None else 1
     columns = begun + len(trees)
     tables = ([] if how.first is None else [how.first[np.newaxis]]) + [tree.values[tree.is_leaf] for tree in trees]
     offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
-    places = writer.add("Cast", _write_leaves(writer, trees, begun, columns), to=TensorProto.INT64)
+    places = writer.add("Cast", _write_leaves(writer, trees, begun, columns, wide=wide), to=TensorProto.INT64)
     if columns > 1:
         places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
     values = writer.add(
@@ -119,27 +120,32 @@ def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum) -> str:
     return writer.add("Exp", total) if how.exponential else total
 
 
-def _write_leaves(writer: Writer, trees: Sequence[Tree], begun: int, columns: int) -> str:
+def _write_leaves(writer: Writer, trees: Sequence[Tree], begun: int, columns: int, *, wide: bool) -> str:
     """Write which leaf of each tree a row ends in, counted from 0 in the order of the tree's nodes."""
     leaves = [np.flatnonzero(tree.is_leaf) for tree in trees]
     if max(map(len, leaves)) > _MOST_LEAVES:
         raise InputError(f"a tree has more than {_MOST_LEAVES:,} leaves; limit them with max_leaf_nodes or max_depth")
+    thresholds = np.concatenate([np.where(tree.is_leaf, 0.0, tree.threshold) for tree in trees])
+    weights = np.concatenate([np.arange(len(ends), dtype=np.float64) for ends in leaves])
+    numbers: dict[str, Any] = (
+        {
+            "nodes_values_as_tensor": numpy_helper.from_array(thresholds, ""),
+            "target_weights_as_tensor": numpy_helper.from_array(weights, ""),
+        }
+        if wide
+        # For float32, `x <= threshold` and `x <= float32_floor(threshold)` are the same question.
+        else {"nodes_values": float32_floor(thresholds).tolist(), "target_weights": weights.tolist()}
+    )
     return writer.add(
         "TreeEnsembleRegressor",
         INPUT,
         domain="ai.onnx.ml",
         **dict[str, Any](structure_of(trees)),
-        # For float32, `x <= threshold` and `x <= float32_floor(threshold)` are the same question.
-        nodes_values=[
-            float(value)
-            for tree in trees
-            for value in float32_floor(np.where(tree.is_leaf, 0.0, tree.threshold)).tolist()
-        ],
+        **numbers,
         n_targets=columns,
         target_treeids=[number for number, ends in enumerate(leaves) for _ in ends],
         target_nodeids=[int(node) for ends in leaves for node in ends],
         target_ids=[begun + number for number, ends in enumerate(leaves) for _ in ends],
-        target_weights=[float(place) for ends in leaves for place in range(len(ends))],
         aggregate_function="SUM",
         post_transform="NONE",
     )

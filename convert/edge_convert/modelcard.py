@@ -104,7 +104,7 @@ def build_card(draft: Draft, origin: Origin, reference: Reference, folded: Folde
         return _assembled(
             draft,
             origin,
-            examples=_examples(reference, draft),
+            examples=_examples(reference, folded, draft),
             self_test=_self_test(reference, folded, draft.features, seed),
         )
 
@@ -147,9 +147,13 @@ def _explained() -> Iterator[None]:
 
 
 def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
-    quantiles = np.quantile(table.X.astype(np.float64), card.QUANTILE_LEVELS, axis=0)
     features = []
     for column, name in enumerate(table.feature_names):
+        values, short = table.X[:, column], _exact
+        narrow = values.astype(np.float32)
+        if len(np.unique(narrow)) == len(np.unique(values)):  # else float32 merges some, like neighbouring seconds
+            values, short = narrow.astype(np.float64), _short
+        quantiles = np.quantile(values, card.QUANTILE_LEVELS)
         note = sheet.features.get(name, FeatureNote())
         _require_within(note, name, table, column)
         words = table.words.get(name)
@@ -157,7 +161,7 @@ def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
             example = _code(sheet.examples[0], name, table)
         else:
             # Between two words there is none.
-            example = quantiles[4, column] if words is None else np.floor(quantiles[4, column])
+            example = quantiles[4] if words is None else np.floor(quantiles[4])
         features.append(
             card.Feature(
                 name=name,
@@ -168,8 +172,8 @@ def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
                 minimum=note.minimum,
                 maximum=note.maximum,
                 # Interpolation may put two equal quantiles out of order in the last bit.
-                quantiles=tuple(_short(value) for value in np.maximum.accumulate(quantiles[:, column])),
-                example=_short(example),
+                quantiles=tuple(short(value) for value in np.maximum.accumulate(quantiles)),
+                example=short(example),
             )
         )
     return tuple(features)
@@ -180,7 +184,7 @@ def _require_within(note: FeatureNote, name: str, table: Table, column: int) -> 
     values = table.X[:, column]
     low = -np.inf if note.minimum is None else note.minimum
     high = np.inf if note.maximum is None else note.maximum
-    outside = np.flatnonzero((values < np.float32(low)) | (values > np.float32(high)))
+    outside = np.flatnonzero((values < low) | (values > high))
     if len(outside):
         row = outside[0]
         raise InputError(
@@ -189,21 +193,25 @@ def _require_within(note: FeatureNote, name: str, table: Table, column: int) -> 
         )
 
 
+def _exact(value: float) -> float:
+    return float(value)
+
+
 def _short(value: float) -> float:
     """A float32 as the shortest decimal that reads back as the same float32."""
     return float(str(np.float32(value)))
 
 
-def _examples(reference: Reference, draft: Draft) -> tuple[card.Example, ...]:
+def _examples(reference: Reference, folded: Folded, draft: Draft) -> tuple[card.Example, ...]:
     notes = draft.sheet.examples
     if not notes:
         return ()
-    rows = np.array([_row(note, draft.table) for note in notes], dtype=np.float32)
+    rows = np.array([_row(note, draft.table) for note in notes], dtype=folded.dtype)
     answers = reference.answers(rows)
     return tuple(
         card.Example(
             name=note.name,
-            features=tuple(map(_short, row)),
+            features=tuple(map(float if folded.wide else _short, row)),
             **draft.task.example(Answers(answers.labels[number:], answers.numbers[number:])),
         )
         for number, (note, row) in enumerate(zip(notes, rows, strict=True))
@@ -230,7 +238,7 @@ def _code(note: ExampleNote, name: str, table: Table) -> float:
 def _self_test(reference: Reference, folded: Folded, features: tuple[card.Feature, ...], seed: int) -> card.SelfTest:
     """Real rows of every label in turn, and rows on thresholds and beside them, with scikit-learn's own answers."""
     rng = np.random.default_rng(seed)
-    X, answered = reference.X, reference.training.labels
+    X, answered = reference.X.astype(folded.dtype), reference.training.labels
     by_label = [rng.permutation(np.flatnonzero(answered == label)) for label in np.unique(answered)]
     each = -(-_REAL_ROWS // len(by_label))
     real = X[np.concatenate([rows[:each] for rows in by_label])]
@@ -243,8 +251,8 @@ def _self_test(reference: Reference, folded: Folded, features: tuple[card.Featur
 
 def _within(rows: Rows, features: tuple[card.Feature, ...]) -> Rows:
     limit = card.FLOAT32_MAX
-    low = np.array([-limit if f.minimum is None else f.minimum for f in features], dtype=np.float32)
-    high = np.array([limit if f.maximum is None else f.maximum for f in features], dtype=np.float32)
+    low = np.array([-limit if f.minimum is None else f.minimum for f in features], dtype=rows.dtype)
+    high = np.array([limit if f.maximum is None else f.maximum for f in features], dtype=rows.dtype)
     return np.clip(rows, low, high)
 
 

@@ -1,7 +1,7 @@
 """What counts as the truth: the answers of scikit-learn itself.
 
-They are those of the estimator's own methods (`edge_convert.tasks`) on the float32 values that the agent will have, handed
-over as float64 (scikit-learn rounds to float32 by itself where it wants to).
+They are those of the estimator's own methods (`edge_convert.tasks`) on the numbers as the table or the message
+has them, in float64 (scikit-learn rounds to float32 by itself where it wants to).
 """
 
 from __future__ import annotations
@@ -62,6 +62,6 @@ class Reference:
         return Answers(np.concatenate(labels), np.concatenate(numbers))
 
     def _ask(self, rows: Rows) -> Answers:
-        wide = rows.astype(np.float64)
+        wide = rows.astype(np.float64, copy=False)
         with threadpool_limits(1):  # the chunks are what runs side by side
             return self.task.ask(self._model, wide)

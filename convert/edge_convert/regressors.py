@@ -17,7 +17,7 @@ from edge_convert.classifier import Estimator
 from edge_convert.estimators import INNER_FOLDS, PRUNINGS, Floats, Kind, Parameters
 
 
-def fit_numbers(kind: Kind, X: NDArray[np.float32], Y: Floats, seed: int) -> tuple[Estimator, Parameters]:
+def fit_numbers(kind: Kind, X: NDArray[np.float64], Y: Floats, seed: int) -> tuple[Estimator, Parameters]:
     """Choose parameters by a cross-validation within `X` (n, f), `Y` (n, outputs), and fit on all of it.
 
     The same arguments give the same estimator. What is chosen has the largest R2, each output counting as much as another.

@@ -107,7 +107,7 @@ def evaluate_numbers(
 class _Run:
     """What the schemes have in common."""
 
-    X: NDArray[np.float32]
+    X: NDArray[np.float64]
     Y: Floats
     outputs: tuple[str, ...]
     kind: str
@@ -149,7 +149,7 @@ class _Outcome:
 
 
 def _one_fold(
-    kind: str, X: NDArray[np.float32], Y: Floats, *, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
+    kind: str, X: NDArray[np.float64], Y: Floats, *, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
 ) -> _Outcome:
     estimator, parameters = fit_numbers(KINDS[kind], X[train], Y[train], seed)
     held_out, truth = X[test].astype(np.float64), Y[test]

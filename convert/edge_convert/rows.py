@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.float32]
+#: (n, f): float32, or float64 where the model looks at more than float32 holds.
+Rows = NDArray[np.float32] | NDArray[np.float64]
+
+#: What sensors and gateways send when they have nothing to say, and where answers saturate.
+_SENTINELS: Final = np.array([-127, 85, 9999, -9999, 65535, 1e6, -1e6, 0, -1, 255, 1e9, -1e9])
 
 
 @dataclass(frozen=True)
 class Generated:
-    """`X` (n, f); the first `edges` rows lie on an edge of the model, or one float32 step beside it."""
+    """`X` (n, f); the first `edges` rows lie on an edge of the model, or one step beside it."""
 
     X: Rows
     edges: int
@@ -23,9 +28,9 @@ class Generated:
 def around_thresholds(
     X: Rows, thresholds: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator
 ) -> Generated:
-    """Draw `n` rows, three quarters of them with values exactly on a threshold or one float32 step to either side.
+    """Draw `n` rows, three quarters of them with values exactly on a threshold or one step to either side.
 
-    `X` (m, f) are real rows to start from, `thresholds` those of each of the f features. One half of the edge rows
+    A step is one of float32, or, where `X` is float64, one of either. `X` (m, f) are real rows to start from, `thresholds` those of each of the f features. One half of the edge rows
     is a real row with one value moved (which keeps the rest of its path), in the other half every value is moved.
     """
     asked = [column for column, values in enumerate(thresholds) if len(values)]
@@ -35,26 +40,29 @@ def around_thresholds(
     single = rng.choice(asked, edges // 2, p=_weights(thresholds, asked)) if asked else np.empty(0, dtype=np.int64)
     for column in asked:
         rows = np.concatenate([np.flatnonzero(single == column), np.arange(edges // 2, edges)])
-        drawn[rows, column] = _beside(rng.choice(thresholds[column], len(rows)), rng)
-    return Generated(drawn, edges, "on a threshold or one float32 step beside it")
+        drawn[rows, column] = _beside(rng.choice(thresholds[column], len(rows)), rng, X.dtype)
+    step = "float32" if X.dtype == np.float32 else "float64 or float32"
+    return Generated(drawn, edges, f"on a threshold or one {step} step beside it")
 
 
 def around_label_changes(
     X: Rows,
     labels: NDArray[np.str_],
-    predict: Callable[[Rows], NDArray[np.str_]],
+    predict: Callable[[NDArray[Any]], NDArray[np.str_]],
     n: int,
     rng: np.random.Generator,
 ) -> Generated:
-    """Draw `n` rows, half of them within one float32 step of where the label changes: for models without thresholds.
+    """Draw `n` rows, half of them within a float32 step of where the label changes: for models without thresholds.
 
     `labels` (m,) are what `predict` says of `X` (m, f). Pairs of real rows with different labels are brought together by bisection until nothing lies between them.
     """
     one, other = (rng.integers(0, len(X), 4 * n) for _ in range(2))
     different = np.flatnonzero(labels[one] != labels[other])[: n // 4]
     low, high, low_labels = X[one[different]], X[other[different]], labels[one[different]]
-    for _ in range(64):  # float32 values differ by fewer than 2**32 steps; two halvings a step is plenty
-        middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
+    # float32 values differ by fewer than 2**32 steps; two halvings a step is plenty. In float64 sums of products are not the same
+    # to the last bit everywhere, so these come as close as float32 tells their distance.
+    for _ in range(64 if X.dtype == np.float32 else 24):
+        middle: NDArray[Any] = ((low.astype(np.float64) + high) / 2).astype(X.dtype)
         if np.all((middle == low) | (middle == high)):
             break
         same = (predict(middle) == low_labels)[:, np.newaxis]
@@ -79,10 +87,39 @@ def _weights(thresholds: Sequence[NDArray[np.float64]], asked: Sequence[int]) ->
     return weights
 
 
-def _beside(thresholds: NDArray[np.float64], rng: np.random.Generator) -> Rows:
+def as_sent(rows: Rows, X: Rows, rng: np.random.Generator) -> None:
+    """Overwrite `rows` with what comes over the wire: two thirds are real rows (`X`) moved a little and written with up to six
+    decimals, one third real rows of which one value, or each, is one that means "no value" or is far outside.
+    """
+    rows[:] = X[rng.integers(0, len(X), len(rows))]
+    far = rows[: len(rows) // 3]
+    chosen = rng.choice(_SENTINELS, far.shape)
+    one = rng.integers(0, X.shape[1], len(far))[:, np.newaxis] == np.arange(X.shape[1])
+    np.copyto(far, chosen.astype(rows.dtype), where=one | (rng.random((len(far), 1)) < 1 / 4))
+    moved = rows[len(far) :]
+    spread = np.nanstd(X, axis=0, dtype=np.float64)
+    moved += rng.normal(0, 1e-2, moved.shape) * spread
+    for decimals in range(1, 7):
+        some = moved[decimals - 1 :: 6]
+        some[:] = some.round(decimals)
+
+
+def _beside(thresholds: NDArray[np.float64], rng: np.random.Generator, dtype: np.dtype[Any]) -> Rows:
+    if dtype == np.float64:
+        return _beside_float64(thresholds, rng)
     values = thresholds.astype(np.float32)
     limit = np.finfo(np.float32).max
     infinity = np.float32(np.inf)
     step = rng.integers(-1, 2, len(values))
     values = np.select([step < 0, step > 0], [np.nextafter(values, -infinity), np.nextafter(values, infinity)], values)
     return np.clip(values, -limit, limit).astype(np.float32)
+
+
+def _beside_float64(thresholds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    limit = float(np.finfo(np.float32).max)
+    towards = rng.choice([-np.inf, np.inf], len(thresholds))
+    with np.errstate(over="ignore"):
+        narrow = thresholds.astype(np.float32)
+    around = [thresholds, np.nextafter(thresholds, towards), narrow, np.nextafter(narrow, towards.astype(np.float32))]
+    values: NDArray[np.float64] = np.choose(rng.integers(0, 4, len(thresholds)), around)
+    return np.clip(values, -limit, limit)

@@ -57,14 +57,13 @@ class DataFile:
 class Table:
     """n rows of f features.
 
-    `X` (n, f) float32; `labels` (n,) text, None when nobody asked for them; `ids` (n,) integers or text, None when
+    `X` (n, f) float64, the numbers as the file has them; `labels` (n,) text, None when nobody asked for them; `ids` (n,) integers or text, None when
     there are none; `row_names` (n,) where each row is in the first of `sources`; `left_out` are sentences about rows and
-    columns that are not here, `strange` about what is and may mislead. `exact` (n, f) float64 are the numbers as the file
-    has them, before they were rounded to float32.
+    columns that are not here, `strange` about what is and may mislead.
     """
 
     feature_names: tuple[str, ...]
-    X: NDArray[np.float32]
+    X: NDArray[np.float64]
     labels: NDArray[np.str_] | None
     ids: NDArray[np.int64] | NDArray[np.str_] | None
     row_names: Sequence[str]
@@ -75,7 +74,6 @@ class Table:
     #: Further columns of what is to be answered, beside `labels`.
     others: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     strange: tuple[str, ...] = ()
-    exact: NDArray[np.float64] | None = None
 
     @property
     def where(self) -> str:
@@ -100,7 +98,6 @@ class Table:
         return replace(
             self,
             X=self.X[rows],
-            exact=None if self.exact is None else self.exact[rows],
             labels=None if self.labels is None else self.labels[rows],
             ids=None if self.ids is None else self.ids[rows],
             row_names=[self.row_names[int(row)] for row in rows],
@@ -262,8 +259,7 @@ def _table(
     first, *others = labels or ("",)
     table = Table(
         feature_names=features.names,
-        X=features.X.astype(np.float32),
-        exact=features.X,
+        X=features.X,
         words=features.words,
         labels=labels[first] if first else None,
         ids=ids,
@@ -274,8 +270,7 @@ def _table(
         others={name: labels[name] for name in others},
     )
     table = table if len(rows) == len(raw.row_names) else table.take(rows)
-    assert table.exact is not None  # noqa: S101 - set above
-    return replace(table, strange=tuple(strange(features.names, table.exact, features.words)))
+    return replace(table, strange=tuple(strange(features.names, table.X, features.words)))
 
 
 def require_trainable(table: Table, folds: int) -> None:

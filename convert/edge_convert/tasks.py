@@ -152,9 +152,11 @@ class Regression:
     def graph(self, folded: Folded) -> ModelProto:
         """Return the graph, which answers values (n, outputs) in float64."""
         trees, writer = _trees(folded), Writer()
-        writer.add("Identity", write_sum(writer, trees, sum_of(folded.estimator)), output=self.outputs[0])
+        writer.add(
+            "Identity", write_sum(writer, trees, sum_of(folded.estimator), wide=folded.wide), output=self.outputs[0]
+        )
         shape = [(self.outputs[0], TensorProto.DOUBLE, self.width)]
-        return writer.model(type(folded.estimator).__name__, folded.n_features, shape)
+        return writer.model(folded, shape)
 
     def on_card(self) -> dict[str, Any]:
         """Return the outputs."""
@@ -201,13 +203,13 @@ class Anomaly:
             raise InputError(
                 "IsolationForest: each tree saw one row only, so nothing is unusual to it; raise max_samples"
             )
-        length = write_sum(writer, trees, Sum())
+        length = write_sum(writer, trees, Sum(), wide=folded.wide)
         share = writer.add("Neg", writer.add("Div", length, writer.constant(expected, np.float64)))
         writer.add("Pow", writer.constant(2.0, np.float64), share, output=self.outputs[0])
         longest = _longest_of_anomalies(expected, -self.threshold)
         writer.add("LessOrEqual", length, writer.constant(longest, np.float64), output=self.outputs[1])
         shape = [(self.outputs[0], TensorProto.DOUBLE, 1), (self.outputs[1], TensorProto.BOOL, 1)]
-        return writer.model(type(folded.estimator).__name__, folded.n_features, shape)
+        return writer.model(folded, shape)
 
     def on_card(self) -> dict[str, Any]:
         """Return the threshold."""

@@ -22,7 +22,9 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
+from sklearn.ensemble._forest import BaseForest
+from sklearn.ensemble._gb import BaseGradientBoosting
+from sklearn.tree import BaseDecisionTree, DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
 
 from edge_agent.errors import InputError
 
@@ -32,6 +34,8 @@ BOOSTED = (HistGradientBoostingClassifier,)
 SINGLE_REGRESSORS = (DecisionTreeRegressor,)
 FOREST_REGRESSORS = (RandomForestRegressor, ExtraTreesRegressor)
 BOOSTED_REGRESSORS = (HistGradientBoostingRegressor,)
+#: What rounds whatever it is handed to float32 by itself, so that float32 is all it has to be given.
+ROUNDING = (BaseDecisionTree, BaseForest, BaseGradientBoosting, IsolationForest)
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,14 @@ def trees_of(estimator: Any) -> list[Tree] | None:
     return None
 
 
-def thresholds_by_feature(trees: Sequence[Tree], n_features: int) -> list[NDArray[np.float64]]:
+def thresholds_by_feature(trees: Sequence[Tree], n_features: int, *, wide: bool = False) -> list[NDArray[np.float64]]:
     """Return, for every feature, the distinct thresholds at which some tree asks about it (may be empty), each as the
-    largest float32 at or below it.
+    largest float32 at or below it, unless the graph is `wide` and takes float64.
     """
     feature = np.concatenate([tree.feature[~tree.is_leaf] for tree in trees])
     threshold = np.concatenate([tree.threshold[~tree.is_leaf] for tree in trees])
-    return [np.unique(float32_floor(threshold[feature == column])) for column in range(n_features)]
+    asked = threshold if wide else float32_floor(threshold)
+    return [np.unique(asked[feature == column]) for column in range(n_features)]
 
 
 def float32_floor(threshold: NDArray[np.float64]) -> NDArray[np.float64]:

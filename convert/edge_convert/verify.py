@@ -18,7 +18,7 @@ from edge_agent.errors import InputError, ModelError
 from edge_convert.fold import Folded
 from edge_convert.graph import INPUT
 from edge_convert.reference import Reference
-from edge_convert.rows import Generated, Rows, around_label_changes, around_thresholds
+from edge_convert.rows import Generated, Rows, around_label_changes, around_thresholds, as_sent
 from edge_convert.tasks import PROBABILITIES_ALIKE, Answers, Comparison, Task
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import
@@ -143,8 +143,10 @@ def run(session: Any, X: Rows, task: Task) -> Answers:
         raise InputError(
             f"the model file must return {' and '.join(task.outputs)}; it returns {', '.join(sorted(there))}"
         )
+    source = session.get_inputs()[0]
+    dtype = np.float64 if source.type == "tensor(double)" else np.float32  # as the agent does
     parts = [
-        task.read(session.run(list(task.outputs), {session.get_inputs()[0].name: X[start : start + _CHUNK]}))
+        task.read(session.run(list(task.outputs), {source.name: X[start : start + _CHUNK].astype(dtype, copy=False)}))
         for start in range(0, len(X), _CHUNK)
     ]
     labels, numbers = zip(*parts, strict=True)
@@ -160,15 +162,24 @@ def _scale(reference: Reference) -> NDArray[np.float64]:
 
 
 def _generate(reference: Reference, folded: Folded, content: bytes, rows: int, rng: np.random.Generator) -> Generated:
-    X = reference.X
+    X = reference.X.astype(folded.dtype, copy=False)
     if folded.trees is None:
-        return around_label_changes(
-            X, reference.training.labels, lambda part: reference.answers(part).labels, rows, rng
+        return _with_sent(
+            around_label_changes(X, reference.training.labels, lambda part: reference.answers(part).labels, rows, rng),
+            reference.X,
+            rng,
         )
     # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
     theirs = [values[np.isfinite(values)] for values in _thresholds_in(content, X.shape[1])]
     thresholds = [np.union1d(one, other) for one, other in zip(folded.thresholds, theirs, strict=True)]
-    return around_thresholds(X, thresholds, rows, rng)
+    return _with_sent(around_thresholds(X, thresholds, rows, rng), reference.X, rng)
+
+
+def _with_sent(generated: Generated, X: Rows, rng: np.random.Generator) -> Generated:
+    """Make half of the rows that are on no edge, as float64, such as come over the wire."""
+    rows = generated.X.astype(np.float64, copy=False)
+    as_sent(rows[(generated.edges + len(rows)) // 2 :], X, rng)
+    return Generated(rows, generated.edges, generated.kind)
 
 
 def _asked(reference: Reference, generated: Rows) -> Iterator[tuple[Rows, Answers]]:

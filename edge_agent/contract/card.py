@@ -215,7 +215,7 @@ class Example(_Part):
 class SelfTest(_Part):
     """Rows with scikit-learn's own answers; every device must reproduce them before it serves.
 
-    `rows` is (n, features) in the model's units, each value exact in float32. Classification: `labels` is (n,),
+    `rows` is (n, features) in the model's units, each value exact in what the graph takes (float32 or float64). Classification: `labels` is (n,),
     `probabilities` (n, labels), reproduced within `tolerance`. Regression: `values` is (n, outputs), and `tolerance` a share of the
     largest of an output's values. Anomaly: `labels` is (n,), `values` (n, 1) the scores, reproduced within `tolerance`.
     """

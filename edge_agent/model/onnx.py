@@ -30,7 +30,11 @@ from edge_agent.model.outputs import Arrays, Output, UnfitError, output_of
 _opened: Final = threading.Event()
 #: How onnxruntime reports that memory ran out; std::bad_alloc is C++'s exception.
 _NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory")
-_FLOAT32: Final = np.dtype(np.float32)
+#: What a graph may take: float32, or float64 where the estimator computes in it. With `struct`'s sign for one number.
+_FLOATS: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
+    "tensor(float)": ("f", np.dtype(np.float32)),
+    "tensor(double)": ("d", np.dtype(np.float64)),
+}
 
 
 class Predictor:
@@ -59,21 +63,21 @@ class Predictor:
         self.card = self._read_card()
         self.output = kind(self.card)
         self._names, self._packed = self.output.names, self.output.pack
-        self._input = self._check_signature()
-        self._pack = struct.Struct(f"{len(self.card.features)}f").pack
+        self._input, one, self._dtype = self._check_signature()
+        self._pack = struct.Struct(f"{len(self.card.features)}{one}").pack
         self.self_test_difference = self._self_test() if tested is None else tested[1]
 
     def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
         """Return the outputs for `rows` (n, features), which must be finite; `read` decodes each."""
         # Half the time of np.asarray, which inspects every row first.
         packed = b"".join([self._pack(*row) for row in rows])
-        return self._packed(self._run(np.frombuffer(packed, _FLOAT32).reshape(len(rows), -1)))
+        return self._packed(self._run(np.frombuffer(packed, self._dtype).reshape(len(rows), -1)))
 
     def read(self, output: Any) -> Any:
         """Decode one row's output for `output.fields`."""
         return self.output.read(output)
 
-    def _run(self, rows: npt.NDArray[np.float32]) -> Arrays:
+    def _run(self, rows: npt.NDArray[Any]) -> Arrays:
         arrays: Arrays = self._session.run(self._names, {self._input: rows})
         return arrays
 
@@ -88,23 +92,23 @@ class Predictor:
             raise CardError(f"{self.where}: an ONNX model without a model card; write it with edge-convert export")
         return cards.parse(text, where=self.where)
 
-    def _check_signature(self) -> str:
-        """Check that inputs and outputs match the card; return the name of the input."""
+    def _check_signature(self) -> tuple[str, str, np.dtype[Any]]:
+        """Check that inputs and outputs match the card; return the name of the input, and its kind of number."""
         inputs, width = self._session.get_inputs(), len(self.card.features)
         outputs = {output.name for output in self._session.get_outputs()}
-        fits = len(inputs) == 1 and inputs[0].type == "tensor(float)" and list(inputs[0].shape)[1:] == [width]
+        fits = len(inputs) == 1 and inputs[0].type in _FLOATS and list(inputs[0].shape)[1:] == [width]
         if not fits or not outputs.issuperset(self._names):
             raise ModelError(
-                f"{self.where}: the graph does not match its card: it must take one float32 tensor (n, {width}) "
+                f"{self.where}: the graph does not match its card: it must take one float32 or float64 tensor (n, {width}) "
                 f"and return {' and '.join(map(repr, self._names))}; write it again with edge-convert"
             )
-        return str(inputs[0].name)
+        return str(inputs[0].name), *_FLOATS[inputs[0].type]
 
     def _self_test(self) -> float:
         """Run the self-test vectors; return the largest difference of an answer."""
         test = self.card.self_test
         try:
-            arrays = self._run(np.asarray(test.rows, dtype=np.float32))
+            arrays = self._run(np.asarray(test.rows, dtype=self._dtype))
             differences = self.output.differences(arrays)
         except UnfitError as error:
             raise ModelError(

@@ -30,7 +30,7 @@ def make_table(n: int = 240, labels: Sequence[str] = ("calm", "loud"), seed: int
     bounds = np.quantile(score, np.linspace(0, 1, len(labels) + 1)[1:-1])
     return Table(
         feature_names=("level", "pitch", "noise"),
-        X=x,
+        X=x.astype(np.float64),
         labels=np.array(labels)[np.searchsorted(bounds, score)],
         ids=np.arange(n),
         row_names=[f"row {row + 2}" for row in range(n)],

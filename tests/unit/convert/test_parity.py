@@ -101,14 +101,14 @@ def test_scalers_in_a_row_and_in_a_nested_pipeline() -> None:
     assert _verify(model, _graph(model), x).passed
 
 
-def test_a_folded_threshold_is_the_largest_float32_that_goes_left() -> None:
+def test_a_folded_threshold_is_the_largest_float64_that_goes_left() -> None:
     model, x = _fit(make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)), TWO)
     trees = fold(model).trees
     assert trees is not None
     root = float(trees[0].threshold[0])
     column = int(trees[0].feature[0])
     rows = np.repeat(x[:1].astype(np.float64), 2, axis=0)
-    rows[:, column] = root, np.nextafter(np.float32(root), np.float32(np.inf))
+    rows[:, column] = root, np.nextafter(root, np.inf)
     scaled = model[0].transform(rows)[:, column].astype(np.float32)
     threshold = model[-1].tree_.threshold[0]
     assert scaled[0] <= threshold < scaled[1]

@@ -24,7 +24,7 @@ def test_everything_in_one_file(tmp_path: Path) -> None:
     path = _csv(tmp_path / "t.csv", "id,a,b,note,y", "x1, 1.5 ,2e3,foo,on", "x2,-0,7,bar,off")
     table = read_table(path, target="y", id_column="id", drop=["note"])
     assert table.feature_names == ("a", "b")
-    assert table.X.dtype == np.float32
+    assert table.X.dtype == np.float64
     assert table.X.tolist() == [[1.5, 2000.0], [0.0, 7.0]]
     assert table.labels is not None
     assert table.labels.tolist() == ["on", "off"]
