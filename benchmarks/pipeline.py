@@ -1,0 +1,105 @@
+"""What a message costs in the pipeline, without broker and connection: each way of sending features against the plain JSON
+route, one message at a time and 20 together, and one route against 1,000.
+
+    python -m benchmarks.pipeline
+
+CPU time of this process; all ways take turns, and a figure is the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import time
+from typing import Any, Final
+
+import cbor2
+
+from benchmarks import payloads
+from edge_agent.contract.messages import Message
+from edge_agent.contract.templates import Template
+from edge_agent.model.library import Library
+from edge_agent.routing.routes import Route
+from edge_agent.serving.pipeline import Pipeline
+
+_TOGETHER: Final = (1, 20)
+_ROUNDS: Final = 5
+_MESSAGES: Final = 1_000
+_SENSORS: Final = 50
+_ROUTES: Final = 1_000
+_TOPICS: Final = 50_000
+
+
+def main() -> int:
+    """Print the tables."""
+    model = Library().load("genre")
+    rows = payloads.draw_rows(model.card, payloads.COUNT)
+    names = [feature.name for feature in model.card.features]
+
+    def pipeline(subscribe: str, **options: Any) -> Pipeline:
+        return Pipeline([_route(subscribe, "out/{s}", **options)], {"genre": model})
+
+    def sent(encoded: list[bytes], content_type: str | None = None) -> list[Message]:
+        return [
+            Message(f"in/{number % _SENSORS}/x", encoded[number % len(encoded)], 1, content_type)
+            for number in range(_MESSAGES)
+        ]
+
+    plain = pipeline("in/{s}/x")
+    texts = [json.dumps(row).encode() for row in rows]
+    records = [json.dumps([{"n": name, "v": row[name]} for name in names]).encode() for row in rows]
+    gathered = [
+        Message(f"in/{number % _SENSORS}/{name}", json.dumps(row[name]).encode(), 1)
+        for number, row in enumerate(rows * (_MESSAGES // len(rows) // len(names) + 1))
+        for name in names
+    ]
+    ways = {
+        "JSON": (plain, sent(texts)),
+        "merged": (pipeline("in/{s}/x", partial="merge"), sent(texts)),
+        "gathered": (pipeline("in/{s}/{feature}"), gathered),
+        "CBOR": (plain, sent([cbor2.dumps(row) for row in rows], "application/cbor")),
+        "SenML": (plain, sent(records, "application/senml+json")),
+    }
+    print(f"{'us of CPU a message':22}" + "".join(f"{f'{count} together':>20}" for count in _TOGETHER))
+    found = [_measure(ways, count) for count in _TOGETHER]
+    for name in ways:
+        print(f"{name:22}" + "".join(f"{one[name]:11.1f} ({one[name] / one['JSON']:.2f} x)" for one in found))
+
+    source = random.Random(payloads.SEED)
+    numbers = [source.randrange(_TOPICS) for _ in range(_TOPICS // 2)]
+    many = Pipeline([_route(f"r{one}/{{s}}/x", f"out/{one}/{{s}}") for one in range(_ROUTES)], {"genre": model})
+    single = Pipeline([_route("r0/{s}/x", "out/0/{s}")], {"genre": model})
+    scattered = {
+        "one route": (single, [Message(f"r0/{one}/x", texts[one % len(texts)], 1) for one in numbers]),
+        "1,000 routes": (many, [Message(f"r{one % _ROUTES}/{one}/x", texts[one % len(texts)], 1) for one in numbers]),
+    }
+    costs = _measure(scattered, 1, rounds=1)
+    print(f"\n{_TOPICS:,} topics at random: " + ", ".join(f"{name} {cost:.1f}" for name, cost in costs.items()))
+    return 0
+
+
+def _route(subscribe: str, publish: str, **options: Any) -> Route:
+    return Route("genre", Template(subscribe), Template(publish), Template(f"{publish}/error"), **options)
+
+
+def _measure(ways: dict[str, tuple[Pipeline, list[Message]]], together: int, rounds: int = _ROUNDS) -> dict[str, float]:
+    """Return the median CPU time of one message, in us, by the name of the way."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for name, (pipeline, messages) in ways.items():
+        answers = [answer for per in pipeline.process(messages[:_SENSORS]) for answer in per]
+        if not answers or any(answer.topic.endswith("/error") for answer in answers):
+            raise SystemExit(f"benchmarks.pipeline: {name}: messages are not answered, so their cost says nothing")
+    for _ in range(rounds):
+        for name, (pipeline, messages) in ways.items():
+            slices = [messages[start : start + together] for start in range(0, len(messages), together)]
+            before = time.process_time()
+            for one in slices:
+                pipeline.process(one)
+            found[name].append((time.process_time() - before) / len(messages) * 1e6)
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
