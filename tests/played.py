@@ -3,8 +3,8 @@
 Rules:
 
 * What they refuse, close the connection on and say in CONNACK is what their pages say (docs/brokers.md names the limits).
-* What nobody has to know of them is MQTT at its plainest: nothing is kept but what is retained, and messages go out at
-  QoS 1 at the most. `thrown_out` lists why they closed a connection; a test that waits gives up after `_PATIENCE` of these.
+* What nobody has to know of them is MQTT at its plainest: nothing is kept but what is retained, and what a client did not
+  acknowledge, which comes again when it is back; messages go out at QoS 1 at the most. `thrown_out` lists why they closed a connection; a test that waits gives up after `patience` of these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tests import wire
 from tests.background import Server
 from tests.patience import DEADLINE
 
-_PATIENCE: Final = 4
 _5: Final = 5
 _PUBREC, _PUBREL, _PUBCOMP = 5, 6, 7
 #: CONNACK's word for a wrong password (MQTT 5, 3.2.2.2; MQTT 3.1.1, 3.2.2.3).
@@ -46,7 +45,10 @@ class Limits:
     #: Seconds of silence after which it closes, in place of those that the client asked for.
     keep_alive: int | None = None
     login: tuple[str, str] | None = None
+    #: What may be published, and which topic filters may be subscribed to. It closes the connection over what may not.
     allows: Callable[[str], bool] = field(default=lambda _: True)
+    #: The filters of which it says that they may not be subscribed to.
+    refuses: Callable[[str], bool] = field(default=lambda _: False)
 
 
 def _byte(kind: int, value: int) -> bytes:
@@ -99,6 +101,7 @@ class Said(NamedTuple):
     payload: bytes
     qos: int
     retain: bool
+    response_topic: str | None = None
 
 
 class _ClosedError(Exception):
@@ -111,10 +114,13 @@ class _Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.level = _5
+        self.name = ""
         self.keep_alive = 0
         self.filters: dict[str, int] = {}
         self.will: Said | None = None
         self.held: dict[int, Said] = {}
+        #: What it was sent and did not acknowledge, by packet id.
+        self.unacknowledged: dict[int, Said] = {}
         self._next_id = 0
 
     def nothing(self) -> bytes:
@@ -131,15 +137,22 @@ class _Connection:
         qos = min(qos, said.qos, 1)
         self._next_id = self._next_id % 65_535 + 1
         identifier = self._next_id.to_bytes(2) if qos else b""
-        body = wire.text(said.topic) + identifier + self.nothing() + said.payload
+        if qos:
+            self.unacknowledged[self._next_id] = said
+        properties = self.nothing()
+        if self.level == _5 and said.response_topic is not None:
+            block = b"\x08" + wire.text(said.response_topic)
+            properties = wire.varint(len(block)) + block
+        body = wire.text(said.topic) + identifier + properties + said.payload
         self.send(wire.pack(wire.PUBLISH, body, qos << 1 | retain))
 
 
 class PlayedBroker(Server):
     """`with PlayedBroker(AWS) as broker:` takes any number of clients at `broker.port`."""
 
-    def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, limits: Limits, tls: ssl.SSLContext | None = None, *, patience: int = 4) -> None:
         super().__init__(f"played {limits.title}")
+        self._patience = patience
         self.limits = limits
         self.thrown_out: list[str] = []
         self.published: list[Said] = []
@@ -147,6 +160,8 @@ class PlayedBroker(Server):
         self.pings = 0
         self._tls = tls
         self._retained: dict[str, Said] = {}
+        #: By client id.
+        self._left: dict[str, list[Said]] = {}
         self._clients: list[_Connection] = []
         self._threads: list[threading.Thread] = []
         self._turn = 0
@@ -155,7 +170,7 @@ class PlayedBroker(Server):
         return f"thrown out for {self.thrown_out}, published {[(said.topic, said.payload[:40]) for said in self.published[-8:]]}"
 
     def _in_vain(self) -> str | None:
-        return f"it was thrown out {_PATIENCE} times" if len(self.thrown_out) >= _PATIENCE else None
+        return f"it was thrown out {self._patience} times" if len(self.thrown_out) >= self._patience else None
 
     def said(self, topic: str) -> list[bytes]:
         with self._changed:
@@ -169,10 +184,10 @@ class PlayedBroker(Server):
     def wait_for_payload(self, topic: str, payload: bytes) -> None:
         self.wait(lambda: payload in self.said(topic), f"{payload!r} on {topic}")
 
-    def ask(self, topic: str, payload: bytes) -> None:
+    def ask(self, topic: str, payload: bytes, response_topic: str | None = None) -> None:
         """Send a message to whoever has subscribed to its topic."""
         with self._changed:
-            self._route(Said(topic, payload, 1, retain=False))
+            self._route(Said(topic, payload, 1, retain=False, response_topic=response_topic))
 
     def keep(self, topic: str, payload: bytes) -> None:
         """Retain a message."""
@@ -215,6 +230,7 @@ class PlayedBroker(Server):
                 self.thrown_out.append(str(reason))
         with self._changed:
             self._clients.remove(client)
+            self._left.setdefault(client.name, []).extend(client.unacknowledged.values())
             if not left and client.will is not None:
                 self._take(client.will)
             self._changed.notify_all()
@@ -258,6 +274,8 @@ class PlayedBroker(Server):
                 client.send(wire.pack(wire.PINGRESP))
             case wire.PUBLISH:
                 self._publish(client, packet)
+            case wire.PUBACK:
+                client.unacknowledged.pop(int.from_bytes(identifier), None)
             case kind if kind == _PUBREL:
                 self._take(client.held.pop(int.from_bytes(identifier)))
                 client.send(wire.pack(_PUBCOMP, identifier))
@@ -274,7 +292,8 @@ class PlayedBroker(Server):
             place += 2 + size
             return body[place - size : place]
 
-        self.client_ids.append(field_().decode())
+        client.name = field_().decode()
+        self.client_ids.append(client.name)
         if flags & 0x04:
             if client.level == _5:
                 place += 1 + body[place]
@@ -294,7 +313,10 @@ class PlayedBroker(Server):
             client.sock.settimeout(1.5 * client.keep_alive)
         properties = self.limits.connack if client.level == _5 else b""
         block = wire.varint(len(properties)) + properties if client.level == _5 else b""
-        client.send(wire.pack(wire.CONNACK, b"\0\0" + block))
+        left = self._left.pop(client.name, [])
+        client.send(wire.pack(wire.CONNACK, bytes((bool(left), 0)) + block))
+        for said in left:
+            client.deliver(said, 1, retain=False)
 
     def _check_will(self, client: _Connection, will: Said) -> None:
         """Refuse a will; where CONNACK would say that there is no such thing it has a word for it (MQTT 5, 3.2.2.2)."""
@@ -331,7 +353,11 @@ class PlayedBroker(Server):
             if shared and not self.limits.shared:
                 codes += b"\x9e" if client.level == _5 else b"\x80"
                 continue
-            self._check_topic(topic.split("/", 2)[2] if shared else topic)
+            bare = topic.split("/", 2)[2] if shared else topic
+            self._check_topic(bare)
+            if self.limits.refuses(bare):
+                codes += b"\x87" if client.level == _5 else b"\x80"
+                continue
             client.filters[topic] = granted = min(qos, self.limits.max_qos)
             codes += bytes((granted,))
             new += [] if shared else [topic]

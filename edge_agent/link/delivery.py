@@ -116,6 +116,11 @@ class Delivery:
         return len(self._unconfirmed), len(self._outbox)
 
     @property
+    def sent(self) -> list[str]:
+        """Topics of the messages that were sent and not confirmed, the oldest first."""
+        return [one[0] for one in self._unconfirmed.values()]
+
+    @property
     def under_way(self) -> frozenset[int]:
         """Causes of the inputs whose answers were sent but not confirmed."""
         return frozenset(one[2] for one in self._unconfirmed.values()) | {

@@ -29,6 +29,10 @@ NO_REASON: Final = "Normal disconnection"
 
 #: Payloads from this size on may be larger than a broker takes; AWS IoT: 128 KiB.
 _LARGE: Final = 100_000
+#: Most topic filters that are named.
+_NAMED: Final = 3
+#: Most slashes of a topic or a topic filter, without `$share/…/`, on AWS IoT.
+_SLASHES: Final = 7
 
 #: How to fix what a broker gives as its reason, in paho's words, for refusing a connection or ending one; the beginning counts.
 _ADVICE: Final = {
@@ -79,9 +83,11 @@ def ended(
     accepted: bool,
     client_id: str | None = None,
     fits: str | None = None,
+    sent: Sequence[str] = (),
 ) -> BrokerError:
     """Return the error for a connection that the broker ended, with its reason in `words` if it gave one. `client_id`
-    is the one that holds, and `fits` says what may be the reason, by what was under way.
+    is the one that holds, `fits` says what may be the reason, by what was under way, and `sent` are topics of messages
+    that it did not confirm.
     """
     if words == NO_REASON:
         words = None
@@ -91,7 +97,10 @@ def ended(
         text = f"{text}; {advice}"
     elif accepted and words is None:
         # Two clients with the same id disconnect each other forever, and not every broker gives the reason.
-        text = f"{text}; {fits or 'if this repeats, ' + _ADVICE['Session taken over'].format(client_id=name)}"
+        forbids = (
+            f"the broker's access rules may not allow {_shown(sent[0])}, which was unconfirmed, or " if sent else ""
+        )
+        text = f"{text}; {fits or f'if this repeats, {forbids}' + _ADVICE['Session taken over'].format(client_id=name)}"
     if not accepted and words is None:
         text = f"{text}; {transport.suspicion(address)}"
     if not accepted and protocol == "5":
@@ -106,16 +115,18 @@ def will(address: Address) -> BrokerError:
     return AdaptedError(f"broker {address}: ended the connection on CONNECT, perhaps because the will is retained")
 
 
-def what_fits(asked: Sequence[str], largest: int, *, retained: bool) -> str | None:
+def what_fits(asked: Sequence[str], sent: Sequence[str], largest: int, *, retained: bool) -> str | None:
     """Return what a broker that gives no reason may have ended the connection for, None when nothing stands out: filters
-    that it was `asked` for and did not answer, bytes of the `largest` payload that it did not confirm, or one that was
-    `retained`.
+    that it was `asked` for and did not answer, topics that it was `sent` messages to and did not confirm, bytes of the
+    `largest` payload among these, or one that was `retained`.
     """
+    if (deep := next((one for one in (*asked, *sent) if _slashes(one) > _SLASHES), None)) is not None:
+        return f"{_shown(deep)} has {_slashes(deep)} slashes: some brokers take fewer (AWS IoT: {_SLASHES})"
     if asked:
-        more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
+        named = ", ".join(_shown(one) for one in asked[:_NAMED])
+        more = f" and {len(asked) - _NAMED} more" if len(asked) > _NAMED else ""
         return (
-            f"it was asked for a subscription to {asked[0][:LOGGED]!r}{more}: check the broker's access rules, and how many "
-            "it allows"
+            f"it was asked for a subscription to {named}{more}: check the broker's access rules, and how many it allows"
         )
     if largest >= _LARGE:
         return (
@@ -128,6 +139,15 @@ def what_fits(asked: Sequence[str], largest: int, *, retained: bool) -> str | No
             "topics, edge/{node.id}/#, and retained messages (else: mqtt.retain = false)"
         )
     return None
+
+
+def _slashes(one: str) -> int:
+    """Return how many slashes a topic or a topic filter has, without those of a shared subscription."""
+    return one.count("/") - (2 if one.startswith("$share/") else 0)
+
+
+def _shown(topic: str) -> str:
+    return repr(topic[:LOGGED])
 
 
 def _advice_on(words: str, client_id: str) -> str | None:

@@ -247,7 +247,7 @@ class Session:
         """Note that the broker ended the connection, with its reason in `words` if it gave one."""
         if words in {None, endings.NO_REASON} and self._tries_plain_will():
             return
-        fits = self._what_fits(words)
+        fits, sent = self._what_fits(words), self.delivery.sent
         self.fail(
             endings.ended(
                 self._address,
@@ -256,6 +256,7 @@ class Session:
                 accepted=self.granted is not None,
                 client_id=self.client_id,
                 fits=fits,
+                sent=sent,
             )
         )
 
@@ -307,7 +308,7 @@ class Session:
         if found is not None:
             _log.warning("broker %s: %s", self._address, found)
         asked = [one for filters in self.subscriptions.asked.values() for one in filters]
-        return endings.what_fits(asked, sent.largest_unconfirmed, retained=sent.retained_unconfirmed)
+        return endings.what_fits(asked, sent.sent, sent.largest_unconfirmed, retained=sent.retained_unconfirmed)
 
     def _become(self, state: State) -> None:
         if state not in MAY_FOLLOW[self.state]:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from edge_agent.cli.main import cli
 from tests.brokers import HOST
 from tests.certificates import Authority
-from tests.contract.agents import NODE, PROTOCOLS, STATE, RunningAgent
+from tests.contract.agents import NODE, PROTOCOLS, STATE, RunningAgent, wait_for_line
 from tests.e2e.tracks import IMPOSSIBLE, ROCK
 from tests.patience import fair
 from tests.played import (
@@ -234,3 +234,110 @@ def test_client_ids_that_mqtt_allows(client_id: str) -> None:
     with PlayedBroker(EMQX) as broker, RunningAgent(broker.port, mqtt={"client_id": client_id}):
         ready(broker)
         assert broker.client_ids == [client_id]
+
+
+# -- AWS IoT closes the connection, without a reason, on a topic with more than 7 slashes and on what its policy forbids
+
+#: Ends of a connection until an input is found whose answer is the reason, and its rejection as well.
+ENDS = 12
+DEEP = "a/response/1/2/3/4/5/6/7/8"
+#: The other sensor, which has to be answered whatever becomes of the first.
+ATTIC = "music/attic/features", json.dumps({**ROCK, "id": 2}).encode()
+
+
+def allows_all_but(*topics: str) -> Limits:
+    return replace(AWS, title="AWS IoT Core, with a policy", allows=lambda topic: topic not in topics)
+
+
+def gets_through(broker: PlayedBroker, caplog: pytest.LogCaptureFixture, agent: RunningAgent, topic: str) -> None:
+    """The input whose answer on `topic` ends the connection is found; what came behind it is answered."""
+    assert json.loads(broker.wait_for("music/attic/genre")[0])["id"] == 2
+    assert agent.agent.tally.poisoned == 1
+    line = wait_for_line(caplog, f"{ASKED!r}: its answer", "ended the connection each time")
+    assert f"on {topic!r}" in line
+    ends = len(broker.thrown_out)
+    broker.ask("music/cellar/features", json.dumps(ROCK).encode())
+    broker.wait_for("music/cellar/genre")
+    assert len(broker.thrown_out) == ends
+
+
+def test_a_response_topic_with_too_many_slashes(caplog: pytest.LogCaptureFixture) -> None:
+    mqtt = {"protocol": "5", "response_topics": ["+/response/#"]}
+    with PlayedBroker(AWS, patience=ENDS) as broker, RunningAgent(broker.port, mqtt=mqtt) as agent:
+        ready(broker)
+        broker.ask(ASKED, json.dumps(ROCK).encode(), DEEP)
+        broker.ask(*ATTIC)
+        gets_through(broker, caplog, agent, DEEP)
+        assert json.loads(broker.wait_for(f"{ANSWERED}/error")[0])["error"] == "undeliverable"
+    assert f"{DEEP!r} has 9 slashes: some brokers take fewer (AWS IoT: 7)" in caplog.text
+
+
+@PROTOCOLS
+@pytest.mark.parametrize("forbidden", [(ANSWERED,), (ANSWERED, f"{ANSWERED}/error")], ids=["output", "errors, too"])
+def test_an_output_that_the_policy_forbids(
+    forbidden: tuple[str, ...], protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = allows_all_but(*forbidden)
+    with PlayedBroker(limits, patience=ENDS) as broker, RunningAgent(broker.port, mqtt={"protocol": protocol}) as agent:
+        ready(broker)
+        broker.ask(ASKED, json.dumps(ROCK).encode())
+        broker.ask(*ATTIC)
+        gets_through(broker, caplog, agent, ANSWERED)
+        assert len(broker.said(f"{ANSWERED}/error")) == (len(forbidden) == 1)
+    assert f"the broker's access rules may not allow {ANSWERED!r}, which was unconfirmed" in caplog.text
+
+
+@PROTOCOLS
+def test_a_subscription_that_the_policy_refuses(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The other routes are served, and the agent says what is missing."""
+    limits = replace(AWS, refuses=lambda one: one == "x/+/in")
+    route = [{}, {"subscribe": "x/{sensor}/in", "publish": "x/{sensor}/out"}]
+    with (
+        PlayedBroker(limits) as broker,
+        RunningAgent(broker.port, mqtt={"protocol": protocol}, route=route),
+    ):
+        broker.wait_for_payload(STATE, b"degraded")
+        is_answered(broker)
+        assert "x/+/in" in wait_for_line(caplog, "x/+/in")
+    assert broker.thrown_out == []
+
+
+@pytest.mark.parametrize(
+    ("subscribe", "words"),
+    [
+        pytest.param("b/c/d/e/f/g/h/{sensor}/in", "'b/c/d/e/f/g/h/+/in' has 8 slashes", id="slashes"),
+        pytest.param(
+            "x/{sensor}/in",
+            "a subscription to 'edge/kitchen/request/+', 'x/+/in': check the broker's access rules",
+            id="policy",
+        ),
+    ],
+)
+def test_a_subscription_that_ends_the_connection_is_told(
+    subscribe: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent can't serve without it; it says what to change, and so does the check."""
+    limits = allows_all_but("x/+/in")
+    route = {"subscribe": subscribe, "publish": "x/{sensor}/out"}
+    with PlayedBroker(limits) as broker:
+        with RunningAgent(broker.port, route=[route]):
+            wait_for_line(caplog, words)
+        lines = "".join(f'{name} = "{value}"\n' for name, value in route.items())
+        found = look(broker.port, tmp_path, f"[[route]]\n{lines}")
+    (one,) = [one for one in found if one["verdict"] == "fail" and one["what"] == "broker"]
+    assert words in one["message"] + one["mend"]
+
+
+@PROTOCOLS
+def test_check_where_the_policy_forbids_its_trial_message(protocol: str, tmp_path: Path) -> None:
+    """Devices need not publish to their inputs: the check notes it, and goes on with the rest."""
+    with PlayedBroker(allows_all_but("music/edge-agent-check/features")) as broker:
+        broker.keep(STATE, b"offline")
+        found = look(broker.port, tmp_path, f'protocol = "{protocol}"')
+    about = [one for one in found if one["what"] in {"broker", "subscribe", "publish"}]
+    assert [one for one in about if one["verdict"] == "fail"] == []
+    (said,) = [one["message"] for one in about if "music/edge-agent-check/features" in one["message"]]
+    assert said.startswith("music/+/features: granted; the broker ends the connection over a trial message on")
+    (requests,) = [one for one in about if one["message"].startswith(f"edge/{NODE}/request/+")]
+    assert requests["verdict"] == "ok"
+    assert "publish" in {one["what"] for one in about}

@@ -289,7 +289,7 @@ def test_the_advice_on_an_end_fits_its_reason(code: int, says: str) -> None:
 def test_another_client_is_only_blamed_when_nothing_else_fits() -> None:
     subscribing = connected(Terms(), None, "a", "b").session
     subscribing.ended(None)
-    assert "it was asked for a subscription to 'a' and 1 more" in outcome(subscribing)
+    assert "it was asked for a subscription to 'a', 'b': check the broker's access rules" in outcome(subscribing)
 
     retained = connected(Terms()).session
     retained.ended(None)
@@ -301,10 +301,36 @@ def test_another_client_is_only_blamed_when_nothing_else_fits() -> None:
     large.session.ended(None)
     assert "a message of 200000 bytes was unconfirmed" in outcome(large.session)
 
+    some = connected(Terms())
+    some.session.take([Puback(1)])
+    some.session.publish(Answer("a/b", b"", qos=1))
+    some.session.pump()
+    some.session.ended(None)
+    assert (
+        "if this repeats, the broker's access rules may not allow 'a/b', which was unconfirmed, or another client"
+        in (outcome(some.session))
+    )
+
     quiet = connected(Terms())
     quiet.session.take([Puback(1)])
     quiet.session.ended(None)
     assert "if this repeats, another client uses our client id, 'pi'" in outcome(quiet.session)
+
+
+@pytest.mark.parametrize(
+    ("topic", "slashes"), [("a/b/c/d/e/f/g/h", 0), ("$share/pool/a/b/c/d/e/f/g/h", 0), ("a/b/c/d/e/f/g/h/i", 8)]
+)
+def test_a_topic_with_more_slashes_than_some_brokers_take_is_named(topic: str, slashes: int) -> None:
+    words = f"{topic!r} has {slashes} slashes: some brokers take fewer (AWS IoT: 7)"
+    subscribing = connected(Terms(), None, "a", topic).session
+    subscribing.ended(None)
+    assert (words in outcome(subscribing)) == bool(slashes)
+
+    publishing = connected(Terms())
+    publishing.session.publish(Answer(topic, b"", qos=1))
+    publishing.session.pump()
+    publishing.session.ended(None)
+    assert (words in outcome(publishing.session)) == bool(slashes)
 
 
 @pytest.fixture(autouse=True)
