@@ -46,7 +46,7 @@ class _TableOptions(TypedDict):
     sep: str | None
     decimal: str
     encoding: str | None
-    missing: Literal["refuse", "drop"]
+    missing: Literal["refuse", "drop", "native"]
 
 
 class _FileOptions(_TableOptions):
@@ -119,10 +119,10 @@ _TABLE = _options(
     click.option("--classes", multiple=True, metavar="A,B,...", help="Keep only the rows with these labels."),
     click.option(
         "--missing",
-        type=click.Choice(["refuse", "drop"]),
+        type=click.Choice(["refuse", "drop", "native"]),
         default="refuse",
         show_default=True,
-        help="Missing values: refuse the table, or drop the rows that lack any.",
+        help="Missing values: refuse the table, drop the rows that lack any, or learn from them as they are (native).",
     ),
     click.option("--sep", metavar="CHAR", help="What separates columns; tab, blank.  [default: found out]"),
     click.option("--decimal", default=".", show_default=True, help="The decimal separator: . or ,"),

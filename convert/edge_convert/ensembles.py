@@ -9,7 +9,8 @@
 * Ensembles compare and add up in float64, as scikit-learn does, in the same order; forests divide at the end, not at the start.
 * onnxruntime decides between two labels by `sum > 0.5`, scikit-learn by comparing two sums that were each rounded. So a
   two-label forest carries a third label that no leaf votes for, which makes onnxruntime compare sums, too.
-* Missing values have no branch: onnxruntime's and scikit-learn's differ (sklearn-onnx#1253), and the agent lets none in.
+* A missing value goes where scikit-learn sends it, node by node (skl2onnx drops that: sklearn-onnx#1253). A model that was
+  trained without any has no such branches, and the agent lets none in.
 
 The attributes are those of `TreeEnsembleClassifier` in ai.onnx.ml opset 3, where float64 lives in `*_as_tensor`.
 """
@@ -157,7 +158,7 @@ def structure_of(trees: Sequence[Tree]) -> dict[str, list[Any]]:
     def branch(name: str) -> list[int]:
         return [int(value) for tree in trees for value in np.where(tree.is_leaf, 0, getattr(tree, name))]
 
-    return {
+    structure: dict[str, list[Any]] = {
         "nodes_treeids": [number for number, tree in enumerate(trees) for _ in tree.feature],
         "nodes_nodeids": [node for tree in trees for node in range(len(tree.feature))],
         "nodes_featureids": branch("feature"),
@@ -165,6 +166,9 @@ def structure_of(trees: Sequence[Tree]) -> dict[str, list[Any]]:
         "nodes_falsenodeids": branch("right"),
         "nodes_modes": ["LEAF" if leaf else "BRANCH_LEQ" for tree in trees for leaf in tree.is_leaf],
     }
+    if all(tree.missing_left is not None for tree in trees):
+        structure["nodes_missing_value_tracks_true"] = branch("missing_left")
+    return structure
 
 
 def _leaves(trees: Sequence[Tree], columns: Sequence[int]) -> dict[str, list[int]]:

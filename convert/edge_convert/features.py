@@ -23,7 +23,9 @@ from edge_convert.words import Words, find_words
 
 _NAME_LENGTH: Final = 128  # what the model card takes
 #: What a person may do about missing values.
-WAYS_OUT: Final = "--missing drop leaves these rows out, --drop a column; or fill them in"
+WAYS_OUT: Final = (
+    "--missing drop leaves these rows out, --missing native learns from them, --drop a column; or fill them in"
+)
 #: What to do about missing values: refuse the table, drop its rows that lack one, or keep them as NaN.
 Missing = Literal["refuse", "drop", "native"]
 #: So many columns are named in one sentence.

@@ -11,7 +11,7 @@ values on either side of a threshold may share a float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -58,8 +58,10 @@ class Folded:
         ]
 
 
-def fold(model: Estimator) -> Folded:
+def fold(model: Estimator, *, missing: bool = False) -> Folded:
     """Return what to convert of a fitted estimator or Pipeline: where possible, its trees without the scalers in front.
+
+    With `missing` the trees keep their branches for missing values, which these scalers let through.
 
     Raises `InputError` for trees that have more than thresholds (see `trees_of`).
     """
@@ -69,6 +71,8 @@ def fold(model: Estimator) -> Folded:
     wide = bool(scalers) or not isinstance(estimator, ROUNDING)
     if trees is None or not all(type(scaler) in FOLDABLE for scaler in scalers):
         return Folded(model, None, n_features, wide)
+    if not missing:
+        trees = [replace(tree, missing_left=None) for tree in trees]
     if scalers:
         # Trees and forests round what they are handed to float32 before they compare; boosting compares float64.
         trees = _fold_into(trees, scalers, n_features, narrow=not isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS))

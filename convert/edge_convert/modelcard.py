@@ -147,13 +147,18 @@ def _explained() -> Iterator[None]:
 
 
 def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
+    lacking = np.isnan(table.X)
+    for name in np.array(table.feature_names)[lacking.all(axis=0)]:
+        raise InputError(
+            f"{table.sources[0].path}: column {name!r} has no value in any row; leave it out (--drop {name!r})"
+        )
     features = []
     for column, name in enumerate(table.feature_names):
         values, short = table.X[:, column], _exact
         narrow = values.astype(np.float32)
         if len(np.unique(narrow)) == len(np.unique(values)):  # else float32 merges some, like neighbouring seconds
             values, short = narrow.astype(np.float64), _short
-        quantiles = np.quantile(values, card.QUANTILE_LEVELS)
+        quantiles = np.nanquantile(values, card.QUANTILE_LEVELS)
         note = sheet.features.get(name, FeatureNote())
         _require_within(note, name, table, column)
         words = table.words.get(name)
@@ -167,6 +172,7 @@ def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
                 name=name,
                 kind="number" if words is None else words.kind,
                 categories=() if words is None else words.categories,
+                missing=bool(lacking[:, column].any()),
                 unit=note.unit,
                 description=note.description,
                 minimum=note.minimum,
@@ -245,7 +251,9 @@ def _self_test(reference: Reference, folded: Folded, features: tuple[card.Featur
     edges = around_thresholds(X, folded.thresholds, 2 * _EDGE_ROWS, rng)
     rows = _within(np.concatenate([real, edges.X[::2]]), features)
     return card.SelfTest(
-        rows=tuple(tuple(map(float, row)) for row in rows), **reference.task.self_test(reference.answers(rows))
+        # A missing value is null on the card.
+        rows=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in rows),
+        **reference.task.self_test(reference.answers(rows)),
     )
 
 

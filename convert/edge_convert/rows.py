@@ -32,6 +32,7 @@ def around_thresholds(
 
     A step is one of float32, or, where `X` is float64, one of either. `X` (m, f) are real rows to start from, `thresholds` those of each of the f features. One half of the edge rows
     is a real row with one value moved (which keeps the rest of its path), in the other half every value is moved.
+    Columns with missing values in `X` lose theirs (NaN) in half of all rows: one of them, or several at random.
     """
     asked = [column for column, values in enumerate(thresholds) if len(values)]
     edges = 3 * n // 4 if asked else 0
@@ -41,6 +42,7 @@ def around_thresholds(
     for column in asked:
         rows = np.concatenate([np.flatnonzero(single == column), np.arange(edges // 2, edges)])
         drawn[rows, column] = _beside(rng.choice(thresholds[column], len(rows)), rng, X.dtype)
+    _lose(drawn, np.flatnonzero(np.isnan(X).any(axis=0)), rng)
     step = "float32" if X.dtype == np.float32 else "float64 or float32"
     return Generated(drawn, edges, f"on a threshold or one {step} step beside it")
 
@@ -74,11 +76,23 @@ def around_label_changes(
 
 def _spread(rows: Rows, X: Rows, rng: np.random.Generator) -> None:
     """Overwrite `rows` evenly between the least and the largest value seen, and a tenth of that beyond."""
-    least, largest = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
+    least, largest = np.nanmin(X, axis=0).astype(np.float64), np.nanmax(X, axis=0).astype(np.float64)
     margin = (largest - least) / 10
     limit = float(np.finfo(np.float32).max)
     low, high = np.clip(least - margin, -limit, limit), np.clip(largest + margin, -limit, limit)
     rows[:] = rng.uniform(low, high, size=rows.shape)
+
+
+def _lose(rows: Rows, columns: NDArray[np.int64], rng: np.random.Generator) -> None:
+    """Make values of these columns missing: one in a quarter of the rows, any of them in another quarter."""
+    if not len(columns):
+        return
+    which = rng.integers(0, 4, len(rows))
+    one, several = np.flatnonzero(which == 0), np.flatnonzero(which == 1)
+    rows[one, rng.choice(columns, len(one))] = np.nan
+    lost = rng.random((len(several), len(columns))) < 0.5
+    row, column = np.nonzero(lost)
+    rows[several[row], columns[column]] = np.nan
 
 
 def _weights(thresholds: Sequence[NDArray[np.float64]], asked: Sequence[int]) -> NDArray[np.float64]:
@@ -111,7 +125,9 @@ def _beside(thresholds: NDArray[np.float64], rng: np.random.Generator, dtype: np
     limit = np.finfo(np.float32).max
     infinity = np.float32(np.inf)
     step = rng.integers(-1, 2, len(values))
-    values = np.select([step < 0, step > 0], [np.nextafter(values, -infinity), np.nextafter(values, infinity)], values)
+    with np.errstate(over="ignore"):  # a tree that only asks whether a value is there asks `x <= the largest`
+        below, above = np.nextafter(values, -infinity), np.nextafter(values, infinity)
+    values = np.select([step < 0, step > 0], [below, above], values)
     return np.clip(values, -limit, limit).astype(np.float32)
 
 
@@ -120,6 +136,11 @@ def _beside_float64(thresholds: NDArray[np.float64], rng: np.random.Generator) -
     towards = rng.choice([-np.inf, np.inf], len(thresholds))
     with np.errstate(over="ignore"):
         narrow = thresholds.astype(np.float32)
-    around = [thresholds, np.nextafter(thresholds, towards), narrow, np.nextafter(narrow, towards.astype(np.float32))]
+        around = [
+            thresholds,
+            np.nextafter(thresholds, towards),
+            narrow,
+            np.nextafter(narrow, towards.astype(np.float32)),
+        ]
     values: NDArray[np.float64] = np.choose(rng.integers(0, 4, len(thresholds)), around)
     return np.clip(values, -limit, limit)

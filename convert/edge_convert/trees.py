@@ -54,6 +54,8 @@ class Tree:
     is_leaf: NDArray[np.bool_]
     values: NDArray[np.float64]
     rows: NDArray[np.int64]
+    #: Whether a node (n,) sends a missing value to the left; None for a model that is to take none.
+    missing_left: NDArray[np.bool_] | None = None
 
     def with_thresholds(self, threshold: NDArray[np.float64]) -> Tree:
         """Return the same tree asking other questions."""
@@ -111,6 +113,7 @@ def _plain(tree: Any) -> Tree:
         # (nodes, outputs, labels): labels of one output, or numbers of several.
         values=(tree.value[:, 0, :] if tree.n_outputs == 1 else tree.value[:, :, 0]).astype(np.float64),
         rows=tree.n_node_samples.astype(np.int64),
+        missing_left=tree.missing_go_to_left.astype(bool),
     )
 
 
@@ -125,6 +128,7 @@ def _boosted(nodes: Any) -> Tree:
         is_leaf=nodes["is_leaf"].astype(bool),
         values=nodes["value"].astype(np.float64)[:, np.newaxis],
         rows=nodes["count"].astype(np.int64),
+        missing_left=nodes["missing_go_to_left"].astype(bool),
     )
 
 

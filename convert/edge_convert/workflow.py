@@ -16,8 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
+from sklearn.utils import get_tags
 
 from edge_agent.contract import card
 from edge_agent.contract.seal import is_sealed, seal
@@ -26,7 +28,7 @@ from edge_convert.atomic import write_atomically
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
-from edge_convert.fold import fold
+from edge_convert.fold import Folded, fold
 from edge_convert.load import load_estimator
 from edge_convert.modelcard import Draft, Identity, Origin, build_card, draft_card
 from edge_convert.progress import progress_bar
@@ -170,7 +172,10 @@ def model_file(
 
     Raises `InputError` if the model can't be exported and `ModelError` if the file would not answer as it does.
     """
-    folded = fold(model)
+    missing = bool(np.isnan(draft.table.X).any())
+    folded = fold(model, missing=missing)
+    if missing:
+        _require_branches(folded, draft)
     graph = draft.task.graph(folded)
     reference = Reference(model, draft.table.X, draft.task)
     with progress_bar("verifying") as progress:
@@ -181,6 +186,15 @@ def model_file(
     content = seal(graph.SerializeToString(deterministic=True))
     say(str(verification))
     return content, verification
+
+
+def _require_branches(folded: Folded, draft: Draft) -> None:
+    """Refuse a table with missing values for an estimator that has no branches for them."""
+    if folded.trees is None or not get_tags(folded.estimator).input_tags.allow_nan:
+        raise InputError(
+            f"{draft.table.sources[0].path}: has missing values, and {title_of(folded.estimator)} can't be exported with them: only "
+            "trees that branch on missing values can, alone or after scalers; --missing drop leaves these rows out"
+        )
 
 
 def write(path: Path, content: bytes, say: Say) -> None:
@@ -196,6 +210,8 @@ def compare(
     content, model_card = read_model(path)
     model = load_estimator(estimator, trust_pickle=trust_pickle)
     words = {one.name: found for one in model_card.features if (found := words_of(one)) is not None}
+    native = any(one.missing for one in model_card.features)
+    choice = replace(choice, missing="native" if native and choice.missing == "refuse" else choice.missing)
     table = replace(choice, columns=model_card.feature_names, words=words).read()
     n_features, _ = inputs_of(model)
     if n_features != len(table.feature_names):

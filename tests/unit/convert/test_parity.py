@@ -18,6 +18,7 @@ from edge_convert.reference import Reference
 from edge_convert.tasks import Classification
 from edge_convert.trees import float32_floor, thresholds_by_feature, trees_of
 from edge_convert.verify import Verification, open_session, require_verified, run, verify
+from edge_convert.workflow import model_file
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
@@ -269,3 +270,19 @@ def test_proof_and_card_ask_about_the_training_rows_once(estimator: Any) -> None
     assert set(build_card(draft, origin, reference, folded, seed=0).self_test.labels) == set(TWO)
     assert counting.asked.count(len(x)) == 1
     assert counting.asked.count(1000) == 1
+
+
+@pytest.mark.parametrize(
+    "estimator", [*ESTIMATORS, make_pipeline(StandardScaler(), RandomForestClassifier(5, random_state=0))]
+)
+def test_missing_values_go_where_scikit_learn_sends_them(estimator: Any) -> None:
+    table = make_table(labels=THREE)
+    x = table.X.copy()
+    x[np.random.default_rng(0).random(x.shape) < (0.3, 0.1, 0.0)] = np.nan
+    model = clone(estimator).fit(x.astype(np.float64), table.labels)
+    draft = draft_card(Identity("gaps", "1.0.0", "2026-01-31"), replace(table, X=x), Sheet(), Classification(THREE))
+    _, result = model_file(
+        model, draft, Origin("", {}, Metrics(values={}, method="")), seed=0, say=lambda _: None, rows=ROWS
+    )
+    assert (result.labels_differ, result.numbers_differ) == (0, 0)
+    assert [feature.missing for feature in draft.features] == [True, True, False]
