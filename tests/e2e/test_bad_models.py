@@ -21,7 +21,8 @@ from tests.e2e.conftest import Agent, call
 
 MIB = 1 << 20
 BAD: list[tuple[Callable[[], bytes], str]] = [
-    (bad_models.endless, "it exceeded its limit of 5 s of processor time"),
+    # 5 s of processor time; 20 s on the clock where the machine is busy.
+    (bad_models.endless, "it exceeded its limit of "),
     (bad_models.huge, "not enough memory"),
     (bad_models.fewer_labels, "the graph does not match its card: for 2 rows"),
 ]
@@ -117,7 +118,7 @@ def test_a_reload_goes_on_beside_the_service(agent: Agent, client: Client, elsew
             assert ask()["label"] == "Rock"
         assert why in agent.log()
         if make is bad_models.endless:
-            # Five seconds of processor time: it did not wait for them.
+            # It did not wait for the seconds that this takes.
             assert ask.answered - asked > 20
         assert ask()["label"] == "Rock"
     put(path, bad_models.honest())

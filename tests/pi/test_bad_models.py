@@ -35,7 +35,8 @@ def refusals(machine: Machine) -> list[str]:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (bad_models.endless, "it exceeded its limit of 5 s of processor time"),
+        # 5 s of processor time; 20 s on the clock where the machine is busy.
+        (bad_models.endless, "it exceeded its limit of "),
         (bad_models.huge, "not enough memory"),
         (bad_models.fewer_labels, "the graph does not match its card"),
     ],
