@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -26,12 +27,14 @@ from edge_agent.payload.checks import Features as Features  # noqa: PLC0414
 from edge_agent.payload.checks import Fields as Fields  # noqa: PLC0414
 from edge_agent.payload.checks import Unusable as Unusable  # noqa: PLC0414
 from edge_agent.payload.columns import BatchTable
-from edge_agent.payload.format import Format
+from edge_agent.payload.format import Format, Telling
 from edge_agent.payload.places import as_came, converted
 from edge_agent.payload.ranges import Outside, Ranges
 from edge_agent.payload.weights import MAX_WEIGHT
 
 MAX_BATCH_ROWS: Final = 10_000
+#: Most rows of a batch whose rejections tell what came, where that has to be read once more: memory and time are bounded.
+_TOLD: Final = 1000
 _ID: Final = itemgetter("id")
 
 
@@ -103,7 +106,7 @@ class FeatureCodec:
         chosen = choose(payload, content_type, self._keys, max_bytes=self._max_bytes, max_rows=self._max_rows)
         if isinstance(chosen, Unusable):
             return chosen
-        found: Features | Batch | None = None
+        found: Features | Unusable | Batch | None = None
         try:
             if chosen is formats.JSON and self._is_plain:
                 found = self._decode_strictly(payload)
@@ -111,7 +114,11 @@ class FeatureCodec:
                 found = self._decode_packed(payload)
         except (ValueError, KeyError):
             found = None  # use the lenient path, which finds the reason
-        return self._decode_leniently(payload, chosen) if found is None else found
+        if found is None:
+            found = self._decode_leniently(payload, chosen)
+            if chosen.telling is not None:
+                return _told(found, chosen.telling, payload)
+        return found
 
     def _decode_strictly(self, payload: bytes) -> Features | Batch | None:
         """Return the rows if all are valid, None when there may be too many of them.
@@ -185,7 +192,7 @@ class FeatureCodec:
         return batch
 
     def _as_came(self, why: Unusable | Brief, sent: object) -> Unusable:
-        found = why if isinstance(why, Unusable) else checks.in_full(why)
+        found = _in_full(why)
         return found._replace(detail=as_came(found.detail, sent, self._converted))
 
     def _judge_batch(self, batch: Batch, content: list[Any], fields: Fields) -> Batch:
@@ -222,6 +229,28 @@ class FeatureCodec:
 
     def _features(self, row: dict[str, Any]) -> Features:
         return Features(self._checker.pick(row), echo(row))
+
+
+def _told(
+    found: Features | Unusable | Batch, telling: Callable[[bytes], Sequence[Telling]], payload: bytes
+) -> Features | Unusable | Batch:
+    """Return it with reasons that tell what came of their rows."""
+    if isinstance(found, Unusable) and found.code is ErrorCode.INVALID_FEATURES:
+        each = telling(payload)
+        # `fields` may take the rows of an array as one message.
+        return found._replace(detail=each[0](found.detail)) if len(each) == 1 else found
+    if isinstance(found, Batch) and found.rejected:
+        each = telling(payload)
+        rejected = dict(found.rejected)
+        for place in islice(found.rejected, _TOLD):
+            one = _in_full(rejected[place])
+            rejected[place] = one._replace(detail=each[place](one.detail))
+        return found._replace(rejected=rejected)
+    return found
+
+
+def _in_full(why: Unusable | Brief) -> Unusable:
+    return why if isinstance(why, Unusable) else checks.in_full(why)
 
 
 def _whole_numbers(rows: list[dict[str, Any]]) -> list[int] | None:

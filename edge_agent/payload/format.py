@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-from edge_agent.contract.messages import JSON_TYPE, to_json
+from edge_agent.contract.messages import JSON_TYPE, Detail, to_json
+
+#: Gives reasons for the rejection of a row with what came of it in `input`.
+Telling: TypeAlias = Callable[[Sequence[Detail]], list[Detail]]
 
 
 class Format(NamedTuple):
@@ -21,6 +24,8 @@ class Format(NamedTuple):
     known before it is too large: what `begin` makes of their number, what a new `row_encoder` makes of each, one after
     the other, with `between`, and `end`. `alike` says that a row is written the same whatever stands before it; then
     an object is what `begin_object` makes of the number of its members (up to 23), those, with `between`, and `end_object`.
+
+    A format whose rows are not what came has in `telling` what makes of a payload that `decode` took a `Telling` for each row.
 
     A format that takes a library which may not be installed says in `needs` which one and how to get it, and in `is_there`
     whether it is.
@@ -42,5 +47,6 @@ class Format(NamedTuple):
     alike: bool = True
     begin_object: Callable[[int], bytes] = lambda _: b"{"
     end_object: bytes = b"}"
+    telling: Callable[[bytes], Sequence[Telling]] | None = None
     needs: str | None = None
     is_there: Callable[[], bool] = lambda: True

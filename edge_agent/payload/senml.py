@@ -25,9 +25,9 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from edge_agent.contract.answers import Each
-from edge_agent.contract.messages import to_json
+from edge_agent.contract.messages import Detail, shown, to_json
 from edge_agent.payload import json_text
-from edge_agent.payload.format import Format
+from edge_agent.payload.format import Format, Telling
 
 CONTENT_TYPE: Final = "application/senml+json"
 
@@ -223,6 +223,46 @@ def _number(record: Record, label: str, default: float) -> float:
     return value
 
 
+class _Came:
+    """What came of one row: its records, and the numbers of those to which a base value was added, by name."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.numbers: dict[str, float] = {}
+
+    def tell(self, detail: Sequence[Detail]) -> list[Detail]:
+        """Return reasons with what came in `input`: the records, where none was found, or the number without its base."""
+        told: list[Detail] = []
+        records = shown(self.records)
+        for one in detail:
+            name = str(one["loc"][0]) if one["loc"] else None
+            if one["type"] == "missing":
+                told.append({**one, "input": records})
+            elif name in self.numbers and _is_number(one["input"]):
+                words = f"{one['msg']}; it is {one['input']} with its base value"
+                told.append({**one, "msg": words, "input": shown(self.numbers[name])})
+            else:
+                told.append(one)
+        return told
+
+
+def telling(payload: bytes) -> list[Telling]:
+    """Return for each row of a pack that `rows` took, in the same order, what tells its reasons as it came."""
+    base, found = _Base(), dict[float, _Came]()
+    for record in json_text.decode(payload, ()):
+        base.take(record)
+        if not _REGULAR & record.keys() and any(label.startswith("b") for label in record):
+            continue
+        label = _label(record, base)
+        if label is None:
+            continue
+        row = found.setdefault(base.time + _number(record, "t", 0), _Came())
+        row.records.append(record)
+        if label == "v" and base.value and _is_number(record.get("v")):
+            row.numbers.update(dict.fromkeys(_names(record, base), record["v"]))
+    return [row.tell for row in found.values()]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -325,4 +365,5 @@ FORMAT: Final = Format(
     CONTENT_TYPE,
     row_encoder=row_encoder,
     alike=False,
+    telling=telling,
 )

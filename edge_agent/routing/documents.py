@@ -21,6 +21,7 @@ from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats, json_text
 from edge_agent.payload.checks import Checker
 from edge_agent.payload.features import Fields, Unusable, choose, refuse
+from edge_agent.payload.format import Telling
 from edge_agent.payload.places import as_came, converted
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
@@ -115,8 +116,14 @@ class Document:
             # Plain text, as most firmware publishes it: "+21.5" is a number, "unavailable" is told by the feature's name.
             content = text
         if isinstance(content, list) and not self._takes_arrays and self._need is not Need.ANY:
-            return [self.part(one, keyed=chosen.keyed) for one in content]
-        return [self.part(content, keyed=chosen.keyed)]
+            parts = [self.part(one, keyed=chosen.keyed) for one in content]
+        else:
+            parts = [self.part(content, keyed=chosen.keyed)]
+        if chosen.telling is not None and any(part.refusal is not None for part in parts):
+            each = chosen.telling(payload)
+            if len(each) == len(parts):
+                return [_told(part, tell) for part, tell in zip(parts, each, strict=True)]
+        return parts
 
     def part(self, content: Any, *, keyed: bool = True) -> Part:
         """Return what decoded content brings. `keyed`: whether the keys of a row are the sensor's own."""
@@ -192,6 +199,13 @@ class Document:
             except LookupError:
                 continue
         return found
+
+
+def _told(part: Part, tell: Telling) -> Part:
+    """Return a part with reasons that tell what came of it."""
+    if (found := part.refusal) is None or found.code is not ErrorCode.INVALID_FEATURES:
+        return part
+    return part._replace(refusal=found._replace(detail=tell(found.detail)))
 
 
 def _no_level(value: object) -> str | None:

@@ -10,9 +10,11 @@ import pytest
 
 from edge_agent.contract.messages import ErrorCode, Message
 from edge_agent.payload import senml
+from edge_agent.payload.checks import in_full
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.payload.places import Place
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
+from edge_agent.routing.documents import Document, Need
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import ROUTE, FakeModel, make_card
 
@@ -278,3 +280,65 @@ def test_what_breaks_the_rules_is_malformed(pack: Any, reason: str) -> None:
 def test_fields_that_are_not_known_are_ignored() -> None:
     pack = [{"bver": 10, "n": "loudness", "v": 0.5, "new": {}}, {"bver": 10, "n": "tempo", "v": 0.5, "ut": 5, "b_x": 1}]
     assert features(pack) == Features((0.5, 0.5), {})
+
+
+# -- a rejection shows what came
+
+
+def test_a_rejection_shows_the_records_that_lack_a_feature() -> None:
+    """Not the row that was made of them, with the base name as its id."""
+    pack = [{"bn": "a/", "bt": 5, "n": "loudness", "v": 0.9}]
+    found = CODEC.decode(json.dumps(pack).encode(), SENML_TYPE)
+    assert isinstance(found, Unusable)
+    assert [(one["type"], one["loc"], one["input"]) for one in found.detail] == [("missing", ["tempo"], pack)]
+
+
+def test_each_row_of_a_pack_shows_its_own_records() -> None:
+    pack = [
+        {"bn": "a/", "bt": 5, "n": "loudness", "v": 0.9},
+        {"n": "tempo", "v": 0.5},
+        {"bver": 10},
+        {"n": "loudness", "t": 1, "v": 0.9},
+        {"n": "tempo", "t": 2, "v": 7},
+    ]
+    found = CODEC.decode(json.dumps(pack).encode(), SENML_TYPE)
+    assert isinstance(found, Batch)
+    told = {place: in_full(one) if not isinstance(one, Unusable) else one for place, one in found.rejected.items()}
+    assert {place: [(one["loc"], one["input"]) for one in why.detail] for place, why in told.items()} == {
+        1: [(["tempo"], [pack[3]])],
+        2: [(["loudness"], [pack[4]]), (["tempo"], 7)],
+    }
+
+
+def test_a_number_that_a_base_value_is_added_to_is_shown_without_it() -> None:
+    pack = [{"bn": "a/", "bv": 2, "n": "loudness", "v": -2}, {"n": "tempo", "v": 0.5}]
+    found = CODEC.decode(json.dumps(pack).encode(), SENML_TYPE)
+    assert isinstance(found, Unusable)
+    (one,) = found.detail
+    assert (one["loc"], one["input"]) == (["tempo"], 0.5)
+    assert one["msg"] == "Input should be less than or equal to 1; it is 2.5 with its base value"
+
+
+def test_a_route_that_merges_shows_the_records_too() -> None:
+    features = make_card(NAMES).features
+    reader = Document(features, tuple((name, Place((name,))) for name in NAMES), Need.ALL)
+    pack = [{"bn": "a/", "n": "loudness", "v": 0.9}]
+    (part,) = reader.read(json.dumps(pack).encode(), SENML_TYPE)  # type: ignore[misc]
+    assert part.refusal is not None
+    assert [one["input"] for one in part.refusal.detail] == [pack]
+
+
+@pytest.mark.parametrize("value", ["x", True, None, [1]])
+def test_what_is_no_number_has_no_base_value(value: Any) -> None:
+    pack = [{"bn": "a/", "bv": 2, "n": "loudness", "v": value}, {"n": "tempo", "v": -1.5}]
+    found = CODEC.decode(json.dumps(pack).encode(), SENML_TYPE)
+    assert isinstance(found, Unusable)
+    assert [one["input"] for one in found.detail] == [{"v": value}]
+
+
+def test_the_rows_of_a_pack_that_are_taken_as_one_message() -> None:
+    codec = FeatureCodec(make_card(NAMES).features, fields=(("tempo", Place(("7", "tempo"))),))
+    pack = [{"bn": "a/", "bt": 5, "n": "loudness", "v": 0.9}, {"n": "loudness", "t": 1, "v": 0.9}]
+    found = codec.decode(json.dumps(pack).encode(), SENML_TYPE)
+    assert isinstance(found, Unusable)
+    assert {one["type"] for one in found.detail} == {"missing"}
