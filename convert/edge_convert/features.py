@@ -121,10 +121,10 @@ def read_features(
     return Features(names, X, missing, words)
 
 
-def read_labels(cells: Sequence[Cell], column: str) -> tuple[NDArray[np.str_], list[str]]:
-    """Return labels (n,), "" where there is none, and sentences about them. 1 and 1.0 are one label."""
+def read_labels(cells: Sequence[Cell], column: str, decimal: str = ".") -> tuple[NDArray[np.str_], list[str]]:
+    """Return labels (n,), "" where there is none, and sentences about them. 1 and 1.0 are one label; a number has a point."""
     different, which = encode(cells)
-    texts = [label(cell) for cell in different]
+    texts = [label(cell, decimal) for cell in different]
     spelled: dict[float, set[str]] = {}
     for text in texts:
         if (value := parse(text)) is not None:
@@ -141,13 +141,14 @@ def read_labels(cells: Sequence[Cell], column: str) -> tuple[NDArray[np.str_], l
     return np.array(texts)[which], notes
 
 
-def label(cell: Cell) -> str:
+def label(cell: Cell, decimal: str = ".") -> str:
     """Labels are text in the model, whatever they are in the file; "" means that there is none."""
     if is_missing(cell, frozenset()):
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return str(cell).strip()
+    text = str(cell).strip()
+    return text.replace(decimal, ".") if parse(text, decimal) is not None else text
 
 
 def require_label_names(problems: Problems, labels: NDArray[np.str_]) -> None:

@@ -169,7 +169,7 @@ def read_table(
     features = read_features(raw, names, words, problems)
     labels: dict[str, NDArray[np.str_]] = {}
     for name in targets:
-        labels[name], said = read_labels(raw.column(name), name)
+        labels[name], said = read_labels(raw.column(name), name, raw.decimal)
         require_label_names(problems, labels[name])
         notes += said
     ids = None if id_column is None else read_ids(raw, id_column, problems)
@@ -215,7 +215,7 @@ def read_pair(
     names, notes = _feature_names(left, columns, drop, {id_column: "ids"}, problems)
     found = read_features(left, names, words, problems)
     ids = read_ids(left, id_column, problems)
-    texts, said = read_labels(right.column(label_column), label_column)
+    texts, said = read_labels(right.column(label_column), label_column, right.decimal)
     label_ids = read_ids(right, id_column, others)
     problems.refuse()
     others.refuse()

@@ -198,8 +198,8 @@ def trainer_for(
     several = bool(table.others)
     if task == "auto":
         counts = {} if several else table.class_counts
-        task = "regression" if several or is_quantity(counts) else "classification"
-        if counts and task == "regression":
+        task = "regression" if several or units or is_quantity(counts) else "classification"
+        if is_quantity(counts) and task == "regression":
             say(
                 f"target: {table.label_column} has {len(counts):,} different numbers, so this is a regression (see --task)"
             )

@@ -227,6 +227,16 @@ def test_an_isolation_forest_becomes_a_file_that_a_device_serves(run: Run, diabe
     assert answers == ["anomaly" if one == -1 else "normal" for one in forest.predict(x.astype(np.float64))]
 
 
+def test_a_target_with_a_unit_is_a_regression(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{i},{i % 7}\n" for i in range(70)))
+    source = ("--data", path, "--target", "y", "--unit", "°C", "--repeats", "0", "--out", tmp_path / "m.onnx")
+    assert run("train", *source).exit_code == 0
+    done = run("train", *source, "--task", "classification")
+    assert (done.exit_code, done.stdout) != (0, "")
+    assert "a classification has one --target, and no --unit" in done.output
+
+
 def test_a_target_of_many_numbers_is_a_regression(run: Run, diabetes: Path, tmp_path: Path) -> None:
     out, report, figures = tmp_path / "m.onnx", tmp_path / "m.html", tmp_path / "m.json"
     files = ("--out", out, "--report", report, "--metrics", figures)

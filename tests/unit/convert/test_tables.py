@@ -11,6 +11,7 @@ from edge_convert.tables import read_pair, read_table, require_trainable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.contract.tabular import Dialect
 from edge_agent.errors import InputError
 from tests.unit.convert.conftest import FIXTURES, make_table
 
@@ -217,6 +218,11 @@ def test_one_number_is_one_label(tmp_path: Path) -> None:
     assert table.class_counts == {"1": 3, "2.0": 1}
     (told,) = table.left_out
     assert told.endswith("are the same number: one label, '1'")
+
+
+def test_numbers_to_learn_have_the_decimal_comma_of_the_table(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "a;y", "1,5;20,5", "2,5;7", "3,5;a,b")
+    assert read_table(path, target="y", dialect=Dialect(None, ",", None)).class_counts == {"20.5": 1, "7": 1, "a,b": 1}
 
 
 def test_a_quantity_is_no_label(tmp_path: Path) -> None:
