@@ -64,7 +64,7 @@ def check_rules(loaded: Settings, routes: Sequence[Route], root: Path = Path("/"
             yield ok("rules", f"{file}: {who} may read {one}")
             continue
         said = f"{file}: {who} may read {'nothing' if covered == 'none' else 'only a part'} of {one}"
-        mend = f"add, {below} {file}: topic read {one}; then: sudo systemctl reload mosquitto"
+        mend = f"add, {below} {file}: topic read {one}; then: sudo systemctl restart mosquitto"
         yield fail("rules", said, mend) if covered == "none" else note("rules", said, mend)
 
 

@@ -56,6 +56,8 @@ _ADVICE: Final = {
         "another client uses our client id, {client_id!r}: give each agent its own node.id or mqtt.client_id"
     ),
 }
+#: Mosquitto before 2.1 keeps a freed session in its list of those that expire, and so expires clients that are connected.
+_RELOADED: Final = "or Mosquitto before 2.1 was reloaded, perhaps to rotate its log, and has to be restarted"
 #: What a broker refuses for a while only, or without our being able to do anything.
 _PASSING: Final = ("Server unavailable", "Server busy", "Connection rate exceeded")
 
@@ -96,11 +98,13 @@ def ended(
     if words is not None and (advice := _advice_on(words, name)) is not None:
         text = f"{text}; {advice}"
     elif accepted and words is None:
-        # Two clients with the same id disconnect each other forever, and not every broker gives the reason.
+        # Two clients with the same id disconnect each other forever, and not every broker gives the reason. Nor does a
+        # broker in disorder.
         forbids = (
             f"the broker's access rules may not allow {_shown(sent[0])}, which was unconfirmed, or " if sent else ""
         )
-        text = f"{text}; {fits or f'if this repeats, {forbids}' + _ADVICE['Session taken over'].format(client_id=name)}"
+        taken_over = _ADVICE["Session taken over"].format(client_id=name)
+        text = f"{text}; {fits or f'if this repeats, {forbids}{taken_over}; {_RELOADED}'}"
     if not accepted and words is None:
         text = f"{text}; {transport.suspicion(address)}"
     if not accepted and protocol == "5":

@@ -59,6 +59,9 @@ def ask(machine: Machine, login: Login = NOBODY) -> dict[str, object]:
             # The test fails long before the machine ends, whose journal is gone then.
             for unit in (UNIT, "mosquitto.service"):
                 error.add_note(f"{unit} logged:\n{machine.journal(unit)[-3000:]}")
+            # Debian's Mosquitto logs to a file, whom it disconnected and why.
+            for seen in ("tail -n 60 /var/log/mosquitto/mosquitto.log", "ss -tanp"):
+                error.add_note(f"{seen}:\n{machine.shell(seen, check=False)}")
             raise
         return answer
 

@@ -116,9 +116,10 @@ def test_a_refused_login_is_said_and_holds_up_nothing(installed: Machine) -> Non
     reboot(installed)
     wait_for_status(installed, "Not authorized")
     assert "Not authorized" in installed.journal(UNIT)
-    # Mended at the broker's side: the agent comes by itself.
+    # Mended at the broker's side: the agent comes by itself. No reload: the broker holds the agent's session, and Mosquitto
+    # before 2.1 then ends other connections again and again (docs/brokers.md).
     set_password(installed, "edge-agent", "wrong")
-    installed.run("systemctl", "reload", "mosquitto")
+    installed.run("systemctl", "restart", "mosquitto")
     wait_online(installed, TESTER)
     wait_for_status(installed, "serving genre")
 

@@ -315,6 +315,9 @@ def test_another_client_is_only_blamed_when_nothing_else_fits() -> None:
     quiet.session.take([Puback(1)])
     quiet.session.ended(None)
     assert "if this repeats, another client uses our client id, 'pi'" in outcome(quiet.session)
+    assert "or Mosquitto before 2.1 was reloaded, perhaps to rotate its log, and has to be restarted" in outcome(
+        quiet.session
+    )
 
 
 @pytest.mark.parametrize(
