@@ -15,14 +15,16 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from pydantic import TypeAdapter
+
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_details, shown
 from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats, json_text
-from edge_agent.payload.checks import Checker
+from edge_agent.payload.checks import ECHOED, Checker, echo, row_type
 from edge_agent.payload.features import Fields, Unusable, choose, refuse
 from edge_agent.payload.format import Telling
-from edge_agent.payload.places import as_came, converted
+from edge_agent.payload.places import Place, as_came, converted
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
 _SHOWN: Final = 1024
@@ -43,7 +45,8 @@ class Need(StrEnum):
 class Part(NamedTuple):
     """The content of one message: `values` by position in the model, positions to forget, and the reasons for a rejection.
 
-    `echo` goes back with the answer; `named` is what the message says of its sensor.
+    `echo` goes back with the answer; `named` is what the message says of its sensor. A message that was read in one go has
+    its values, all that the model has features, in `row` instead.
     """
 
     values: list[tuple[int, float]]
@@ -51,11 +54,12 @@ class Part(NamedTuple):
     refusal: Unusable | None
     echo: dict[str, Any]
     named: tuple[str, ...] = ()
+    row: tuple[float, ...] | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether it contains nothing about any feature."""
-        return not self.values and not self.forgotten and self.refusal is None
+        return not self.values and not self.forgotten and self.refusal is None and self.row is None
 
 
 class Document:
@@ -101,12 +105,19 @@ class Document:
         self._is_row = plain and all(place.how is None and place.at == (name,) for name, place in places)
         #: Whether sound values are taken without a look for what says that there is none.
         self._is_quick = plain and need is not Need.ALL
+        #: Reads and checks JSON in one go, where a document may be a row of the model; what it does not take is no mistake yet.
+        self._whole: TypeAdapter[dict[str, float]] | None = None
+        echoes_row = echoed == tuple((name, Place((name,))) for name in ECHOED) and position.keys().isdisjoint(ECHOED)
+        if self._is_row and self._names == list(position) and echoes_row and not capture:
+            self._whole = TypeAdapter(row_type(features, strict=True))
 
     def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
         """Return the content of a message: one part, or one for each item of an array; or why it can't be read."""
         chosen = choose(payload, content_type, self._sought, max_bytes=self._max_bytes)
         if isinstance(chosen, Unusable):
             return chosen
+        if self._whole is not None and chosen is formats.JSON and (whole := self._read_whole(self._whole, payload)):
+            return [whole]
         try:
             content = chosen.decode(payload, self.keys if chosen.keyed else self._names)
         except ValueError as error:
@@ -124,6 +135,17 @@ class Document:
             if len(each) == len(parts):
                 return [_told(part, tell) for part, tell in zip(parts, each, strict=True)]
         return parts
+
+    def _read_whole(self, adapter: TypeAdapter[dict[str, float]], payload: bytes) -> Part | None:
+        """Return what a document brings that has each feature as a number in bounds, and so needs no closer look; else None."""
+        # What can't be such a document is not tried: an error would cost as much as it saves.
+        if payload.count(b":") < len(self._names) or b"null" in payload:
+            return None
+        try:
+            found = adapter.validate_json(payload)
+            return Part([], [], None, echo(found), row=self._checker.pick(found))
+        except (ValueError, KeyError):
+            return None
 
     def part(self, content: Any, *, keyed: bool = True) -> Part:
         """Return what decoded content brings. `keyed`: whether the keys of a row are the sensor's own."""

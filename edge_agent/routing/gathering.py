@@ -186,14 +186,16 @@ class Gathering:
             refusal = refuse(ErrorCode.INVALID_TOPIC, words)
             return Due(self, self._padded(sensor), message.topic, refusal, message.qos)
         if not self._remembers:
-            content = part.refusal or Features(tuple(value for _, value in part.values), part.echo)
+            content = part.refusal or Features(part.row or tuple(value for _, value in part.values), part.echo)
             return Due(self, self._padded(sensor), message.topic, content, message.qos)
         if part.forgotten:
             self.sensors.drop(sensor, part.forgotten)
         row = None
-        if part.values:
+        if part.row is not None and not message.retained:
+            row = self.sensors.put_row(sensor, part.row, now, qos=message.qos, duplicate=message.duplicate)
+        elif values := part.values if part.row is None else list(enumerate(part.row)):
             row = self.sensors.put(
-                sensor, part.values, now, qos=message.qos, duplicate=message.duplicate, retained=message.retained
+                sensor, values, now, qos=message.qos, duplicate=message.duplicate, retained=message.retained
             )
         elif part.forgotten and part.refusal is None:
             row = self.sensors.lost(sensor, now, qos=message.qos)

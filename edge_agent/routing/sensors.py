@@ -94,12 +94,25 @@ class Sensors:
         `duplicate` says that the broker sends them again, `retained` that it had kept them for whoever subscribes.
         """
         state = self._heard(sensor)
+        self._ask(state, qos, duplicate=duplicate)
+        state.put(values, now, too_old=now - self._max_age, retained=retained)
+        return self._row(sensor, state, now)
+
+    def put_row(
+        self, sensor: Sensor, row: Sequence[float], now: float, *, qos: int = 0, duplicate: bool = False
+    ) -> DueRow | None:
+        """Take a value for each feature, in order, none of which the broker had kept, like `put`."""
+        state = self._heard(sensor)
+        self._ask(state, qos, duplicate=duplicate)
+        state.put_row(row, now, too_old=now - self._max_age)
+        return self._row(sensor, state, now)
+
+    def _ask(self, state: _Values, qos: int, *, duplicate: bool) -> None:
+        """Note that a message came, and whether the answer to the one before may be lost."""
         if duplicate or state.connection != self._connection:
             state.unanswered = True
             state.connection = self._connection
         state.qos = max(state.qos, qos)
-        state.put(values, now, too_old=now - self._max_age, retained=retained)
-        return self._row(sensor, state, now)
 
     def lost(self, sensor: Sensor, now: float, *, qos: int = 0) -> DueRow | None:
         """Return the row of a sensor that has just lost values, where it is complete without them."""
@@ -216,6 +229,17 @@ class _Values:
             heard[position] = now
         if not self.missing:
             self.oldest = self._oldest() if self.optional else min(heard)
+
+    def put_row(self, row: Sequence[float], now: float, *, too_old: float) -> None:
+        """Take a value for each feature, like `put`."""
+        values = array("d", row)
+        # With the same values as before none was missing, so `oldest` is right.
+        if values != self.values or self.oldest < too_old:
+            self.unanswered = True
+        self.values = values
+        self.heard = array("d", (now,)) * len(values)
+        self.oldest = now
+        self.missing = 0
 
     def drop(self, position: int) -> None:
         """Forget a value."""

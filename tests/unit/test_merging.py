@@ -64,6 +64,36 @@ def test_a_value_that_is_said_to_be_unknown_is_taken_away(tmp_path: Path, unknow
     assert say(pipeline, "z2m/a", {"humidity": 41}) == [("comfort/a", "Rock")]
 
 
+WHOLE = b'{"temperature": 20, "humidity": 40.5, "pressure": 1026'
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        [WHOLE + b"}", WHOLE + b"}", b'{"humidity": 41}', WHOLE + b"}"],
+        [WHOLE + b', "id": 7, "time": "now", "battery": 90}', WHOLE + b', "id": 1e400}'],
+        [b'{"humidity": null}', WHOLE + b', "humidity": null}', WHOLE + b', "humidity": 2001}', WHOLE + b"}"],
+        [WHOLE + b', "humidity": -0.0}', WHOLE + b', "humidity": 0}', WHOLE + b', "humidity": true}'],
+        [WHOLE + b', "humidity": "41"}', WHOLE + b', "humidity": NaN}', WHOLE, b"[" + WHOLE + b"}]"],
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"duplicate": True}, {"retained": True}])
+def test_a_whole_document_is_answered_alike_however_it_is_read(
+    tmp_path: Path, payloads: list[bytes], options: dict[str, Any]
+) -> None:
+    """One with a NUL behind it is not read in one go."""
+    text = MERGE.replace('"merge"', '"merge"\nmax_age = 60')
+    quick, thorough = served(tmp_path, text), served(tmp_path, text)
+    for number, payload in enumerate([*payloads, payloads[-1]]):
+        (answers,), (expected,) = (
+            one.process([Message("z2m/a", sent, 1, **options)], 50.0 * number)
+            for one, sent in ((quick, payload), (thorough, payload + b"\0"))
+        )
+        told = [(answer.topic, json.loads(answer.payload)) for answer in answers]
+        assert told == [(answer.topic, json.loads(answer.payload)) for answer in expected]
+        assert quick.gathered(50.0 * number, limit=9) == thorough.gathered(50.0 * number, limit=9)
+
+
 def test_keys_that_come_and_go(tmp_path: Path) -> None:
     """Two kinds of message in turn, each with null for what the other one brings."""
     pipeline = served(tmp_path, MERGE.replace('"merge"', '"merge"\nmax_age = 60'))
