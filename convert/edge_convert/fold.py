@@ -93,7 +93,8 @@ def _fold_into(trees: Sequence[Tree], scalers: Sequence[Any], n_features: int, *
 
     folded = []
     for tree in trees:
-        inner = ~tree.is_leaf
+        # What only asks whether a value is there compares with infinity, and goes on doing so: there is no edge to look for.
+        inner = ~tree.is_leaf & np.isfinite(tree.threshold)
         threshold = tree.threshold.copy()
         threshold[inner] = _largest(scaled, tree.feature[inner], tree.threshold[inner])
         folded.append(tree.with_thresholds(threshold))
