@@ -175,7 +175,9 @@ def complete(
         if lacking.all():
             problems.add(f"{sentence}; no row is left without them: --drop the columns that lack the most")
         return rows[~lacking], [f"{sentence}: {int(lacking.sum()):,} rows dropped, {int((~lacking).sum()):,} left"]
-    problems.add(f"{sentence}; {WAYS_OUT}")
+    # With native it is only labels, and there is nothing to learn from a row without one.
+    way = "leave these rows out of the table, or fill them in" if missing == "native" else WAYS_OUT
+    problems.add(f"{sentence}; {way}")
     return rows, []
 
 

@@ -110,6 +110,14 @@ def test_train_on_gaps_and_answer_null_as_scikit_learn_does(run: Run, tmp_path: 
     assert done.exit_code == 0, done.output
 
 
+def test_a_row_without_a_label_is_refused_with_native_as_well(run: Run, tmp_path: Path) -> None:
+    table = _write(tmp_path / "t.csv")
+    table.write_text(table.read_text() + "1,2,3,\n")
+    done = run("train", "--data", table, "--target", "mood", "--missing", "native", "--out", tmp_path / "m.onnx")
+    assert done.exit_code == 2
+    assert "label 'mood' in 1 (first in row 242); leave these rows out of the table, or fill them in" in done.stderr
+
+
 def _fitted(estimator: Any, target: NDArray[Any]) -> Any:
     return estimator.fit(X, target)
 

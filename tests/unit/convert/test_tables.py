@@ -146,7 +146,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         "  column 'c', row 5: '1e39' is beyond what float32 holds",
         (
             "  values are missing in 2 of 4 rows: column 'c' in 2 (first in row 3), label 'y' in 1 (first in row 4); "
-            "--missing drop leaves these rows out, --drop a column; or fill them in"
+            "--missing drop leaves these rows out, --missing native learns from them, --drop a column; or fill them in"
         ),
     ]
     with pytest.raises(InputError) as caught:
