@@ -27,15 +27,17 @@ set -e
 mount -t proc proc "$1/proc"
 mount -t tmpfs tmpfs "$1/dev"
 for device in null zero full random urandom; do touch "$1/dev/$device"; mount --bind "/dev/$device" "$1/dev/$device"; done
-mkdir "$1/dev/shm"
+mkdir "$1/dev/shm" "$1/dev/pts"
 chmod 1777 "$1/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$1/dev/pts"
+ln -s pts/ptmx "$1/dev/ptmx"
 ln -s /proc/self/fd "$1/dev/fd"
 root="$1" user="$2"
 shift 2
 exec chroot "$root" su --login "$user" --shell /bin/bash --command "$*"
 """
-#: What meets the broker, and what sets itself up anew.
-SOME: Final = "two_agents or comes_back or mosquitto or soak"
+#: What meets the broker, what sets itself up anew, and what opens a terminal.
+SOME: Final = "two_agents or comes_back or mosquitto or soak or watched_on_a_terminal"
 
 
 class Debian:
