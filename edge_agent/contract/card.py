@@ -300,7 +300,7 @@ class ModelCard(_Part):
             if labels and example.label not in labels:
                 raise ValueError(f"example {example.name!r}: {example.label!r} is not among the labels")
             if (not labels and example.label is not None) or len(example.values) != of_values:
-                raise ValueError(f"example {example.name!r}: its answer is none of a model for {self.task}")
+                raise ValueError(f"example {example.name!r}: its answer does not fit a model for {self.task}")
         test = self.self_test
         self._check_tested("labels", 1 if labels else 0, [(label,) for label in test.labels])
         self._check_tested("probabilities", len(self.labels), test.probabilities)

@@ -99,6 +99,8 @@ def records(text: str, dialect: Dialect) -> Iterator[dict[str, str]]:
     many, are passed over. A decimal comma becomes a point in cells that are numbers.
     """
     separator = dialect.separator or find_separator(text)
+    if not dialect.separator and separator == dialect.decimal and separator not in text.partition("\n")[0]:
+        separator = ";"  # one column, of numbers
     rows = csv.reader(_lines(single_blanks(text) if separator == " " else text), delimiter=separator)
     names = [name.strip() for name in next(rows, [])]
     first = next(rows, [])

@@ -124,8 +124,8 @@ def what_fits(asked: Sequence[str], sent: Sequence[str], largest: int, *, retain
     that it was `asked` for and did not answer, topics that it was `sent` messages to and did not confirm, bytes of the
     `largest` payload among these, or one that was `retained`.
     """
-    if (deep := next((one for one in (*asked, *sent) if _slashes(one) > _SLASHES), None)) is not None:
-        return f"{_shown(deep)} has {_slashes(deep)} slashes: some brokers take fewer (AWS IoT: {_SLASHES})"
+    if (deep := next((one for one in asked if _slashes(one) > _SLASHES), None)) is not None:
+        return _too_deep(deep)
     if asked:
         named = ", ".join(_shown(one) for one in asked[:_NAMED])
         more = f" and {len(asked) - _NAMED} more" if len(asked) > _NAMED else ""
@@ -137,12 +137,18 @@ def what_fits(asked: Sequence[str], sent: Sequence[str], largest: int, *, retain
             f"a message of {largest} bytes was unconfirmed: if the broker takes no more than that, set limits.answer_bytes "
             "below its limit"
         )
+    if (deep := next((one for one in sent if _slashes(one) > _SLASHES), None)) is not None:
+        return _too_deep(deep)
     if retained:
         return (
             "a retained message was unconfirmed: if this repeats, check that the broker's access rules allow the agent's own "
             "topics, edge/{node.id}/#, and retained messages (else: mqtt.retain = false)"
         )
     return None
+
+
+def _too_deep(one: str) -> str:
+    return f"{_shown(one)} has {_slashes(one)} slashes: some brokers take fewer (AWS IoT: {_SLASHES})"
 
 
 def _slashes(one: str) -> int:
@@ -181,8 +187,8 @@ def unconfirmed(address: Address, seconds: float, sent: int, unsent: int, inputs
     confirmed, those that wait to be sent, and `inputs` that are not acknowledged.
     """
     return (
-        f"broker {address}: no confirmation for {seconds:g} s of a message that it was sent: {sent} are unconfirmed, {unsent} wait "
-        f"to be sent, {inputs} inputs are not acknowledged. Look at the broker's log, and at its limits of messages in flight "
+        f"broker {address}: has not confirmed a message for {seconds:g} s (unconfirmed: {sent}, waiting to be sent: {unsent}, "
+        f"inputs not acknowledged: {inputs}). Look at the broker's log, and at its limits of messages in flight "
         "and of this client; some brokers confirm nothing to a client that has many inputs to acknowledge (docs/brokers.md)"
     )
 

@@ -224,11 +224,11 @@ def _number(record: Record, label: str, default: float) -> float:
 
 
 class _Came:
-    """What came of one row: its records, and the numbers of those to which a base value was added, by name."""
+    """What came of one row: its records, and the numbers of those to which a base value was added, by name, with that."""
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.numbers: dict[str, float] = {}
+        self.numbers: dict[str, tuple[float, float]] = {}
 
     def tell(self, detail: Sequence[Detail]) -> list[Detail]:
         """Return reasons with what came in `input`: the records, where none was found, or the number without its base."""
@@ -238,9 +238,12 @@ class _Came:
             name = str(one["loc"][0]) if one["loc"] else None
             if one["type"] == "missing":
                 told.append({**one, "input": records})
-            elif name in self.numbers and _is_number(one["input"]):
+                continue
+            number, base = self.numbers.get(str(name), (math.nan, 0.0))
+            # With `fields` a record may bear the name of another feature: then the sum is another one.
+            if _is_number(one["input"]) and number + base == one["input"]:
                 words = f"{one['msg']}; it is {one['input']} with its base value"
-                told.append({**one, "msg": words, "input": shown(self.numbers[name])})
+                told.append({**one, "msg": words, "input": shown(number)})
             else:
                 told.append(one)
         return told
@@ -259,7 +262,7 @@ def telling(payload: bytes) -> list[Telling]:
         row = found.setdefault(base.time + _number(record, "t", 0), _Came())
         row.records.append(record)
         if label == "v" and base.value and _is_number(record.get("v")):
-            row.numbers.update(dict.fromkeys(_names(record, base), record["v"]))
+            row.numbers.update(dict.fromkeys(_names(record, base), (record["v"], base.value)))
     return [row.tell for row in found.values()]
 
 

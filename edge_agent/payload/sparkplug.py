@@ -134,6 +134,8 @@ def row(found: Iterable[Any], wanted: Mapping[bytes, str], born: Birth | None) -
     for metric in found:
         if metric.name:
             name = wanted.get(metric.name)
+        elif not metric.HasField("alias"):
+            name = None
         elif born is not None:
             name = born.aliases.get(metric.alias)
         else:

@@ -63,6 +63,7 @@ def refuse_shape(subscribe: Template) -> None:
         levels[0] != NAMESPACE
         or len(levels) not in {4, 5}
         or levels[2] != "{_}"
+        or "{_}" in (levels[1], *levels[3:])
         or subscribe.several is not None
         or FEATURE in subscribe.captures
     ):
@@ -135,6 +136,11 @@ class EdgeNodes:
             device.birth = None
             device.complained = False
         return dead
+
+    def reconnected(self) -> None:
+        """Note that births may have been missed: a death counts, whichever session it belongs to."""
+        for node in self._nodes.values():
+            node.bd_seq = None
 
     def _heard(self, name: tuple[str, str]) -> _Node:
         node = self._nodes.get(name)

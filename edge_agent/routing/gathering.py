@@ -126,6 +126,10 @@ class Gathering:
         there = [name for name in self._names if name in paths] if source.only_fields else self._names
         return {None: tuple((name, paths.get(name) or Place((name,))) for name in there)}
 
+    def reconnected(self) -> None:
+        """Note a new connection: answers passed to the old one may be lost."""
+        self.sensors.reconnected()
+
     def take_over(self, former: Gathering) -> bool:
         """Go on with the values of the same route before a reload; return whether they are of use, which they are with
         the same features in the same bounds. Each sensor is answered once more, for it may be by another model.

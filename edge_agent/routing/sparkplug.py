@@ -44,14 +44,18 @@ class SparkplugGathering(Gathering):
         self.nodes = EdgeNodes(max_sensors)
         self._all = range(len(features))
         #: Metrics that are looked for, by the UTF-8 of their names.
-        self._wanted = {key.encode(): key for reader in self._readers.values() for key in reader.keys}
+        self.wanted = {key.encode(): key for reader in self._readers.values() for key in reader.keys}
 
     def take_over(self, former: Gathering) -> bool:
         """Go on with the values of the same route before a reload, and with what births said."""
-        if not isinstance(former, SparkplugGathering) or not super().take_over(former):
-            return False
-        self.nodes = former.nodes
-        return True
+        if isinstance(former, SparkplugGathering) and former.wanted == self.wanted:
+            self.nodes = former.nodes  # also where the values start over: births are not sent again for us
+        return isinstance(former, SparkplugGathering) and super().take_over(former)
+
+    def reconnected(self) -> None:
+        """Note a new connection: an answer may be lost, and so may births, which are sent at QoS 0."""
+        super().reconnected()
+        self.nodes.reconnected()
 
     def topic_of(self, source: Source, captured: Mapping[str, str]) -> GatheredTopic:
         """Return what the topic is that the source captured this from; it has no sensor where it is only overheard."""
@@ -88,12 +92,14 @@ class SparkplugGathering(Gathering):
     def _part(self, reader: Document, device: Device, which: Told, found: Sequence[Any]) -> Part:
         """Return what the metrics of a birth or of data bring."""
         if which.kind in _BIRTHS:
-            device.birth = sparkplug.birth(found, self._wanted)
-            part = reader.part(sparkplug.row(found, self._wanted, device.birth)[0])
+            device.birth = sparkplug.birth(found, self.wanted)
+            part = reader.part(sparkplug.row(found, self.wanted, device.birth)[0])
+            if not self._remembers:
+                return part
             # It has all metrics that there are: what is not in it is no more.
             there = {position for position, _ in part.values}
             return part._replace(forgotten=[position for position in self._all if position not in there])
-        values, unexplained = sparkplug.row(found, self._wanted, device.birth)
+        values, unexplained = sparkplug.row(found, self.wanted, device.birth)
         part = reader.part(values)
         if unexplained is None or (part.refusal is None and len(part.values) + len(part.forgotten) == len(self._all)):
             return part
@@ -127,7 +133,7 @@ def _no_birth(which: Told, alias: int) -> Unusable:
     of = f"{'/'.join(which.node)}{f'/{which.device}' if which.device else ''}"
     kind = "DBIRTH" if which.device else "NBIRTH"
     words = (
-        f"Alias {alias} stands for a metric that no {kind} has named: none of {of} was heard since the agent, or the node, began. "
+        f"Alias {alias} stands for a metric that no {kind} has named: no {kind} of {of} was received since the agent or the node started. "
         "Restart the edge node, or have a host application send it the NCMD 'Node Control/Rebirth'; "
         "until then its data are ignored"
     )

@@ -168,7 +168,7 @@ class Pipeline:
     def reconnected(self) -> None:
         """Note a new connection: answers passed to the old one may be lost."""
         for gathering in self._gatherings.values():
-            gathering.sensors.reconnected()
+            gathering.reconnected()
 
     def take_over(self, former: Pipeline) -> set[str]:
         """Keep the values gathered before a reload, by unchanged routes; return the subscriptions of the

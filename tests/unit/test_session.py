@@ -229,8 +229,8 @@ def test_a_broker_that_confirms_nothing_is_told_once(caplog: pytest.LogCaptureFi
             made.session.patience.heard()
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(
-        "broker localhost:1883: no confirmation for 10 s of a message that it was sent: 2 are unconfirmed, 1 wait to be sent, "
-        "3 inputs are not acknowledged."
+        "broker localhost:1883: has not confirmed a message for 10 s (unconfirmed: 2, waiting to be sent: 1, "
+        "inputs not acknowledged: 3)."
     )
     assert made.session.end is None
 

@@ -224,7 +224,7 @@ def test_data_without_a_birth_are_rejected_once_and_then_ignored(tmp_path: Path)
     ((answer,),) = pipeline.process([Message("spBv1.0/plant/DDATA/plc/oven", data)])
     (reason,) = json.loads(answer.payload)["detail"]
     assert reason["input"] == 12
-    assert "no DBIRTH has named: none of plant/plc/oven was heard" in reason["msg"]
+    assert "no DBIRTH has named: no DBIRTH of plant/plc/oven was received" in reason["msg"]
     assert "Node Control/Rebirth" in reason["msg"]
     assert [hear(pipeline, "DDATA", data), hear(pipeline, "DDATA", data)] == [[], []]
     assert pipeline.gathered(0, limit=1)["ignored"] == 2  # type: ignore[index]
@@ -271,6 +271,30 @@ def test_without_merging_each_message_has_to_bring_all(tmp_path: Path) -> None:
     assert [hear(pipeline, "DDATA", both), hear(pipeline, "DDATA", both)] == [ANSWERED, ANSWERED]
 
 
+def test_a_birth_that_lacks_the_metrics_is_no_answer_and_no_fault(tmp_path: Path) -> None:
+    for partial, said in (("ignore", []), ("reject", [("comfort/plant/plc/lamp/error", "missing")])):
+        pipeline = served(tmp_path, ROUTE.replace('"merge"', f'"{partial}"'))
+        other = encoded({"name": "Inputs/Light", "alias": 7, "datatype": INT16, "int_value": 3})
+        assert hear(pipeline, "DBIRTH", other, "plc/lamp") in ([], said)
+        one = encoded({"name": "Inputs/Temperature", "alias": 7, "datatype": INT16, "int_value": 3})
+        assert hear(pipeline, "DBIRTH", one, "plc/lamp") == said
+        assert hear(pipeline, "DBIRTH", DBIRTH) == ANSWERED
+
+
+def test_what_has_neither_name_nor_alias_is_no_metric_of_ours(tmp_path: Path) -> None:
+    pipeline = begun(tmp_path)
+    aliased = encoded({"name": "Inputs/Temperature", "alias": 0, "datatype": INT16, "int_value": 21})
+    hear(pipeline, "DBIRTH", aliased)
+    assert hear(pipeline, "DDATA", encoded({"int_value": 500})) == []
+
+
+def test_after_a_new_connection_any_death_counts(tmp_path: Path) -> None:
+    pipeline = begun(tmp_path)
+    pipeline.reconnected()
+    assert hear(pipeline, "NDEATH", encoded({"name": "bdSeq", "datatype": 8, "long_value": 9}), "plc") == []
+    assert lacking(pipeline) == list(FEATURES)
+
+
 @pytest.mark.parametrize("kind", ["DCMD", "NDATA", "NDEATH", "STATE", ""])
 def test_other_topics_are_ignored(tmp_path: Path, kind: str) -> None:
     pipeline = begun(tmp_path)
@@ -311,6 +335,15 @@ def test_values_outlive_a_reload(tmp_path: Path) -> None:
     assert hear(pipeline, "DDATA", encoded({"alias": 12, "float_value": 1.0})) == ANSWERED
     assert hear(pipeline, "NDEATH", NBIRTH, "plc") == []
     assert lacking(pipeline) == list(FEATURES)
+
+
+def test_births_outlive_a_reload_of_a_model_with_other_bounds(tmp_path: Path) -> None:
+    former = begun(tmp_path)
+    routes = load(write(tmp_path, ROUTE)).routes()
+    pipeline = Pipeline(routes, {"genre": FakeModel(make_card(FEATURES, minimum=-90, maximum=2000))})
+    pipeline.take_over(former)
+    both = encoded({"alias": 12, "float_value": 1.0}, {"alias": 11, "int_value": 1})
+    assert hear(pipeline, "DDATA", both) == ANSWERED
 
 
 def test_nodes_are_bounded_and_take_their_values_with_them(tmp_path: Path) -> None:
@@ -391,6 +424,10 @@ def test_no_bytes_raise_anything_but_value_error(payload: bytes) -> None:
         (("{_}", "DDATA"), "with Sparkplug B, subscribe to"),
         (("spBv1.0/", "spAv1.0/"), "with Sparkplug B, subscribe to"),
         (("/{device}", "/{device...}"), "with Sparkplug B, subscribe to"),
+        (
+            ('{node}/{device}"\npublish = "comfort/{group}/{node}/', '{_}/{device}"\npublish = "comfort/{group}/'),
+            "with Sparkplug B, subscribe to",
+        ),
         (("partial =", 'share = "pool"\npartial ='), "share"),
         (("partial =", 'capture = { id = "id" }\npartial ='), "capture: not with Sparkplug B"),
     ],
