@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.contract.card import FLOAT32_MAX
+from edge_agent.contract.tabular import MISSING
 from edge_convert.arrow import ArrowCells
 
 Cell = object
 """What a file holds: text from CSV; text, number, boolean or None from JSON and Parquet."""
 
-#: What stands for a missing value wherever it is found.
-MISSING: Final = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "?"})
 #: What does so among numbers; in a column of words it may be a word.
 MISSING_NUMBERS: Final = MISSING | {"NULL", "null", "None", "none", "-", "."}
 

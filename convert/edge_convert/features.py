@@ -143,7 +143,7 @@ def read_labels(cells: Sequence[Cell], column: str, decimal: str = ".") -> tuple
 
 def label(cell: Cell, decimal: str = ".") -> str:
     """Labels are text in the model, whatever they are in the file; "" means that there is none."""
-    if is_missing(cell, frozenset()):
+    if is_missing(cell):
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
@@ -299,8 +299,9 @@ def _some(cells: Sequence[Cell]) -> str:
 def _as_ids(name: str, cells: Sequence[Cell]) -> str:
     """Return how to measure on other times than those trained on, where the text sorts as time does and never repeats."""
     different, which = encode(cells)
-    sorts = len(different) == len(which) and all(isinstance(cell, str) and cell[:4].isdigit() for cell in different)
-    if not sorts:
+    texts = [str(cell) for cell in different]
+    # Blocks are made of the order of the texts: 2026/1/10 comes before 2026/1/2, and 09/04 before 10/03.
+    if len(different) != len(which) or texts != sorted(texts) or not all(text[:4].isdigit() for text in texts):
         return ""
     return (
         f". Rows that follow each other are alike, which flatters random folds: --id-column {name!r} also gives the figures on "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
 
@@ -27,10 +28,10 @@ _CHUNK: Final = 1 << 15
 class Reference:
     """A fitted model, asked in one thread, and the rows (n, f) that it was trained on.
 
-    `task` is found out where it is not given. Raises `InputError` where the model has none.
+    `task` is found out where it is not given. `gaps` are columns that may be missing, whether they are in `X` or not. Raises `InputError` where the model has none.
     """
 
-    def __init__(self, model: Estimator, X: Rows, task: Task | None = None) -> None:
+    def __init__(self, model: Estimator, X: Rows, task: Task | None = None, gaps: Sequence[int] = ()) -> None:
         found = task or task_of(model)
         if found is None:
             raise InputError(
@@ -43,6 +44,7 @@ class Reference:
         if "n_jobs" in estimator.get_params(deep=False):
             estimator.set_params(n_jobs=1)
         self.X = X
+        self.gaps = gaps
 
     @cached_property
     def training(self) -> Answers:

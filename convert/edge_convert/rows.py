@@ -26,13 +26,13 @@ class Generated:
 
 
 def around_thresholds(
-    X: Rows, thresholds: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator
+    X: Rows, thresholds: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator, gaps: Sequence[int] = ()
 ) -> Generated:
     """Draw `n` rows, three quarters of them with values exactly on a threshold or one step to either side.
 
     A step is one of float32, or, where `X` is float64, one of either. `X` (m, f) are real rows to start from, `thresholds` those of each of the f features. One half of the edge rows
     is a real row with one value moved (which keeps the rest of its path), in the other half every value is moved.
-    Columns with missing values in `X` lose theirs (NaN) in half of all rows: one of them, or several at random.
+    Columns with missing values in `X`, and those in `gaps`, lose theirs (NaN) in half of all rows: one of them, or several at random.
     """
     asked = [column for column, values in enumerate(thresholds) if len(values)]
     edges = 3 * n // 4 if asked else 0
@@ -42,7 +42,7 @@ def around_thresholds(
     for column in asked:
         rows = np.concatenate([np.flatnonzero(single == column), np.arange(edges // 2, edges)])
         drawn[rows, column] = _beside(rng.choice(thresholds[column], len(rows)), rng, X.dtype)
-    _lose(drawn, np.flatnonzero(np.isnan(X).any(axis=0)), rng)
+    _lose(drawn, np.union1d(np.flatnonzero(np.isnan(X).any(axis=0)), np.array(gaps, dtype=np.int64)), rng)
     step = "float32" if X.dtype == np.float32 else "float64 or float32"
     return Generated(drawn, edges, f"on a threshold or one {step} step beside it")
 

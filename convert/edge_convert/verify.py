@@ -172,7 +172,7 @@ def _generate(reference: Reference, folded: Folded, content: bytes, rows: int, r
     # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
     theirs = [values[np.isfinite(values)] for values in _thresholds_in(content, X.shape[1])]
     thresholds = [np.union1d(one, other) for one, other in zip(folded.thresholds, theirs, strict=True)]
-    return _with_sent(around_thresholds(X, thresholds, rows, rng), reference.X, rng)
+    return _with_sent(around_thresholds(X, thresholds, rows, rng, reference.gaps), reference.X, rng)
 
 
 def _with_sent(generated: Generated, X: Rows, rng: np.random.Generator) -> Generated:

@@ -223,7 +223,8 @@ def compare(
         else "digest: the file has none, so damage that leaves it readable would go unnoticed"
     )
     with progress_bar("verifying") as progress:
-        reference = Reference(model, table.X)
+        gaps = [position for position, one in enumerate(model_card.features) if one.missing]
+        reference = Reference(model, table.X, gaps=gaps)
         result = verify(reference, fold(model), content, rows=rows, seed=seed, progress=progress)
     say(str(result))
     require_verified(result, str(path))

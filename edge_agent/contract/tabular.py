@@ -16,6 +16,8 @@ from typing import Final
 #: What may separate columns; several blanks in a row are one separator. In the order in which they are believed: words and
 #: decimal numbers have commas in them.
 SEPARATORS: Final = ("\t", ";", ",", " ")
+#: What stands for a missing value wherever it is found.
+MISSING: Final = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "?"})
 _SAMPLE: Final = 20
 #: UTF-32 first: its mark begins with that of UTF-16.
 _MARKS: Final = (
@@ -93,7 +95,7 @@ def find_separator(text: str) -> str:
 
 
 def records(text: str, dialect: Dialect) -> Iterator[dict[str, str]]:
-    """Yield each row of a table as its cells by column, without those that are empty: they are missing values.
+    """Yield each row of a table as its cells by column, without those that are missing values.
 
     If the first row has a cell more than the header, all begin with a name, as R writes them; other cells that are missing, or too
     many, are passed over. A decimal comma becomes a point in cells that are numbers.
@@ -102,13 +104,17 @@ def records(text: str, dialect: Dialect) -> Iterator[dict[str, str]]:
     if not dialect.separator and separator == dialect.decimal and separator not in text.partition("\n")[0]:
         separator = ";"  # one column, of numbers
     rows = csv.reader(_lines(single_blanks(text) if separator == " " else text), delimiter=separator)
-    names = [name.strip() for name in next(rows, [])]
+    names = [name.strip() for name in next((row for row in rows if any(row)), [])]
     first = next(rows, [])
     if len(first) == len(names) + 1 and first[-1]:
         names = ["", *names]
     for row in itertools.chain([first], rows):
         if any(row):
-            yield {n: _point(cell, dialect.decimal) for n, cell in zip(names, row, strict=False) if n and cell}
+            yield {
+                n: _point(cell, dialect.decimal)
+                for n, cell in zip(names, row, strict=False)
+                if n and cell.strip() not in MISSING
+            }
 
 
 def _lines(text: str) -> Iterator[str]:

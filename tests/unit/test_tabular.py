@@ -12,6 +12,12 @@ from edge_agent.cli.try_ import command
 from edge_agent.contract.tabular import Dialect, decode, find_separator, records
 
 
+def test_rows_begin_after_blank_lines_and_lack_what_is_marked_as_missing() -> None:
+    assert list(records("\n\na,b,c\n1,NA,2\n3,?,\n", Dialect())) == [{"a": "1", "c": "2"}, {"a": "3"}]
+    assert list(records("n\n1,5\n2,5\n", Dialect(decimal=","))) == [{"n": "1.5"}, {"n": "2.5"}]
+    assert list(records("", Dialect())) == []
+
+
 @pytest.mark.parametrize(
     ("text", "separator"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import skops.io
 from click.testing import CliRunner
@@ -32,6 +33,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from edge_agent.cli.main import cli
 from edge_agent.contract.card import ANOMALY, Metrics
+from edge_agent.contract.seal import seal
 from edge_agent.errors import InputError
 from tests.unit.convert.conftest import Run, make_table
 
@@ -106,8 +108,23 @@ def test_train_on_gaps_and_answer_null_as_scikit_learn_does(run: Run, tmp_path: 
     assert done.exit_code == 0, done.output
     assert "nan" not in report.read_text().lower().split()
     _require_answers(out, skops.io.load(estimator, trusted=skops.io.get_untrusted_types(file=estimator)))
-    done = run("verify", out, "--estimator", estimator, "--data", tmp_path / "t.csv", "--rows", "2000")
-    assert done.exit_code == 0, done.output
+    # Also on a table without gaps the file is asked about those that its card allows.
+    whole = tmp_path / "whole.csv"
+    whole.write_text(
+        "\n".join(line for line in (tmp_path / "t.csv").read_text().splitlines() if ",," not in f",{line}")
+    )
+    for table in (tmp_path / "t.csv", whole):
+        verify = ("verify", out, "--estimator", estimator, "--data", table, "--rows", "2000")
+        assert run(*verify).exit_code == 0
+        flipped = onnx.load_from_string(out.read_bytes())
+        for node in flipped.graph.node:
+            for attribute in node.attribute:
+                if attribute.name == "nodes_missing_value_tracks_true":
+                    attribute.ints[:] = [1 - one for one in attribute.ints]
+        other = tmp_path / "flipped.onnx"
+        other.write_bytes(seal(flipped.SerializeToString()))
+        done = run("verify", other, *verify[2:])
+        assert done.exit_code == 3, done.output
 
 
 def test_a_row_without_a_label_is_refused_with_native_as_well(run: Run, tmp_path: Path) -> None:

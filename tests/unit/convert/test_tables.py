@@ -225,6 +225,13 @@ def test_numbers_to_learn_have_the_decimal_comma_of_the_table(tmp_path: Path) ->
     assert read_table(path, target="y", dialect=Dialect(None, ",", None)).class_counts == {"20.5": 1, "7": 1, "a,b": 1}
 
 
+def test_a_label_may_be_marked_as_missing_like_any_value(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "a,y", "1,u", "2,NA", "3,v", "4,?")
+    with pytest.raises(InputError, match="label 'y' in 2"):
+        read_table(path, target="y")
+    assert read_table(path, target="y", missing="drop").class_counts == {"u": 1, "v": 1}
+
+
 def test_a_quantity_is_no_label(tmp_path: Path) -> None:
     path = _csv(tmp_path / "t.csv", "a,y", *(f"{i},{i * 0.37:.2f}" for i in range(60)))
     with pytest.raises(InputError, match=r"column 'y': holds 60 different numbers in 60 rows, .* regression"):
