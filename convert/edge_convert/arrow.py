@@ -118,17 +118,22 @@ def read_csv(body: str, separator: str, width: int) -> tuple[list[ArrowCells], l
     return [ArrowCells(table.column(name)) for name in names], ragged
 
 
-def read_parquet(content: bytes) -> tuple[list[str], list[ArrowCells]]:
+def read_parquet(content: bytes) -> tuple[list[str], list[Sequence[object]]]:
     """Read a Parquet file: the names of its columns, which may repeat, and the columns. Raises `ValueError`."""
     try:
         table = pa.parquet.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(str(error).splitlines()[0]) from None
-    return list(table.column_names), [ArrowCells(_plain(column)) for column in table.columns]
+    return list(table.column_names), [_plain(column) for column in table.columns]
 
 
-def _plain(column: Any) -> Any:
-    """Return a column of categories as what the categories are, and one that is all null as text."""
+def _plain(column: Any) -> Sequence[object]:
+    """Return a column of categories as what the categories are, one that is all null as text, and one whose cells are lists or
+    records, which Arrow can't encode, as Python's.
+    """
     if pa.types.is_dictionary(column.type):
-        return column.cast(column.type.value_type)
-    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
+        column = column.cast(column.type.value_type)
+    if pa.types.is_nested(column.type):
+        cells: list[object] = column.to_pylist()
+        return cells
+    return ArrowCells(column.cast(pa.string()) if pa.types.is_null(column.type) else column)

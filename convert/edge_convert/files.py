@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ FMA_METADATA: Final = "fma_metadata"
 PLAIN: Final = "plain"
 #: What the names of tables end in; each may also be compressed (.gz).
 ENDINGS: Final = (".csv", ".tsv", ".txt", ".json", ".ndjson", ".jsonl", ".parquet")
+#: What pandas calls an index without a name in Parquet.
+_PANDAS_INDEX: Final = re.compile(r"__index_level_\d+__")
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ def _read_text(path: Path, text: str, dialect: Dialect) -> _Content:
     full = ~np.logical_and.reduce([column.blank() for column in columns])
     if not full.all():
         columns = [column.take(full) for column in columns]
+    if notes:
+        _refuse_shifted(path, columns[0], head[used:], len(names) - 1)
     return _Content(
         _named(path, names, columns, notes), RowNames((np.flatnonzero(full) + used + 1).tolist()), layout, notes
     )
@@ -217,6 +222,17 @@ def _with_row_names(names: list[str], rows: list[list[str]]) -> tuple[list[str],
     if all(not row[-1] for row in rows if row):
         return [*names, ""], []  # each row ends with a separator
     return ["", *names], ["the header has no name for the first column, as R writes row names"]
+
+
+def _refuse_shifted(path: Path, first: ArrowCells, rows: list[list[str]], width: int) -> None:
+    """Refuse rows whose additional first cell is no row name: then a cell is split in two, and all after it are shifted."""
+    quoted = any(cell.lstrip().startswith('"') for row in rows for cell in row)
+    if len(first.encode()[0]) == len(first) and not quoted:
+        return
+    raise InputError(
+        f"{path}: the rows have a cell more than the header, which has {width}: a quote after a blank (remove the blank), a "
+        "decimal comma (separate columns by ; or tabs, and say --decimal ,), or row names (each only once, or give them a name)?"
+    )
 
 
 def _refuse_headless(path: Path, names: list[str], decimal: str) -> None:
@@ -312,8 +328,10 @@ def _read_parquet(path: Path, content: bytes) -> _Content:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{path}: row 1: column {name!r} appears twice")
-    found: dict[str, Sequence[Cell]] = dict(zip(names, columns, strict=True))
-    return _Content(found, RowNames(range(1, (len(columns[0]) if columns else 0) + 1)))
+    found = dict(zip(names, columns, strict=True))
+    notes = [f"column {name!r} holds pandas' row names: left out" for name in names if _PANDAS_INDEX.fullmatch(name)]
+    kept = {name: cells for name, cells in found.items() if not _PANDAS_INDEX.fullmatch(name)}
+    return _Content(kept, RowNames(range(1, (len(columns[0]) if columns else 0) + 1)), notes=notes)
 
 
 def _listing(names: Collection[str]) -> str:

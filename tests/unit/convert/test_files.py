@@ -48,6 +48,15 @@ def test_parquet(tmp_path: Path) -> None:
     assert cells(read_raw(tmp_path / "t.parquet")) == {"a": [1.5, 2.5], "b": ["x", "y"]}
 
 
+def test_parquet_of_pandas_has_row_names(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": [1.5, 2.5], "__index_level_0__": [7, 9]}), tmp_path / "t.parquet")
+    raw = read_raw(tmp_path / "t.parquet")
+    assert cells(raw) == {"a": [1.5, 2.5]}
+    assert raw.notes == ("column '__index_level_0__' holds pandas' row names: left out",)
+
+
 def test_fma_metadata_headers_become_dotted_names() -> None:
     tracks = read_raw(FIXTURES / "fma_metadata" / "tracks.csv")
     assert tracks.layout == FMA_METADATA
@@ -158,6 +167,25 @@ def test_row_names_of_pandas_and_of_r(tmp_path: Path) -> None:
         raw = read_raw(_file(tmp_path, "t.txt", text))
         assert list(raw.columns) == ["", "a", "b"]
         assert list(raw.column("a")) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a, b, y\n1, 2, "x, 1"\n3, 4, "z, 2"\n',  # a quote after a blank quotes nothing
+        "temp,hum,label\n20,5,40,on\n20,6,41,off\n21,5,42,on\n",  # decimal commas
+    ],
+)
+def test_a_cell_in_two_is_no_row_name(tmp_path: Path, text: str) -> None:
+    with pytest.raises(
+        InputError, match=r"t\.csv: the rows have a cell more than the header, which has 3: a quote after a blank"
+    ):
+        read_raw(_file(tmp_path, "t.csv", text))
+
+
+def test_blank_lines_are_no_row_names(tmp_path: Path) -> None:
+    raw = read_raw(_file(tmp_path, "t.csv", "a,b\n1,5,x\n\n2,6,y\n\n"))
+    assert cells(raw) == {"": ["1", "2"], "a": ["5", "6"], "b": ["x", "y"]}
 
 
 def test_a_first_row_of_values_is_no_header(tmp_path: Path) -> None:

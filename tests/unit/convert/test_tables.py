@@ -270,3 +270,13 @@ def test_what_parquet_knows_of_its_columns(tmp_path: Path) -> None:
     assert "column 'time' holds timestamps" in table.left_out[0]
     with pytest.raises(InputError, match="column 'nothing' in 3"):
         read_table(tmp_path / "t.parquet", target="y")
+
+
+def test_cells_of_parquet_that_are_lists_or_records(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"l": [[1], [2]], "r": [{"x": 1}, {"x": 2}], "y": ["u", "v"]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError) as caught:
+        read_table(tmp_path / "t.parquet", target="y")
+    assert "column 'l', row 1: [1] is not a number" in str(caught.value)
+    assert "column 'r', row 1: {'x': 1} is not a number" in str(caught.value)
