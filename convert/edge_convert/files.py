@@ -130,9 +130,12 @@ def _looks_like(content: bytes) -> str | None:
 
 def _text(path: Path, content: bytes, dialect: Dialect) -> str:
     try:
-        return decode(content, dialect.encoding)
+        text = decode(content, dialect.encoding)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+    if not text.strip():
+        raise InputError(f"{path}: the file is empty")
+    return text
 
 
 def _read_text(path: Path, text: str, dialect: Dialect) -> _Content:
@@ -144,7 +147,7 @@ def _read_text(path: Path, text: str, dialect: Dialect) -> _Content:
     if separator == " ":
         text = single_blanks(text)
     _require_closed_quotes(path, text, separator)
-    head, ends = _head(text, separator)
+    head, ends = _head(path, text, separator)
     names, used, layout = _header(head)
     if layout == PLAIN:
         _refuse_headless(path, names, dialect.decimal)
@@ -181,8 +184,8 @@ def _named(path: Path, names: list[str], columns: list[ArrowCells], notes: list[
     return found
 
 
-def _head(text: str, separator: str) -> tuple[list[list[str]], list[int]]:
-    """Return the first rows, and for each the place in the text where it ends."""
+def _head(path: Path, text: str, separator: str) -> tuple[list[list[str]], list[int]]:
+    """Return the first rows, and for each the place in the text where it ends. Raises `InputError` for a cell without end."""
     place, ends = 0, list[int]()
 
     def lines() -> Iterator[str]:
@@ -192,11 +195,12 @@ def _head(text: str, separator: str) -> tuple[list[list[str]], list[int]]:
             yield line
 
     rows: list[list[str]] = []
-    for row in csv.reader(lines(), delimiter=separator):
-        rows.append(row)
-        ends.append(place)
-        if len(rows) == 6:
-            break
+    try:
+        for row in itertools.islice(csv.reader(lines(), delimiter=separator), 6):
+            rows.append(row)
+            ends.append(place)
+    except csv.Error as error:
+        raise _no_csv(path, len(rows) + 1, error) from None
     return rows, ends
 
 
@@ -263,7 +267,11 @@ def _require_closed_quotes(path: Path, text: str, separator: str) -> None:
         for _ in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
             number += 1
     except csv.Error as error:
-        raise InputError(f"{path}: row {number + 1}: is not CSV: {error}") from None
+        raise _no_csv(path, number + 1, error) from None
+
+
+def _no_csv(path: Path, row: int, error: csv.Error) -> InputError:
+    return InputError(f"{path}: row {row}: is not CSV: {error}")
 
 
 def _read_lines(path: Path, text: str) -> _Content:
@@ -274,8 +282,8 @@ def _read_lines(path: Path, text: str) -> _Content:
             continue
         try:
             records.append(json.loads(line))
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{path}: row {number}: is not JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise _no_json(f"{path}: row {number}", error) from None
         if not isinstance(records[-1], dict):
             raise InputError(f"{path}: row {number}: is not a JSON object")
         numbers.append(number)
@@ -285,8 +293,8 @@ def _read_lines(path: Path, text: str) -> _Content:
 def _read_json(path: Path, text: str) -> _Content:
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise _no_json(str(path), error) from None
     if isinstance(document, list) and all(isinstance(record, dict) for record in document):
         return _records(path, document, range(1, len(document) + 1))
     if isinstance(document, dict) and document:
@@ -299,6 +307,13 @@ def _read_json(path: Path, text: str) -> _Content:
             columns: dict[str, Sequence[Cell]] = {name: list(cells.values()) for name, cells in document.items()}
             return _Content(columns, [f"row {key}" for key in values[0]])
     raise InputError(f"{path}: is neither a list of records nor an object of columns")
+
+
+def _no_json(where: str, error: ValueError | RecursionError) -> InputError:
+    """Return the error for what Python's parser doesn't take; it refuses whole numbers of thousands of digits, too."""
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+        return InputError(f"{where}: has a whole number with too many digits for any model; remove it")
+    return InputError(f"{where}: is not JSON: {error}")
 
 
 def _records(path: Path, records: list[dict[str, Any]], numbers: Sequence[int]) -> _Content:

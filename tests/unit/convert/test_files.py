@@ -73,6 +73,13 @@ def test_fma_metadata_headers_become_dotted_names() -> None:
     [
         ("t.csv", "", "t.csv: the file is empty"),
         ("t.csv", " \n\n", "t.csv: the file is empty"),
+        ("t.csv", b"\xef\xbb\xbf", "t.csv: the file is empty"),
+        ("t.csv", b"\xff\xfe\n\0", "t.csv: the file is empty"),
+        ("t.json", b"\xef\xbb\xbf", "t.json: the file is empty"),
+        ("t.csv", f"a,b\n1,{'x' * 200_000}\n", "t.csv: row 2: is not CSV: field larger than field limit"),
+        ("t.csv", f"a,{'x' * 200_000}\n1,2\n", "t.csv: row 1: is not CSV: field larger than field limit"),
+        ("t.json", f'[{{"a": {"9" * 5_000}}}]', "t.json: has a whole number with too many digits"),
+        ("t.ndjson", f'{{"a": 1}}\n{{"a": {"9" * 5_000}}}\n', "t.ndjson: row 2: has a whole number with too many"),
         ("t.csv", "a,b\n", "t.csv: there is a header but no row"),
         ("t.csv", '{"a": [1]}', "t.csv: is named .csv but its content is json"),
         ("t.csv", b"PAR1....PAR1", "t.csv: is named .csv but its content is parquet"),
