@@ -64,7 +64,7 @@ class _FileOptions(_TableOptions):
 class _TrainOptions(_FileOptions):
     task: str
     contamination: float | None
-    estimator: str
+    estimator: str | None
     repeats: int
     folds: int
     jobs: int | None
@@ -160,7 +160,11 @@ def main() -> None:
     type=click.FloatRange(0, 0.5, min_open=True),
     help="With --task anomaly: the share of the rows to take for anomalies.  [default: what scores above 0.5]",
 )
-@click.option("--estimator", type=click.Choice(["tree", "forest", "boosting"]), default="tree", show_default=True)
+@click.option(
+    "--estimator",
+    type=click.Choice(["tree", "forest", "boosting"]),
+    help="What to train; for anomalies always an isolation forest.  [default: tree]",
+)
 @click.option(
     "--repeats",
     type=click.IntRange(min=0),
@@ -183,12 +187,15 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     _require_place(options["report"], ".html")
     _require_place(options["metrics"], ".json")
     _require_place(options["save_estimator"], ".skops")
-    choice = _table(options, labelled=options["task"] != "anomaly")
+    anomaly = options["task"] == "anomaly"
+    if anomaly and options["estimator"] is not None:
+        raise click.UsageError("--task anomaly trains an isolation forest; remove --estimator")
+    choice = _table(options, labelled=not anomaly)
 
     from edge_convert import workflow
 
     training = workflow.Training(
-        options["estimator"],
+        options["estimator"] or "tree",
         options["repeats"],
         options["folds"],
         options["jobs"],

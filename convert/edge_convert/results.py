@@ -12,7 +12,7 @@ from edge_convert.estimators import Parameters
 from edge_convert.evaluate import Evaluation, Scheme
 from edge_convert.modelcard import Draft
 from edge_convert.residuals import NumberEvaluation, NumberScheme
-from edge_convert.tasks import Classification, Regression
+from edge_convert.tasks import Anomaly, Classification, Regression
 from edge_convert.verify import Verification
 
 
@@ -46,7 +46,7 @@ class Trained:
             }
         figures = {
             "model": {"name": identity.name, "version": identity.version},
-            "estimator": self.kind,
+            "estimator": self.title if isinstance(self.draft.task, Anomaly) else self.kind,
             "parameters": self.parameters,
             "rows": len(table.X),
             **labels,

@@ -133,6 +133,9 @@ class TableChoice:
 
     def read(self) -> Table:
         """Read the table. Raises `InputError`: also when neither `data` nor the pair with its label column is given."""
+        for name, count in Counter(self.targets).items():
+            if count > 1:
+                raise InputError(f"column {name!r} is given {count} times as --target; give it once")
         names: Any = {"columns": self.columns, "drop": self.drop, "classes": self.classes, "words": self.words}
         names |= {"dialect": self.dialect, "missing": self.missing}
         if self.data is not None:

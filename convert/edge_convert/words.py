@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -37,6 +38,8 @@ class Words(NamedTuple):
         return "boolean" if self.kind == "boolean" else f"one of {', '.join(self.categories)}"
 
 
+#: A number and its unit: 40%, 21.5 °C, 3,5 m/s2.
+_MEASURED: Final = re.compile(r"""[+-]?[\d.,]*\d\s*((?:[^\W\d_]|[%‰°'"€$£])\S{0,6})""")
 _BOOLEAN: Final = Words("boolean")
 
 
@@ -48,7 +51,7 @@ def words_of(feature: Feature) -> Words | None:
 def find_words(cells: Sequence[Cell], decimal: str = ".") -> Words | None:
     """Return what a column holds if it is one of words; None if it is one of numbers, or neither.
 
-    Raises `ValueError` when there are too many words.
+    Raises `ValueError` when there are too many words, and when they are numbers with a unit.
     """
     different = [cell for cell in encode(cells)[0] if not is_missing(cell)]
     # With a comma, too: "3,5" in each row is a decimal comma that nobody mentioned, and no category.
@@ -61,6 +64,9 @@ def find_words(cells: Sequence[Cell], decimal: str = ".") -> Words | None:
         return None
     if all(word.lower() in TRUTH for word in found):
         return _BOOLEAN
+    measured = [_MEASURED.fullmatch(word) for word in found]
+    if len({one and one[1] for one in measured}) == 1 and None not in measured:
+        raise ValueError(f"has numbers with a unit ({min(found)!r}); remove the unit (--drop leaves a column out)")
     if len(found) > MAX_CATEGORIES:
         raise ValueError(
             f"has {len(found):,} different words; a category has at most {MAX_CATEGORIES} (--drop leaves a column out)"

@@ -329,16 +329,19 @@ def test_rows_without_labels_train_a_model_for_anomalies(run: Run, linnerud: Pat
     assert card.training.parameters["contamination"] == 0.1
     assert 0.5 < (card.threshold or 0) < 1
     assert "isolation forest" in report.read_text()
+    assert json.loads((tmp_path / "odd.json").read_text())["estimator"] == "isolation forest"
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (("--task", "anomaly", "--unit", "lb"), "--unit is for a model that answers numbers"),
+        (("--task", "anomaly", "--estimator", "tree"), "--task anomaly trains an isolation forest; remove --estimator"),
         (
             ("--target", "Weight", "--task", "regression", "--contamination", "0.1"),
             "--contamination is for --task anomaly",
         ),
+        (("--target", "Weight", "--target", "Weight"), "column 'Weight' is given 2 times as --target; give it once"),
     ],
 )
 def test_options_of_another_task_are_refused(

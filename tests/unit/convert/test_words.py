@@ -142,6 +142,8 @@ def test_examples_of_a_sheet_have_words(tmp_path: Path) -> None:
         (["yes", "maybe"], Words("category", ("maybe", "yes"))),
         ([" L", "H ", "L"], Words("category", ("H", "L"))),
         (["1", "0"], None),
+        (["1A", "1B"], Words("category", ("1A", "1B"))),
+        (["1-5", "6-5"], Words("category", ("1-5", "6-5"))),
     ],
 )
 def test_what_a_column_is(cells: list[str], words: Words | None, tmp_path: Path) -> None:
@@ -161,6 +163,9 @@ def test_what_a_column_is(cells: list[str], words: Words | None, tmp_path: Path)
             "column 'a': has 257 different words; a category has at most 256",
         ),
         (["L", "M\x1b"], "is not a name of"),
+        (["41%", "40%", "41%"], "column 'a': has numbers with a unit ('40%'); remove the unit"),
+        (["-1.5 °C", "20 °C"], "column 'a': has numbers with a unit ('-1.5 °C'); remove the unit"),
+        ([f"{number} km/h" for number in range(300)], "column 'a': has numbers with a unit ('0 km/h')"),
     ],
 )
 def test_columns_that_are_neither(cells: list[str], says: str, tmp_path: Path) -> None:
