@@ -84,4 +84,4 @@ def test_try_reads_the_tables_of_spreadsheets(tmp_path: Path) -> None:
     assert labels(str(tmp_path / "t.tsv")) == expected
     done = CliRunner().invoke(command, [str(table), "--sep", "::"])
     assert done.exit_code == 2
-    assert "--sep '::': a separator is one character" in done.stderr
+    assert "--sep '::': a separator is one character" in done.output
