@@ -28,7 +28,7 @@ INNER_FOLDS: Final = 3
 #: So many seeds there are (from 0 on): what numpy's and scikit-learn's old generators take.
 SEEDS: Final = 1 << 32
 #: How many places on the pruning path are tried, besides not pruning at all.
-PRUNINGS: Final = 6
+_PRUNINGS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,20 @@ def _tree_grid(X: Floats, y: Labels, seed: int) -> list[Parameters]:
     for criterion in ("gini", "entropy"):
         for leaf in (5, 10, 20):
             tree = DecisionTreeClassifier(criterion=criterion, min_samples_leaf=leaf, random_state=seed)
-            alphas = np.unique(tree.cost_complexity_pruning_path(X, y).ccp_alphas)
-            alphas = alphas[alphas > 0][:-1]  # the last one prunes all but the root
-            # The geometric mean of two neighbours stands for the range between them (Breiman et al. 1984, 3.4).
-            between = np.sqrt(alphas[:-1] * alphas[1:])
-            # A tree of one or two leaves has nothing in between.
-            places = sorted(
-                {round(place) for place in np.linspace(0, len(between) - 1, PRUNINGS)} if len(between) else ()
-            )
-            chosen = [0.0, *(float(between[place]) for place in places)]
-            grid += [{"criterion": criterion, "min_samples_leaf": leaf, "ccp_alpha": a} for a in reversed(chosen)]
+            alphas = prunings(tree, X, y)
+            grid += [{"criterion": criterion, "min_samples_leaf": leaf, "ccp_alpha": alpha} for alpha in alphas]
     return grid
+
+
+def prunings(tree: Any, X: Floats, y: Any) -> list[float]:
+    """Return places along the cost-complexity pruning path of an unfitted tree on these rows, from the hardest cut to none."""
+    alphas = np.unique(tree.cost_complexity_pruning_path(X, y).ccp_alphas)
+    alphas = alphas[alphas > 0][:-1]  # the last one prunes all but the root
+    # The geometric mean of two neighbours stands for the range between them (Breiman et al. 1984, 3.4).
+    between = np.sqrt(alphas[:-1] * alphas[1:])
+    # A tree of one or two leaves has nothing in between.
+    places = sorted({round(place) for place in np.linspace(0, len(between) - 1, _PRUNINGS)} if len(between) else ())
+    return [*(float(between[place]) for place in reversed(places)), 0.0]
 
 
 def _make_forest(parameters: Parameters, seed: int) -> RandomForestClassifier:

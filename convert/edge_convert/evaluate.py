@@ -103,18 +103,8 @@ def evaluate(
         list(StratifiedKFold(folds, shuffle=True, random_state=(seed + repeat) % SEEDS).split(table.X, y))
         for repeat in range(repeats)
     ]
-    blocks: list[Splits] = []
-    if table.ids is not None:
-        order = np.argsort(table.ids, kind="stable")
-        blocks = [[(order[train], order[test]) for train, test in KFold(folds).split(order)]]
-    total = folds * (len(splits) + len(blocks))
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total)
-
+    blocks = blocks_of_ids(table, folds)
+    tick = ticking(progress, folds * (len(splits) + len(blocks)))
     labels = tuple(table.class_counts)
     rarest = min(labels, key=lambda label: table.class_counts[label])
     inner = f"nested, inner stratified {INNER_FOLDS}-fold"
@@ -122,6 +112,31 @@ def evaluate(
     random = run(f"{repeats} x stratified {folds}-fold ({inner})", splits)
     by_block = run(f"{folds} contiguous blocks of ids held out ({inner})", blocks) if blocks else None
     return Evaluation(y, labels, rarest, max(table.class_counts.values()) / len(y), random, by_block)
+
+
+def blocks_of_ids(table: Table, folds: int) -> list[Splits]:
+    """Return the one way to hold out contiguous blocks of ids, none without ids."""
+    if table.ids is None:
+        return []
+    order = np.argsort(table.ids, kind="stable")
+    return [[(order[train], order[test]) for train, test in KFold(folds).split(order)]]
+
+
+def ticking(progress: Progress, total: int) -> Callable[[], None]:
+    """Return what is to be called whenever one of `total` folds is done."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    return tick
+
+
+def over_repeats(each: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
+    """Return mean and standard deviation of each figure over the repeats."""
+    return {name: (float(np.mean([f[name] for f in each])), float(np.std([f[name] for f in each]))) for name in each[0]}
 
 
 @dataclass(frozen=True)
@@ -152,7 +167,7 @@ class _Run:
         return Scheme(
             title=title,
             repeats=tuple(predictions),
-            figures={n: (float(np.mean([f[n] for f in each])), float(np.std([f[n] for f in each]))) for n in each[0]},
+            figures=over_repeats(each),
             confusion=sum(confusion_matrix(y, prediction.labels, labels=self.labels) for prediction in predictions),
             importances=np.sum(importances, axis=0) / (len(y) * len(repeats)),
             chosen=chosen,

@@ -7,13 +7,11 @@ the file, and the column and row where there is one.
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import io
 import itertools
 import json
 import re
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_agent.contract.tabular import Dialect, decode, find_separator, single_blanks
+from edge_agent.contract.tabular import Dialect, decode, decompress, find_separator, single_blanks
 from edge_agent.errors import InputError
 from edge_convert.arrow import ArrowCells, Ragged, read_csv, read_parquet
 from edge_convert.columns import Cell, parse, short
@@ -93,14 +91,12 @@ def read_raw(path: Path, dialect: Dialect | None = None) -> RawTable:
             f"{path}: a table is a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, each also compressed (.gz)"
         )
     try:
-        content = stored = path.read_bytes()
+        stored = path.read_bytes()
+        content = decompress(stored)
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: can't be decompressed: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
     if not content.strip():
         raise InputError(f"{path}: the file is empty")
     looks = _looks_like(content)
@@ -277,7 +273,7 @@ def _no_csv(path: Path, row: int, error: csv.Error) -> InputError:
 def _read_lines(path: Path, text: str) -> _Content:
     """Read a record a line."""
     records, numbers = [], []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # JSON allows the other ends in a string
         if not line.strip():
             continue
         try:

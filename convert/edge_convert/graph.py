@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from sklearn.pipeline import Pipeline
@@ -42,16 +42,28 @@ def build_graph(folded: Folded, labels: Sequence[str]) -> ModelProto:
     """
     graph = _convert(folded, labels)
     nodes = list(graph.node) if folded.trees is not None else _wrap_float64(graph, wide=folded.wide)
+    outputs = [
+        helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]),
+        helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, len(labels)]),
+    ]
+    return assemble(folded, nodes, outputs, graph.initializer)
+
+
+def assemble(
+    folded: Folded,
+    nodes: Sequence[NodeProto],
+    outputs: Sequence[ValueInfoProto],
+    initializers: Sequence[TensorProto],
+) -> ModelProto:
+    """Return the model of these nodes, which take `features` as `folded` says."""
+    takes = TensorProto.DOUBLE if folded.wide else TensorProto.FLOAT
     model = helper.make_model(
         helper.make_graph(
             nodes,
             type(folded.estimator).__name__,  # skl2onnx draws a random name here
-            [helper.make_tensor_value_info(INPUT, element_type(folded), [None, folded.n_features])],
-            [
-                helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]),
-                helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, len(labels)]),
-            ],
-            initializer=graph.initializer,
+            [helper.make_tensor_value_info(INPUT, takes, [None, folded.n_features])],
+            outputs,
+            initializer=initializers,
         ),
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
         ir_version=IR_VERSION,
@@ -94,11 +106,6 @@ def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
         raise InputError(f"{name} does not give a label and probabilities, so it can't be exported")
     graph: GraphProto = model.graph
     return graph
-
-
-def element_type(folded: Folded) -> int:
-    """Return ONNX's number for what the graph takes."""
-    return TensorProto.DOUBLE if folded.wide else TensorProto.FLOAT
 
 
 def _wrap_float64(graph: GraphProto, *, wide: bool) -> list[NodeProto]:

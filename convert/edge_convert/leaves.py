@@ -24,7 +24,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 from edge_agent.errors import InputError
 from edge_convert.ensembles import structure_of
 from edge_convert.fold import Folded
-from edge_convert.graph import INPUT, IR_VERSION, OPSETS, element_type
+from edge_convert.graph import INPUT, assemble
 from edge_convert.trees import BOOSTED_REGRESSORS, FOREST_REGRESSORS, Tree, float32_floor
 
 #: Leaves of one tree that float32 can number one by one.
@@ -84,20 +84,8 @@ class Writer:
 
     def model(self, folded: Folded, outputs: Sequence[tuple[str, int, int]]) -> ModelProto:
         """Return the model; `outputs` are names, element types and widths."""
-        model = helper.make_model(
-            helper.make_graph(
-                self.nodes,
-                type(folded.estimator).__name__,
-                [helper.make_tensor_value_info(INPUT, element_type(folded), [None, folded.n_features])],
-                [helper.make_tensor_value_info(name, kind, [None, width]) for name, kind, width in outputs],
-                initializer=self.initializers,
-            ),
-            opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
-            ir_version=IR_VERSION,
-            producer_name="edge-convert",
-        )
-        onnx.checker.check_model(model)
-        return model
+        described = [helper.make_tensor_value_info(name, kind, [None, width]) for name, kind, width in outputs]
+        return assemble(folded, self.nodes, described, self.initializers)
 
 
 def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum, *, wide: bool) -> str:

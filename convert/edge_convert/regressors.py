@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from edge_agent.errors import InputError
 from edge_convert.classifier import Estimator
-from edge_convert.estimators import INNER_FOLDS, PRUNINGS, Floats, Kind, Parameters
+from edge_convert.estimators import INNER_FOLDS, Floats, Kind, Parameters, prunings
 
 
 def fit_numbers(kind: Kind, X: NDArray[np.float64], Y: Floats, seed: int) -> tuple[Estimator, Parameters]:
@@ -62,12 +62,7 @@ def _tree_grid(X: Floats, y: Any, seed: int) -> list[Parameters]:
     grid: list[Parameters] = []
     for leaf in (5, 10, 20):
         tree = DecisionTreeRegressor(min_samples_leaf=leaf, random_state=seed)
-        alphas = np.unique(tree.cost_complexity_pruning_path(X, y).ccp_alphas)
-        alphas = alphas[alphas > 0][:-1]  # the last one prunes all but the root
-        between = np.sqrt(alphas[:-1] * alphas[1:])
-        places = sorted({round(place) for place in np.linspace(0, len(between) - 1, PRUNINGS)} if len(between) else ())
-        chosen = [0.0, *(float(between[place]) for place in places)]
-        grid += [{"min_samples_leaf": leaf, "ccp_alpha": alpha} for alpha in reversed(chosen)]
+        grid += [{"min_samples_leaf": leaf, "ccp_alpha": alpha} for alpha in prunings(tree, X, y)]
     return grid
 
 

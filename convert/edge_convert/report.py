@@ -71,10 +71,8 @@ def render(report: Report) -> str:
 
 def _data(report: Report) -> str:
     table, sheet, rows = report.table, report.sheet, len(report.table.X)
-    if report.quantities:
-        balance = f"<p>{rows:,} rows.</p>" + _quantiles(report)
-    elif not table.class_counts:
-        balance = f"<p>{rows:,} rows.</p>"
+    if report.quantities or not table.class_counts:
+        balance = f"<p>{rows:,} rows.</p>" + (_quantiles(report) if report.quantities else "")
     else:
         balance = _table(
             ("label", "rows", "share"),
@@ -123,11 +121,7 @@ def _plots(table: Table, evaluation: Evaluation) -> str:
     ]
     if len(evaluation.labels) <= MOST_LABELS:
         shown.insert(1, ("ROC", plots.roc(evaluation, scheme)))
-    figures = "".join(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>" for caption, svg in shown)
-    note = (
-        f"All on held-out rows: {scheme.title}. In the calibration plot, the grey bars are how many answers there are."
-    )
-    return f'<h2>Plots</h2><div class="plots">{figures}</div>{_note(note)}'
+    return _gallery(shown, scheme.title, "In the calibration plot, the grey bars are how many answers there are.")
 
 
 def _model(report: Report) -> str:
@@ -191,9 +185,14 @@ def _number_plots(report: Report, evaluation: NumberEvaluation) -> str:
             (f"{one.name}: how large the errors are", number_plots.errors(truth, said, one)),
         ]
     shown.append(("Importances", number_plots.importances(scheme.importances, report.table.feature_names)))
+    return _gallery(shown, scheme.title, "A residual is the predicted number minus the true one.")
+
+
+def _gallery(shown: Iterable[tuple[str, str]], title: str, remark: str) -> str:
+    """Return plots with their captions; `title` says which rows were held out."""
     figures = "".join(f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>" for caption, svg in shown)
-    note = f"All on held-out rows: {scheme.title}. A residual is the predicted number minus the true one."
-    return f'<h2>Plots</h2><div class="plots">{figures}</div>{_note(note)}'
+    note = _note(f"All on held-out rows: {title}. {remark}")
+    return f'<h2>Plots</h2><div class="plots">{figures}</div>{note}'
 
 
 def _note(text: str) -> str:

@@ -17,7 +17,7 @@ from sklearn.model_selection import KFold
 
 from edge_agent.contract import card
 from edge_convert.estimators import INNER_FOLDS, SEEDS, Floats, Parameters
-from edge_convert.evaluate import Progress, Splits, brief
+from edge_convert.evaluate import Progress, Splits, blocks_of_ids, brief, over_repeats, ticking
 from edge_convert.regressors import KINDS, fit_numbers
 from edge_convert.tables import Table
 
@@ -85,17 +85,8 @@ def evaluate_numbers(
         list(KFold(folds, shuffle=True, random_state=(seed + repeat) % SEEDS).split(table.X))
         for repeat in range(repeats)
     ]
-    blocks: list[Splits] = []
-    if table.ids is not None:
-        order = np.argsort(table.ids, kind="stable")
-        blocks = [[(order[train], order[test]) for train, test in KFold(folds).split(order)]]
-    total, done = folds * (len(splits) + len(blocks)), 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total)
-
+    blocks = blocks_of_ids(table, folds)
+    tick = ticking(progress, folds * (len(splits) + len(blocks)))
     inner = f"nested, inner {INNER_FOLDS}-fold"
     run = _Run(table.X, Y, outputs, kind, seed, jobs, tick)
     random = run(f"{repeats} x {folds}-fold ({inner})", splits)
@@ -134,7 +125,7 @@ class _Run:
         return NumberScheme(
             title=title,
             repeats=tuple(answers),
-            figures={n: (float(np.mean([f[n] for f in each])), float(np.std([f[n] for f in each]))) for n in each[0]},
+            figures=over_repeats(each),
             importances=np.sum(importances, axis=0) / (len(self.Y) * len(repeats)),
             chosen=chosen,
             seconds=time.monotonic() - started,

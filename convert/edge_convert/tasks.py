@@ -1,7 +1,7 @@
 """What a model answers, as far as converting it depends on that: labels, numbers, or whether something is an anomaly.
 
 One class for each task: how scikit-learn is asked, what the graph is, how the file's outputs are read, how the two are compared,
-and the task's part of the model card (`edge_agent.contract.card`). Nothing else asks which task it is.
+and the task's part of the model card (`edge_agent.contract.card`). How a task is trained is in `edge_convert.trainers`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Comparison(NamedTuple):
 PROBABILITIES_ALIKE: Final = Comparison("probability", 1e-6)
 VALUES_ALIKE: Final = Comparison("value", 1e-10, relative=True, has_labels=False)
 SCORES_ALIKE: Final = Comparison("score", 1e-6)
+#: Halvings between any two float64 numbers, at the most.
+_HALVINGS: Final = 2200
 
 
 class Task(Protocol):
@@ -248,10 +250,6 @@ def quantities_of(names: Sequence[str], units: Sequence[str] = ()) -> tuple[card
     return tuple(
         card.Quantity(name=name, unit=unit) for name, unit in zip(names, units or [""] * len(names), strict=True)
     )
-
-
-#: Halvings between any two float64 numbers, at the most.
-_HALVINGS: Final = 2200
 
 
 def _longest_of_anomalies(expected: float, offset: float) -> float:

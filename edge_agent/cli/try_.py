@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import os
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
@@ -21,7 +19,7 @@ from edge_agent.config.load import load
 from edge_agent.config.models import library
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import Answer, Message, to_json
-from edge_agent.contract.tabular import Dialect, decode, records
+from edge_agent.contract.tabular import Dialect, decode, decompress, records
 from edge_agent.contract.templates import Template
 from edge_agent.errors import InputError
 from edge_agent.model.library import Predictor
@@ -154,11 +152,11 @@ def _from_file(path: Path, dialect: Dialect) -> Iterator[bytes]:
             f"{path}: INPUT must be a JSON object or array, a .json, .ndjson or .csv file (also .tsv, .txt, each also .gz), or - for standard input"
         )
     try:
-        content = path.read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        content = decompress(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
     if ending == ".json":
         yield content
     elif ending in _TABLES:

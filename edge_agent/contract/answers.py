@@ -59,33 +59,28 @@ class Detected(TypedDict):
     score: float
 
 
-class Prediction(TypedDict):
-    """What a classification answers, and which model did. `label` is None, and `uncertain` true, where the confidence is below the route's
-    `min_confidence`. `outside` names the features beyond all that the model was trained on. `sensor` is what the route
-    captured of the topic, joined by "/", where the route has `name_sensor`.
+class Answered(TypedDict):
+    """What any model answers beside its kind of answer: which model did. `outside` names the features beyond all that it was
+    trained on. `sensor` is what the route captured of the topic, joined by "/", where the route has `name_sensor`.
+    """
+
+    model: str
+    version: str
+    outside: NotRequired[list[str]]
+    id: NotRequired[Any]
+    time: NotRequired[Any]
+    sensor: NotRequired[str]
+
+
+class Prediction(Answered):
+    """What a classification answers. `label` is None, and `uncertain` true, where the confidence is below the route's
+    `min_confidence`.
     """
 
     label: str | None
     uncertain: NotRequired[Literal[True]]
     confidence: float
     probabilities: dict[str, float]
-    model: str
-    version: str
-    outside: NotRequired[list[str]]
-    id: NotRequired[Any]
-    time: NotRequired[Any]
-    sensor: NotRequired[str]
-
-
-class Answered(TypedDict):
-    """What any model answers beside its kind of answer, with the meaning that it has in `Prediction`."""
-
-    model: str
-    version: str
-    outside: NotRequired[list[str]]
-    id: NotRequired[Any]
-    time: NotRequired[Any]
-    sensor: NotRequired[str]
 
 
 class Estimate(Answered, Estimated):

@@ -1,4 +1,4 @@
-"""The text of a table: which encoding it has, and what separates its columns. Training and `edge-agent try` read the same.
+"""The text of a table: whether it is compressed, which encoding it has, and what separates its columns. Training and `edge-agent try` read the same.
 
 Plain Python, because a device has nothing else.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import itertools
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -51,6 +53,16 @@ class Dialect:
             raise ValueError(f"--sep {self.separator!r}: a separator is one character (or tab, blank)")
         if self.decimal not in {".", ","}:
             raise ValueError(f"--decimal {self.decimal!r}: the decimal separator is . or ,")
+
+
+def decompress(content: bytes) -> bytes:
+    """Return the content of a file, which may be compressed (.gz). Raises `ValueError` if it is damaged."""
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"can't be decompressed: {error}") from None
 
 
 def decode(content: bytes, encoding: str | None = None) -> str:

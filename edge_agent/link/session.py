@@ -301,14 +301,16 @@ class Session:
         if words is not None and words != endings.NO_REASON:
             self.terms.refuse(words)
             return None
-        sent = self.delivery
+        delivery = self.delivery
         found = self.terms.ended(
-            retained=sent.retained_unconfirmed, taken=sent.retained_taken, confirmed=sent.any_confirmed
+            retained=delivery.retained_unconfirmed, taken=delivery.retained_taken, confirmed=delivery.any_confirmed
         )
         if found is not None:
             _log.warning("broker %s: %s", self._address, found)
         asked = [one for filters in self.subscriptions.asked.values() for one in filters]
-        return endings.what_fits(asked, sent.sent, sent.largest_unconfirmed, retained=sent.retained_unconfirmed)
+        return endings.what_fits(
+            asked, delivery.sent, delivery.largest_unconfirmed, retained=delivery.retained_unconfirmed
+        )
 
     def _become(self, state: State) -> None:
         if state not in MAY_FOLLOW[self.state]:

@@ -102,6 +102,10 @@ class EdgeNodes:
         #: The least recently heard first.
         self._nodes: OrderedDict[tuple[str, str], _Node] = OrderedDict()
 
+    def take_over(self, former: EdgeNodes) -> None:
+        """Go on with what `former` has heard of; what is too much by now is forgotten when the next device is heard."""
+        self._nodes, self._size = former._nodes, former._size
+
     def device(self, which: Told, sensor: Sensor) -> tuple[Device, list[Device]]:
         """Return a device, which is known from now on, and those that were forgotten for it."""
         node = self._heard(which.node)

@@ -49,7 +49,7 @@ class SparkplugGathering(Gathering):
     def take_over(self, former: Gathering) -> bool:
         """Go on with the values of the same route before a reload, and with what births said."""
         if isinstance(former, SparkplugGathering) and former.wanted == self.wanted:
-            self.nodes = former.nodes  # also where the values start over: births are not sent again for us
+            self.nodes.take_over(former.nodes)  # also where the values start over: births are not sent again for us
         return isinstance(former, SparkplugGathering) and super().take_over(former)
 
     def reconnected(self) -> None:

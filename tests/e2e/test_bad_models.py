@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,8 @@ from tests.e2e.conftest import Agent, call
 
 MIB = 1 << 20
 BAD: list[tuple[Callable[[], bytes], str]] = [
-    # 5 s of processor time; 20 s on the clock where the machine is busy.
-    (bad_models.endless, "it exceeded its limit of "),
+    # On a busy machine the limit on the clock comes first.
+    (bad_models.endless, r"it exceeded its limit of (5 s of processor time|20 s)\b"),
     (bad_models.huge, "not enough memory"),
     (bad_models.fewer_labels, "the graph does not match its card: for 2 rows"),
 ]
@@ -45,13 +46,13 @@ def test_one_sentence_at_start_and_by_try_and_check(
         assert (done.returncode, done.stdout) == (3, "")
         line = done.stderr.splitlines()[-1]
         assert line.startswith(f"edge-agent: {path}: ")
-        assert why in line
+        assert re.search(why, line)
         assert "Traceback" not in done.stderr
     done = call(edge_agent, "check", "--config", "agent.toml", "--json")
     assert done.returncode == 3, done.stdout + done.stderr
     (finding,) = [one for one in json.loads(done.stdout)["findings"] if one["what"] == "model"]
     assert finding["verdict"] == "fail"
-    assert why in finding["message"]
+    assert re.search(why, finding["message"])
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_a_reload_goes_on_beside_the_service(agent: Agent, client: Client, elsew
         asked = ask.answered
         while agent.log().count("reload rejected, going on with the old settings and models") < refused:
             assert ask()["label"] == "Rock"
-        assert why in agent.log()
+        assert re.search(why, agent.log())
         if make is bad_models.endless:
             # It did not wait for the seconds that this takes.
             assert ask.answered - asked > 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,8 +36,8 @@ def refusals(machine: Machine) -> list[str]:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        # 5 s of processor time; 20 s on the clock where the machine is busy.
-        (bad_models.endless, "it exceeded its limit of "),
+        # On a busy machine the limit on the clock comes first.
+        (bad_models.endless, r"it exceeded its limit of (5 s of processor time|20 s)\b"),
         (bad_models.huge, "not enough memory"),
         (bad_models.fewer_labels, "the graph does not match its card"),
     ],
@@ -52,7 +53,7 @@ def test_it_is_refused_and_the_service_stays(
     serving.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGHUP", UNIT)
     assert ask(serving)["label"] == "Rock"
     wait_until(lambda: len(refusals(serving)) > before, "the reload was not refused")
-    assert why in refusals(serving)[-1]
+    assert re.search(why, refusals(serving)[-1])
     assert ask(serving)["label"] == "Rock"
     assert serving.show(UNIT, "MainPID") == pid
     assert serving.show(UNIT, "ActiveState") == "active"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge_agent.cli.try_ import command
+from edge_agent.cli.main import cli
 from edge_agent.contract.tabular import Dialect, decode, find_separator, records
+from edge_agent.model.library import Library
 
 
 def test_rows_begin_after_blank_lines_and_lack_what_is_marked_as_missing() -> None:
@@ -51,30 +52,12 @@ def test_a_byte_order_mark_says_the_encoding(encoding: str) -> None:
 
 def test_try_reads_the_tables_of_spreadsheets(tmp_path: Path) -> None:
     def labels(*arguments: str) -> list[str]:
-        done = CliRunner().invoke(command, arguments)
+        done = CliRunner().invoke(cli, ["try", *arguments])
         assert done.exit_code == 0, done.output
         return [json.loads(line)["label"] for line in done.stdout.splitlines()]
 
-    names = [
-        "acousticness",
-        "danceability",
-        "energy",
-        "instrumentalness",
-        "liveness",
-        "speechiness",
-        "tempo",
-        "valence",
-    ]
-    row = [
-        "0.4166752327",
-        "0.6758939853",
-        "0.6344762684",
-        "0.0106280683",
-        "0.1776465712",
-        "0.1593100648",
-        "165.9220000000",
-        "0.5766609880",
-    ]
+    card = Library().load("genre").card
+    names, row = card.feature_names, [f"{feature.example:.10f}" for feature in card.features]
     table = tmp_path / "t.csv"
     table.write_text(f"{','.join(names)}\n{','.join(row)}\n")
     expected = labels(str(table))
@@ -82,6 +65,6 @@ def test_try_reads_the_tables_of_spreadsheets(tmp_path: Path) -> None:
     assert labels(str(table), "--decimal", ",") == expected
     (tmp_path / "t.tsv").write_text("\t".join(names) + "\n" + "\t".join(row) + "\n")
     assert labels(str(tmp_path / "t.tsv")) == expected
-    done = CliRunner().invoke(command, [str(table), "--sep", "::"])
+    done = CliRunner().invoke(cli, ["try", str(table), "--sep", "::"])
     assert done.exit_code == 2
     assert "--sep '::': a separator is one character" in done.output

@@ -163,6 +163,7 @@ def test_lines_of_json(tmp_path: Path) -> None:
         raw = read_raw(_file(tmp_path, name, '{"a": 1, "b": "x"}\n\n{"a": 0.1, "b": null}\n'))
         assert cells(raw) == {"a": [1, 0.1], "b": ["x", None]}
         assert list(raw.row_names) == ["row 1", "row 3"]
+    assert cells(read_raw(_file(tmp_path, "t.ndjson", '{"a": "\u2028"}\r\n'))) == {"a": ["\u2028"]}
     with pytest.raises(InputError, match="row 2: is not JSON"):
         read_raw(_file(tmp_path, "t.ndjson", '{"a": 1}\n{"a": \n'))
     with pytest.raises(InputError, match="row 1: is not a JSON object"):
