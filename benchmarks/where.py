@@ -1,5 +1,5 @@
 """Where a message's time goes: the running agent under load, sampled by py-spy, once with paho carrying the messages
-(as they went before `edge_agent.link.fast_lane`), once as it is, and once on a route that merges.
+(as they went before `edge_agent.link.fast_lane`) and once as it is.
 
     .venv-bench/bin/python -m benchmarks.where
 
@@ -45,12 +45,7 @@ _PLACES: Final = (
     ),
     ("the loop and its counters", re.compile(r"edge_agent/(serving|tally)")),
 )
-#: The modules to run, and settings beside those that all have.
-_WAYS: Final[dict[str, tuple[str, dict[str, str]]]] = {
-    "through paho": ("benchmarks.subjects.plain", {}),
-    "as it is": ("edge_agent", {}),
-    "merging": ("edge_agent", {"ROUTE": '[{"model": "genre", "partial": "merge"}]'}),
-}
+_COMMANDS: Final = {"through paho": ["-m", "benchmarks.subjects.plain"], "as it is": ["-m", "edge_agent"]}
 
 
 def main() -> int:
@@ -59,8 +54,8 @@ def main() -> int:
     found: dict[str, dict[str, float]] = {}
     try:
         for protocol in ("3.1.1", "5"):
-            for name, (module, settings) in _WAYS.items():
-                found[f"{name}, {protocol}"] = _sample(module, settings, protocol, payloads.single(card))
+            for name, module in _COMMANDS.items():
+                found[f"{name}, {protocol}"] = _sample(module, protocol, payloads.single(card))
     except BenchmarkError as error:
         print(f"benchmarks.where: {error}", file=sys.stderr)
         return 1
@@ -71,25 +66,19 @@ def main() -> int:
     return 0
 
 
-def _sample(module: str, more: dict[str, str], protocol: str, questions: list[bytes]) -> dict[str, float]:
+def _sample(module: list[str], protocol: str, questions: list[bytes]) -> dict[str, float]:
     """Return the CPU time of one message by place, in us."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as owner:
         directory, port = Path(name), free_port()
         start_mosquitto(directory, port, owner)
-        settings = {
-            "MQTT__HOST": HOST,
-            "MQTT__PORT": str(port),
-            "MQTT__PROTOCOL": protocol,
-            "NODE__ID": "where",
-            **more,
-        }
+        settings = {"MQTT__HOST": HOST, "MQTT__PORT": str(port), "MQTT__PROTOCOL": protocol, "NODE__ID": "where"}
         with load.Connection(port, protocol, client_id="first", deadline=READY_WITHIN) as listener:
             # A retained question waits in the broker: once it is answered, the agent is there.
             listener.subscribe(_ANSWER, 1)
             listener.retain(_QUESTION, questions[0])
             agent = Program(
                 "agent",
-                [sys.executable, "-m", module, "run"],
+                [sys.executable, *module, "run"],
                 owner=owner,
                 directory=directory,
                 cwd=Path.cwd(),
