@@ -250,7 +250,16 @@ def test_several_routes_and_two_models(broker: BrokerProcess, connect: Connect, 
     client.publish("other/x/y/in", b"[")
     assert read(client.message("other/bad").payload)["topic"] == "other/x/y/in"
     client.barrier()
-    assert len([m for m in client.seen() if not m.topic.endswith(("features", "/in"))]) == 6
+    # What the node says of itself is left out: it was published while the client subscribed, and amqtt then may send it twice.
+    answers = [message.topic for topic in ("music/#", "other/#") for message in client.seen(topic)]
+    assert sorted(topic for topic in answers if not topic.endswith(("features", "/in"))) == [
+        "music/hall/genre",
+        "music/hall/genre/error",
+        "other/bad",
+        "other/hall/metal",
+        "other/hall/metal/error",
+        "other/y/x/out",
+    ]
 
 
 def test_health(mosquitto: MosquittoFactory, connect: Connect, run: Run) -> None:
