@@ -96,10 +96,8 @@ def read_features(
 ) -> Features:
     """Read columns as numbers; `known` are the words of a model that the table is for, None for those that are found."""
     n = len(raw.row_names)
-    X, missing = np.empty((n, len(names))), np.empty((n, len(names)), dtype=bool)
+    X, missing = np.full((n, len(names)), np.nan), np.zeros((n, len(names)), dtype=bool)
     words = dict(known or {})
-    if not names:
-        problems.add("no column is left as a feature")
     for column, name in enumerate(names):
         cells = raw.column(name)
         _require_name(problems, "column", name)

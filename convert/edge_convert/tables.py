@@ -301,12 +301,7 @@ def _feature_names(
     no features, with what they hold. Raises `InputError` for names that are none, and features that can't be.
     """
     columns, drop = expand(columns, raw.columns), expand(drop, raw.columns)
-    for name in dict.fromkeys((*columns, *drop, *roles)):
-        if name not in raw.columns:
-            try:
-                raw.column(name)
-            except InputError as error:
-                problems.add(str(error).removeprefix(f"{raw.path}: "))
+    _require_known(raw, (*columns, *drop, *roles), problems)
     for name in dict.fromkeys(columns):
         if name in roles:
             problems.add(f"column {name!r} holds the {roles[name]}, so it is no feature; see --columns")
@@ -318,11 +313,22 @@ def _feature_names(
     names, notes = tuple(columns), list[str]()
     if not columns:
         names, notes = without_times(raw, [name for name in raw.columns if name not in {*roles, *drop}])
+    if not names:
+        problems.add("; ".join(["no column is left as a feature", *notes]))
     if len(names) > MAX_FEATURES:
         raise InputError(
             f"{raw.path}: {len(names):,} columns would be features; a model has at most {MAX_FEATURES:,}: see --columns and --drop"
         )
     return names, notes
+
+
+def _require_known(raw: RawTable, names: Sequence[str], problems: Problems) -> None:
+    for name in dict.fromkeys(names):
+        if name not in raw.columns:
+            try:
+                raw.column(name)
+            except InputError as error:
+                problems.add(str(error).removeprefix(f"{raw.path}: "))
 
 
 def _source(raw: RawTable) -> DataFile:

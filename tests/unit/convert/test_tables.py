@@ -280,3 +280,11 @@ def test_cells_of_parquet_that_are_lists_or_records(tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet", target="y")
     assert "column 'l', row 1: [1] is not a number" in str(caught.value)
     assert "column 'r', row 1: {'x': 1} is not a number" in str(caught.value)
+
+
+def test_what_is_left_out_is_told_where_nothing_is_left(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "date,temp", "2010/01/01 00:00,39.4", "2010/01/01 01:00,39.2")
+    with pytest.raises(
+        InputError, match=r"no column is left as a feature; column 'date' holds timestamps \(2010/01/01 00:00, .*"
+    ):
+        read_table(path, target="temp")
