@@ -14,9 +14,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
@@ -32,11 +33,23 @@ def find_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
+#: Sockets of the ports that were given out last, bound and not listening, and how many: far more than a test has.
+_HELD: Final[deque[socket.socket]] = deque()
+_MOST_HELD: Final = 64
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port that stays free for a broker, before its first start and between two of them, whoever else asks the kernel for
+    ports meanwhile: it gives none away that a socket is bound to. A broker, which lets its address be reused as every server does,
+    may have it all the same, as long as the other one does not listen; and until it does, connecting is refused."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((HOST, 0))
+    _HELD.append(sock)
+    if len(_HELD) > _MOST_HELD:
+        _HELD.popleft().close()
+    port: int = sock.getsockname()[1]
+    return port
 
 
 class BrokerProcess:

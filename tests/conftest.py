@@ -9,15 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A machine under test may be a Raspberry Pi, or busy: time is for pytest-timeout to judge, not for hypothesis.
-settings.register_profile("default", max_examples=100, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True, print_blob=True)
-settings.register_profile(
-    "nightly",
-    max_examples=100_000,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", _UNTIMED, max_examples=100)
+settings.register_profile("ci", _UNTIMED, max_examples=200, derandomize=True, print_blob=True)
+settings.register_profile("nightly", _UNTIMED, max_examples=100_000, print_blob=True)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") in {"1", "true"} else "default")
 )

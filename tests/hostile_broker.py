@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 from tests import wire
 from tests.background import Server
 
-DEADLINE: Final = 60.0
 #: MQTT's protocol level, by name.
 LEVELS: Final = {"5": 5, "3.1.1": 4}
 
@@ -44,7 +43,6 @@ class HostileBroker(Server):
     up, as Mosquitto 2.0.11 does. `window` is how many questions are under way at once.
     """
 
-    deadline = DEADLINE
     gone = ConnectionError
 
     def __init__(

@@ -31,8 +31,8 @@ from edge_agent.model.outputs import Output
 _NODE: Final = "demo"
 _PER_SECOND: Final = 8
 #: Seconds for broker and agent to start, and for the last answers to arrive.
-_DEADLINE: Final = 20.0
-_LAST_ANSWERS: Final = 3.0
+_DEADLINE: Final = 60.0
+_LAST_ANSWERS: Final = 10.0
 #: Most kinds of answers, and of errors, whose counts are shown.
 _COUNTED: Final = 20
 

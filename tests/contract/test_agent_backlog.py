@@ -11,19 +11,23 @@ from tests.brokers import Mosquitto
 from tests.contract.agents import STATE, RunningAgent, wait_until
 from tests.contract.client import Client
 from tests.contract.conftest import Connect
+from tests.patience import fair
 
 #: An array of 10,000 empty maps.
 HOSTILE = b"\x99\x27\x10" + b"\xa0" * 10_000
 COUNT = 60
 MOST = 100 << 20
-#: A handshake may take three times as long, which is less than the whole queue takes.
-MQTT = {"protocol": "5", "session_expiry": 600, "connect_timeout": 0.3}
+
+
+def run(server: Mosquitto) -> RunningAgent:
+    """A handshake may take three connect timeouts, which is less than the whole queue takes."""
+    return RunningAgent(server.port, mqtt={"protocol": "5", "session_expiry": 600, "connect_timeout": fair(0.3)})
 
 
 def queue(server: Mosquitto, client: Client) -> None:
     """Let the batches wait in the session of an agent that is away."""
     client.subscribe(STATE)
-    with RunningAgent(server.port, mqtt=MQTT):
+    with run(server):
         client.wait_for_payload(STATE, "online")
     for number in range(COUNT):
         client.publish(f"music/{number}/features", HOSTILE, ContentType="application/cbor")
@@ -41,7 +45,7 @@ def test_all_are_answered_on_one_connection_in_little_memory(
         peak = max(peak, rss_bytes())
         return tally.acknowledged == COUNT
 
-    with RunningAgent(server.port, mqtt=MQTT) as agent:
+    with run(server) as agent:
         tally = agent.agent.tally
         wait_until(all_acknowledged, "everything acknowledged")
         assert (tally.received, tally.redelivered, tally.answered, tally.refused) == (COUNT, 0, COUNT, 0)
@@ -53,12 +57,12 @@ def test_all_are_answered_on_one_connection_in_little_memory(
 
 def test_it_stops_in_the_middle_and_the_next_one_goes_on(server: Mosquitto, connect: Connect) -> None:
     queue(server, connect(server))
-    with RunningAgent(server.port, mqtt=MQTT) as first:
+    with run(server) as first:
         done = first.agent.tally
         wait_until(lambda: done.answered >= 3, "some are answered")
         first.stop()
     assert 3 <= done.answered < COUNT
-    with RunningAgent(server.port, mqtt=MQTT) as second:
+    with run(server) as second:
         rest = second.agent.tally
         wait_until(lambda: done.acknowledged + rest.acknowledged == COUNT, "everything acknowledged")
         assert rest.answered == rest.received == COUNT - done.acknowledged

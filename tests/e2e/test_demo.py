@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import call
-from tests.patience import DEADLINE
+from tests.patience import DEADLINE, fair
 from tests.requirements import lacking
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -28,14 +28,14 @@ def edge_agent_with_demo() -> Path:
 
 
 def test_it_shows_labels_and_rejections(edge_agent_with_demo: Path) -> None:
-    done = call(edge_agent_with_demo, "demo", "--seconds", "4")
+    done = call(edge_agent_with_demo, "demo", "--seconds", f"{fair(4):.0f}")
     assert done.returncode == 0, done.stdout + done.stderr
     for text in ("Rock", "Hip-Hop", "p50", "p99"):
         assert text in done.stdout
     # One sensor that sends what has changed, and one whose rows are split over two topics.
     for topic in ("music/kitchen/features", "music/phone/changes", "music/meter/tone", "music/meter/beat"):
         assert re.search(rf"^{topic} .*-> (Rock|Hip-Hop) ", done.stdout, re.MULTILINE), topic
-    sent = re.search(r"^messages +(\d+) sent, (\d+) answered; 2 more ", done.stdout, re.MULTILINE)
+    sent = re.search(r"^messages +(\d+) sent, (\d+) answered; [1-9]\d* more ", done.stdout, re.MULTILINE)
     assert sent is not None
     assert sent[1] == sent[2]
     assert "Traceback" not in done.stderr

@@ -24,6 +24,7 @@ from tests.contract.agents import Relay, wait_until
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.line import Line, shares
+from tests.patience import DEADLINE
 from tests.requirements import require_mosquitto
 from tests.traffic import Traffic
 
@@ -284,7 +285,7 @@ def test_another_client_has_the_same_id(agent: Agent, client: Client, blows: int
     with Traffic(agent.broker.port, EASY, in_vain=agent.in_vain) as traffic:
         for _ in range(blows):
             pause(moments)
-            with socket.create_connection((HOST, agent.broker.port), 10) as sock:
+            with socket.create_connection((HOST, agent.broker.port), DEADLINE) as sock:
                 sock.sendall(rival)
                 taken = bytearray()
                 while not any(packet.kind == wire.PUBLISH for packet in wire.take(taken)):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.conftest import call
 from tests.e2e.tracks import HIP_HOP, IMPOSSIBLE, ROCK
+from tests.patience import DEADLINE
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -68,7 +69,7 @@ def test_lines_are_answered_as_they_come(edge_agent: Path) -> None:
     with subprocess.Popen([edge_agent, "try", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        late = threading.Timer(60, process.kill)
+        late = threading.Timer(DEADLINE, process.kill)
         late.start()
         try:
             for _ in range(2):
@@ -89,7 +90,7 @@ def test_what_is_put_off_comes_at_its_time_while_the_input_stays_open(edge_agent
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        late = threading.Timer(60, process.kill)
+        late = threading.Timer(DEADLINE, process.kill)
         late.start()
         try:
             for track, label in ((ROCK, "Rock"), (HIP_HOP, "Hip-Hop")):

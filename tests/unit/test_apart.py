@@ -13,9 +13,10 @@ import pytest
 
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.host.process import Signals
+from tests.patience import DEADLINE
 
 Tell = Callable[[str], None]
-LIMITS = Limits(seconds=1, patience=30, memory=256 << 20)
+LIMITS = Limits(seconds=1, patience=DEADLINE, memory=256 << 20)
 
 
 def done(work: Callable[[Tell], None], limits: Limits = LIMITS) -> tuple[list[str], str | None]:
@@ -73,8 +74,8 @@ def _end_by(number: int) -> Callable[[Tell], None]:
     ("work", "limits", "why"),
     [
         (_loop, LIMITS, "it exceeded its limit of 1 s of processor time"),
-        (_hang, LIMITS._replace(patience=0.2), "it exceeded its limit of 0.2 s"),
-        (_eat, LIMITS, "it exceeded its memory limit of 256 MiB"),
+        (_hang, LIMITS._replace(patience=1), "it exceeded its limit of 1 s"),
+        (_eat, LIMITS._replace(seconds=30), "it exceeded its memory limit of 256 MiB"),
         (_fail, LIMITS, "it failed: ArithmeticError: of all things"),
         (_end_by(signal.SIGSEGV), LIMITS, "it crashed (SIGSEGV)"),
         (_end_by(signal.SIGABRT), LIMITS, "it crashed (SIGABRT)"),
@@ -117,9 +118,9 @@ def test_it_shares_nothing_with_us(capfd: pytest.CaptureFixture[str], tmp_path: 
 def test_its_end_wakes() -> None:
     with Signals(children=True) as signals:
         apart = Apart(lambda tell: tell("done"), LIMITS)
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + DEADLINE
         while not apart.ended:
-            signals.wait(20)
+            signals.wait(DEADLINE)
             assert time.monotonic() < ends
         assert signals.take_news()
         assert apart.report() == ["done"]
@@ -130,7 +131,7 @@ def test_a_signal_to_us_meanwhile_is_ours_and_not_its() -> None:
     with Signals(children=True) as signals:
         apart = Apart(_hang, LIMITS)
         os.kill(os.getpid(), signal.SIGTERM)
-        signals.wait(20)
+        signals.wait(DEADLINE)
         assert signals.received
         assert not apart.ended
         apart.close()

@@ -14,6 +14,7 @@ from edge_agent.config.precautions import as_root, neglected, open_secrets
 from edge_agent.config.settings import Settings
 from edge_agent.errors import FileError
 from edge_agent.host import files
+from tests.patience import DEADLINE
 
 NOBODY = 65_534
 
@@ -116,7 +117,7 @@ KINDS: list[tuple[Callable[[Path], Path], str, str]] = [
 
 
 @pytest.mark.parametrize(("make", "says", "mends"), KINDS)
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(DEADLINE)
 def test_what_is_no_file_or_can_t_be_read(make: Callable[[Path], Path], says: str, mends: str, place: Path) -> None:
     path = make(place)
     with without_rights(), pytest.raises(FileError) as raised:

@@ -18,13 +18,14 @@ from edge_agent.errors import CardError, ModelError
 from edge_agent.host.apart import Limits
 from edge_agent.model.library import MAX_MODEL_BYTES, Trial, limits, load, locate, open_file
 from tests import bad_models
+from tests.patience import DEADLINE
 
 BUNDLED = locate("genre")
 
 
 def short(size: int) -> Limits:
     """Little time, so that nobody has to wait for it."""
-    return limits(size)._replace(seconds=1.0, patience=20.0)
+    return limits(size)._replace(seconds=1.0, patience=DEADLINE)
 
 
 def refused(content: bytes, directory: Path) -> str:
@@ -85,7 +86,7 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     assert "the file is damaged" in refused(BUNDLED.read_bytes().replace(b"Rock", b"Jazz"), tmp_path)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(DEADLINE)
 def test_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")

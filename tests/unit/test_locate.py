@@ -11,6 +11,7 @@ import pytest
 
 from edge_agent.errors import ModelError
 from edge_agent.model.library import locate, open_file
+from tests.patience import DEADLINE
 from tests.unit.test_files import place, without_rights
 
 __all__ = ["place"]
@@ -44,7 +45,7 @@ IN_ITS_PLACE: list[tuple[Make, str]] = [
 
 
 @pytest.mark.parametrize(("make", "says"), IN_ITS_PLACE)
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(DEADLINE)
 def test_what_lies_in_its_place_is_said_and_not_passed_over(make: Make, says: str, models: Path) -> None:
     make(models)
     for model, named in (("genre", "model 'genre': "), (str(models / FILE), "")):

@@ -151,7 +151,8 @@ def test_hostile_text_is_looked_at_in_no_time() -> None:
     for text in ("1" * 1_000_000, "1" * 1_000_000 + "x", " " * 1_000_000 + "x", "1," * 500_000, "." * 1_000_000):
         for how in (TENTH, Conversion(lenient=True), Conversion(map=(("x", 1.0),))):
             how.of(text)
-    assert time.process_time() - began < 2
+    # A third of a second, on a Pi some; what reads it again for each character takes hours.
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from edge_agent.host.process import Signals, rss_bytes
 from edge_agent.testing import FakeClock
+from tests.patience import DEADLINE
 
 
 def readable(descriptor: int) -> bool:
@@ -83,7 +84,7 @@ def test_a_process_that_ends_is_news() -> None:
     with Signals(children=True) as signals:
         assert not signals.take_news()
         pid = os.posix_spawn("/bin/true", ["true"], {})
-        signals.wait(20)
+        signals.wait(DEADLINE)
         assert signals.take_news()
         assert not signals.take_reload()
         assert not signals.take_news()
@@ -95,10 +96,10 @@ def test_a_wait_ends_with_a_signal() -> None:
     with Signals() as signals:
         signals.wait(0)
         signal.raise_signal(signal.SIGHUP)
-        signals.wait(20)
+        signals.wait(DEADLINE)
         assert not readable(signals.wakeup)
         signal.raise_signal(signal.SIGTERM)
-        signals.wait(20)
+        signals.wait(DEADLINE)
         # Whatever else waits has to end as well.
         assert readable(signals.wakeup)
 

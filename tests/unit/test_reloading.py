@@ -21,6 +21,7 @@ from edge_agent.model.library import Limits, Loaded, limits, locate
 from edge_agent.serving.reloading import Reloads, load_models
 from edge_agent.testing import FakeClock, FakeLink
 from tests import bad_models
+from tests.patience import DEADLINE
 from tests.unit.agents import FEATURES
 from tests.unit.test_reload import Running, answer
 
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("logger")
 
 def short(size: int) -> Limits:
     """Little time, so that nobody has to wait for it."""
-    return limits(size)._replace(seconds=1.0, patience=20.0)
+    return limits(size)._replace(seconds=1.0, patience=DEADLINE)
 
 
 class Scene:
@@ -70,7 +71,7 @@ class Scene:
     def end(self) -> bool:
         """Wait for the end of what is under way."""
         while not self.signals.take_news():
-            self.signals.wait(20)
+            self.signals.wait(DEADLINE)
         return self.reloads.see_to(self.signals)
 
     def serves(self) -> bool:
@@ -127,7 +128,7 @@ def test_a_model_that_does_harm_changes_nothing(
     assert scene.end()
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(DEADLINE)
 @pytest.mark.parametrize(
     ("make", "why"),
     [
