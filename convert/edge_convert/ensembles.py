@@ -52,8 +52,12 @@ def write_ensemble(operator: Any, container: Any, trees: Sequence[Tree], *, wide
     if isinstance(estimator, FORESTS):
         _write_forest(container, trees, labels, source, outputs)
     else:
-        baseline = np.asarray(estimator._baseline_prediction, dtype=np.float64).ravel()  # noqa: SLF001
-        _write_boosting(container, trees, labels, source, outputs, baseline=baseline)
+        _write_boosting(container, trees, labels, source, outputs, baseline=baseline_of(estimator))
+
+
+def baseline_of(estimator: Any) -> NDArray[np.float64]:
+    """Return the scores (scores,) that histogram gradient boosting begins with."""
+    return np.asarray(estimator._baseline_prediction, dtype=np.float64).ravel()  # noqa: SLF001 - skl2onnx reads it, too
 
 
 def _write_tree(container: Any, tree: Tree, labels: list[str], source: str, outputs: list[str], *, wide: bool) -> None:

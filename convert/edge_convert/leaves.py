@@ -19,7 +19,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.ensemble import GradientBoostingRegressor, IsolationForest
+from sklearn.ensemble._iforest import _average_path_length
 
 from edge_agent.errors import InputError
 from edge_convert.ensembles import structure_of
@@ -61,6 +62,11 @@ def sum_of(estimator: Any) -> Sum:
             )
         return Sum(np.asarray(estimator.init_.constant_, np.float64).ravel())
     return Sum()
+
+
+def expected_length(estimator: IsolationForest, trees: Sequence[Tree]) -> float:
+    """Return the path length, of all trees together, at which an isolation forest scores 0.5."""
+    return float(len(trees) * _average_path_length([estimator._max_samples])[0])  # noqa: SLF001 - as `score_samples` does
 
 
 class Writer:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.contract import card
+from edge_agent.contract.trees import Trees
 from edge_agent.errors import InputError
 from edge_convert.describe import ExampleNote, FeatureNote, Sheet
 from edge_convert.fold import Folded
@@ -96,9 +97,11 @@ def _possible(task: Task) -> Answers:
     return Answers(np.array([first]), np.array([[1.0, *(0.0 for _ in range(task.width - 1))]]))
 
 
-def build_card(draft: Draft, origin: Origin, reference: Reference, folded: Folded, *, seed: int) -> card.ModelCard:
+def build_card(
+    draft: Draft, origin: Origin, reference: Reference, folded: Folded, *, seed: int, trees: Trees | None = None
+) -> card.ModelCard:
     """Return the card of the model behind `reference`, which was trained on (or, for `export`, is described by) the table
-    of the draft. Raises `InputError` if the parts do not make a valid card, such as an example outside of its bounds.
+    of the draft, with its `trees` for explanations. Raises `InputError` if the parts do not make a valid card, such as an example outside of its bounds.
     """
     with _explained():
         return _assembled(
@@ -106,11 +109,17 @@ def build_card(draft: Draft, origin: Origin, reference: Reference, folded: Folde
             origin,
             examples=_examples(reference, folded, draft),
             self_test=_self_test(reference, folded, draft.features, seed),
+            trees=trees,
         )
 
 
 def _assembled(
-    draft: Draft, origin: Origin, *, examples: tuple[card.Example, ...], self_test: card.SelfTest
+    draft: Draft,
+    origin: Origin,
+    *,
+    examples: tuple[card.Example, ...],
+    self_test: card.SelfTest,
+    trees: Trees | None = None,
 ) -> card.ModelCard:
     identity, table, sheet = draft.identity, draft.table, draft.sheet
     return card.ModelCard(
@@ -133,6 +142,7 @@ def _assembled(
         ),
         metrics=origin.metrics,
         self_test=self_test,
+        trees=trees,
     )
 
 
@@ -200,7 +210,8 @@ def _require_within(note: FeatureNote, name: str, table: Table, column: int) -> 
 
 
 def _exact(value: float) -> float:
-    return float(value)
+    """A float64 without what interpolating between decimals leaves in its last digits."""
+    return float(f"{value:.15g}")
 
 
 def _short(value: float) -> float:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 from sklearn.base import is_regressor
 from sklearn.ensemble import IsolationForest
-from sklearn.ensemble._iforest import _average_path_length
 
 from edge_agent.contract import card
 from edge_agent.contract.card import ANOMALY, NORMAL
@@ -23,7 +22,7 @@ from edge_agent.errors import InputError
 from edge_convert.classifier import Estimator, labels_of, split
 from edge_convert.fold import Folded
 from edge_convert.graph import LABEL, PROBABILITIES, build_graph
-from edge_convert.leaves import Sum, Writer, sum_of, write_sum
+from edge_convert.leaves import Sum, Writer, expected_length, sum_of, write_sum
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -200,7 +199,7 @@ class Anomaly:
         Which rows are anomalies is asked of the path length, an exact sum: powers differ in their last bit.
         """
         trees, writer = _trees(folded), Writer()
-        expected = float(len(trees) * _average_path_length([folded.estimator._max_samples])[0])  # type: ignore[attr-defined]  # noqa: SLF001
+        expected = expected_length(cast("IsolationForest", folded.estimator), trees)
         if not expected:
             raise InputError(
                 "IsolationForest: each tree saw one row only, so nothing is unusual to it; raise max_samples"

@@ -56,6 +56,8 @@ class Tree:
     rows: NDArray[np.int64]
     #: Whether a node (n,) sends a missing value to the left; None for a model that is to take none.
     missing_left: NDArray[np.bool_] | None = None
+    #: The weight (n,) float64 of the training rows that came by; None where the library does not tell it.
+    covers: NDArray[np.float64] | None = None
 
     def with_thresholds(self, threshold: NDArray[np.float64]) -> Tree:
         """Return the same tree asking other questions."""
@@ -114,6 +116,7 @@ def _plain(tree: Any) -> Tree:
         values=(tree.value[:, 0, :] if tree.n_outputs == 1 else tree.value[:, :, 0]).astype(np.float64),
         rows=tree.n_node_samples.astype(np.int64),
         missing_left=tree.missing_go_to_left.astype(bool),
+        covers=tree.weighted_n_node_samples.astype(np.float64),
     )
 
 
@@ -129,6 +132,8 @@ def _boosted(nodes: Any) -> Tree:
         values=nodes["value"].astype(np.float64)[:, np.newaxis],
         rows=nodes["count"].astype(np.int64),
         missing_left=nodes["missing_go_to_left"].astype(bool),
+        # It keeps no weights.
+        covers=nodes["count"].astype(np.float64),
     )
 
 

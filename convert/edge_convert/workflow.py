@@ -28,6 +28,7 @@ from edge_convert.atomic import write_atomically
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
+from edge_convert.explaining import trees_on_card
 from edge_convert.fold import Folded, fold
 from edge_convert.load import load_estimator
 from edge_convert.modelcard import Draft, Identity, Origin, build_card, draft_card
@@ -181,7 +182,10 @@ def model_file(
     with progress_bar("verifying") as progress:
         verification = verify(reference, folded, graph.SerializeToString(), rows=rows, seed=seed, progress=progress)
     require_verified(verification, draft.identity.name)
-    model_card = build_card(draft, origin, reference, folded, seed=seed)
+    trees, why_none = trees_on_card(folded)
+    if why_none:
+        say(why_none)
+    model_card = build_card(draft, origin, reference, folded, seed=seed, trees=trees)
     graph.metadata_props.add(key=card.METADATA_KEY, value=model_card.to_json())
     content = seal(graph.SerializeToString(deterministic=True))
     say(str(verification))

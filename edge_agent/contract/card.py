@@ -38,6 +38,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge_agent.contract.trees import Trees
 from edge_agent.errors import CardError
 
 METADATA_KEY: Final = "edge_agent"
@@ -249,6 +250,8 @@ class ModelCard(_Part):
     training: Training
     metrics: Metrics
     self_test: SelfTest
+    #: What explanations are made of; None where the model is not made of trees, or of too many.
+    trees: Trees | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -274,6 +277,8 @@ class ModelCard(_Part):
                     raise ValueError(
                         f"self-test row {number}: {feature.name} is missing, which the model does not take"
                     )
+        if self.trees is not None and max(self.trees.features) >= width:
+            raise ValueError(f"trees ask about feature {max(self.trees.features)} of {width}")
         return self
 
     @model_validator(mode="after")
@@ -320,8 +325,8 @@ class ModelCard(_Part):
 
     @model_serializer(mode="wrap")
     def _without_other_tasks(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the fields of other tasks."""
-        return _without_empty(write(self), "labels", "outputs", "threshold")
+        """Leave out the fields of other tasks, and of models without trees."""
+        return _without_empty(write(self), "labels", "outputs", "threshold", "trees")
 
     def to_json(self) -> str:
         """Return the card as it is stored in the model file: compact, keys in the order of this file."""

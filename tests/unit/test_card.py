@@ -31,6 +31,18 @@ def content() -> dict[str, Any]:
     return card
 
 
+def stump(feature: int = 0, left: int = 1) -> dict[str, Any]:
+    """A tree of three nodes, as a card has it."""
+    nodes = {"sizes": [3], "features": [feature, -1, -1], "thresholds": [0.5, 0, 0], "covers": [3, 2, 1]}
+    return {**nodes, "left": [left, 0, 0], "right": [2, 0, 0], "values": [[1, 0, 0], [0, 1, 0]], "scores": 3}
+
+
+def test_a_card_may_have_its_trees() -> None:
+    card = parse(json.dumps(content() | {"trees": stump()}), where=WHERE)
+    assert card.trees is not None
+    assert parse(card.to_json(), where=WHERE) == card
+
+
 def refusal(card: object) -> str:
     """The message of a card that has to be refused: one line that names the file."""
     with pytest.raises(CardError) as raised:
@@ -53,7 +65,7 @@ def test_a_good_card_says_the_same_after_a_round_trip() -> None:
 
 def test_the_card_is_stored_with_the_keys_in_order() -> None:
     stored = json.loads(make_card().to_json())
-    assert list(stored) == [name for name in ModelCard.model_fields if name not in {"outputs", "threshold"}]
+    assert list(stored) == [name for name in ModelCard.model_fields if name not in {"outputs", "threshold", "trees"}]
 
 
 Breaking = Callable[[dict[str, Any]], Any]
@@ -73,6 +85,8 @@ Breaking = Callable[[dict[str, Any]], Any]
         ("version", "pattern", lambda card: card.update(version="1.0.0\n")),
         ("version", "pattern", lambda card: card.update(version="01.0.0")),
         ("task", "classification", lambda card: card.update(task="ranking")),
+        ("the card", "trees ask about feature 2 of 2", lambda card: card.update(trees=stump(feature=2))),
+        ("trees", "a child comes before its parent", lambda card: card.update(trees=stump(left=0))),
         ("the card", "a model for regression has no labels", lambda card: card.update(task="regression")),
         ("the card", "a model for anomaly has no labels", lambda card: card.update(task="anomaly")),
         ("the card", "a model for classification has no threshold", lambda card: card.update(threshold=0.5)),

@@ -1,0 +1,83 @@
+"""What a model card says of the model's trees, so that a device can explain answers (`edge_agent.contract.trees`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import GradientBoostingRegressor, IsolationForest
+
+from edge_agent.contract.trees import LEAF, MAX_NODES, MAX_VALUES, Trees
+from edge_convert.ensembles import baseline_of
+from edge_convert.fold import Folded
+from edge_convert.leaves import expected_length, sum_of
+from edge_convert.trees import BOOSTED, BOOSTED_REGRESSORS, FOREST_REGRESSORS, FORESTS, SINGLE, SINGLE_REGRESSORS, Tree
+
+#: A split that only asks whether a value is missing compares with infinity; no number of a card is.
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+def trees_on_card(folded: Folded) -> tuple[Trees | None, str]:
+    """Return the trees of a model for its card, or None and a sentence that says why there are none ("" if there never are)."""
+    trees = folded.trees
+    if trees is None or any(tree.covers is None for tree in trees):
+        return None, ""
+    how = _scores(folded, trees)
+    if how is None:
+        return None, ""
+    nodes, values = sum(len(tree.feature) for tree in trees), sum(tree.values[tree.is_leaf].size for tree in trees)
+    if nodes > MAX_NODES or values > MAX_VALUES:
+        what = f"{nodes:,} nodes" if nodes > MAX_NODES else f"{values:,} values in its leaves"
+        most = MAX_NODES if nodes > MAX_NODES else MAX_VALUES
+        return None, (
+            f"trees: the model has {what}, and the card has room for {most:,}: it can't explain its answers "
+            "(fewer or smaller trees can)"
+        )
+    return Trees(**_nodes(trees), **how), ""
+
+
+def _scores(folded: Folded, trees: list[Tree]) -> dict[str, Any] | None:
+    """Return how the answers come of the leaves' values; None for an estimator of which that is not known here."""
+    estimator, width = folded.estimator, trees[0].values.shape[1]
+    if isinstance(estimator, SINGLE + FORESTS + SINGLE_REGRESSORS + FOREST_REGRESSORS):
+        return {"scores": width, "mean": True}
+    if isinstance(estimator, BOOSTED):
+        base = baseline_of(estimator)
+        return {"scores": len(base), "base": _plain(base), "link": "logistic" if len(base) == 1 else "softmax"}
+    if isinstance(estimator, IsolationForest):
+        return {"scores": 1, "link": "path", "expected": expected_length(estimator, trees)}
+    if isinstance(estimator, (*BOOSTED_REGRESSORS, GradientBoostingRegressor)):
+        how = sum_of(estimator)
+        first = () if how.first is None else _plain(how.first)
+        return {
+            "scores": max(width, len(first)),
+            "base": first,
+            "link": "exponential" if how.exponential else "identity",
+        }
+    return None
+
+
+def _nodes(trees: list[Tree]) -> dict[str, Any]:
+    def joined(name: str, at_leaf: float) -> list[Any]:
+        found: list[Any] = np.concatenate(
+            [np.where(tree.is_leaf, at_leaf, getattr(tree, name)) for tree in trees]
+        ).tolist()
+        return found
+
+    thresholds = np.clip(joined("threshold", 0.0), -_LARGEST, _LARGEST)
+    missing = all(tree.missing_left is not None for tree in trees)
+    return {
+        "sizes": [len(tree.feature) for tree in trees],
+        "features": joined("feature", LEAF),
+        "thresholds": thresholds.tolist(),
+        "left": joined("left", 0),
+        "right": joined("right", 0),
+        "covers": np.concatenate([tree.covers for tree in trees if tree.covers is not None]).tolist(),
+        "missing_left": joined("missing_left", 0) if missing else (),
+        "values": np.concatenate([tree.values[tree.is_leaf] for tree in trees]).tolist(),
+    }
+
+
+def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(map(float, values))
