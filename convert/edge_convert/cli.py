@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, TypeVar, Unpack
 
@@ -71,6 +72,8 @@ class _TrainOptions(_FileOptions):
     report: Path | None
     metrics: Path | None
     save_estimator: Path | None
+    groups: str | None
+    time: str | None
 
 
 class _ExportOptions(_FileOptions):
@@ -173,6 +176,8 @@ def main() -> None:
     help="Repeats of the cross-validation; 0 skips it.",
 )
 @click.option("--folds", type=click.IntRange(min=2), default=10, show_default=True)
+@click.option("--groups", metavar="COL", help="Also the figures with whole groups held out: days, devices, subjects.")
+@click.option("--time", metavar="COL", help="Also the figures on rows later than those trained on: when rows are from.")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -190,7 +195,7 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     anomaly = options["task"] == "anomaly"
     if anomaly and options["estimator"] is not None:
         raise click.UsageError("--task anomaly trains an isolation forest; remove --estimator")
-    choice = _table(options, labelled=not anomaly)
+    choice = replace(_table(options, labelled=not anomaly), groups=options["groups"], time=options["time"])
 
     from edge_convert import workflow
 

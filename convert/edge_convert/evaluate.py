@@ -1,9 +1,8 @@
-"""How good is the whole procedure? Nested cross-validation, twice: on random rows and on contiguous blocks of ids.
+"""How good is the whole procedure? Nested cross-validation, on random rows and on whatever else can be held out.
 
 Each outer fold chooses parameters and fits on its training rows only (`edge_convert.estimators.fit`) and answers for the rows
 it never saw. The figures are those of such a whole out-of-fold prediction of the table; with several repeats, their mean
-and standard deviation. Blocks of ids are held out as well because neighbours are alike (tracks of one album sit side by
-side), which flatters random folds.
+and standard deviation. `edge_convert.holdouts` says which rows are held out.
 """
 
 from __future__ import annotations
@@ -11,19 +10,19 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, confusion_matrix, f1_score, roc_auc_score
-from sklearn.model_selection import KFold, StratifiedKFold
 
 from edge_agent.contract import card
 from edge_convert.classifier import Classifier
-from edge_convert.estimators import INNER_FOLDS, SEEDS, Kind, Parameters, fit
+from edge_convert.estimators import Kind, Parameters, fit
+from edge_convert.holdouts import RANDOM, Holdout, Splits, holdouts
 from edge_convert.tables import Table
 
 #: Bins of the expected calibration error and of the calibration plot.
@@ -31,14 +30,16 @@ BINS: Final = 10
 #: With more labels than this, a figure for each would bury the others.
 MOST_LABELS: Final = 20
 
-Splits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Answers for all n rows by models that had not seen them: `labels` (n,), `probabilities` (n, labels)."""
+    """Answers for those `rows` (m,) of the table that were held out, by models that had not seen them: `labels` (m,),
+    `probabilities` (m, labels).
+    """
 
+    rows: NDArray[np.int64]
     labels: NDArray[np.str_]
     probabilities: NDArray[np.float64]
 
@@ -50,9 +51,11 @@ class Scheme:
     `repeats` has one whole prediction a repeat; `figures` maps a name to mean and standard deviation over the repeats;
     `confusion` (labels, labels) counts truth x answer over all repeats; `importances` (f,) is the loss of accuracy on
     held-out rows when one feature is shuffled; `chosen` counts parameters by fold; `seconds` is time on the clock.
+    `prefix` is that of its figures on the card.
     """
 
     title: str
+    prefix: str
     repeats: tuple[HeldOut, ...]
     figures: dict[str, tuple[float, float]]
     confusion: NDArray[np.int64]
@@ -63,31 +66,52 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Both schemes (`blocks` is None without ids), and what to hold them against: the share of the commonest label."""
+    """What came of each way of holding rows out, by name; and what to hold it against: the share of the commonest label."""
 
     truth: NDArray[np.str_]
     labels: tuple[str, ...]
     rarest: str
     majority_share: float
-    random: Scheme
-    blocks: Scheme | None
+    schemes: dict[str, Scheme]
 
     @property
-    def schemes(self) -> dict[str, Scheme]:
-        """The schemes by name."""
-        found = {"random rows": self.random, "blocks of ids": self.blocks}
-        return {name: scheme for name, scheme in found.items() if scheme is not None}
+    def random(self) -> Scheme:
+        """What came of random rows."""
+        return self.schemes[RANDOM]
 
     def to_metrics(self) -> card.Metrics:
         """Return the figures for the model card, rounded to what they are worth."""
-        values = {name: round(mean, 4) for name, (mean, _) in self.random.figures.items()}
-        method = (
-            f"{self.random.title}, parameters chosen inside the training folds; 'majority share' is the commonest label"
-        )
-        if self.blocks is not None:
-            values |= {f"blocks {name}": round(mean, 4) for name, (mean, _) in self.blocks.figures.items()}
-            method += f"; 'blocks': {self.blocks.title}"
+        values = on_card(self.schemes.values(), lambda mean: round(mean, 4))
+        method = method_of(self.schemes.values(), "'majority share' is the commonest label")
         return card.Metrics(values=values | {"majority share": round(self.majority_share, 4)}, method=method)
+
+
+class Measured(Protocol):
+    """What the schemes of all tasks have in common."""
+
+    @property
+    def title(self) -> str:
+        """How rows were held out."""
+
+    @property
+    def prefix(self) -> str:
+        """That of its figures on the card."""
+
+    @property
+    def figures(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation by name."""
+
+
+def on_card(schemes: Iterable[Measured], shorten: Callable[[float], float]) -> dict[str, float]:
+    """Return the figures of all schemes as the model card has them."""
+    return {f"{one.prefix}{name}": shorten(mean) for one in schemes for name, (mean, _) in one.figures.items()}
+
+
+def method_of(schemes: Iterable[Measured], remark: str) -> str:
+    """Return how the figures on the card were measured."""
+    first, *others = schemes
+    parts = [f"{first.title}, parameters chosen inside the training folds; {remark}"]
+    return "; ".join([*parts, *(f"'{one.prefix.strip()}': {one.title}" for one in others)])
 
 
 def evaluate(
@@ -99,32 +123,19 @@ def evaluate(
     many folds of how many are done.
     """
     y = table.truth
-    splits: list[Splits] = [
-        list(StratifiedKFold(folds, shuffle=True, random_state=(seed + repeat) % SEEDS).split(table.X, y))
-        for repeat in range(repeats)
-    ]
-    blocks = blocks_of_ids(table, folds)
-    tick = ticking(progress, folds * (len(splits) + len(blocks)))
+    ways = holdouts(table, repeats=repeats, folds=folds, seed=seed, stratify=True)
+    tick = ticking(progress, ways)
     labels = tuple(table.class_counts)
     rarest = min(labels, key=lambda label: table.class_counts[label])
-    inner = f"nested, inner stratified {INNER_FOLDS}-fold"
     run = _Run(table, kind, labels, rarest, seed, jobs, tick)
-    random = run(f"{repeats} x stratified {folds}-fold ({inner})", splits)
-    by_block = run(f"{folds} contiguous blocks of ids held out ({inner})", blocks) if blocks else None
-    return Evaluation(y, labels, rarest, max(table.class_counts.values()) / len(y), random, by_block)
+    return Evaluation(
+        y, labels, rarest, max(table.class_counts.values()) / len(y), {way.name: run(way) for way in ways}
+    )
 
 
-def blocks_of_ids(table: Table, folds: int) -> list[Splits]:
-    """Return the one way to hold out contiguous blocks of ids, none without ids."""
-    if table.ids is None:
-        return []
-    order = np.argsort(table.ids, kind="stable")
-    return [[(order[train], order[test]) for train, test in KFold(folds).split(order)]]
-
-
-def ticking(progress: Progress, total: int) -> Callable[[], None]:
-    """Return what is to be called whenever one of `total` folds is done."""
-    done = 0
+def ticking(progress: Progress, ways: Iterable[Holdout]) -> Callable[[], None]:
+    """Return what is to be called whenever a fold of one of the ways is done."""
+    done, total = 0, sum(len(splits) for way in ways for splits in way.repeats)
 
     def tick() -> None:
         nonlocal done
@@ -132,6 +143,11 @@ def ticking(progress: Progress, total: int) -> Callable[[], None]:
         progress(done, total)
 
     return tick
+
+
+def held_out_of(splits: Splits) -> NDArray[np.int64]:
+    """Return the rows that are held out once, in the order of the table: all, but for the first ones in time."""
+    return np.sort(np.concatenate([test for _, test in splits]))
 
 
 def over_repeats(each: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
@@ -151,25 +167,27 @@ class _Run:
     jobs: int
     tick: Callable[[], None]
 
-    def __call__(self, title: str, repeats: list[Splits]) -> Scheme:
+    def __call__(self, way: Holdout) -> Scheme:
         X, y = self.table.X, self.table.truth
         started = time.monotonic()
         predictions, chosen, importances = [], Counter[str](), []
-        for splits in repeats:
+        for splits in way.repeats:
+            rows = held_out_of(splits)
             answers, probabilities = np.empty_like(y), np.zeros((len(y), len(self.labels)))
             for outcome in self._outcomes(X, y, splits):
                 answers[outcome.test], probabilities[outcome.test] = outcome.labels, outcome.probabilities
                 chosen[", ".join(f"{name}={brief(value)}" for name, value in outcome.parameters.items())] += 1
-                importances.append(outcome.importances * len(outcome.test))
+                importances.append(outcome.importances * len(outcome.test) / len(rows))
                 self.tick()
-            predictions.append(HeldOut(answers, probabilities))
-        each = [_figures(y, prediction, self.labels, self.rarest) for prediction in predictions]
+            predictions.append(HeldOut(rows, answers[rows], probabilities[rows]))
+        each = [_figures(y[one.rows], one, self.labels, self.rarest) for one in predictions]
         return Scheme(
-            title=title,
+            title=way.title,
+            prefix=way.prefix,
             repeats=tuple(predictions),
             figures=over_repeats(each),
-            confusion=sum(confusion_matrix(y, prediction.labels, labels=self.labels) for prediction in predictions),
-            importances=np.sum(importances, axis=0) / (len(y) * len(repeats)),
+            confusion=sum(confusion_matrix(y[one.rows], one.labels, labels=self.labels) for one in predictions),
+            importances=np.sum(importances, axis=0) / len(way.repeats),
             chosen=chosen,
             seconds=time.monotonic() - started,
         )
@@ -235,16 +253,18 @@ def _figures(y: NDArray[np.str_], prediction: HeldOut, labels: tuple[str, ...], 
     if len(labels) <= MOST_LABELS:
         figures |= {f"f1 {label}": float(score) for label, score in zip(labels, scores, strict=True)}
     figures["macro f1"] = float(np.mean(scores))
+    truth = y[:, np.newaxis] == np.array(labels)
+    # Of the later rows none, or all, may have a label: then there is nothing that could be in a better order.
+    mixed = [column for column in range(len(labels)) if truth[:, column].any() and not truth[:, column].all()]
     if len(labels) == 2:
-        column = prediction.probabilities[:, labels.index(rarest)]
-        figures["roc auc"] = float(roc_auc_score(y == rarest, column))
-        figures["brier"] = float(brier_score_loss(y == rarest, column))
+        column = labels.index(rarest)
+        mixed = [column] if mixed else []
+        figures["brier"] = float(brier_score_loss(truth[:, column], prediction.probabilities[:, column]))
     else:
-        truth = y[:, np.newaxis] == np.array(labels)
-        figures["roc auc"] = float(
-            np.mean([roc_auc_score(t, p) for t, p in zip(truth.T, prediction.probabilities.T, strict=True)])
-        )
         figures["brier"] = float(((prediction.probabilities - truth) ** 2).sum(axis=1).mean())
+    if mixed:
+        each = [roc_auc_score(truth[:, column], prediction.probabilities[:, column]) for column in mixed]
+        figures["roc auc"] = float(np.mean(each))
     figures["ece"] = _expected_calibration_error(y, prediction)
     return figures
 

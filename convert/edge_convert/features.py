@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_agent.errors import InputError
 from edge_convert.columns import Cell, coded, encode, holds_times, is_missing, numbers, parse, short
 from edge_convert.files import RawTable
+from edge_convert.moments import read_moments
 from edge_convert.words import Words, find_words
 
 _NAME_LENGTH: Final = 128  # what the model card takes
@@ -26,6 +27,10 @@ _NAME_LENGTH: Final = 128  # what the model card takes
 WAYS_OUT: Final = (
     "--missing drop leaves these rows out, --missing native learns from them, --drop a column; or fill them in"
 )
+#: Ids (n,), in whose order rows are neighbours.
+Ids = NDArray[np.int64] | NDArray[np.float64] | NDArray[np.str_]
+#: So many cells tell whether a column of timestamps tells the day.
+_READ: Final = 1000
 #: What to do about missing values: refuse the table, drop its rows that lack one, or keep them as NaN.
 Missing = Literal["refuse", "drop", "native"]
 #: So many columns are named in one sentence.
@@ -33,6 +38,8 @@ _NAMED: Final = 12
 #: More different numbers than this, with fewer than so many rows each on average, are no labels.
 _MANY: Final = 20
 _RARE: Final = 10
+#: In so many rows nothing but a clock rises all the time.
+_CLOCK: Final = 20
 #: Whole numbers up to this are the same in float32.
 _FLOAT32_WHOLE: Final = 1 << 24
 
@@ -84,7 +91,7 @@ def without_times(raw: RawTable, names: Sequence[str]) -> tuple[tuple[str, ...],
             notes.append(f"the first column has no name (row names: {_some(cells)}): left out")
         elif holds_times(cells):
             notes.append(
-                f"column {name!r} holds timestamps ({_some(cells)}), which are no features: left out{_as_ids(name, cells)}"
+                f"column {name!r} holds timestamps ({_some(cells)}), which are no features: left out{_in_order(name, cells)}"
             )
         else:
             kept.append(name)
@@ -197,8 +204,8 @@ def of_classes(
     return kept, [f"{len(kept):,} of {len(rows):,} rows say {' or '.join(classes)}"]
 
 
-def read_ids(raw: RawTable, column: str, problems: Problems) -> NDArray[np.int64] | NDArray[np.str_]:
-    """Return unique ids: integers if all of them are, else text."""
+def read_ids(raw: RawTable, column: str, problems: Problems) -> Ids:
+    """Return unique ids: integers if all of them are, moments if all are timestamps, else text."""
     texts = [label(cell) for cell in raw.column(column)]
     seen: dict[str, int] = {}
     wrong: list[str] = []
@@ -215,7 +222,24 @@ def read_ids(raw: RawTable, column: str, problems: Problems) -> NDArray[np.int64
     try:
         return np.array([int(text) for text in texts], dtype=np.int64)
     except (ValueError, OverflowError):
+        pass
+    try:  # as text, 10/03 would come before 9/03
+        return read_moments(raw.column(column)) if holds_times(raw.column(column)) else np.array(texts)
+    except ValueError:
         return np.array(texts)
+
+
+def read_groups(raw: RawTable, column: str, problems: Problems) -> NDArray[np.str_]:
+    """Return which group each row belongs to, as text."""
+    different, which = encode(raw.column(column))
+    texts = np.array([label(cell, raw.decimal) for cell in different])
+    lacking = np.flatnonzero((texts == "")[which])
+    if len(lacking):
+        problems.add(
+            f"column {column!r} lacks the group of {len(lacking):,} rows (first in {raw.row_names[lacking[0]]}); leave these rows out "
+            "of the table, or give each a group of its own"
+        )
+    return texts[which]
 
 
 def _count_missing(
@@ -261,17 +285,31 @@ def strange(names: Sequence[str], X: NDArray[np.float64], words: Collection[str]
         elif (steps == 1).all():
             notes.append(
                 f"column {name!r} counts the rows ({values[0]:.0f}, {values[1]:.0f}, …): a model may learn their order, which "
-                f"says nothing of new messages (--drop {name!r}, or --id-column {name!r})"
+                f"says nothing of new messages (--drop {name!r}, or --time {name!r}: then the figures are also those on later rows)"
             )
-        elif np.abs(values).max() > _FLOAT32_WHOLE and (values == np.floor(values)).all():
-            whole, left = len(np.unique(values)), len(np.unique(values.astype(np.float32)))
-            if left < whole:
-                notes.append(
-                    f"column {name!r} has {whole:,} different whole numbers, of which float32 keeps {left:,} apart: what differs by "
-                    f"less than {np.spacing(np.float32(np.abs(values).max())):.0f} is the same to a tree or a forest; subtract a constant first, "
-                    f"or leave it out (--drop {name!r})"
-                )
+        elif merged := _merged(name, values):
+            notes.append(merged)
+        elif len(values) >= _CLOCK and (steps >= 0).all() and 2 * int((steps > 0).sum()) >= len(values):
+            notes.append(
+                f"column {name!r} rises from row to row, as a clock does: a model may learn its times, which say nothing of new "
+                f"messages (--drop {name!r}, or --time {name!r}: then the figures are also those on later rows)"
+            )
     return notes
+
+
+def _merged(name: str, values: NDArray[np.float64]) -> str:
+    """Return a sentence if float32 does not keep whole numbers (n,) apart."""
+    largest = np.abs(values).max()
+    if largest <= _FLOAT32_WHOLE or not (values == np.floor(values)).all():
+        return ""
+    whole, left = len(np.unique(values)), len(np.unique(values.astype(np.float32)))
+    if left == whole:
+        return ""
+    return (
+        f"column {name!r} has {whole:,} different whole numbers, of which float32 keeps {left:,} apart: what differs by "
+        f"less than {np.spacing(np.float32(largest)):.0f} is the same to a tree or a forest; subtract a constant first, "
+        f"or leave it out (--drop {name!r})"
+    )
 
 
 def is_quantity(labels: Mapping[str, int]) -> bool:
@@ -294,17 +332,13 @@ def _some(cells: Sequence[Cell]) -> str:
     return ", ".join([*shown, "…"])
 
 
-def _as_ids(name: str, cells: Sequence[Cell]) -> str:
-    """Return how to measure on other times than those trained on, where the text sorts as time does and never repeats."""
-    different, which = encode(cells)
-    texts = [str(cell) for cell in different]
-    # Blocks are made of the order of the texts: 2026/1/10 comes before 2026/1/2, and 09/04 before 10/03.
-    if len(different) != len(which) or texts != sorted(texts) or not all(text[:4].isdigit() for text in texts):
+def _in_order(name: str, cells: Sequence[Cell]) -> str:
+    """Return how to measure on other times than those trained on, where the column tells the day."""
+    try:
+        read_moments(cells[:_READ])
+    except ValueError:
         return ""
-    return (
-        f". Rows that follow each other are alike, which flatters random folds: --id-column {name!r} also gives the figures on "
-        "blocks of time that were held out"
-    )
+    return f". With --time {name!r} the figures are also those on rows later than those trained on"
 
 
 def _require_name(problems: Problems, what: str, name: str) -> None:

@@ -108,6 +108,8 @@ def _figures(report: Report, evaluation: Evaluation) -> str:
 
 
 def _figure(scheme: Scheme, name: str) -> str:
+    if name not in scheme.figures:
+        return "one label only"
     mean, deviation = scheme.figures[name]
     return f"{mean:.4f}" + (f" ± {deviation:.4f}" if len(scheme.repeats) > 1 else "")
 
@@ -178,7 +180,7 @@ def _number(scheme: NumberScheme, name: str) -> str:
 def _number_plots(report: Report, evaluation: NumberEvaluation) -> str:
     scheme, shown = evaluation.random, []
     for column, one in enumerate(report.quantities):
-        truth, said = evaluation.truth[:, column], scheme.repeats[0][:, column]
+        truth, said = evaluation.truth[scheme.rows, column], scheme.repeats[0][:, column]
         shown += [
             (f"{one.name}: predicted and true", number_plots.predicted(truth, said, one)),
             (f"{one.name}: residuals", number_plots.residuals(truth, said, one)),

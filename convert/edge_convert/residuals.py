@@ -1,4 +1,4 @@
-"""How good is a model that answers numbers? Nested cross-validation as in `edge_convert.evaluate`, on random rows and on blocks of ids.
+"""How good is a model that answers numbers? Nested cross-validation as in `edge_convert.evaluate`.
 
 All errors are in the unit of the output. The baseline is what needs no model: the mean of the rows that a fold is trained on.
 """
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold
 
 from edge_agent.contract import card
-from edge_convert.estimators import INNER_FOLDS, SEEDS, Floats, Parameters
-from edge_convert.evaluate import Progress, Splits, blocks_of_ids, brief, over_repeats, ticking
+from edge_convert.estimators import Floats, Parameters
+from edge_convert.evaluate import Progress, brief, held_out_of, method_of, on_card, over_repeats, ticking
+from edge_convert.holdouts import RANDOM, Holdout, holdouts
 from edge_convert.regressors import KINDS, fit_numbers
 from edge_convert.tables import Table
 
@@ -26,12 +26,16 @@ from edge_convert.tables import Table
 class NumberScheme:
     """One way of holding rows out, and what came of it.
 
-    `repeats` has the answers (n, outputs) of models that had not seen the rows, once a repeat; `figures` maps a name to mean and
+    `rows` (m,) are those of the table that were held out; `repeats` has the answers (m, outputs) of models that had not seen them,
+    once a repeat; `figures` maps a name to mean and
     standard deviation over the repeats; `importances` (f,) is by how much the mean absolute error grows when one feature is
-    shuffled, as a share of the baseline's; `chosen` counts parameters by fold; `seconds` is time on the clock.
+    shuffled, as a share of the baseline's; `chosen` counts parameters by fold; `seconds` is time on the clock. `prefix` is that of
+    its figures on the card.
     """
 
     title: str
+    prefix: str
+    rows: NDArray[np.int64]
     repeats: tuple[Floats, ...]
     figures: dict[str, tuple[float, float]]
     importances: Floats
@@ -41,27 +45,23 @@ class NumberScheme:
 
 @dataclass(frozen=True)
 class NumberEvaluation:
-    """Both schemes (`blocks` is None without ids), and the truth (n, outputs)."""
+    """What came of each way of holding rows out, by name, and the truth (n, outputs)."""
 
     truth: Floats
     outputs: tuple[str, ...]
-    random: NumberScheme
-    blocks: NumberScheme | None
+    schemes: dict[str, NumberScheme]
 
     @property
-    def schemes(self) -> dict[str, NumberScheme]:
-        """The schemes by name."""
-        found = {"random rows": self.random, "blocks of ids": self.blocks}
-        return {name: scheme for name, scheme in found.items() if scheme is not None}
+    def random(self) -> NumberScheme:
+        """What came of random rows."""
+        return self.schemes[RANDOM]
 
     def to_metrics(self) -> card.Metrics:
         """Return the figures for the model card, rounded to what they are worth."""
-        values = {name: float(f"{mean:.4g}") for name, (mean, _) in self.random.figures.items()}
-        method = f"{self.random.title}, parameters chosen inside the training folds; 'of the mean': always answering the mean"
-        if self.blocks is not None:
-            values |= {f"blocks {name}": float(f"{mean:.4g}") for name, (mean, _) in self.blocks.figures.items()}
-            method += f"; 'blocks': {self.blocks.title}"
-        return card.Metrics(values=values, method=method)
+        values = on_card(self.schemes.values(), lambda mean: float(f"{mean:.4g}"))
+        return card.Metrics(
+            values=values, method=method_of(self.schemes.values(), "'of the mean': always answering the mean")
+        )
 
 
 def evaluate_numbers(
@@ -81,17 +81,9 @@ def evaluate_numbers(
     Everything is drawn from `seed`; `jobs` processes share the folds and don't change the result. `progress` is told how many folds
     of how many are done.
     """
-    splits: list[Splits] = [
-        list(KFold(folds, shuffle=True, random_state=(seed + repeat) % SEEDS).split(table.X))
-        for repeat in range(repeats)
-    ]
-    blocks = blocks_of_ids(table, folds)
-    tick = ticking(progress, folds * (len(splits) + len(blocks)))
-    inner = f"nested, inner {INNER_FOLDS}-fold"
-    run = _Run(table.X, Y, outputs, kind, seed, jobs, tick)
-    random = run(f"{repeats} x {folds}-fold ({inner})", splits)
-    by_block = run(f"{folds} contiguous blocks of ids held out ({inner})", blocks) if blocks else None
-    return NumberEvaluation(Y, outputs, random, by_block)
+    ways = holdouts(table, repeats=repeats, folds=folds, seed=seed, stratify=False)
+    run = _Run(table.X, Y, outputs, kind, seed, jobs, ticking(progress, ways))
+    return NumberEvaluation(Y, outputs, {way.name: run(way) for way in ways})
 
 
 @dataclass(frozen=True)
@@ -106,10 +98,11 @@ class _Run:
     jobs: int
     tick: Callable[[], None]
 
-    def __call__(self, title: str, repeats: list[Splits]) -> NumberScheme:
+    def __call__(self, way: Holdout) -> NumberScheme:
         started = time.monotonic()
         answers, each, chosen, importances = [], [], Counter[str](), []
-        for splits in repeats:
+        rows = held_out_of(way.repeats[0])
+        for splits in way.repeats:
             said, mean = np.empty_like(self.Y), np.empty_like(self.Y)
             outcomes = Parallel(n_jobs=min(self.jobs, len(splits)), return_as="generator")(
                 delayed(_one_fold)(self.kind, self.X, self.Y, train=train, test=test, seed=self.seed)
@@ -118,15 +111,17 @@ class _Run:
             for (train, test), outcome in zip(splits, outcomes, strict=True):
                 said[test], mean[test] = outcome.values, self.Y[train].mean(axis=0)
                 chosen[", ".join(f"{name}={brief(value)}" for name, value in outcome.parameters.items())] += 1
-                importances.append(outcome.importances * len(test))
+                importances.append(outcome.importances * len(test) / len(rows))
                 self.tick()
-            answers.append(said)
-            each.append(figures_of(self.Y, said, mean, self.outputs))
+            answers.append(said[rows])
+            each.append(figures_of(self.Y[rows], said[rows], mean[rows], self.outputs))
         return NumberScheme(
-            title=title,
+            title=way.title,
+            prefix=way.prefix,
+            rows=rows,
             repeats=tuple(answers),
             figures=over_repeats(each),
-            importances=np.sum(importances, axis=0) / (len(self.Y) * len(repeats)),
+            importances=np.sum(importances, axis=0) / len(way.repeats),
             chosen=chosen,
             seconds=time.monotonic() - started,
         )

@@ -86,6 +86,21 @@ def say_scheme(scheme: Scheme | NumberScheme, say: Callable[[str], object]) -> N
         say(f"       {name:<{widest}} {figure(mean)}" + (f" (sd {figure(deviation)})" if several else ""))
 
 
+def gap_of(schemes: Mapping[str, Scheme | NumberScheme]) -> str:
+    """Return a sentence if random folds say much more than what else was held out, "" if they don't."""
+    first, *others = schemes
+    name, better, much = ("accuracy", 1, 0.02) if "accuracy" in schemes[first].figures else ("mae", -1, 0.0)
+    if name not in schemes[first].figures or not others:
+        return ""
+    at_random = schemes[first].figures[name][0]
+    figures = {other: schemes[other].figures[name][0] for other in others}
+    lowest = min(others, key=lambda other: better * figures[other])
+    gap = better * (at_random - figures[lowest])
+    if gap <= (much or 0.1 * at_random):
+        return ""
+    return f"{name} is {figure(figures[lowest])} on {lowest}, {figure(at_random)} on random rows: expect the former of new messages"
+
+
 def _figures(scheme: Scheme | NumberScheme) -> dict[str, Any]:
     return {
         "method": scheme.title,

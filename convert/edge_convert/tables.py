@@ -21,12 +21,14 @@ from edge_agent.errors import InputError
 from edge_convert.columns import Cell
 from edge_convert.features import (
     Features,
+    Ids,
     Missing,
     Problems,
     complete,
     expand,
     of_classes,
     read_features,
+    read_groups,
     read_ids,
     read_labels,
     refuse_quantity,
@@ -35,6 +37,7 @@ from edge_convert.features import (
     without_times,
 )
 from edge_convert.files import FMA_METADATA, RawTable, read_raw
+from edge_convert.moments import read_moments
 from edge_convert.words import Words
 
 #: Where the eight audio features sit in the FMA project's `echonest.csv`.
@@ -57,7 +60,7 @@ class DataFile:
 class Table:
     """n rows of f features.
 
-    `X` (n, f) float64, the numbers as the file has them; `labels` (n,) text, None when nobody asked for them; `ids` (n,) integers or text, None when
+    `X` (n, f) float64, the numbers as the file has them; `labels` (n,) text, None when nobody asked for them; `ids` (n,) integers, moments or text, None when
     there are none; `row_names` (n,) where each row is in the first of `sources`; `left_out` are sentences about rows and
     columns that are not here, `strange` about what is and may mislead.
     """
@@ -65,7 +68,7 @@ class Table:
     feature_names: tuple[str, ...]
     X: NDArray[np.float64]
     labels: NDArray[np.str_] | None
-    ids: NDArray[np.int64] | NDArray[np.str_] | None
+    ids: Ids | None
     row_names: Sequence[str]
     label_column: str
     sources: tuple[DataFile, ...]
@@ -74,6 +77,10 @@ class Table:
     #: Further columns of what is to be answered, beside `labels`.
     others: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     strange: tuple[str, ...] = ()
+    #: The column that says which rows belong together, and its texts (n,).
+    groups: tuple[str, NDArray[np.str_]] | None = None
+    #: The column that says when rows are from, and that (n,), in whatever unit.
+    times: tuple[str, NDArray[np.float64]] | None = None
 
     @property
     def where(self) -> str:
@@ -102,6 +109,8 @@ class Table:
             ids=None if self.ids is None else self.ids[rows],
             row_names=[self.row_names[int(row)] for row in rows],
             others={name: labels[rows] for name, labels in self.others.items()},
+            groups=None if self.groups is None else (self.groups[0], self.groups[1][rows]),
+            times=None if self.times is None else (self.times[0], self.times[1][rows]),
         )
 
 
@@ -117,6 +126,9 @@ class TableChoice:
     labels: Path | None = None
     label_column: str | None = None
     id_column: str | None = None
+    #: The columns that say which rows belong together, and when they are from.
+    groups: str | None = None
+    time: str | None = None
     columns: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
@@ -137,7 +149,7 @@ class TableChoice:
             if count > 1:
                 raise InputError(f"column {name!r} is given {count} times as --target; give it once")
         names: Any = {"columns": self.columns, "drop": self.drop, "classes": self.classes, "words": self.words}
-        names |= {"dialect": self.dialect, "missing": self.missing}
+        names |= {"dialect": self.dialect, "missing": self.missing, "groups": self.groups, "time": self.time}
         if self.data is not None:
             return read_table(self.data, target=self.target, others=self.others, id_column=self.id_column, **names)
         if self.features is None or self.labels is None or self.label_column is None:
@@ -152,6 +164,8 @@ def read_table(
     target: str | None,
     others: Sequence[str] = (),
     id_column: str | None = None,
+    groups: str | None = None,
+    time: str | None = None,
     columns: Sequence[str] = (),
     drop: Sequence[str] = (),
     classes: Sequence[str] = (),
@@ -166,7 +180,7 @@ def read_table(
     """
     raw = read_raw(path, dialect)
     targets = [name for name in (target, *others) if name is not None]
-    roles = dict.fromkeys(targets, "labels") | ({} if id_column is None else {id_column: "ids"})
+    roles = _roles(("times", time), ("groups", groups), ("ids", id_column)) | dict.fromkeys(targets, "labels")
     problems = Problems(path)
     names, notes = _feature_names(raw, columns, drop, roles, problems)
     features = read_features(raw, names, words, problems)
@@ -176,6 +190,7 @@ def read_table(
         require_label_names(problems, labels[name])
         notes += said
     ids = None if id_column is None else read_ids(raw, id_column, problems)
+    order = _order(raw, groups, time, targets, problems)
     rows = np.arange(len(raw.row_names))
     if target is not None and classes:
         rows, said = of_classes(target, labels[target], rows, classes=classes, problems=problems)
@@ -190,6 +205,7 @@ def read_table(
         sources=(_source(raw),),
         left_out=(*raw.notes, *notes, *said),
         rows=rows,
+        order=order,
     )
 
 
@@ -199,6 +215,8 @@ def read_pair(
     *,
     label_column: str,
     id_column: str = "track_id",
+    groups: str | None = None,
+    time: str | None = None,
     columns: Sequence[str] = (),
     drop: Sequence[str] = (),
     classes: Sequence[str] = (),
@@ -215,11 +233,13 @@ def read_pair(
     if right.layout == FMA_METADATA and label_column not in right.columns:
         label_column = f"track.{label_column}"
     problems, others = Problems(features), Problems(labels)
-    names, notes = _feature_names(left, columns, drop, {id_column: "ids"}, problems)
+    roles = _roles(("times", time), ("groups", groups), ("ids", id_column))
+    names, notes = _feature_names(left, columns, drop, roles, problems)
     found = read_features(left, names, words, problems)
     ids = read_ids(left, id_column, problems)
     texts, said = read_labels(right.column(label_column), label_column, right.decimal)
     label_ids = read_ids(right, id_column, others)
+    order = _order(left, groups, time, (label_column,), problems)
     problems.refuse()
     others.refuse()
     label_of = {key: text for key, text in zip(label_ids.tolist(), texts.tolist(), strict=True) if text}
@@ -246,6 +266,7 @@ def read_pair(
         sources=(_source(left), _source(right)),
         left_out=(*left.notes, *notes, *said),
         rows=rows,
+        order=order,
     )
 
 
@@ -254,10 +275,11 @@ def _table(
     features: Features,
     *,
     labels: Mapping[str, NDArray[np.str_]],
-    ids: NDArray[np.int64] | NDArray[np.str_] | None,
+    ids: Ids | None,
     sources: tuple[DataFile, ...],
     left_out: tuple[str, ...],
     rows: NDArray[np.int64],
+    order: Mapping[str, Any],
 ) -> Table:
     first, *others = labels or ("",)
     table = Table(
@@ -271,6 +293,7 @@ def _table(
         sources=sources,
         left_out=left_out,
         others={name: labels[name] for name in others},
+        **order,
     )
     table = table if len(rows) == len(raw.row_names) else table.take(rows)
     return replace(table, strange=tuple(strange(features.names, table.X, features.words)))
@@ -329,6 +352,28 @@ def _require_known(raw: RawTable, names: Sequence[str], problems: Problems) -> N
                 raw.column(name)
             except InputError as error:
                 problems.add(str(error).removeprefix(f"{raw.path}: "))
+
+
+def _roles(*given: tuple[str, str | None]) -> dict[str, str]:
+    return {name: what for what, name in given if name is not None}
+
+
+def _order(
+    raw: RawTable, groups: str | None, time: str | None, targets: Sequence[str], problems: Problems
+) -> dict[str, Any]:
+    """Return what a table knows of which rows belong together (`groups`) and when they are from (`times`)."""
+    for option, name in (("--groups", groups), ("--time", time)):
+        if name in targets:
+            problems.add(f"column {name!r} is the target, and so it can't be {option}")
+    found: dict[str, Any] = {}
+    if groups is not None:
+        found["groups"] = groups, read_groups(raw, groups, problems)
+    if time is not None:
+        try:
+            found["times"] = time, read_moments(raw.column(time), raw.decimal)
+        except ValueError as error:
+            problems.add(f"column {time!r} {error}")
+    return found
 
 
 def _source(raw: RawTable) -> DataFile:

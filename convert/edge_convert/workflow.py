@@ -30,14 +30,15 @@ from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
 from edge_convert.explaining import trees_on_card
 from edge_convert.fold import Folded, fold
+from edge_convert.holdouts import flattery, require_held_out
 from edge_convert.load import load_estimator
 from edge_convert.modelcard import Draft, Identity, Origin, build_card, draft_card
 from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
 from edge_convert.residuals import NumberEvaluation
-from edge_convert.results import Trained, say_scheme
+from edge_convert.results import Trained, gap_of, say_scheme
 from edge_convert.tables import Table, TableChoice
-from edge_convert.tasks import Regression, Task, quantities_of, task_of
+from edge_convert.tasks import Classification, Regression, Task, quantities_of, task_of
 from edge_convert.trainers import Trainer, trainer_for
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
 from edge_convert.words import words_of
@@ -86,8 +87,12 @@ def train(
         table, training.kind, training.task, training.units, say, contamination=training.contamination
     )
     trainer.require_trainable(training.folds if training.repeats else 2)
+    require_held_out(table)
     draft = draft_card(identity, table, _sheet(table, describe, say), trainer.task)
     trainer.say_table(say)
+    flattered = flattery(table, table.labels if isinstance(trainer.task, Classification) else None)
+    if training.repeats and flattered:
+        say(f"note:  {flattered}")
     started = time.process_time()
     model, parameters = trainer.fit(seed)
     draft = replace(draft, task=trainer.task)
@@ -270,4 +275,6 @@ def _evaluated(
         )
     for scheme in {} if evaluation is None else evaluation.schemes.values():
         say_scheme(scheme, say)
+    if evaluation is not None and (gap := gap_of(evaluation.schemes)):
+        say(f"note:  {gap}")
     return evaluation

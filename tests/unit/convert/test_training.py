@@ -91,8 +91,8 @@ def test_figures_are_those_of_held_out_rows() -> None:
     found = _evaluate(make_table(240), repeats=2)
     names = {"accuracy", "f1 calm", "f1 loud", "macro f1", "roc auc", "brier", "ece"}
     assert set(found.random.figures) == names
-    assert found.blocks is not None
-    assert set(found.blocks.figures) == names
+    assert "blocks of ids" in found.schemes
+    assert set(found.schemes["blocks of ids"].figures) == names
     accuracy, _ = found.random.figures["accuracy"]
     assert 0.7 < accuracy < 1
     assert found.random.confusion.sum() == 2 * 240
@@ -117,7 +117,7 @@ def test_nothing_to_learn_gives_the_majority_share() -> None:
     rng = np.random.default_rng(1)
     labels = np.where(rng.random(300) < 0.25, "loud", "calm")
     found = _evaluate(replace(table, labels=labels, ids=None))
-    assert found.blocks is None
+    assert "blocks of ids" not in found.schemes
     assert abs(found.random.figures["roc auc"][0] - 0.5) < 0.12
 
 
@@ -129,9 +129,9 @@ def test_blocks_of_ids_do_not_learn_from_their_neighbours() -> None:
     table = make_table(400)
     table = replace(table, X=np.repeat(albums, 10, axis=0), labels=np.repeat(labels, 10))
     found = _evaluate(table)
-    assert found.blocks is not None
+    assert "blocks of ids" in found.schemes
     assert found.random.figures["accuracy"][0] > 0.9
-    assert found.blocks.figures["accuracy"][0] < 0.75
+    assert found.schemes["blocks of ids"].figures["accuracy"][0] < 0.75
 
 
 @pytest.mark.parametrize("kind", ["tree", "boosting"])
@@ -141,9 +141,9 @@ def test_a_block_that_leaves_one_label(kind: str) -> None:
     labels = np.array(["fine"] * 120, dtype="<U5")
     labels[50:70] = "fault"
     found = _evaluate(replace(table, labels=labels), kind)
-    assert found.blocks is not None
-    (block,) = found.blocks.repeats
-    assert found.blocks.figures["f1 fault"] == (0.0, 0.0)
+    assert "blocks of ids" in found.schemes
+    (block,) = found.schemes["blocks of ids"].repeats
+    assert found.schemes["blocks of ids"].figures["f1 fault"] == (0.0, 0.0)
     assert block.probabilities[50:70].tolist() == [[0.0, 1.0]] * 20
     assert np.allclose(block.probabilities.sum(axis=1), 1)
 
@@ -153,8 +153,8 @@ def test_a_label_that_lies_in_one_block_only() -> None:
     assert table.labels is not None
     labels = np.where(np.arange(120) < 30, "odd", np.where(table.labels == "odd", "calm", table.labels))
     found = _evaluate(replace(table, labels=labels))
-    assert found.blocks is not None
-    assert 0 <= found.blocks.figures["macro f1"][0] <= 1
+    assert "blocks of ids" in found.schemes
+    assert 0 <= found.schemes["blocks of ids"].figures["macro f1"][0] <= 1
 
 
 def test_the_card_says_where_the_model_comes_from() -> None:
