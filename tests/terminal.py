@@ -52,7 +52,7 @@ class Terminal:
             self._shell.wait()
         self._shell.stdout.close()
 
-    def run(self, block: Block, deadline: float = 300.0) -> str:
+    def run(self, block: Block, deadline: float = 1500.0) -> str:
         """Type a block, wait until it is done, and return what it printed; fails where it does not do what its page says."""
         said = self.type(block.text, deadline)
         failed = [line for line in said.splitlines() if _FAILED in line]
@@ -63,7 +63,7 @@ class Terminal:
             assert text in said, f"{block} does not print {text!r}:\n{said}"
         return said
 
-    def type(self, text: str, deadline: float = 300.0) -> str:
+    def type(self, text: str, deadline: float = 1500.0) -> str:
         """Type a text, wait until it is done, and return what was printed."""
         # No command may read what is typed for the next one.
         self._type(f"eval {shlex.quote(text)} </dev/null\necho {_ENDED}\n")

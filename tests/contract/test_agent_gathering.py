@@ -124,7 +124,7 @@ def test_a_retained_value_is_answered_once_more_after_the_connection_broke(
     agent = run(stack, relay.port, client, protocol)
     send(client, ROCK, retain=True)
     client.message(OUT)
-    wait_until(lambda: agent.agent.tally.acknowledged == 8, "all values acknowledged")
+    relay.wait(lambda: len(relay.packets(up=True, kind=PUBACK)) == 8, "all values acknowledged")
     relay.cut()
     client.messages(2, OUT)
     wait_until(lambda: agent.agent.tally.acknowledged == 16, "all retained values acknowledged")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from tests.brokers import BrokerProcess
@@ -24,6 +26,9 @@ def test_a_message_goes_through_at_each_protocol(broker: BrokerProcess, connect:
 def test_a_broker_comes_back_on_its_port(broker: BrokerProcess, connect: Connect) -> None:
     broker.kill()
     assert not broker.running
+    # Nobody else has got it meanwhile.
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind((broker.host, broker.port))
     broker.start()
     connect(broker)
 

@@ -235,11 +235,12 @@ def test_the_slow_lane_does_not_pass_off_a_dropped_reason_as_a_normal_end(
 
 
 def test_a_broker_that_says_nothing_is_told_within_the_connect_timeout(caplog: pytest.LogCaptureFixture) -> None:
+    timeout = round(fair(0.2), 1)
     with (
         caplog.at_level(logging.WARNING),
         socket.create_server((HOST, 0)) as silent,
-        RunningAgent(silent.getsockname()[1], mqtt={"connect_timeout": 0.2}),
+        RunningAgent(silent.getsockname()[1], mqtt={"connect_timeout": timeout}),
     ):
-        line = wait_for_line(caplog, "no answer to CONNECT for 0.2 s; is it an MQTT broker? Still waiting")
+        line = wait_for_line(caplog, f"no answer to CONNECT for {timeout:g} s; is it an MQTT broker? Still waiting")
         # It is the first thing that is said: nothing is given up yet.
         assert next(iter(caplog.records)).getMessage() == line

@@ -28,7 +28,7 @@ END_WITHIN = 5.0
 
 
 def call(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    options.setdefault("timeout", 800)
+    options.setdefault("timeout", 1500)
     return subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
 
 
