@@ -11,22 +11,28 @@ from edge_agent import assembly
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Message
-from edge_agent.errors import AdaptedError, BrokerError, NoAnswerError, ProtocolRefusedError
+from edge_agent.errors import AdaptedError, BrokerError, NarrowedError, NoAnswerError, ProtocolRefusedError
 from edge_agent.link.link import Link
+from edge_agent.link.terms import Terms
 
 #: Most of a payload that an error shows.
 _SHOWN: Final = 60
 
 
 def log_in(
-    loaded: Settings, subscriptions: Iterable[str], *, purpose: str, will: Answer | None = None
+    loaded: Settings,
+    subscriptions: Iterable[str],
+    *,
+    purpose: str,
+    will: Answer | None = None,
+    terms: Terms | None = None,
 ) -> tuple[Link, list[Message]]:
     """Connect and subscribe as `run` would, but with another client id and a session that ends with the connection.
 
     Returns the link, and messages that arrived with the broker's answer, such as retained ones. Raises `BrokerError`;
-    refused subscriptions are in the link's `refused`.
+    refused subscriptions are in the link's `refused`. `terms` are what is known of the broker by now.
     """
-    terms = assembly.make_terms(loaded)
+    terms = terms or assembly.make_terms(loaded)
     # The node is part of the id: in containers, process ids are few and repeat.
     client_id = f"edge-agent-{loaded.node.id}-{purpose}-{os.getpid()}"
     where = assembly.address(loaded, client_id=client_id, session_expiry=0)
@@ -39,8 +45,8 @@ def log_in(
         try:
             while not link.ready:
                 early += receive(link, time.monotonic() + 1.0)
-        except AdaptedError:
-            link.abandon()  # the next attempt leaves out what was refused
+        except (AdaptedError, NarrowedError):
+            link.abandon()  # the next attempt leaves out what was refused, or comes nearer to it
         except ProtocolRefusedError:
             link.abandon()
             if len(protocols) == 1:

@@ -57,6 +57,16 @@ class AdaptedError(BrokerError):
     """The broker refused something that the next attempt leaves out."""
 
 
+class NarrowedError(BrokerError):
+    """The broker ended the connection over a subscription; the next attempt comes nearer to the one that it was. `found` says
+    that it is known by now.
+    """
+
+    def __init__(self, words: str, *, found: bool) -> None:
+        super().__init__(words)
+        self.found = found
+
+
 class FarewellError(BrokerError):
     """The broker ended the connection for a reason unrelated to our messages, such as a shutdown."""
 

@@ -35,6 +35,8 @@ class Limits:
     title: str
     connack: bytes = b""
     filters_at_once: int | None = None
+    #: Topic filters of one client.
+    max_filters: int | None = None
     max_qos: int = 2
     max_packet: int | None = None
     max_slashes: int | None = None
@@ -80,7 +82,7 @@ AWS: Final = Limits(
     max_slashes=7,
 )
 AWS_WITHOUT_RETAIN: Final = Limits(
-    "AWS IoT Core, without iot:RetainPublish", AWS.connack, 8, 1, AWS.max_packet, 7, retain=False
+    "AWS IoT Core, without iot:RetainPublish", AWS.connack, 8, None, 1, AWS.max_packet, 7, retain=False
 )
 AZURE: Final = Limits(
     "Azure Event Grid",
@@ -358,6 +360,8 @@ class PlayedBroker(Server):
             if self.limits.refuses(bare):
                 codes += b"\x87" if client.level == _5 else b"\x80"
                 continue
+            if self.limits.max_filters is not None and len({*client.filters, topic}) > self.limits.max_filters:
+                raise _ClosedError(f"more than {self.limits.max_filters} topic filters")
             client.filters[topic] = granted = min(qos, self.limits.max_qos)
             codes += bytes((granted,))
             new += [] if shared else [topic]

@@ -108,6 +108,8 @@ class _Reading:
         inputs = [source.subscribe for route in routes for source in route.inputs]
         #: Topic of a trial message -> what receives it.
         self._trials = {_render(one): one for one in (requests, *inputs) if one.captures - {FEATURE}}
+        #: Those that something can receive.
+        self._sent = [topic for topic, one in self._trials.items() if self._ungranted(one) is None]
         self._silent = [one for one in inputs if not one.captures - {FEATURE}]
         #: Topics of messages that arrived.
         self.arrived = {message.topic for message in early}
@@ -115,7 +117,7 @@ class _Reading:
     def findings(self) -> Iterator[Finding]:
         """Send them all, then report for each input whether its message arrived."""
         try:
-            self._send(self._link, self._trials)
+            self._send(self._link, self._sent)
         except BrokerError:
             self._link.abandon()
             self._send_apart()
@@ -142,8 +144,9 @@ class _Reading:
 
     def _send_apart(self) -> None:
         """Send each trial message on a connection of its own: over one of them the broker ended the one that had them all."""
-        for topic in self._trials:
-            link, _ = log_in(self._loaded, subscriptions(self._loaded.node.id, self._routes), purpose="check")
+        wanted = subscriptions(self._loaded.node.id, self._routes)
+        for topic in self._sent:
+            link, _ = log_in(self._loaded, wanted, purpose="check", terms=self._link.terms)
             try:
                 self._send(link, [topic])
             except BrokerError:

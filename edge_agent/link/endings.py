@@ -147,6 +147,15 @@ def what_fits(asked: Sequence[str], sent: Sequence[str], largest: int, *, retain
     return None
 
 
+def of_filter(asked: Sequence[str], words: str | None) -> str:
+    """Return the reason for which a filter counts as refused over which the broker ended the connection, with `words` if it
+    gave any. `asked` are the filters that it did not answer.
+    """
+    if len(asked) == 1 and _slashes(asked[0]) > _SLASHES:
+        return f"{granted.ENDS}: {_too_deep(asked[0])}"
+    return granted.ENDS if words in {None, NO_REASON} else f"{granted.ENDS}: {words}"
+
+
 def _too_deep(one: str) -> str:
     return f"{_shown(one)} has {_slashes(one)} slashes: some brokers take fewer (AWS IoT: {_SLASHES})"
 

@@ -9,12 +9,14 @@ DEFAULT_RECEIVE_MAXIMUM: Final = 65_535
 #: Why a filter can't be subscribed to: the words of the reason codes with which a SUBACK says the same (MQTT 5, 3.9.3).
 NO_SHARED: Final = "Shared subscription not supported"
 NO_WILDCARDS: Final = "Wildcard subscription not supported"
-
+#: Why a filter is refused that was found by `edge_agent.link.narrowing`.
+ENDS: Final = "the broker ends the connection over it"
 
 #: How to fix what a broker does not have.
 ADVICE: Final = {
     NO_SHARED: "remove share from the route, or use a broker that has shared subscriptions",
     NO_WILDCARDS: "name each topic in a route of its own, or use a broker that has wildcards",
+    ENDS: "allow it in the broker's access rules, or raise its limit of subscriptions, or remove it from the routes",
 }
 
 

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 from edge_agent.contract.messages import Answer, Message
-from edge_agent.errors import BrokerError, SurplusError
+from edge_agent.errors import BrokerError, FarewellError, NarrowedError, SurplusError
 from edge_agent.link import delivery, endings, paho_client
 from edge_agent.link.granted import Granted
 from edge_agent.link.packets import Disconnect, Event, Puback, Publish
@@ -90,7 +90,7 @@ class Session:
         self.end: BrokerError | None = None
         #: None until the broker has accepted the connection.
         self.granted: Granted | None = None
-        self.subscriptions = Subscriptions(asker, wanted)
+        self.subscriptions = Subscriptions(asker, wanted, self.terms.narrowing)
         self.delivery = delivery.Delivery(wire, tally, self.terms)
         #: How long the broker may keep us waiting. The connection is there: what it has to answer now is CONNECT.
         self.patience = Patience(address.connect_timeout, address.keepalive, clock())
@@ -102,6 +102,8 @@ class Session:
         self._clock = clock
         self._aliases: dict[int, str] = {}
         self._next_upkeep = 0.0
+        self._let_in_at = 0.0
+        self._looked = False  # the socket was read, as far as it goes, since `pump` was called last
 
     # -- used by its owner
 
@@ -142,13 +144,15 @@ class Session:
         """Pass to the wire what may be sent now."""
         subscriptions = self.subscriptions
         if subscriptions.waiting and self.granted is not None and self.delivery.idle:
-            subscriptions.ask()
+            subscriptions.ask(self._clock() - self._let_in_at if self._looked else 0.0)
             self._check_settled()  # there may be nothing left to subscribe to
         if not subscriptions.waiting:
             self.delivery.pump(subscriptions.asked)
+        self._looked = False
 
     def keep_up(self) -> None:
         """Handle timeouts: keep-alive and handshake."""
+        self._looked = True
         now, patience = self._clock(), self.patience
         accepted = self.granted is not None
         if now >= self._next_upkeep:
@@ -161,6 +165,7 @@ class Session:
         if self.ready or self.state is State.ENDED:
             return
         if patience.handshake_failed:
+            self.terms.narrowing.settled()
             self.fail(endings.unanswered(self._address, self._protocol, accepted=accepted))
         elif patience.take_late():
             _log.warning("%s", endings.late(self._address, accepted=accepted))
@@ -188,6 +193,7 @@ class Session:
     def let_in(self, granted: Granted) -> None:
         """Note that the broker accepts the connection."""
         self.granted = granted
+        self._let_in_at = self._clock()
         self.delivery.receive_maximum = granted.receive_maximum
         self.delivery.size_limit = granted.maximum_packet_size
         self.subscriptions.granted = granted
@@ -208,6 +214,7 @@ class Session:
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
         """Handle a SUBACK: for each filter the reason for its refusal, None where it was granted."""
         self.subscriptions.subscribed(packet_id, refusals)
+        self.patience.begin_handshake()  # it progresses
         self._check_settled()
 
     def granted_qos_0(self) -> None:
@@ -248,7 +255,7 @@ class Session:
         if words in {None, endings.NO_REASON} and self._tries_plain_will():
             return
         fits, sent = self._what_fits(words), self.delivery.sent
-        self.fail(
+        self._end(
             endings.ended(
                 self._address,
                 self._protocol,
@@ -257,7 +264,8 @@ class Session:
                 client_id=self.client_id,
                 fits=fits,
                 sent=sent,
-            )
+            ),
+            words,
         )
 
     def broken(self, words: str, known: str | None = None) -> None:
@@ -265,7 +273,7 @@ class Session:
         if not words and self._tries_plain_will():
             return
         fits = self._what_fits(None)
-        self.fail(endings.broken(self._address, known, words, accepted=self.granted is not None, fits=fits))
+        self._end(endings.broken(self._address, known, words, accepted=self.granted is not None, fits=fits))
 
     def gone(self) -> None:
         """Note that the socket is gone."""
@@ -289,6 +297,14 @@ class Session:
             self.fail(endings.will(self._address))
         return tries
 
+    def _end(self, error: BrokerError, words: str | None = None) -> None:
+        """End with this error, for which the broker, not we, gave up; note what that says of the filters it was asked for."""
+        learned = None
+        if self.granted is not None and self.state is not State.ENDED and not isinstance(error, FarewellError):
+            asked = self.subscriptions.unanswered
+            learned = self.terms.narrowing.ended(asked, endings.of_filter(asked, words))
+        self.fail(error if learned is None else NarrowedError(str(error), found=learned))
+
     def _warn_of_silence(self) -> None:
         sent, unsent = self.delivery.awaited
         seconds, inputs = self.patience.longest_unconfirmed, len(self.delivery.ledger)
@@ -307,10 +323,8 @@ class Session:
         )
         if found is not None:
             _log.warning("broker %s: %s", self._address, found)
-        asked = [one for filters in self.subscriptions.asked.values() for one in filters]
-        return endings.what_fits(
-            asked, delivery.sent, delivery.largest_unconfirmed, retained=delivery.retained_unconfirmed
-        )
+        asked, sent = self.subscriptions.unanswered, delivery.sent
+        return endings.what_fits(asked, sent, delivery.largest_unconfirmed, retained=delivery.retained_unconfirmed)
 
     def _become(self, state: State) -> None:
         if state not in MAY_FOLLOW[self.state]:

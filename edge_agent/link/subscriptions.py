@@ -6,7 +6,8 @@ Rules:
 * A packet id may be used by one packet at a time (MQTT 5, 2.2.1), and paho numbers these packets but not our messages: a
   `Session` asks when no message is unconfirmed, holds those that follow back until then, and does not give them a number in `asked`.
 * No packet has more than `_MOST` filters (AWS IoT ends the connection at the ninth), nor more bytes than the broker takes.
-* What the broker said it does not have is refused here: to ask for it would end the connection.
+* What the broker said it does not have is refused here, and so is what ended the connection (`edge_agent.link.narrowing`): to
+  ask for it would end this one.
 * New filters are subscribed to before old ones are unsubscribed from: if they overlap, a message comes twice rather than not at all.
 """
 
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 
 from edge_agent.contract.messages import Refused
 from edge_agent.link.granted import Granted
+from edge_agent.link.narrowing import Narrowing
 
 #: Filters of one packet.
 _MOST: Final = 8
@@ -38,10 +40,10 @@ class Asker(Protocol):
 class Subscriptions:
     """`wanted` are topic filters, each with whether retained messages are wanted even if the subscription is not new.
 
-    `refused` are those that the broker refused; `waiting` says that `ask` is to be called.
+    `refused` are those that the broker refused; `waiting` says that `ask` is to be called. `narrowing` outlasts the connection.
     """
 
-    def __init__(self, asker: Asker, wanted: Mapping[str, bool]) -> None:
+    def __init__(self, asker: Asker, wanted: Mapping[str, bool], narrowing: Narrowing | None = None) -> None:
         self.refused: list[Refused] = []
         self.waiting = bool(wanted)
         #: By packet id: the filters that the broker was asked for and has not granted or refused yet; none of them
@@ -50,6 +52,8 @@ class Subscriptions:
         #: What the broker lets us ask for.
         self.granted = Granted()
         self._asker = asker
+        self._narrowing = narrowing or Narrowing()
+        self._narrowing.keep(wanted)
         self._wanted = dict(wanted)
         self._held: set[str] = set()
 
@@ -58,29 +62,51 @@ class Subscriptions:
         """Whether the broker has answered all requests."""
         return not (self.waiting or self.asked)
 
+    @property
+    def unanswered(self) -> list[str]:
+        """Filters that the broker was asked for and has neither granted nor refused."""
+        return [one for filters in self.asked.values() for one in filters]
+
     def want(self, wanted: Mapping[str, bool], anew: Collection[str]) -> None:
         """Change the wanted filters; those in `anew` are subscribed to even if they already are."""
+        self._narrowing.keep(wanted)
+        self._narrowing.try_again()
         self._wanted = dict(wanted)
         self._held.difference_update(anew)
         self.refused = []  # refused filters are not held, so they are subscribed to again
         self.waiting = self._held != self._wanted.keys()
 
-    def ask(self) -> None:
-        """Send the difference between the wanted and the current subscriptions."""
-        new = {one: retained for one, retained in self._wanted.items() if one not in self._held}
-        gone = [one for one in self._held if one not in self._wanted]
-        lacking = [Refused(one, why) for one in new if (why := self.granted.lacks(one)) is not None]
+    def ask(self, stood: float = 0.0) -> None:
+        """Send the difference between the wanted and the current subscriptions, or as much of it as may be sent at once.
+        `stood` is for how many seconds the connection is known to have stood.
+        """
+        refused = {one.topic for one in self.refused}
+        new = [one for one in self._wanted if one not in self._held and one not in refused]
+        lacking = [found for one in new if (found := self._refusal(one)) is not None]
         self.refused += lacking
-        self._held = self._wanted.keys() - {one.topic for one in lacking}
-        for some in self._packets(one for one in new if one in self._held):
-            self.asked[self._asker.subscribe({one: new[one] for one in some})] = some
+        new = [one for one in new if one not in {found.topic for found in lacking}]
+        if self._narrowing.one_at_a_time([*new, *self.unanswered]):
+            if self.asked:
+                return
+            for some in self._packets(self._narrowing.next(new, stood)):
+                self._subscribe(some)
+                return
+            if new:
+                return
+            self._narrowing.settled()
+        for some in self._packets(new):
+            self._subscribe(some)
+        gone = [one for one in self._held if one not in self._wanted]
+        self._held.difference_update(gone)
         for some in self._packets(gone):
             self.asked[self._asker.unsubscribe(some)] = []
         self.waiting = False
 
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
         """Handle a SUBACK: for each filter the reason for its refusal, None where it was granted."""
-        for one, refusal in zip(self.asked.pop(packet_id, ()), refusals, strict=False):
+        asked = self.asked.pop(packet_id, [])
+        self._narrowing.answered(asked)
+        for one, refusal in zip(asked, refusals, strict=False):
             if refusal is not None:
                 self.refused.append(Refused(one, refusal))
                 self._held.discard(one)
@@ -89,6 +115,15 @@ class Subscriptions:
         """Handle an UNSUBACK."""
         # If the broker refuses, further messages are counted as unrouted, and acknowledged.
         self.asked.pop(packet_id, None)
+
+    def _refusal(self, one: str) -> Refused | None:
+        """Return a filter as refused that is not to be asked for."""
+        reason = self.granted.lacks(one)
+        return self._narrowing.refusal(one) if reason is None else Refused(one, reason)
+
+    def _subscribe(self, some: list[str]) -> None:
+        self.asked[self._asker.subscribe({one: self._wanted[one] for one in some})] = some
+        self._held.update(some)
 
     def _packets(self, filters: Iterable[str]) -> Iterator[list[str]]:
         """Divide filters into packets."""

@@ -18,6 +18,7 @@ from typing import Final
 
 from edge_agent.contract.messages import Answer
 from edge_agent.link.granted import Granted
+from edge_agent.link.narrowing import Narrowing
 
 #: In paho's words (MQTT 5, 2.4).
 RETAIN: Final = "Retain not supported"
@@ -41,6 +42,8 @@ class Terms:
     """
 
     def __init__(self, *, retain: bool | None = None, last_protocol: str = "3.1.1") -> None:
+        #: Which filters it ends the connection over.
+        self.narrowing = Narrowing()
         #: Whether messages of ours, and the will, are retained where they are meant to be.
         self.retains = retain is not False
         self.maximum_qos = 2

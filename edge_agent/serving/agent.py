@@ -18,7 +18,7 @@ from typing import Final
 
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Health, Info, Message, to_json
-from edge_agent.errors import AdaptedError, BrokerError, ProtocolRefusedError, SurplusError
+from edge_agent.errors import AdaptedError, BrokerError, NarrowedError, ProtocolRefusedError, SurplusError
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.granted import advice_on
@@ -42,7 +42,7 @@ _LAST_WORD: Final = 1.0
 _SIGNALS: Final = (SystemExit, KeyboardInterrupt)
 #: Longest wait in the loop, in seconds: watchdog and reports are due at least this often.
 _TICK: Final = 1.0
-#: Seconds before a suspect is sent again (`edge_agent.link.poison`).
+#: Seconds before a suspect is sent again (`edge_agent.link.poison`, `edge_agent.link.narrowing`).
 _RETRIAL: Final = 0.1
 #: How many times in a row, without a connection that lasted: a broker that ends all of them would be asked for ever.
 _TRIALS: Final = 12
@@ -161,7 +161,7 @@ class Agent:
             self._schedule(error)
             return False
         self._greeted = self._asked_again = False
-        self._retry.forget()
+        self._retry.suspend()
         return True
 
     def _begin_again(self, link: Connection, error: SurplusError) -> None:
@@ -178,13 +178,17 @@ class Agent:
 
     def _lost(self, link: Connection, error: BrokerError) -> None:
         nearer = self._answering.ended(link, error)
+        if isinstance(error, NarrowedError):
+            nearer = True
+            if error.found:  # there are no more of them than filters
+                self._trials = 0
         self._reporter.note_refused(link.refused_answers)
         link.abandon()
         self._drop()
         if self._greeted and self._clock() - self._greeted_at >= _LASTED:
             self._failures = self._trials = 0
         if nearer and self._trials < _TRIALS:
-            # The backoff is for the input that ends the connections; the others must not wait for it.
+            # The backoff is for what ends the connections; all else must not wait for it.
             self._trials += 1
             self._next_attempt = self._clock() + _RETRIAL
             _log.warning("%s; trying again at once", error)
@@ -236,7 +240,7 @@ class Agent:
         news = News.CONNECTION if not self._greeted else News(0)
         news |= News.STANDING if self._standing != before else News(0)
         news |= News.PLAN if not self._announced else News(0)
-        pause = self._retry.schedule() if link.refused else 0.0
+        pause = self._retry.schedule(link.refused)
         if not news:
             return
         for topic, reason in link.refused:

@@ -19,11 +19,14 @@ from typing import Final, Literal, NamedTuple
 
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Info, Refused, to_json
+from edge_agent.link.granted import ENDS
 from edge_agent.wording import LOGGED
 
-#: Seconds until a refused subscription is retried; doubled each time up to the longest.
+#: Seconds until a refused subscription is retried; doubled each time up to the longest, and up to another one where it costs
+#: the connection.
 _FIRST_PAUSE: Final = 30.0
-_LONGEST_PAUSE: Final = 900.0
+_LONGEST: Final = 900.0
+_LONGEST_COSTLY: Final = 3600.0
 
 
 class Standing(NamedTuple):
@@ -95,23 +98,31 @@ INFO: Final = Announcement(
 
 
 class Retry:
-    """When to retry refused subscriptions: after growing pauses. `clock` gives seconds."""
+    """When to retry refused subscriptions: after pauses that grow until none is refused. `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._when = math.inf
         self._pause = _FIRST_PAUSE
 
-    def schedule(self) -> float:
-        """Set the next time; return the seconds until then."""
-        pause = self._pause
+    def schedule(self, refused: Sequence[Refused]) -> float:
+        """Set the next time to retry these, if there are any; return the seconds until then."""
+        if not refused:
+            self.forget()
+            return 0.0
+        costly = any(one.reason.startswith(ENDS) for one in refused)
+        pause = min(self._pause, _LONGEST_COSTLY if costly else _LONGEST)
         self._when = self._clock() + pause
-        self._pause = min(_LONGEST_PAUSE, 2 * pause)
+        self._pause = 2 * pause
         return pause
+
+    def suspend(self) -> None:
+        """Retry nothing until the next time is set: a new connection asks for everything."""
+        self._when = math.inf
 
     def forget(self) -> None:
         """Start over: there is nothing to retry, or it is requested with other changes."""
-        self._when = math.inf
+        self.suspend()
         self._pause = _FIRST_PAUSE
 
     def take(self) -> bool:

@@ -304,30 +304,95 @@ def test_a_subscription_that_the_policy_refuses(protocol: str, caplog: pytest.Lo
     assert broker.thrown_out == []
 
 
+TWELVE = [{"subscribe": f"r{n}/{{sensor}}/in", "publish": f"r{n}/{{sensor}}/out"} for n in range(12)]
+
+
+def serves_all_but(broker: PlayedBroker, forbidden: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The others are answered, on a connection that stays; what is missing is said."""
+    broker.wait_for_payload(STATE, b"degraded")
+    ends = len(broker.thrown_out)
+    broker.ask("r11/x/in", json.dumps(ROCK).encode())
+    assert json.loads(broker.wait_for("r11/x/out")[0])["label"] == "Rock"
+    assert len(broker.thrown_out) == ends
+    info = json.loads(broker.said(f"edge/{NODE}/info")[-1])
+    reason = f"subscription to {forbidden!r} refused: the broker ends the connection over it"
+    assert (info["state"], info["reason"][: len(reason)]) == ("degraded", reason)
+    wait_for_line(caplog, reason, "allow it in the broker's access rules", "retrying in 30 s")
+
+
+@PROTOCOLS
+def test_a_subscription_that_ends_the_connection_is_found(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        PlayedBroker(allows_all_but("r4/+/in"), patience=ENDS) as broker,
+        RunningAgent(broker.port, mqtt={"protocol": protocol}, route=TWELVE),
+    ):
+        serves_all_but(broker, "r4/+/in", caplog)
+    assert len(broker.thrown_out) == 5
+
+
+@PROTOCOLS
+def test_one_that_it_allows_later_is_granted_with_a_reload(protocol: str) -> None:
+    forbidden = ["r4/+/in"]
+    limits = replace(AWS, title="AWS IoT Core, with a policy", allows=lambda topic: topic not in forbidden)
+    with (
+        PlayedBroker(limits, patience=ENDS) as broker,
+        RunningAgent(broker.port, mqtt=(mqtt := {"protocol": protocol}), route=TWELVE) as agent,
+    ):
+        broker.wait_for_payload(STATE, b"degraded")
+        ends = len(broker.thrown_out)
+        agent.reload(broker.port, mqtt=mqtt, route=TWELVE)
+        broker.wait(lambda: len(broker.thrown_out) > ends, "it is not tried again")
+        broker.wait(
+            lambda: broker.said(STATE)[-1] == b"degraded" and len(broker.said(STATE)) > 2, "it does not come back"
+        )
+        forbidden.clear()
+        agent.reload(broker.port, mqtt=mqtt, route=TWELVE)
+        ready(broker)
+        broker.ask("r4/x/in", json.dumps(ROCK).encode())
+        assert json.loads(broker.wait_for("r4/x/out")[0])["label"] == "Rock"
+        assert len(broker.thrown_out) == ends + 1
+
+
+@PROTOCOLS
+def test_a_broker_that_takes_only_so_many_filters(protocol: str) -> None:
+    """The first ones are served: that of the agent's own requests, and those of nine routes."""
+    limits = replace(EMQX, title="ten topic filters", max_filters=10)
+    with (
+        PlayedBroker(limits, patience=3 * ENDS) as broker,
+        RunningAgent(broker.port, mqtt={"protocol": protocol}, route=TWELVE),
+    ):
+        broker.wait_for_payload(STATE, b"degraded")
+        ends = len(broker.thrown_out)
+        broker.ask("r8/x/in", json.dumps(ROCK).encode())
+        assert json.loads(broker.wait_for("r8/x/out")[0])["label"] == "Rock"
+        assert json.loads(broker.said(f"edge/{NODE}/info")[-1])["reason"].endswith(", and 2 more")
+        assert len(broker.thrown_out) == ends
+
+
 @pytest.mark.parametrize(
     ("subscribe", "words"),
     [
-        pytest.param("b/c/d/e/f/g/h/{sensor}/in", "'b/c/d/e/f/g/h/+/in' has 8 slashes", id="slashes"),
         pytest.param(
-            "x/{sensor}/in",
-            "a subscription to 'edge/kitchen/request/+', 'x/+/in': check the broker's access rules",
-            id="policy",
+            "b/c/d/e/f/g/h/{sensor}/in",
+            "b/c/d/e/f/g/h/+/in: the broker ends the connection over it: 'b/c/d/e/f/g/h/+/in' has 8 slashes",
+            id="slashes",
         ),
+        pytest.param("x/{sensor}/in", "x/+/in: the broker ends the connection over it", id="policy"),
     ],
 )
-def test_a_subscription_that_ends_the_connection_is_told(
-    subscribe: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@PROTOCOLS
+def test_check_tells_which_subscription_ends_the_connection(
+    subscribe: str, words: str, protocol: str, tmp_path: Path
 ) -> None:
-    """The agent can't serve without it; it says what to change, and so does the check."""
     limits = allows_all_but("x/+/in")
-    route = {"subscribe": subscribe, "publish": "x/{sensor}/out"}
-    with PlayedBroker(limits) as broker:
-        with RunningAgent(broker.port, route=[route]):
-            wait_for_line(caplog, words)
-        lines = "".join(f'{name} = "{value}"\n' for name, value in route.items())
-        found = look(broker.port, tmp_path, f"[[route]]\n{lines}")
-    (one,) = [one for one in found if one["verdict"] == "fail" and one["what"] == "broker"]
-    assert words in one["message"] + one["mend"]
+    lines = f'[[route]]\nsubscribe = "{subscribe}"\npublish = "x/{{sensor}}/out"\n'
+    with PlayedBroker(limits, patience=ENDS) as broker:
+        broker.keep(STATE, b"offline")
+        found = look(broker.port, tmp_path, f'protocol = "{protocol}"\n{lines}')
+    (one,) = [one for one in found if one["verdict"] == "fail"]
+    assert (one["what"], one["message"][: len(words)]) == ("subscribe", words)
+    assert one["mend"].startswith("allow it in the broker's access rules")
+    assert "publish" in {one["what"] for one in found}, "it goes on with the rest"
 
 
 @PROTOCOLS

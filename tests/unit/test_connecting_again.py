@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from edge_agent.contract.messages import Info, Message, validator
-from edge_agent.errors import AdaptedError, BrokerError, ProtocolRefusedError, SurplusError
+from edge_agent.errors import AdaptedError, BrokerError, NarrowedError, ProtocolRefusedError, SurplusError
 from edge_agent.serving.agent import Agent
 from edge_agent.testing import FakeClock, FakeLink, make_connection_settings, make_plan
 from tests.unit.agents import ended, pauses
@@ -159,6 +159,27 @@ def test_what_the_broker_refuses_is_left_out_at_once(caplog: pytest.LogCaptureFi
     assert (first.protocol, second.protocol) == ("5", "5")
     assert pauses(caplog) == []
     assert agent.tally.connections == 1
+
+
+@pytest.mark.parametrize(("found", "least", "most"), [(True, 250, 310), (False, 12, 20)])
+def test_a_filter_that_ends_the_connection_is_looked_for_at_once_as_long_as_that_leads_somewhere(
+    found: bool, least: int, most: int, awake: int
+) -> None:
+    """A broker that ends every connection finds nothing, and is asked less and less."""
+    clock, begun = FakeClock(), list[float]()
+
+    def dial(*_: object) -> FakeLink:
+        begun.append(clock.time)
+        link = FakeLink()
+        link.ready = False
+        link.lose(NarrowedError("the broker closed", found=found))
+        return link
+
+    agent = Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock)
+    while clock.time < 30:
+        agent.step(awake)
+        clock.advance(0.1)
+    assert least <= len(begun) <= most
 
 
 def test_the_newest_protocol_is_tried_first_on_the_next_connection() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Collection, Mapping
@@ -10,7 +11,8 @@ import pytest
 
 from edge_agent.contract.messages import Answer, Gathered, Message, Refused, Status, validator
 from edge_agent.contract.templates import Template
-from edge_agent.errors import BrokerError
+from edge_agent.errors import BrokerError, NarrowedError
+from edge_agent.link.granted import ENDS
 from edge_agent.routing.routes import Route
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import ONLINE, birth, standing, will
@@ -88,6 +90,43 @@ def test_it_is_asked_for_again_with_growing_pauses(caplog: pytest.LogCaptureFixt
     # Nothing has changed, so nothing is said.
     assert (states(link), len(infos(link))) == ([b"degraded"], 1)
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
+def test_one_that_ends_the_connection_is_asked_for_less_and_less_over_connections(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each retry costs the connection, so pauses go on where they were, up to an hour; one that is granted begins anew."""
+
+    class Ending(RefusingLink):
+        def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
+            if self.subscribed:
+                self.lose(NarrowedError("the broker closed", found=True))
+            super().subscribe(wanted, anew)
+
+    over = Refused("music/+/features", ENDS)
+    links = [*(Ending(over) for _ in range(10)), FakeLink(), Ending(over)]
+    agent, clock, _ = degraded(*links)
+    asked = []
+    for second in range(1, 20_000):
+        clock.advance(1)
+        before = sum(len(link.subscribed) > 1 for link in links)
+        agent.step()
+        asked += [second] * (sum(len(link.subscribed) > 1 for link in links) - before)
+    assert [later - earlier for earlier, later in itertools.pairwise([0, *asked])] == pytest.approx(
+        [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600], abs=4
+    )
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert told[1] == (
+        f"broker: subscription to 'music/+/features' refused: {ENDS}; allow it in the broker's access rules, or raise its limit "
+        "of subscriptions, or remove it from the routes; retrying in 60 s"
+    )
+    assert states(links[10]) == [b"online"]
+    links[10].lose(BrokerError("gone"))
+    for _ in range(4):
+        agent.step()
+        clock.advance(1)
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert told[-1].endswith("retrying in 30 s")
 
 
 def test_when_it_is_granted_that_is_said_everywhere(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,124 @@
+"""Finds the topic filters over which the broker ends the connection: asked for fewer at a time, then one by one.
+
+AWS IoT ends the connection when its policy forbids one filter of several; others do so at one filter more than they take. No
+SUBACK says which one it was. Rules:
+
+* After an end with a SUBSCRIBE unanswered, the next connection asks for a packet at a time, and sends nothing else until all
+  are answered. The filters of the packet that is unanswered when that ends as well are asked for one by one.
+* An end with one filter alone unanswered counts against it, and `_STRIKES` in a row convict it; while others are convicted,
+  fewer do. From the second on it is asked for only on a connection that has stood for a while (`_QUIET`). An end with anything
+  else, or with nothing unanswered, resets all of that: so a broker that restarts or a network that fails convicts nothing.
+* A convicted filter counts as refused (docs/decisions/0013), and is not asked for on later connections. When refused ones are
+  asked for again, it comes last and alone: one end convicts it again, an answer clears it.
+* Everything here is in memory only, and bounded by the number of filters that are wanted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from edge_agent.contract.messages import Refused
+
+#: Ends in a row that convict a filter; one fewer for each that is convicted already, but one at least.
+_STRIKES: Final = 3
+#: Seconds that a connection must have stood before a filter is asked for, by how many ends count against it.
+_QUIET: Final = (0.0, 0.25, 1.0)
+
+
+class Narrowing:
+    """What is known of the filters, over all connections to a broker."""
+
+    def __init__(self) -> None:
+        #: Whether packets are sent one at a time.
+        self.careful = False
+        #: With the reason, the one that was tried least recently first.
+        self._convicted: OrderedDict[str, str] = OrderedDict()
+        #: The convicted that are tried again on this connection.
+        self._again: frozenset[str] = frozenset()
+        #: Answered since we are careful, and to be asked for alone, in order.
+        self._sound: set[str] = set()
+        self._alone: dict[str, None] = {}
+        #: What the last ends count against, and how many these are.
+        self._struck = ""
+        self._strikes = 0
+
+    def refusal(self, one: str) -> Refused | None:
+        """Return a filter as refused if it is convicted, and not to be tried again now."""
+        reason = None if one in self._again else self._convicted.get(one)
+        return None if reason is None else Refused(one, reason)
+
+    def one_at_a_time(self, filters: Collection[str]) -> bool:
+        """Tell whether each packet must be answered before anything else is sent, while `filters` are not answered."""
+        return self.careful or not self._again.isdisjoint(filters)
+
+    def next(self, filters: Sequence[str], stood: float) -> list[str]:
+        """Return which of `filters`, all that are still to be asked for, come next, in packets; none when that has to wait.
+        `stood` is for how many seconds the connection is known to have stood.
+        """
+        if sound := [one for one in filters if one in self._sound]:
+            return sound
+        if alone := [one for one in self._alone if one in filters]:
+            strikes = self._strikes if alone[0] == self._struck else 0
+            return alone[:1] if stood >= _QUIET[strikes] else []
+        if others := [one for one in filters if one not in self._again]:
+            return others
+        return [one for one in self._convicted if one in filters][:1]
+
+    def keep(self, wanted: Collection[str]) -> None:
+        """Forget what is not wanted any more."""
+        for one in self._convicted.keys() - wanted:
+            del self._convicted[one]
+
+    def try_again(self) -> None:
+        """Try the convicted again on this connection."""
+        self._again = frozenset(self._convicted)
+
+    def answered(self, filters: Sequence[str]) -> None:
+        """Note that the broker has granted or refused these."""
+        for one in filters:
+            self._convicted.pop(one, None)
+            self._alone.pop(one, None)
+        if self.careful:
+            self._sound.update(filters)
+
+    def settled(self) -> None:
+        """Note that all filters are answered, or that it is not the broker that ended the connection."""
+        self.careful = False
+        self._again = frozenset()
+        self._sound.clear()
+        self._alone.clear()
+        self._struck, self._strikes = "", 0
+
+    def ended(self, asked: Sequence[str], reason: str) -> bool | None:
+        """Note that the broker ended the connection with the filters `asked` unanswered, and the `reason` for which they are
+        refused if they are convicted. Return whether this convicted one; None when nothing was learned.
+        """
+        again, self._again = self._again, frozenset()
+        suspects = [one for one in asked if one not in self._sound]
+        if not suspects:
+            self.settled()
+            return None
+        if not self.careful and again.isdisjoint(suspects):
+            self.careful = True
+            return False
+        if len(suspects) == 1 and suspects[0] in again:
+            self._convict(suspects[0], reason)
+            return True
+        self._alone |= dict.fromkeys(suspects)
+        if len(asked) > 1:
+            self._struck, self._strikes = "", 0
+            return False
+        self._strikes = self._strikes + 1 if asked[0] == self._struck else 1
+        self._struck = asked[0]
+        if self._strikes < max(1, _STRIKES - len(self._convicted)):
+            return False
+        self._convict(asked[0], reason)
+        return True
+
+    def _convict(self, one: str, reason: str) -> None:
+        self._convicted[one] = reason
+        self._convicted.move_to_end(one)
+        self._alone.pop(one, None)
+        self._struck, self._strikes = "", 0
