@@ -54,4 +54,4 @@ def split(model: Estimator) -> tuple[list[Any], Any]:
 def title_of(model: Estimator) -> str:
     """Return what it is made of: "StandardScaler > DecisionTreeClassifier"."""
     steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
-    return " > ".join(type(step).__name__ for step in steps)
+    return " > ".join(getattr(step, "title", type(step).__name__) for step in steps)

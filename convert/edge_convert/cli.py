@@ -78,6 +78,7 @@ class _TrainOptions(_FileOptions):
 
 class _ExportOptions(_FileOptions):
     trust_pickle: bool
+    label_names: tuple[str, ...]
 
 
 class _VerifyOptions(_TableOptions):
@@ -231,9 +232,16 @@ def train(**options: Unpack[_TrainOptions]) -> None:
 @_TABLE
 @_IDENTITY
 @click.option("--out", type=_FILE, required=True, help="The model file to write (.onnx).")
+@click.option(
+    "--label-names",
+    multiple=True,
+    metavar="A,B,...",
+    help="What the labels are called that MODEL only numbers, in the order of their numbers.",
+)
 @click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
 def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
-    """Write OUT from MODEL, an estimator or Pipeline that was trained elsewhere (.skops).
+    """Write OUT from MODEL, which was trained elsewhere: an estimator or Pipeline of scikit-learn (.skops), or a model of XGBoost
+    (.json, .ubj).
 
     Give the table that it was trained on: its rows are used to check the file, and its quantiles go into the model card.
     """
@@ -252,6 +260,7 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
         seed=options["seed"],
         say=click.echo,
         units=options["unit"],
+        label_names=options["label_names"],
     )
 
 

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from edge_convert.classifier import Estimator, inputs_of, split
-from edge_convert.trees import BOOSTED, BOOSTED_REGRESSORS, ROUNDING, Tree, thresholds_by_feature, trees_of
+from edge_agent.errors import InputError
+from edge_convert.classifier import Estimator, inputs_of, split, title_of
+from edge_convert.trees import Tree, rounds, thresholds_by_feature, trees_of
 
 #: Column by column and never decreasing; nothing else may join without a proof of both.
 FOLDABLE: Final = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
@@ -67,15 +68,21 @@ def fold(model: Estimator, *, missing: bool = False) -> Folded:
     """
     scalers, estimator = split(model)
     n_features, _ = inputs_of(model)
-    trees = trees_of(estimator)
-    wide = bool(scalers) or not isinstance(estimator, ROUNDING)
+    # Those of other libraries bring their own: `edge_convert.boosters`.
+    trees: list[Tree] | None = getattr(estimator, "own_trees", None) or trees_of(estimator)
+    wide = bool(scalers) or not rounds(estimator)
     if trees is None or not all(type(scaler) in FOLDABLE for scaler in scalers):
         return Folded(model, None, n_features, wide)
-    if not missing:
+    takes_absent = getattr(estimator, "takes_absent", False)
+    if scalers and takes_absent:
+        raise InputError(
+            f"{title_of(model)}: some numbers stand for a missing value behind a scaler; train it with missing values as they are (NaN)"
+        )
+    if not missing and not takes_absent:
         trees = [replace(tree, missing_left=None) for tree in trees]
     if scalers:
         # Trees and forests round what they are handed to float32 before they compare; boosting compares float64.
-        trees = _fold_into(trees, scalers, n_features, narrow=not isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS))
+        trees = _fold_into(trees, scalers, n_features, narrow=rounds(estimator))
     return Folded(estimator, trees, n_features, wide)
 
 

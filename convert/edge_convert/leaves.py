@@ -88,9 +88,18 @@ class Writer:
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name=f"make_{name}", **attributes))
         return name
 
-    def model(self, folded: Folded, outputs: Sequence[tuple[str, int, int]]) -> ModelProto:
-        """Return the model; `outputs` are names, element types and widths."""
-        described = [helper.make_tensor_value_info(name, kind, [None, width]) for name, kind, width in outputs]
+    def texts(self, values: Sequence[str]) -> str:
+        """Add a constant of texts (k,); return its name."""
+        name = f"constant_{len(self.initializers)}"
+        self.initializers.append(numpy_helper.from_array(np.array(values, dtype=object), name))
+        return name
+
+    def model(self, folded: Folded, outputs: Sequence[tuple[str, int, int | None]]) -> ModelProto:
+        """Return the model; `outputs` are names, element types and widths (None: one value a row)."""
+        described = [
+            helper.make_tensor_value_info(name, kind, [None] if width is None else [None, width])
+            for name, kind, width in outputs
+        ]
         return assemble(folded, self.nodes, described, self.initializers)
 
 
@@ -100,7 +109,8 @@ def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum, *, wide: bool) ->
     columns = begun + len(trees)
     tables = ([] if how.first is None else [how.first[np.newaxis]]) + [tree.values[tree.is_leaf] for tree in trees]
     offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
-    places = writer.add("Cast", _write_leaves(writer, trees, begun, columns, wide=wide), to=TensorProto.INT64)
+    leaves = write_leaves(writer, trees, range(begun, columns), columns, wide=wide)
+    places = writer.add("Cast", leaves, to=TensorProto.INT64)
     if columns > 1:
         places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
     values = writer.add(
@@ -114,8 +124,12 @@ def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum, *, wide: bool) ->
     return writer.add("Exp", total) if how.exponential else total
 
 
-def _write_leaves(writer: Writer, trees: Sequence[Tree], begun: int, columns: int, *, wide: bool) -> str:
-    """Write which leaf of each tree a row ends in, counted from 0 in the order of the tree's nodes."""
+def write_leaves(
+    writer: Writer, trees: Sequence[Tree], targets: Sequence[int], columns: int, *, wide: bool, source: str = INPUT
+) -> str:
+    """Write which leaf of each tree a row ends in, counted from 0 in the order of the tree's nodes, each tree into the column
+    (of n, columns) that `targets` has for it; return the name of the tensor.
+    """
     leaves = [np.flatnonzero(tree.is_leaf) for tree in trees]
     if max(map(len, leaves)) > _MOST_LEAVES:
         raise InputError(f"a tree has more than {_MOST_LEAVES:,} leaves; limit them with max_leaf_nodes or max_depth")
@@ -132,14 +146,14 @@ def _write_leaves(writer: Writer, trees: Sequence[Tree], begun: int, columns: in
     )
     return writer.add(
         "TreeEnsembleRegressor",
-        INPUT,
+        source,
         domain="ai.onnx.ml",
         **dict[str, Any](structure_of(trees)),
         **numbers,
         n_targets=columns,
         target_treeids=[number for number, ends in enumerate(leaves) for _ in ends],
         target_nodeids=[int(node) for ends in leaves for node in ends],
-        target_ids=[begun + number for number, ends in enumerate(leaves) for _ in ends],
+        target_ids=[target for target, ends in zip(targets, leaves, strict=True) for _ in ends],
         aggregate_function="SUM",
         post_transform="NONE",
     )

@@ -11,6 +11,7 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from edge_agent.errors import InputError
+from edge_convert.boosters import opening as boosters
 from edge_convert.classifier import Estimator, inputs_of
 from edge_convert.tasks import task_of
 
@@ -24,9 +25,10 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
     is a pickle without `trust_pickle`, or is none that can be served (`edge_convert.tasks`).
     """
     ending = path.suffix.lower()
-    if ending not in {".skops", *_PICKLES}:
+    if ending not in {".skops", *_PICKLES, *boosters.ENDINGS}:
         raise InputError(
-            f"{path}: an estimator is a .skops file, or with --trust-pickle a .pkl, .pickle or .joblib file"
+            f"{path}: an estimator is a .skops file, one of XGBoost ({', '.join(boosters.ENDINGS)}), or with "
+            "--trust-pickle a .pkl, .pickle or .joblib file"
         )
     if ending in _PICKLES and not trust_pickle:
         raise InputError(
@@ -35,11 +37,16 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
         )
     if not path.is_file():
         raise InputError(f"{path}: can't be read: no such file")
+    if ending in boosters.ENDINGS:
+        return _estimator(path, boosters.open_file(path))
     with warnings.catch_warnings():
         # Trained with another scikit-learn: verification compares with what this one answers.
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         content = _load_skops(path) if ending == ".skops" else _load_pickle(path)
-    return _estimator(path, content)
+    try:
+        return _estimator(path, boosters.adopted(content))
+    except InputError as error:
+        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error
 
 
 def _load_skops(path: Path) -> object:
@@ -53,7 +60,10 @@ def _load_skops(path: Path) -> object:
     # scikit-learn, which has happened already.
     foreign = [name for name in untrusted if not name.startswith("sklearn.")]
     if foreign:
-        raise InputError(f"{path}: holds types from outside scikit-learn, so it was not opened: {', '.join(foreign)}")
+        raise InputError(
+            f"{path}: holds types from outside scikit-learn, so it was not opened: {', '.join(foreign)}"
+            f"{boosters.way_out(foreign)}"
+        )
     try:
         content: object = skops.io.load(path, trusted=untrusted)
     except Exception as error:
@@ -64,6 +74,9 @@ def _load_skops(path: Path) -> object:
 def _load_pickle(path: Path) -> object:
     try:
         content: object = joblib.load(path)
+    except ImportError as error:
+        reason = boosters.needed(error.name or "", error)
+        raise InputError(f"{path}: {reason or f'is not a pickle that opens here: {_first_line(error)}'}") from error
     except Exception as error:
         raise InputError(f"{path}: is not a pickle that opens here: {_first_line(error)}") from error
     return content

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
@@ -70,6 +70,8 @@ class Origin:
     estimator: str
     parameters: Mapping[str, Any]
     metrics: card.Metrics
+    #: Versions of libraries other than scikit-learn that it was opened with.
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 def draft_card(identity: Identity, table: Table, sheet: Sheet, task: Task) -> Draft:
@@ -137,7 +139,8 @@ def _assembled(
             estimator=origin.estimator,
             parameters={name: _plain(value) for name, value in sorted(origin.parameters.items())},
             libraries={"python": platform.python_version()}
-            | {name: metadata.version(name) for name in ("numpy", "onnx", "scikit-learn", "skl2onnx")},
+            | {name: metadata.version(name) for name in ("numpy", "onnx", "scikit-learn", "skl2onnx")}
+            | dict(origin.libraries),
             date=identity.date,
         ),
         metrics=origin.metrics,

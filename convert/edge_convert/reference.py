@@ -43,6 +43,8 @@ class Reference:
         _, estimator = split(self._model)
         if "n_jobs" in estimator.get_params(deep=False):
             estimator.set_params(n_jobs=1)
+        #: Whose answers these are.
+        self.library = getattr(estimator, "library", ("scikit-learn", ""))[0]
         self.X = X
         self.gaps = gaps
 

@@ -229,9 +229,13 @@ def task_of(model: Estimator, quantities: Sequence[card.Quantity] = ()) -> Task 
     """Return the task of a fitted model; None where it has none that can be served. `quantities` are a regression's; they are
     numbered where none are given.
     """
+    _, last = split(model)
+    own = getattr(last, "own_task", None)  # of other libraries: `edge_convert.boosters`
+    if own is not None:
+        task: Task = own(quantities)
+        return task
     if hasattr(model, "classes_"):
         return Classification(labels_of(model)) if hasattr(model, "predict_proba") else None
-    _, last = split(model)
     if isinstance(last, IsolationForest):
         return Anomaly(float(-last.offset_))
     if is_regressor(last):

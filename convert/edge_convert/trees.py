@@ -65,7 +65,7 @@ class Tree:
 
 
 def trees_of(estimator: Any) -> list[Tree] | None:
-    """Return the trees of a fitted estimator in the order in which scikit-learn adds them up; None if it has none.
+    """Return the trees of a fitted estimator in the order in which they are added up; None if it has none.
 
     Raises `InputError` for boosting with categorical splits, which have no threshold.
     """
@@ -82,6 +82,11 @@ def trees_of(estimator: Any) -> list[Tree] | None:
         # `_predictors` is (iterations, trees per iteration); skl2onnx reads the same private attribute.
         return [_boosted(predictor.nodes) for iteration in estimator._predictors for predictor in iteration]  # noqa: SLF001
     return None
+
+
+def rounds(estimator: Any) -> bool:
+    """Return whether an estimator rounds whatever it is handed to float32 by itself."""
+    return bool(getattr(estimator, "rounds", isinstance(estimator, ROUNDING)))
 
 
 def thresholds_by_feature(trees: Sequence[Tree], n_features: int, *, wide: bool = False) -> list[NDArray[np.float64]]:

@@ -42,6 +42,8 @@ class Verification:
     numbers_differ: int
     largest_difference: float
     comparison: Comparison = PROBABILITIES_ALIKE
+    #: Whose answers they are compared with.
+    library: str = "scikit-learn"
 
     @property
     def passed(self) -> bool:
@@ -106,6 +108,7 @@ def verify(
         numbers_differ,
         largest,
         task.comparison,
+        reference.library,
     )
 
 
@@ -117,7 +120,7 @@ def require_verified(result: Verification, what: str) -> None:
     number, tolerance, relative, has_labels = result.comparison
     labels, verb = (f"{result.labels_differ:,} have a different label and ", "") if has_labels else ("", "have ")
     raise ModelError(
-        f"{what} does not reproduce scikit-learn: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {number} off by more "
+        f"{what} does not reproduce {result.library}: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {number} off by more "
         f"than {tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if relative else ''}"
     )
 

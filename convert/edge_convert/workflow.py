@@ -25,6 +25,7 @@ from edge_agent.contract import card
 from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
 from edge_convert.atomic import write_atomically
+from edge_convert.boosters import naming
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
@@ -116,9 +117,12 @@ def export(
     seed: int,
     say: Say,
     units: Sequence[str] = (),
+    label_names: Sequence[str] = (),
 ) -> None:
     """Write the model file of an estimator that was fitted elsewhere; the table is what it was trained on."""
-    model = load_estimator(estimator, trust_pickle=trust_pickle)
+    model = naming.named(load_estimator(estimator, trust_pickle=trust_pickle), label_names, estimator)
+    if sentence := naming.unnamed(model):
+        say(f"model: {sentence}")
     n_features, names = inputs_of(model)
     table = replace(choice, columns=choice.columns or names).read()
     for name, words in table.words.items():
@@ -138,7 +142,9 @@ def export(
     task = _task_of_exported(model, choice, units)
     draft = draft_card(identity, table, sheet, task)
     _, last = split(model)
-    origin = Origin(title_of(model), last.get_params(deep=False), _UNMEASURED)
+    origin = Origin(
+        title_of(model), last.get_params(deep=False), _UNMEASURED, dict(filter(None, [getattr(last, "library", None)]))
+    )
     content, _ = model_file(model, draft, origin, seed=seed, say=say)
     write(out, content, say)
 
@@ -156,7 +162,7 @@ def _task_of_exported(model: Estimator, choice: TableChoice, units: Sequence[str
         raise InputError(
             f"the estimator answers {task.width} numbers; give as many columns with --target, in its order"
         )
-    return Regression(quantities_of(names, units))
+    return replace(task, quantities=quantities_of(names, units))
 
 
 def _sheet(table: Table, describe: Path | None, say: Say) -> Sheet:
@@ -233,7 +239,7 @@ def compare(
     )
     with progress_bar("verifying") as progress:
         gaps = [position for position, one in enumerate(model_card.features) if one.missing]
-        reference = Reference(model, table.X, gaps=gaps)
+        reference = Reference(naming.called(model, model_card.labels), table.X, gaps=gaps)
         result = verify(reference, fold(model), content, rows=rows, seed=seed, progress=progress)
     say(str(result))
     require_verified(result, str(path))

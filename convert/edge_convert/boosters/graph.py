@@ -1,0 +1,157 @@
+"""The graph of boosters: which leaf of each tree a row ends in, the sum of these leaves' values, and what is made of it.
+
+    features -> leaves -> values of these leaves -> their sum, one tree after the other -> scores (n, k) -> answers
+
+Sums are in the library's own type and order (`Scores`), so scores are the library's to the last bit. The label is decided by comparing scores,
+not probabilities, with two labels; with more, by the largest of probabilities that are rounded as the library rounds them:
+an exponential may differ in its last bit from machine to machine, and a tie is broken by less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from edge_agent.errors import InputError
+from edge_convert.boosters.model import EXP, IDENTITY, SIGMOID, Absent, Scores
+from edge_convert.fold import Folded
+from edge_convert.graph import INPUT, LABEL, PROBABILITIES
+from edge_convert.leaves import Writer, write_leaves
+from edge_convert.tasks import Classification, Comparison, Regression
+from edge_convert.trees import Tree
+
+#: Where a library answers with an exponential in float32.
+ROUNDED_VALUES_ALIKE: Final = Comparison("value", 1e-6, relative=True, has_labels=False)
+_TYPES: Final = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE}
+#: XGBoost's own bound: exp of more is no float32.
+_LARGEST: Final = {np.float32: 88.7, np.float64: 700.0}
+
+
+@dataclass(frozen=True)
+class BoostedLabels(Classification):
+    """One of several labels, as a booster says."""
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the graph, which answers a label and probabilities."""
+        scores, writer = _scores_of(folded), Writer()
+        total = _write_scores(writer, folded, scores)
+        write = _write_two if scores.link == SIGMOID else _write_several
+        label, probabilities = write(writer, total, scores)
+        writer.add("Gather", writer.texts(self.labels), label, axis=0, output=LABEL)
+        writer.add("Cast", probabilities, to=TensorProto.FLOAT, output=PROBABILITIES)
+        return writer.model(
+            folded, [(LABEL, TensorProto.STRING, None), (PROBABILITIES, TensorProto.FLOAT, len(self.labels))]
+        )
+
+
+@dataclass(frozen=True)
+class BoostedNumbers(Regression):
+    """Numbers, as a booster says."""
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the graph, which answers values (n, outputs) in float64."""
+        scores, writer = _scores_of(folded), Writer()
+        total = _write_scores(writer, folded, scores)
+        if scores.link == EXP:
+            total = _write_exp(writer, total, scores)
+        elif scores.link == SIGMOID:
+            total = _write_sigmoid(writer, total, scores)
+        elif scores.link != IDENTITY:
+            raise InputError(f"{folded.estimator.title}: {scores.link} of its numbers can't be exported")  # type: ignore[attr-defined]
+        writer.add("Cast", total, to=TensorProto.DOUBLE, output=self.outputs[0])
+        return writer.model(folded, [(self.outputs[0], TensorProto.DOUBLE, self.width)])
+
+
+def _scores_of(folded: Folded) -> Scores:
+    scores: Scores = folded.estimator.scores  # type: ignore[attr-defined]
+    if all(tree.is_leaf.all() for tree in scores.trees):
+        raise InputError(
+            f"{folded.estimator.title}: none of its {len(scores.trees)} trees has a split, so every row gets the same answer; "  # type: ignore[attr-defined]
+            "train it with more rows, or a smaller minimum of rows a leaf"
+        )
+    return scores
+
+
+def _write_scores(writer: Writer, folded: Folded, scores: Scores) -> str:
+    """Write the sums; return the name of the tensor (n, k)."""
+    source = INPUT if scores.absent is None else _write_absent(writer, folded, scores.absent)
+    trees: list[Tree] = list(folded.trees or ())
+    vectors = trees[0].values.shape[1] > 1
+    groups = 1 if vectors else scores.width
+    # The columns of a score stand side by side. One that no tree writes to stays 0: the first row of its table.
+    tables, grown, targets = [], [], []
+    for group in range(groups):
+        if scores.first is not None:
+            tables.append(scores.first[np.newaxis] if vectors else scores.first[group : group + 1, np.newaxis])
+        for tree in trees[group::groups]:
+            if not tree.is_leaf.all():
+                grown.append(tree)
+                targets.append(len(tables))
+            tables.append(tree.values[tree.is_leaf])
+    columns = len(tables) // groups
+    offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
+    leaves = write_leaves(writer, grown, targets, len(tables), wide=folded.wide, source=source)
+    places = writer.add("Cast", leaves, to=TensorProto.INT64)
+    places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
+    table = np.concatenate(tables)
+    values = writer.add("Gather", writer.constant(table if vectors else table[:, 0], scores.kind), places, axis=0)
+    axis = 1 if vectors else 2
+    if not vectors:
+        values = writer.add("Reshape", values, writer.constant([-1, groups, columns], np.int64))
+    values = writer.add("CumSum", values, writer.constant(axis, np.int64))
+    total = writer.add("Gather", values, writer.constant(columns - 1, np.int64), axis=axis)
+    if scores.count != 1:
+        total = writer.add("Div", total, writer.constant(scores.count, scores.kind))
+    if scores.scale != 1:
+        total = writer.add("Mul", total, writer.constant(scores.scale, scores.kind))
+    if scores.bias is not None:
+        total = writer.add("Add", total, writer.constant(scores.bias[np.newaxis], scores.kind))
+    return total
+
+
+def _write_absent(writer: Writer, folded: Folded, absent: Absent) -> str:
+    """Write rows in which numbers that stand for a missing value are missing."""
+    is_absent = writer.add(
+        "And",
+        writer.add("GreaterOrEqual", INPUT, writer.constant(absent.low, folded.dtype)),
+        writer.add("LessOrEqual", INPUT, writer.constant(absent.high, folded.dtype)),
+    )
+    if absent.columns is not None:
+        columns = np.isin(np.arange(folded.n_features), absent.columns)[np.newaxis]
+        is_absent = writer.add("And", is_absent, writer.constant(columns, np.bool_))
+    return writer.add("Where", is_absent, writer.constant(np.nan, folded.dtype), INPUT)
+
+
+def _write_exp(writer: Writer, exponent: str, scores: Scores) -> str:
+    """Write exp in float64, rounded to the type of the sums: that is what a good float32 exp is."""
+    wide = writer.add("Exp", writer.add("Cast", exponent, to=TensorProto.DOUBLE))
+    return writer.add("Cast", wide, to=_TYPES[scores.kind])
+
+
+def _write_sigmoid(writer: Writer, total: str, scores: Scores) -> str:
+    kind, one = scores.kind, writer.constant(1, scores.kind)
+    if scores.slope != 1:
+        total = writer.add("Mul", total, writer.constant(scores.slope, kind))
+    exponent = writer.add("Min", writer.add("Neg", total), writer.constant(_LARGEST[kind], kind))
+    return writer.add("Div", one, writer.add("Add", _write_exp(writer, exponent, scores), one))
+
+
+def _write_two(writer: Writer, total: str, scores: Scores) -> tuple[str, str]:
+    """Write which of two labels it is (n,), and both probabilities (n, 2)."""
+    second = _write_sigmoid(writer, total, scores)
+    first = writer.add("Sub", writer.constant(1, scores.kind), second)
+    is_second = writer.add("Greater", total, writer.constant(scores.longest, scores.kind))
+    label = writer.add("Cast", writer.add("Reshape", is_second, writer.constant([-1], np.int64)), to=TensorProto.INT64)
+    return label, writer.add("Concat", first, second, axis=1)
+
+
+def _write_several(writer: Writer, total: str, scores: Scores) -> tuple[str, str]:
+    """Write which label has the largest probability (n,), the first of equals, and the probabilities (n, labels)."""
+    largest = writer.add("ReduceMax", total, axes=[1], keepdims=1)
+    powers = _write_exp(writer, writer.add("Sub", total, largest), scores)
+    whole = writer.add("ReduceSum", writer.add("Cast", powers, to=TensorProto.DOUBLE), writer.constant([1], np.int64))
+    probabilities = writer.add("Div", powers, writer.add("Cast", whole, to=_TYPES[scores.kind]))
+    return writer.add("ArgMax", probabilities, axis=1, keepdims=0), probabilities

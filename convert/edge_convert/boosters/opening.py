@@ -1,0 +1,78 @@
+"""Opens files of other libraries, and finds their models in what a pickle held. The only module that knows which libraries there are."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from sklearn.pipeline import Pipeline
+
+from edge_agent.errors import InputError
+from edge_convert.boosters.model import Boosted
+
+
+class _Library(NamedTuple):
+    title: str
+    package: str
+    reader: str
+    save: str
+
+
+_LIBRARIES: Final = (_Library("XGBoost", "xgboost", "edge_convert.boosters.xgb", "model.save_model('model.json')"),)
+#: The libraries' own files.
+_BY_ENDING: Final = {".json": "xgboost", ".ubj": "xgboost"}
+ENDINGS: Final = tuple(_BY_ENDING)
+
+
+def open_file(path: Path) -> Boosted:
+    """Return the model in a library's own file, which holds no code. Raises `InputError`."""
+    library = next(one for one in _LIBRARIES if one.package == _BY_ENDING[path.suffix.lower()])
+    try:
+        importlib.import_module(library.package)
+    except ImportError as error:
+        raise InputError(f"{path}: {needed(library.package, error)}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what the library will no longer do in a coming version
+        model: Boosted = _reader(library).open_file(path)
+    return model
+
+
+def adopted(model: Any) -> Any:
+    """Return what a pickle held with a booster in it, alone or as a Pipeline's last step, wrapped. Raises `InputError`."""
+    if isinstance(model, Pipeline):
+        last = adopted(model.steps[-1][1])
+        return model if last is model.steps[-1][1] else Pipeline([*model.steps[:-1], (model.steps[-1][0], last)])
+    root = type(model).__module__.partition(".")[0]
+    for library in _LIBRARIES:
+        if root == library.package:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return _reader(library).wrap(model)
+    return model
+
+
+def needed(package: str, error: Exception) -> str:
+    """Return what to do where a package is missing that a model needs; "" where it is none of the libraries here."""
+    for library in _LIBRARIES:
+        if package.partition(".")[0] == library.package:
+            return (
+                f"is a model of {library.title}, which is not installed here ({error}); pip install 'edge-label-agent[boosters]', "
+                f"or the very version of {library.title} that it was trained with"
+            )
+    return ""
+
+
+def _reader(library: _Library) -> ModuleType:
+    return importlib.import_module(library.reader)
+
+
+def way_out(types: Iterable[str]) -> str:
+    """Return what to do instead of opening a file of skops with these types; "" where they are of none of the libraries here."""
+    for library in _LIBRARIES:
+        if any(one.partition(".")[0] == library.package for one in types):
+            return f"; save a model of {library.title} as its own file: {library.save}"
+    return ""

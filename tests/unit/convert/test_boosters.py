@@ -1,0 +1,270 @@
+"""Gradient boosting of other libraries: the file answers as the library does, or the model is refused in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from edge_convert.boosters import opening
+from edge_convert.fold import fold
+from edge_convert.reference import Reference
+from edge_convert.tasks import task_of
+from edge_convert.verify import Verification, verify
+from numpy.typing import NDArray
+from sklearn.datasets import load_diabetes
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edge_agent.errors import InputError
+from edge_agent.model.onnx import Predictor
+from tests.unit.convert.conftest import Run, make_table, write_csv
+
+ROWS = 20_000
+Floats = NDArray[np.float64]
+
+
+def _rows(seed: int = 0, n: int = 1500) -> Floats:
+    """Readings as they are sent: positions of six decimals, tenths, seconds since 1970, and whole numbers."""
+    rng = np.random.default_rng(seed)
+    rows: Floats = np.c_[
+        np.round(52.52 + rng.normal(0, 5e-5, n), 6),
+        np.round(rng.normal(20, 5, n), 1),
+        1_654_733_331 + np.arange(n) * 7.0,
+        rng.integers(0, 7, n),
+    ]
+    return rows
+
+
+def _gaps(X: Floats) -> Floats:
+    rng = np.random.default_rng(1)
+    rows = X.copy()
+    rows[rng.random(X.shape) < (0.2, 0.1, 0, 0)] = np.nan
+    return rows
+
+
+X = _rows()
+_OFFSET = (X[:, 0] - 52.52) * 1e5 + X[:, 1] - 20
+TWO = ((X[:, 0] - 52.52) ** 2 * 1e9 + (X[:, 1] > 21) > 1).astype(int)
+THREE = (_OFFSET > 0).astype(int) + (X[:, 3] > 4)
+NUMBERS = np.round(_OFFSET + X[:, 3] + 30, 2)
+
+
+def _verified(model: Any, X: Floats) -> Verification:
+    """Make the graph of a model and compare it with the model's own answers."""
+    adopted = opening.adopted(model)
+    task = task_of(adopted)
+    assert task is not None
+    folded = fold(adopted, missing=bool(np.isnan(X).any()))
+    return verify(Reference(adopted, X, task), folded, task.graph(folded).SerializeToString(), rows=ROWS)
+
+
+def _require_same(model: Any, X: Floats = X, most: float = 2e-7) -> Verification:
+    result = _verified(model, X)
+    assert (result.labels_differ, result.numbers_differ) == (0, 0), result
+    assert result.largest_difference <= most
+    return result
+
+
+def _refused(model: Any, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        _verified(model, X)
+
+
+# XGBoost
+
+
+def _xgboost() -> Any:
+    return pytest.importorskip("xgboost", reason="needs the extra `boosters`")
+
+
+@pytest.mark.parametrize("target", [TWO, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+def test_xgboost_classifiers(target: Any, gaps: bool) -> None:
+    rows = _gaps(X) if gaps else X
+    _require_same(_xgboost().XGBClassifier(n_estimators=25, n_jobs=1).fit(rows, target), rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"missing": 20.1},
+        {"rate_drop": 0.3},
+        {"n_estimators": 3, "num_parallel_tree": 5, "subsample": 0.6},
+        {"base_score": 0.2, "max_depth": 1},
+        {"grow_policy": "lossguide", "max_leaves": 5},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_xgboost_options(options: dict[str, Any]) -> None:
+    _require_same(_xgboost().XGBClassifier(**{"n_estimators": 12, "n_jobs": 1} | options).fit(X, TWO))
+
+
+def test_xgboost_behind_a_scaler() -> None:
+    model = make_pipeline(StandardScaler(), _xgboost().XGBClassifier(n_estimators=12, n_jobs=1))
+    _require_same(model.fit(X, THREE))
+    absent = make_pipeline(StandardScaler(), _xgboost().XGBClassifier(n_estimators=2, missing=0.0, n_jobs=1))
+    _refused(absent.fit(X, TWO), "stand for a missing value behind a scaler")
+
+
+def test_xgboost_that_was_stopped_early_answers_from_the_best_round() -> None:
+    model = _xgboost().XGBClassifier(n_estimators=60, early_stopping_rounds=3, n_jobs=1)
+    model.fit(X, THREE, eval_set=[(X[:300], np.random.default_rng(0).permutation(THREE[:300]))], verbose=False)
+    assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
+    _require_same(model)
+
+
+@pytest.mark.parametrize(
+    ("objective", "most"),
+    [
+        ("reg:squarederror", 0),
+        ("reg:absoluteerror", 0),
+        ("count:poisson", 3e-7),
+        ("reg:gamma", 3e-7),
+        ("reg:tweedie", 3e-7),
+    ],
+)
+def test_xgboost_regressors(objective: str, most: float) -> None:
+    target = np.abs(NUMBERS) + 1
+    _require_same(_xgboost().XGBRegressor(n_estimators=15, objective=objective, n_jobs=1).fit(X, target), most=most)
+
+
+def test_xgboost_of_several_numbers_and_a_share() -> None:
+    several = _xgboost().XGBRegressor(n_estimators=9, n_jobs=1).fit(X, np.c_[NUMBERS, -2 * NUMBERS])
+    _require_same(several, most=0)
+    share = (NUMBERS - NUMBERS.min()) / np.ptp(NUMBERS)
+    _require_same(_xgboost().XGBRegressor(n_estimators=9, objective="reg:logistic", n_jobs=1).fit(X, share))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"booster": "gblinear"}, "only trees .*can"),
+        ({"objective": "multi:softmax"}, "no probabilities; train with multi:softprob"),
+        ({"multi_strategy": "multi_output_tree"}, "one_output_per_tree"),
+        ({"gamma": 1e9}, "none of its .* trees has a split"),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_xgboost_that_is_refused(options: dict[str, Any], reason: str) -> None:
+    _refused(_xgboost().XGBClassifier(**{"n_estimators": 2, "n_jobs": 1} | options).fit(X, THREE), reason)
+
+
+def test_xgboost_with_categories_is_refused() -> None:
+    options = {"enable_categorical": True, "feature_types": ["float", "float", "float", "c"], "max_cat_to_onehot": 1}
+    model = _xgboost().XGBClassifier(n_estimators=3, n_jobs=1, **options)
+    _refused(model.fit(X, THREE), "splits on categories; train it on their codes as numbers")
+
+
+# From file to answer
+
+
+def _answered(path: Path, rows: Floats) -> list[dict[str, Any]]:
+    """What the agent's own engine says."""
+    predictor = Predictor(path.read_bytes(), where=path.name)
+    return [dict(predictor.output.fields(predictor.read(packed))) for packed in predictor.predict(rows.tolist())]
+
+
+def _fitted_on_table(make: Callable[[], Any]) -> tuple[Any, Floats, NDArray[np.int64]]:
+    table = make_table(labels=("calm", "loud", "odd"))
+    assert table.labels is not None
+    numbers = np.searchsorted(("calm", "loud", "odd"), table.labels)
+    return make().fit(table.X, numbers), table.X, numbers
+
+
+@pytest.mark.parametrize("ending", [".json", ".ubj"])
+def test_xgboost_from_its_own_file(run: Run, tmp_path: Path, ending: str) -> None:
+    model, rows, _ = _fitted_on_table(lambda: _xgboost().XGBClassifier(n_estimators=8, n_jobs=1))
+    file, out = tmp_path / f"m{ending}", tmp_path / "m.onnx"
+    model.save_model(file)
+    _require_exported(run, tmp_path, file, model, rows)
+    card = Predictor(out.read_bytes(), where="m.onnx").card
+    assert card.training.estimator == "XGBClassifier"
+    assert "XGBoost" in card.training.libraries
+
+
+def test_labels_that_are_only_numbered(run: Run, tmp_path: Path) -> None:
+    model, _, _ = _fitted_on_table(lambda: _xgboost().XGBClassifier(n_estimators=3, max_depth=2, n_jobs=1))
+    file, out = tmp_path / "m.json", tmp_path / "m.onnx"
+    model.save_model(file)
+    table = write_csv(tmp_path / "t.csv", make_table(labels=("calm", "loud", "odd")))
+    command = ("export", file, "--data", table, "--target", "mood", "--out", out)
+    wrong = run(*command, "--label-names", "calm,loud")
+    assert (wrong.exit_code, "has 3 labels (0, 1, 2); --label-names has 2: calm, loud" in wrong.stderr) == (2, True)
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    assert "answers 0, 1, 2, as XGBoost numbers its labels; --label-names A,B,... gives them names" in done.stdout
+    assert Predictor(out.read_bytes(), where="m.onnx").card.labels == ("0", "1", "2")
+
+
+def _require_exported(run: Run, tmp_path: Path, file: Path, model: Any, rows: Floats, *more: str) -> None:
+    """Export a file with names for its labels, compare the answers with the model's, and verify the file that was written."""
+    out = tmp_path / "m.onnx"
+    table = write_csv(tmp_path / "t.csv", make_table(labels=("calm", "loud", "odd")))
+    data = ("--data", table, "--target", "mood")
+    done = run("export", file, *data, "--label-names", "calm,loud,odd", "--out", out, *more)
+    assert done.exit_code == 0, done.output
+    assert "0 labels differ" in done.stdout
+    answers = _answered(out, rows)
+    expected = np.array(["calm", "loud", "odd"])[np.asarray(model.predict(rows)).ravel().astype(int)]
+    assert [answer["label"] for answer in answers] == expected.tolist()
+    np.testing.assert_allclose(
+        [list(answer["probabilities"].values()) for answer in answers], model.predict_proba(rows), atol=2e-6
+    )
+    verified = run("verify", out, "--estimator", file, *data, "--rows", "3000", *more)
+    assert verified.exit_code == 0, verified.output
+
+
+def test_xgboost_from_a_pickle(run: Run, tmp_path: Path) -> None:
+    model, rows, _ = _fitted_on_table(
+        lambda: make_pipeline(StandardScaler(), _xgboost().XGBClassifier(n_estimators=8, n_jobs=1))
+    )
+    file = tmp_path / "m.joblib"
+    joblib.dump(model, file)
+    _require_exported(run, tmp_path, file, model, rows, "--trust-pickle")
+
+
+def test_a_regressor_from_its_own_file(run: Run, tmp_path: Path) -> None:
+    rows, target = load_diabetes(return_X_y=True, scaled=False)
+    table, file, out = tmp_path / "t.csv", tmp_path / "m.json", tmp_path / "m.onnx"
+    names = load_diabetes().feature_names
+    lines = [",".join([*names, "progression"])] + [
+        ",".join(map(repr, [*map(float, row), float(y)])) for row, y in zip(rows, target, strict=True)
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    model = _xgboost().XGBRegressor(n_estimators=20, n_jobs=1).fit(rows, target)
+    model.save_model(file)
+    done = run("export", file, "--data", table, "--target", "progression", "--unit", "points", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "0 values differ" in done.stdout
+    answers = _answered(out, rows)
+    assert [answer["value"] for answer in answers] == pytest.approx(model.predict(rows).astype(float), rel=1e-11)
+    assert answers[0]["unit"] == "points"
+
+
+def test_damaged_files_are_refused_in_words(run: Run, tmp_path: Path, table_file: Path) -> None:
+    _xgboost()
+    for name, content in (
+        ("m.json", b"{}"),
+        ("m.json", b"not json"),
+        ("m.ubj", b"\x00\x01"),
+        ("m.json", json.dumps({"learner": []}).encode()),
+    ):
+        file = tmp_path / name
+        file.write_bytes(content)
+        done = run("export", file, "--data", table_file, "--target", "mood", "--out", tmp_path / "m.onnx")
+        assert done.exit_code == 2, (content, done.output, done.exception)
+        assert "can't open it" in done.stderr
+
+
+def test_a_library_that_is_not_installed_is_named() -> None:
+    error = ModuleNotFoundError("No module named 'xgboost'", name="xgboost")
+    assert "pip install 'edge-label-agent[boosters]'" in opening.needed("xgboost.sklearn", error)
+    assert opening.needed("torch", error) == ""
+    assert "model.save_model('model.json')" in opening.way_out(["xgboost.sklearn.XGBClassifier"])
