@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from edge_agent.contract.card import Feature
@@ -59,8 +59,13 @@ class Ranges:
             return found
         if not self.rejects:
             return found._replace(outside=self.names(outside))
-        detail = [self._detail(one, found.values[one] if sent is None else sent[self._names[one]]) for one in outside]
+        detail = [self.reason(one, found.values[one] if sent is None else sent[self._names[one]]) for one in outside]
         return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), found.echo)
+
+    def among(self, values: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+        """Return those of some values, each with its position, that are outside."""
+        limits = self._limits
+        return [one for one in values if one[1] < limits[one[0]][0] or one[1] > limits[one[0]][1]]
 
     def told(self, rows: Sequence[tuple[float, ...]]) -> dict[int, list[int]]:
         """Return the positions of what is outside in each of `rows` (n, features), by place; rows without are left out."""
@@ -85,7 +90,7 @@ class Ranges:
         if said is None:
             if len(self._said) >= _SAID:
                 self._said.clear()
-            said = self._said[key] = Said(self._detail(outside[0], None), len(outside) - 1)
+            said = self._said[key] = Said(self.reason(outside[0], None), len(outside) - 1)
         return said, shown(sent[self._names[outside[0]]]), None, echo
 
     def _outside(self, values: tuple[float, ...]) -> list[int]:
@@ -101,7 +106,8 @@ class Ranges:
             if value < low or value > high
         ]
 
-    def _detail(self, position: int, value: Any) -> Detail:
+    def reason(self, position: int, value: Any) -> Detail:
+        """Return the reason to reject a `value`, as it was sent, of the feature at a position."""
         low, high = self._seen[position]
         return {
             "type": "outside_training_range",

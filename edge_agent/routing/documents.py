@@ -11,20 +11,21 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
 
 from edge_agent.contract.card import Feature
-from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, cut_details, shown
+from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Detail, ErrorCode, cut_details, shown
 from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats, json_text
 from edge_agent.payload.checks import ECHOED, Checker, echo, row_type
 from edge_agent.payload.features import Fields, Unusable, choose, refuse
 from edge_agent.payload.format import Telling
 from edge_agent.payload.places import Place, as_came, converted
+from edge_agent.payload.ranges import Ranges
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
 _SHOWN: Final = 1024
@@ -46,7 +47,8 @@ class Part(NamedTuple):
     """The content of one message: `values` by position in the model, positions to forget, and the reasons for a rejection.
 
     `echo` goes back with the answer; `named` is what the message says of its sensor. A message that was read in one go has
-    its values, all that the model has features, in `row` instead.
+    its values, all that the model has features, in `row` instead. `outside` are the reasons to reject values beyond all that
+    the model was trained on, by position, where the route wants that.
     """
 
     values: list[tuple[int, float]]
@@ -55,6 +57,7 @@ class Part(NamedTuple):
     echo: dict[str, Any]
     named: tuple[str, ...] = ()
     row: tuple[float, ...] | None = None
+    outside: Mapping[int, Detail] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -66,7 +69,8 @@ class Document:
     """Reads what is published on topics of one kind.
 
     `places` are the features to be found there, each with its place; an empty path is all of the payload. `echoed`
-    are the paths to what goes back with the answer, `capture` those to what names the sensor.
+    are the paths to what goes back with the answer, `capture` those to what names the sensor. `ranges` say what is outside
+    of what training saw, where that is to be told.
     """
 
     def __init__(
@@ -78,10 +82,13 @@ class Document:
         echoed: Fields = (),
         capture: Fields = (),
         max_bytes: int = MAX_PAYLOAD_BYTES,
+        ranges: Ranges | None = None,
     ) -> None:
+        self._ranges = ranges
         position = {feature.name: number for number, feature in enumerate(features)}
         self.positions = tuple(position[name] for name, _ in places)
         self._position = position
+        self._name = {number: name for name, number in position.items()}
         self._places, self._echoed, self._capture = places, echoed, capture
         self._need = need
         # What leads into a document is named where it leads nowhere.
@@ -109,7 +116,8 @@ class Document:
         self._whole: TypeAdapter[dict[str, float]] | None = None
         echoes_row = echoed == tuple((name, Place((name,))) for name in ECHOED) and position.keys().isdisjoint(ECHOED)
         if self._is_row and self._names == list(position) and echoes_row and not capture:
-            self._whole = TypeAdapter(row_type(features, strict=True))
+            narrow = features if ranges is None else ranges.narrowed(features)  # what is outside needs a closer look
+            self._whole = TypeAdapter(row_type(narrow, strict=True))
 
     def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
         """Return the content of a message: one part, or one for each item of an array; or why it can't be read."""
@@ -130,7 +138,7 @@ class Document:
             parts = [self.part(one, keyed=chosen.keyed) for one in content]
         else:
             parts = [self.part(content, keyed=chosen.keyed)]
-        if chosen.telling is not None and any(part.refusal is not None for part in parts):
+        if chosen.telling is not None and any(part.refusal is not None or part.outside for part in parts):
             each = chosen.telling(payload)
             if len(each) == len(parts):
                 return [_told(part, tell) for part, tell in zip(parts, each, strict=True)]
@@ -149,6 +157,16 @@ class Document:
 
     def part(self, content: Any, *, keyed: bool = True) -> Part:
         """Return what decoded content brings. `keyed`: whether the keys of a row are the sensor's own."""
+        part = self._part(content, keyed=keyed)
+        if self._ranges is None or not (outside := self._ranges.among(part.values)):
+            return part
+        row = self._row(content, keyed=keyed)
+        reasons = [self._ranges.reason(position, row[self._name[position]]) for position, _ in outside]
+        if self._converted:
+            reasons = as_came(reasons, content, self._converted)
+        return part._replace(outside={position: one for (position, _), one in zip(outside, reasons, strict=True)})
+
+    def _part(self, content: Any, *, keyed: bool) -> Part:
         named = self._named(content) if self._capture else ()
         if isinstance(named, Unusable):
             return Part([], [], named, {})
@@ -225,6 +243,9 @@ class Document:
 
 def _told(part: Part, tell: Telling) -> Part:
     """Return a part with reasons that tell what came of it."""
+    if part.outside:
+        told = tell([*part.outside.values()])
+        part = part._replace(outside=dict(zip(part.outside, told, strict=True)))
     if (found := part.refusal) is None or found.code is not ErrorCode.INVALID_FEATURES:
         return part
     return part._replace(refusal=found._replace(detail=tell(found.detail)))

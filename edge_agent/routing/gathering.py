@@ -8,15 +8,26 @@ which value it is (`edge_agent.routing.levels`).
 from __future__ import annotations
 
 import difflib
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from edge_agent.contract.card import Feature
-from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, Gathered, Message, UnknownLevel, shown_topic
+from edge_agent.contract.messages import (
+    MAX_PAYLOAD_BYTES,
+    Detail,
+    ErrorCode,
+    Gathered,
+    Message,
+    UnknownLevel,
+    cut_details,
+    shown_topic,
+)
 from edge_agent.payload import formats
 from edge_agent.payload.checks import ECHOED
 from edge_agent.payload.features import Features, Fields, Unusable, refuse
 from edge_agent.payload.places import Place
+from edge_agent.payload.ranges import Ranges
 from edge_agent.routing.documents import Document, Need, Part
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import Route
@@ -81,6 +92,11 @@ class Gathering:
         self._remembers = route.remembers
         self._outputs: dict[Sensor, Outputs] = {}
         self.ignored = 0
+        #: By sensor and position: the last value that is outside of what training saw, and the reason to reject it, which shows
+        #: it as it came. There are none unless the route rejects such values.
+        self._outside: OrderedDict[Sensor, dict[int, tuple[float, Detail]]] = OrderedDict()
+        self._most_outside = max_sensors
+        ranges = Ranges(features, "reject") if route.outside == "reject" else None
         #: Levels that map to no feature, with the topic of the first message on each.
         self.unknown_levels: dict[str, str] = {}
         self._names = [feature.name for feature in features]
@@ -104,6 +120,7 @@ class Gathering:
                 echoed=() if level is not None else _echoed(source),
                 capture=route.capture,
                 max_bytes=max_bytes,
+                ranges=ranges,
             )
             for source in route.inputs
             for level, places in self._places(source).items()
@@ -137,6 +154,7 @@ class Gathering:
         if former._kind != self._kind:
             return False
         self.sensors, self.ignored, self.unknown_levels = former.sensors, former.ignored, former.unknown_levels
+        self._outside = former._outside
         self.sensors.reconnected()
         return True
 
@@ -170,7 +188,7 @@ class Gathering:
     def due(self, now: float, *, limit: int, ahead: float = 0.0) -> Iterator[Due]:
         """Yield up to `limit` delayed rows that are due now, or within `ahead` seconds."""
         for sensor, row in self.sensors.due(now, limit=limit, ahead=ahead):
-            yield Due(self, sensor, inputs(self.route, sensor), Features(row.values, {}), row.qos)
+            yield Due(self, sensor, inputs(self.route, sensor), self._judged(sensor, row.values, {}), row.qos)
 
     def outputs(self, sensor: Sensor) -> Outputs:
         """Return where the answers for a sensor go; those of some sensors are kept."""
@@ -190,10 +208,13 @@ class Gathering:
             refusal = refuse(ErrorCode.INVALID_TOPIC, words)
             return Due(self, self._padded(sensor), message.topic, refusal, message.qos)
         if not self._remembers:
-            content = part.refusal or Features(part.row or tuple(value for _, value in part.values), part.echo)
+            refused = part.refusal or _rejected(part.outside, part.echo)
+            content = refused or Features(part.row or tuple(value for _, value in part.values), part.echo)
             return Due(self, self._padded(sensor), message.topic, content, message.qos)
         if part.forgotten:
             self.sensors.drop(sensor, part.forgotten)
+        if part.outside or (self._outside and sensor in self._outside):
+            self._note_outside(sensor, part)
         row = None
         if part.row is not None and not message.retained:
             row = self.sensors.put_row(sensor, part.row, now, qos=message.qos, duplicate=message.duplicate)
@@ -205,7 +226,32 @@ class Gathering:
             row = self.sensors.lost(sensor, now, qos=message.qos)
         if part.refusal is not None:
             return Due(self, self._padded(sensor), message.topic, part.refusal, message.qos)
-        return None if row is None else Due(self, sensor, message.topic, Features(row.values, part.echo), row.qos)
+        return (
+            None
+            if row is None
+            else Due(self, sensor, message.topic, self._judged(sensor, row.values, part.echo), row.qos)
+        )
+
+    def _note_outside(self, sensor: Sensor, part: Part) -> None:
+        """Keep why values are to be rejected until others take their place."""
+        kept = self._outside.setdefault(sensor, {})
+        for position, value in part.values:
+            kept.pop(position, None)
+            if position in part.outside:
+                kept[position] = value, part.outside[position]
+        if part.row is not None or not kept:
+            del self._outside[sensor]
+        elif len(self._outside) > self._most_outside:
+            self._outside.popitem(last=False)
+
+    def _judged(self, sensor: Sensor, values: tuple[float, ...], echo: dict[str, Any]) -> Features | Unusable:
+        """Return a row of a sensor's values, or why it is rejected for some that are outside of what training saw."""
+        kept = self._outside.get(sensor)
+        if kept is None:
+            return Features(values, echo)
+        # A value may have been forgotten meanwhile, or have come back.
+        reasons = {position: reason for position, (value, reason) in kept.items() if values[position] == value}
+        return _rejected(reasons, echo) or Features(values, echo)
 
     def told_levels(self) -> list[UnknownLevel]:
         """Return levels with messages that map to no feature, each with the one that may be meant."""
@@ -219,6 +265,12 @@ class Gathering:
     def _padded(self, sensor: Sensor) -> Sensor:
         """Return a sensor with a name for all that it does not say."""
         return sensor + (UNKNOWN,) * (len(self._named_by) - len(sensor))
+
+
+def _rejected(reasons: Mapping[int, Detail], echo: dict[str, Any]) -> Unusable | None:
+    """Return the rejection for reasons by position, None when there are none."""
+    detail = [reasons[position] for position in sorted(reasons)]
+    return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), echo) if detail else None
 
 
 def _echoed(source: Source) -> Fields:
