@@ -312,9 +312,11 @@ def _dotted(path: Sequence[str]) -> str:
 
 def echo(row: object) -> dict[str, Any]:
     """Return the keys of a row that are copied to its answer."""
-    if isinstance(row, dict):
+    if not isinstance(row, dict):
+        return {}
+    if "time" in row:
         return {key: row[key] for key in ECHOED if key in row}
-    return {}
+    return {"id": row["id"]} if "id" in row else {}  # nearly every row
 
 
 def bounds(feature: Feature) -> tuple[float, float]:

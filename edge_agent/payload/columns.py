@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, ClassVar, Final
 
 from edge_agent.contract.messages import MAX_DETAILS
@@ -38,7 +39,6 @@ class BatchTable:
 
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
-        self._blank = dict.fromkeys(checker.names, _MISSING)
         self.values: list[tuple[float, ...]] = []
         self.echoes: list[dict[str, Any]] = []
         self.rejected: dict[int, Unusable | Brief] = {}
@@ -48,25 +48,29 @@ class BatchTable:
         """Check the next rows; `sent` has each as received, before `fields` were applied."""
         checker, rejected = self._checker, self.rejected
         begin = len(self.values) + len(rejected)
-        laid, cells = self._lay_out(rows)
-        columns = _Columns(checker, cells)
-        usable: dict[int, tuple[float, ...]] = dict(zip(laid, zip(*columns.values, strict=True), strict=True))
-        wrong = {laid[index]: index for index in columns.first}
+        laid = self._laid(rows)
+        columns = _Columns(checker, rows if len(laid) == len(rows) else [rows[at] for at in laid])
+        first, mistakes, unsure = columns.first, columns.mistakes, columns.unsure
+        wrong = {laid[index]: index for index in first}
         if len(laid) < len(rows):
             wrong.update(dict.fromkeys(set(range(len(rows))).difference(laid), -1))
+        usable: dict[int, tuple[float, ...]] = {}
+        if len(wrong) < len(rows):
+            usable.update(zip(laid, zip(*columns.values, strict=True), strict=True))
         for position in sorted(wrong):
             index, row = wrong[position], rows[position]
-            more = columns.mistakes[index] - 1 if index >= 0 else 0
+            more = mistakes[index] - 1 if index >= 0 else 0
             usable.pop(position, None)
             found: Features | Unusable | Brief
-            if index < 0 or index in columns.unsure or (more and self._left > 1):
+            if index < 0 or index in unsure or (more and self._left > 1):
                 reasons = min(MAX_DETAILS, self._left) if self._left > 1 else 1
                 found = checker.check_of_many(row, sent[position], reasons=reasons)
                 if isinstance(found, Features):
                     usable[position] = found.values
                     continue
             else:
-                found = checker.brief(row, sent[position], *columns.first[index], more)
+                name, kind = first[index]
+                found = checker.brief(row, sent[position], name, kind, more)
             rejected[begin + position] = found
             if self._left > 1:
                 self._left -= len(found.detail) if isinstance(found, Unusable) else 1 + (found[0].more > 0)
@@ -74,16 +78,14 @@ class BatchTable:
         self.values += map(usable.__getitem__, kept)
         self.echoes += [echo(rows[position]) for position in kept]
 
-    def _lay_out(self, rows: Sequence[Any]) -> tuple[Sequence[int], list[tuple[Any, ...]]]:
-        """Return which rows are checked by column, and the values of each, including missing ones."""
+    def _laid(self, rows: Sequence[Any]) -> Sequence[int]:
+        """Return which rows are checked by column: objects with half of the features or more."""
         if len(rows) < _FEW or not self._checker.plain:
-            return (), []
-        pick, width = self._checker.pick, len(self._blank)
-        try:
-            return range(len(rows)), list(map(pick, rows))
-        except (KeyError, TypeError):  # missing, or no object
-            laid = [at for at, row in enumerate(rows) if isinstance(row, dict) and 2 * len(row) >= width]
-            return laid, [pick(self._blank | rows[at]) for at in laid]
+            return ()
+        least = len(self._checker.names) / 2
+        if set(map(type, rows)) == {dict} and min(map(len, rows)) >= least:
+            return range(len(rows))
+        return [at for at, row in enumerate(rows) if type(row) is dict and len(row) >= least]
 
 
 class _Columns:
@@ -93,15 +95,15 @@ class _Columns:
     In `unsure` are the places of rows with a text that may be a number.
     """
 
-    def __init__(self, checker: Checker, cells: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, checker: Checker, rows: Sequence[dict[str, Any]]) -> None:
         self.first: dict[int, tuple[str, str]] = {}
-        self.mistakes = [0] * len(cells)
+        self.mistakes = [0] * len(rows)
         self.unsure: set[int] = set()
         self._checker = checker
-        self.values: list[Sequence[float]] = [
-            _floats(column, limits) or self._look_through(name, column, limits)
-            for name, limits, column in zip(checker.names, checker.bounds, zip(*cells, strict=True), strict=bool(cells))
-        ]
+        self.values: list[Sequence[float]] = []
+        for name, limits in zip(checker.names, checker.bounds, strict=True) if rows else ():
+            column = _column(rows, name)
+            self.values.append(_floats(column, limits) or self._look_through(name, column, limits))
 
     def _look_through(self, name: str, column: Sequence[Any], limits: tuple[float, float]) -> list[float]:
         """Record the errors in one column; return it as floats."""
@@ -115,6 +117,8 @@ class _Columns:
                 kind = _beyond(value, high)
             elif value is _MISSING:
                 kind = "missing"
+            elif type(value) is str and not may_be_a_number(value):
+                kind = "float_parsing"
             else:
                 number = numbers[index] = self._number(index, value)
                 if low <= number <= high:
@@ -128,14 +132,20 @@ class _Columns:
     def _number(self, index: int, value: Any) -> float:
         """Return a value as a number; NaN when it is not one, or when that is uncertain."""
         if type(value) is str:
-            if may_be_a_number(value):
-                if _NUMERAL.fullmatch(value):
-                    return float(value)
-                self.unsure.add(index)
+            if _NUMERAL.fullmatch(value):
+                return float(value)
+            self.unsure.add(index)
         elif type(value) is int:
             with suppress(OverflowError):
                 return float(value)
         return math.nan
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str) -> list[Any]:
+    try:
+        return list(map(itemgetter(name), rows))
+    except KeyError:
+        return [row.get(name, _MISSING) for row in rows]
 
 
 def _beyond(number: float, high: float) -> str:
