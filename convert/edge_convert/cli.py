@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -74,6 +75,7 @@ class _TrainOptions(_FileOptions):
     save_estimator: Path | None
     groups: str | None
     time: str | None
+    fixed: tuple[str, ...]
 
 
 class _ExportOptions(_FileOptions):
@@ -177,6 +179,13 @@ def main() -> None:
     help="Repeats of the cross-validation; 0 skips it.",
 )
 @click.option("--folds", type=click.IntRange(min=2), default=10, show_default=True)
+@click.option(
+    "--set",
+    "fixed",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the scikit-learn estimator that is not to be chosen, such as n_estimators=32.",
+)
 @click.option("--groups", metavar="COL", help="Also the figures with whole groups held out: days, devices, subjects.")
 @click.option("--time", metavar="COL", help="Also the figures on rows later than those trained on: when rows are from.")
 @click.option(
@@ -208,6 +217,7 @@ def train(**options: Unpack[_TrainOptions]) -> None:
         options["task"],
         options["unit"],
         options["contamination"],
+        _parameters(options["fixed"]),
     )
     trained = workflow.train(
         choice,
@@ -334,6 +344,20 @@ def _identity(options: _FileOptions) -> Identity:
     from edge_convert.modelcard import Identity
 
     return Identity(options["name"] or options["out"].stem, options["version"], _date(options["date"]))
+
+
+def _parameters(given: tuple[str, ...]) -> dict[str, object]:
+    """Return the parameters of `--set`: numbers, true, false and null as JSON has them, else text."""
+    found: dict[str, object] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not equals or name in {"", "random_state"}:
+            raise click.UsageError(f"--set {one}: a parameter is NAME=VALUE (and --seed sets random_state)")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def _date(given: str | None) -> str:

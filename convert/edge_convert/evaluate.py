@@ -21,7 +21,7 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, f1_score, roc_au
 
 from edge_agent.contract import card
 from edge_convert.classifier import Classifier
-from edge_convert.estimators import Kind, Parameters, fit
+from edge_convert.estimators import Kind, Parameters, Progress, fit
 from edge_convert.holdouts import RANDOM, Holdout, Splits, holdouts
 from edge_convert.tables import Table
 
@@ -29,8 +29,6 @@ from edge_convert.tables import Table
 BINS: Final = 10
 #: With more labels than this, a figure for each would bury the others.
 MOST_LABELS: Final = 20
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class _Run:
         # Processes, not threads: choosing a tree is mostly Python. In the order of the splits, for equal sums.
         parallel = Parallel(n_jobs=min(self.jobs, len(splits)), return_as="generator")
         yield from parallel(
-            delayed(_one_fold)(self.kind.name, X, y, train=train, test=test, labels=self.labels, seed=self.seed)
+            delayed(_one_fold)(self.kind, X, y, train=train, test=test, labels=self.labels, seed=self.seed)
             for train, test in splits
         )
 
@@ -211,7 +209,7 @@ class _Outcome:
 
 
 def _one_fold(
-    kind: str,
+    kind: Kind,
     X: NDArray[np.float64],
     y: NDArray[np.str_],
     *,
@@ -220,9 +218,7 @@ def _one_fold(
     labels: tuple[str, ...],
     seed: int,
 ) -> _Outcome:
-    from edge_convert.estimators import KINDS
-
-    estimator, parameters = fit(KINDS[kind], X[train], y[train], seed)
+    estimator, parameters = fit(kind, X[train], y[train], seed)
     held_out = X[test].astype(np.float64)
     answers = estimator.predict(held_out)
     # A block may hold all rows of a label; then the estimator does not know that label at all.

@@ -168,8 +168,10 @@ def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
     features = []
     for column, name in enumerate(table.feature_names):
         values, short = table.X[:, column], _exact
-        narrow = values.astype(np.float32)
-        if len(np.unique(narrow)) == len(np.unique(values)):  # else float32 merges some, like neighbouring seconds
+        ordered, narrow = np.sort(values), values.astype(np.float32)
+        if (np.diff(ordered) > 0).sum() == (
+            np.diff(ordered.astype(np.float32)) > 0
+        ).sum():  # else float32 merges some, like neighbouring seconds
             values, short = narrow.astype(np.float64), _short
         quantiles = np.nanquantile(values, card.QUANTILE_LEVELS)
         note = sheet.features.get(name, FeatureNote())

@@ -14,34 +14,39 @@ from threadpoolctl import threadpool_limits
 
 from edge_agent.errors import InputError
 from edge_convert.classifier import Estimator
-from edge_convert.estimators import INNER_FOLDS, Floats, Kind, Parameters, prunings
+from edge_convert.estimators import INNER_FOLDS, Floats, Kind, Parameters, Progress, prunings, sample_of, widen_tree
 
 
-def fit_numbers(kind: Kind, X: NDArray[np.float64], Y: Floats, seed: int) -> tuple[Estimator, Parameters]:
+def fit_numbers(
+    kind: Kind, X: NDArray[np.float64], Y: Floats, seed: int, progress: Progress = lambda _done, _total: None
+) -> tuple[Estimator, Parameters]:
     """Choose parameters by a cross-validation within `X` (n, f), `Y` (n, outputs), and fit on all of it.
 
     The same arguments give the same estimator. What is chosen has the largest R2, each output counting as much as another.
     """
     wide, y = X.astype(np.float64), Y[:, 0] if Y.shape[1] == 1 else Y
     with threadpool_limits(1), config_context(assume_finite=True, skip_parameter_validation=True):
-        grid = kind.grid(wide, y, seed)
-        chosen = grid[_best(kind, grid, wide, Y, seed)]
+        some = sample_of(len(y), seed)
+        grid = kind.grid(wide[some], y[some], seed)
+        best = grid[_best(kind, grid, wide[some], Y[some], seed, progress=progress)]
+        chosen = kind.widen(best, len(y) / len(some))
         estimator: Estimator = kind.make(chosen, seed).fit(wide, y)
         return estimator, chosen
 
 
-def _best(kind: Kind, grid: list[Parameters], X: Floats, Y: Floats, seed: int) -> int:
+def _best(kind: Kind, grid: list[Parameters], X: Floats, Y: Floats, seed: int, *, progress: Progress) -> int:
     folds = min(INNER_FOLDS, len(X))
     if len(grid) == 1 or folds < 2:
         return 0
     spread = Y.var(axis=0)
     spread[spread == 0] = 1.0
     losses = np.zeros(len(grid))
-    for train, test in KFold(folds, shuffle=True, random_state=seed).split(X):
+    for fold, (train, test) in enumerate(KFold(folds, shuffle=True, random_state=seed).split(X)):
         y = Y[train, 0] if Y.shape[1] == 1 else Y[train]
         for i, parameters in enumerate(grid):
             said = kind.make(parameters, seed).fit(X[train], y).predict(X[test]).reshape(len(test), -1)
             losses[i] += float((((said - Y[test]) ** 2).mean(axis=0) / spread).mean())
+            progress(fold * len(grid) + i + 1, folds * len(grid))
     return int(losses.argmin())  # the first of equals: grids begin with the simplest model
 
 
@@ -88,8 +93,8 @@ def _boosting_grid(_X: Floats, _y: Any, _seed: int) -> list[Parameters]:
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        Kind("tree", "regression tree, cost-complexity pruned", _make_tree, _tree_grid),
-        Kind("forest", "random forest of regression trees", _make_forest, _forest_grid),
+        Kind("tree", "regression tree, cost-complexity pruned", _make_tree, _tree_grid, widen_tree),
+        Kind("forest", "random forest of regression trees", _make_forest, _forest_grid, widen_tree),
         Kind("boosting", "histogram gradient boosting of regression trees", _make_boosting, _boosting_grid),
     )
 }

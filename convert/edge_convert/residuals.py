@@ -15,10 +15,10 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from edge_agent.contract import card
-from edge_convert.estimators import Floats, Parameters
-from edge_convert.evaluate import Progress, brief, held_out_of, method_of, on_card, over_repeats, ticking
+from edge_convert.estimators import Floats, Kind, Parameters, Progress
+from edge_convert.evaluate import brief, held_out_of, method_of, on_card, over_repeats, ticking
 from edge_convert.holdouts import RANDOM, Holdout, holdouts
-from edge_convert.regressors import KINDS, fit_numbers
+from edge_convert.regressors import fit_numbers
 from edge_convert.tables import Table
 
 
@@ -68,7 +68,7 @@ def evaluate_numbers(
     table: Table,
     Y: Floats,
     outputs: tuple[str, ...],
-    kind: str,
+    kind: Kind,
     *,
     repeats: int,
     folds: int,
@@ -93,7 +93,7 @@ class _Run:
     X: NDArray[np.float64]
     Y: Floats
     outputs: tuple[str, ...]
-    kind: str
+    kind: Kind
     seed: int
     jobs: int
     tick: Callable[[], None]
@@ -135,9 +135,9 @@ class _Outcome:
 
 
 def _one_fold(
-    kind: str, X: NDArray[np.float64], Y: Floats, *, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
+    kind: Kind, X: NDArray[np.float64], Y: Floats, *, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
 ) -> _Outcome:
-    estimator, parameters = fit_numbers(KINDS[kind], X[train], Y[train], seed)
+    estimator, parameters = fit_numbers(kind, X[train], Y[train], seed)
     held_out, truth = X[test].astype(np.float64), Y[test]
     spread = np.abs(Y - Y.mean(axis=0)).mean(axis=0)
 

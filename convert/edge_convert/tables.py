@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,7 +88,7 @@ class Table:
         """The file that holds the labels, and their column, for messages."""
         return f"{self.sources[-1].path}: column {self.label_column!r}"
 
-    @property
+    @cached_property
     def class_counts(self) -> dict[str, int]:
         """Rows of each label, labels in the order that scikit-learn gives them."""
         counts = Counter(map(str, self.labels if self.labels is not None else ()))

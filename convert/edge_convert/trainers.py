@@ -6,7 +6,7 @@ The line from a fitted estimator to its file is the same for all (`edge_convert.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -14,15 +14,17 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
+from sklearn.metrics import r2_score
 
 from edge_agent.errors import InputError
 from edge_convert import regressors
 from edge_convert.classifier import Estimator
-from edge_convert.estimators import KINDS, Floats, Parameters, fit
-from edge_convert.evaluate import Evaluation, Progress, evaluate
+from edge_convert.estimators import KINDS, Floats, Kind, Parameters, Progress, fit, with_fixed
+from edge_convert.evaluate import Evaluation, evaluate
 from edge_convert.features import is_quantity
 from edge_convert.regressors import fit_numbers, require_several
 from edge_convert.residuals import NumberEvaluation, evaluate_numbers
+from edge_convert.smaller import smaller
 from edge_convert.tables import Table, require_trainable
 from edge_convert.tasks import Anomaly, Classification, Regression, Task, quantities_of
 
@@ -46,7 +48,7 @@ class Trainer(Protocol):
     def say_table(self, say: Say) -> None:
         """Say what the table has, and what would be answered without a model."""
 
-    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+    def fit(self, seed: int, progress: Progress) -> tuple[Estimator, Parameters]:
         """Fit on all rows; return the estimator and the parameters chosen."""
 
     def evaluate(
@@ -54,13 +56,16 @@ class Trainer(Protocol):
     ) -> Evaluation | NumberEvaluation | None:
         """Evaluate the whole procedure; None where nothing tells right from wrong."""
 
+    def smaller(self, parameters: Parameters, seed: int) -> Iterable[str]:
+        """Return what smaller models of this kind there are, and what they cost."""
+
 
 @dataclass(frozen=True)
 class LabelTrainer:
     """Trains for a classification."""
 
     table: Table
-    kind: str
+    kind: Kind
 
     @cached_property
     def task(self) -> Classification:
@@ -70,7 +75,7 @@ class LabelTrainer:
     @property
     def title(self) -> str:
         """The kind of estimator."""
-        return KINDS[self.kind].title
+        return self.kind.title
 
     def require_trainable(self, folds: int) -> None:
         """Raise `InputError` unless there are labels enough."""
@@ -84,14 +89,18 @@ class LabelTrainer:
         commonest = max(counts, key=lambda label: counts[label])
         say(f"       always answering {commonest} would have an accuracy of {counts[commonest] / rows:.4f}")
 
-    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+    def fit(self, seed: int, progress: Progress) -> tuple[Estimator, Parameters]:
         """Fit a classifier."""
-        return fit(KINDS[self.kind], self.table.X, self.table.truth, seed)
+        return fit(self.kind, self.table.X, self.table.truth, seed, progress)
 
     def evaluate(self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress) -> Evaluation:
         """Evaluate by labels and probabilities."""
-        kind = KINDS[self.kind]
-        return evaluate(self.table, kind, repeats=repeats, folds=folds, seed=seed, jobs=jobs, progress=progress)
+        return evaluate(self.table, self.kind, repeats=repeats, folds=folds, seed=seed, jobs=jobs, progress=progress)
+
+    def smaller(self, parameters: Parameters, seed: int) -> Iterable[str]:
+        """Compare by accuracy."""
+        how: Any = {"score": lambda truth, said: float((truth == said).mean()), "what": "accuracy", "seed": seed}
+        return smaller(self.kind, parameters, self.table.X, self.table.truth, **how)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class NumberTrainer:
     """Trains for a regression: `names` are the columns of the numbers `Y` (n, outputs)."""
 
     table: Table
-    kind: str
+    kind: Kind
     names: tuple[str, ...]
     Y: Floats
     units: tuple[str, ...] = ()
@@ -112,7 +121,7 @@ class NumberTrainer:
     @property
     def title(self) -> str:
         """The kind of estimator."""
-        return regressors.KINDS[self.kind].title
+        return self.kind.title
 
     def require_trainable(self, folds: int) -> None:
         """Raise `InputError` unless there are rows enough, and numbers that differ."""
@@ -125,7 +134,7 @@ class NumberTrainer:
                 raise InputError(
                     f"{self.table.sources[0].path}: column {name!r}: all {len(column):,} rows say {column[0]:g}; there is nothing to learn"
                 )
-        require_several(regressors.KINDS[self.kind], len(self.names))
+        require_several(self.kind, len(self.names))
 
     def say_table(self, say: Say) -> None:
         """Say the range of each output."""
@@ -141,14 +150,20 @@ class NumberTrainer:
         )
         say(f"       always answering the mean would be wrong by {errors} on average (MAE)")
 
-    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+    def fit(self, seed: int, progress: Progress) -> tuple[Estimator, Parameters]:
         """Fit a regressor."""
-        return fit_numbers(regressors.KINDS[self.kind], self.table.X, self.Y, seed)
+        return fit_numbers(self.kind, self.table.X, self.Y, seed, progress)
 
     def evaluate(self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress) -> NumberEvaluation:
         """Evaluate by the errors of the numbers."""
         how: Final = {"repeats": repeats, "folds": folds, "seed": seed, "jobs": jobs}
         return evaluate_numbers(self.table, self.Y, self.names, self.kind, progress=progress, **how)
+
+    def smaller(self, parameters: Parameters, seed: int) -> Iterable[str]:
+        """Compare by R2."""
+        y = self.Y[:, 0] if self.Y.shape[1] == 1 else self.Y
+        how: Any = {"score": lambda truth, said: float(r2_score(truth, said)), "what": "R2", "seed": seed}
+        return smaller(self.kind, parameters, self.table.X, y, **how)
 
 
 class AnomalyTrainer:
@@ -171,7 +186,7 @@ class AnomalyTrainer:
         """Say how large the table is."""
         _say(self._table, "all rows, to learn what is usual", say)
 
-    def fit(self, seed: int) -> tuple[Estimator, Parameters]:
+    def fit(self, seed: int, progress: Progress) -> tuple[Estimator, Parameters]:  # noqa: ARG002 - it takes no time
         """Fit an isolation forest."""
         parameters: Parameters = {"n_estimators": 100, "contamination": self._contamination}
         model: Any = IsolationForest(random_state=seed, **parameters).fit(self._table.X.astype(np.float64))
@@ -181,32 +196,52 @@ class AnomalyTrainer:
     def evaluate(self, *, repeats: int, folds: int, seed: int, jobs: int, progress: Progress) -> None:
         """Return None: no row says whether it is one."""
 
+    def smaller(self, parameters: Parameters, seed: int) -> Iterable[str]:  # noqa: ARG002 - it has a hundred small trees
+        """Return nothing."""
+        return ()
+
 
 def trainer_for(
-    table: Table, kind: str, task: str, units: Sequence[str], say: Say, *, contamination: float | None = None
+    table: Table,
+    kind: str,
+    task: str,
+    units: Sequence[str],
+    say: Say,
+    *,
+    contamination: float | None = None,
+    fixed: Parameters | None = None,
 ) -> Trainer:
     """Return the trainer for a table. `task` is `classification`, `regression`, `anomaly`, or `auto`: then the target tells.
 
-    Raises `InputError` for a target that is none for the task.
+    `fixed` are parameters of the estimator that are not to be chosen. Raises `InputError` for a target that is none for the task.
     """
+    fixed = fixed or {}
     if contamination is not None and task != "anomaly":
         raise InputError("--contamination is for --task anomaly")
     if task == "anomaly":
         if units:
             raise InputError("--unit is for a model that answers numbers")
+        if fixed:
+            raise InputError("--set is for trees, forests and boosting; an isolation forest has --contamination")
         return AnomalyTrainer(table, contamination)
-    several = bool(table.others)
     if task == "auto":
-        counts = {} if several else table.class_counts
-        task = "regression" if several or units or is_quantity(counts) else "classification"
-        if is_quantity(counts) and task == "regression":
-            say(
-                f"target: {table.label_column} has {len(counts):,} different numbers, so this is a regression (see --task)"
-            )
+        task = _found_task(table, units, say)
     if task == "classification":
-        if several or units:
+        if table.others or units:
             raise InputError("a classification has one --target, and no --unit; --task regression answers numbers")
-        return LabelTrainer(table, kind)
+        return LabelTrainer(table, with_fixed(KINDS[kind], fixed))
+    return _number_trainer(table, with_fixed(regressors.KINDS[kind], fixed), tuple(units))
+
+
+def _found_task(table: Table, units: Sequence[str], say: Say) -> str:
+    counts = {} if table.others else table.class_counts
+    if is_quantity(counts):
+        say(f"target: {table.label_column} has {len(counts):,} different numbers, so this is a regression (see --task)")
+        return "regression"
+    return "regression" if table.others or units else "classification"
+
+
+def _number_trainer(table: Table, kind: Kind, units: tuple[str, ...]) -> NumberTrainer:
     names = (table.label_column, *table.others)
     columns = []
     for name, texts in zip(names, (table.truth, *table.others.values()), strict=True):
@@ -218,7 +253,7 @@ def trainer_for(
                 "learns numbers"
             )
         columns.append(found)
-    return NumberTrainer(table, kind, names, np.stack(columns, axis=1), tuple(units))
+    return NumberTrainer(table, kind, names, np.stack(columns, axis=1), units)
 
 
 def _numbers(texts: NDArray[np.str_]) -> Floats | None:

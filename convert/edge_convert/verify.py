@@ -26,7 +26,9 @@ import onnxruntime
 
 GENERATED: Final = 1_000_000
 _CHUNK: Final = 1 << 15
+#: Rows that are compared at once, and numbers that these may have: 128 MiB in float64. A multiple of eight: of each part three quarters are edges.
 _PART: Final = 8 * _CHUNK
+_NUMBERS: Final = 1 << 24
 _TREES: Final = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 
 
@@ -82,13 +84,12 @@ def verify(
     `InputError` if the file is not such a model.
     """
     session = open_session(content)
-    generated = _generate(reference, folded, content, rows, np.random.default_rng(seed))
-    total = len(reference.X) + len(generated.X)
-    labels_differ = numbers_differ = done = 0
-    largest, task = 0.0, reference.task
+    total = len(reference.X) + rows
+    labels_differ = numbers_differ = done = edges = 0
+    largest, kind, task = 0.0, "", reference.task
     tolerance, scale = task.comparison.tolerance, _scale(reference)
-    for part, expected in _asked(reference, generated.X):
-        got = run(session, part, task)
+    for part, expected in _asked(reference, _generate(reference, folded, content, rows, np.random.default_rng(seed))):
+        got = run(session, part.X, task)
         if got.numbers.shape != expected.numbers.shape:
             unit = "labels" if task.comparison.what == "probability" else "outputs"
             raise InputError(f"the file has {got.numbers.shape[1]} {unit}, the estimator {expected.numbers.shape[1]}")
@@ -97,13 +98,13 @@ def verify(
         # Not "> tolerance": a NaN must count as different.
         numbers_differ += int((~(difference <= tolerance)).sum())
         largest = float(np.maximum(largest, difference.max()))
-        done += len(part)
+        done, edges, kind = done + len(part.X), edges + part.edges, part.kind
         progress(done, total)
     return Verification(
         len(reference.X),
-        len(generated.X),
-        generated.edges,
-        generated.kind,
+        rows,
+        edges,
+        kind,
         labels_differ,
         numbers_differ,
         largest,
@@ -164,18 +165,30 @@ def _scale(reference: Reference) -> NDArray[np.float64]:
     return np.where(largest == 0, 1.0, largest)
 
 
-def _generate(reference: Reference, folded: Folded, content: bytes, rows: int, rng: np.random.Generator) -> Generated:
+def _generate(
+    reference: Reference, folded: Folded, content: bytes, rows: int, rng: np.random.Generator
+) -> Iterator[Generated]:
+    """Draw `rows` rows in parts: a million of a thousand columns would be 8 GB at once."""
     X = reference.X.astype(folded.dtype, copy=False)
-    if folded.trees is None:
-        return _with_sent(
-            around_label_changes(X, reference.training.labels, lambda part: reference.answers(part).labels, rows, rng),
-            reference.X,
-            rng,
-        )
-    # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
-    theirs = [values[np.isfinite(values)] for values in _thresholds_in(content, X.shape[1])]
-    thresholds = [np.union1d(one, other) for one, other in zip(folded.thresholds, theirs, strict=True)]
-    return _with_sent(around_thresholds(X, thresholds, rows, rng, reference.gaps), reference.X, rng)
+    thresholds: list[NDArray[np.float64]] = []
+    if folded.trees is not None:
+        # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
+        theirs = [values[np.isfinite(values)] for values in _thresholds_in(content, X.shape[1])]
+        thresholds = [np.union1d(one, other) for one, other in zip(folded.thresholds, theirs, strict=True)]
+    part = part_of(X.shape[1])
+    for start in range(0, rows, part):
+        n = min(part, rows - start)
+        if folded.trees is None:
+            labels = reference.training.labels
+            found = around_label_changes(X, labels, lambda some: reference.answers(some).labels, n, rng)
+        else:
+            found = around_thresholds(X, thresholds, n, rng, reference.gaps)
+        yield _with_sent(found, reference.X, rng)
+
+
+def part_of(columns: int) -> int:
+    """Return how many rows of so many columns are compared at once."""
+    return max(8, min(_PART, _NUMBERS // columns // 8 * 8))
 
 
 def _with_sent(generated: Generated, X: Rows, rng: np.random.Generator) -> Generated:
@@ -185,15 +198,15 @@ def _with_sent(generated: Generated, X: Rows, rng: np.random.Generator) -> Gener
     return Generated(rows, generated.edges, generated.kind)
 
 
-def _asked(reference: Reference, generated: Rows) -> Iterator[tuple[Rows, Answers]]:
+def _asked(reference: Reference, generated: Iterator[Generated]) -> Iterator[tuple[Generated, Answers]]:
     """Every training row and every generated one, in parts, with scikit-learn's answers."""
-    for start in range(0, len(reference.X), _PART):
-        part = slice(start, start + _PART)
+    size = part_of(reference.X.shape[1])
+    for start in range(0, len(reference.X), size):
+        part = slice(start, start + size)
         labels, numbers = reference.training
-        yield reference.X[part], Answers(labels[part], numbers[part])
-    for start in range(0, len(generated), _PART):
-        rows = generated[start : start + _PART]
-        yield rows, reference.answers(rows)
+        yield Generated(reference.X[part], 0, ""), Answers(labels[part], numbers[part])
+    for found in generated:
+        yield found, reference.answers(found.X)
 
 
 def _thresholds_in(content: bytes, n_features: int) -> list[NDArray[np.float64]]:

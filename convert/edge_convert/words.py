@@ -40,6 +40,7 @@ class Words(NamedTuple):
 
 #: A number and its unit: 40%, 21.5 °C, 3,5 m/s2.
 _MEASURED: Final = re.compile(r"""[+-]?[\d.,]*\d\s*((?:[^\W\d_]|[%‰°'"€$£])\S{0,6})""")
+_FIRST: Final = 100
 _BOOLEAN: Final = Words("boolean")
 
 
@@ -53,9 +54,11 @@ def find_words(cells: Sequence[Cell], decimal: str = ".") -> Words | None:
 
     Raises `ValueError` when there are too many words, and when they are numbers with a unit.
     """
+    # The first cells mostly tell already; the others may be a million different ones.
+    if any(_is_number(cell, decimal) for cell in cells[:_FIRST]):
+        return None
     different = [cell for cell in encode(cells)[0] if not is_missing(cell)]
-    # With a comma, too: "3,5" in each row is a decimal comma that nobody mentioned, and no category.
-    if any(parse(cell, mark) is not None for cell in different for mark in (decimal, ".", ",")):
+    if any(_is_number(cell, decimal) for cell in different):
         return None
     words = {_word(cell) for cell in different}
     found = {word for word in words if word}
@@ -72,6 +75,11 @@ def find_words(cells: Sequence[Cell], decimal: str = ".") -> Words | None:
             f"has {len(found):,} different words; a category has at most {MAX_CATEGORIES} (--drop leaves a column out)"
         )
     return Words("category", tuple(sorted(found)))
+
+
+def _is_number(cell: Cell, decimal: str) -> bool:
+    # With a comma, too: "3,5" in each row is a decimal comma that nobody mentioned, and no category.
+    return not is_missing(cell) and any(parse(cell, mark) is not None for mark in (decimal, ".", ","))
 
 
 def _word(cell: Cell) -> str | None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -27,6 +27,7 @@ from edge_agent.errors import CardError, InputError
 from edge_convert.atomic import write_atomically
 from edge_convert.boosters import naming
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
+from edge_convert.costs import Cost, measure
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
 from edge_convert.explaining import trees_on_card
@@ -38,6 +39,7 @@ from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
 from edge_convert.residuals import NumberEvaluation
 from edge_convert.results import Trained, gap_of, say_scheme
+from edge_convert.smaller import ADVICE
 from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Classification, Regression, Task, quantities_of, task_of
 from edge_convert.trainers import Trainer, trainer_for
@@ -64,6 +66,8 @@ class Training:
     task: str = "auto"
     units: tuple[str, ...] = ()
     contamination: float | None = None
+    #: Parameters of the estimator that are not to be chosen.
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def processes(self, seconds: float) -> int:
         """Return how many processes evaluate, when one fit on all rows took the processor `seconds`: a fold is about that."""
@@ -85,7 +89,13 @@ def train(
     """Fit an estimator on a table and write its model file. Raises `EdgeAgentError`; then nothing is written."""
     table = choice.read()
     trainer = trainer_for(
-        table, training.kind, training.task, training.units, say, contamination=training.contamination
+        table,
+        training.kind,
+        training.task,
+        training.units,
+        say,
+        contamination=training.contamination,
+        fixed=dict(training.fixed),
     )
     trainer.require_trainable(training.folds if training.repeats else 2)
     require_held_out(table)
@@ -95,13 +105,16 @@ def train(
     if training.repeats and flattered:
         say(f"note:  {flattered}")
     started = time.process_time()
-    model, parameters = trainer.fit(seed)
+    with progress_bar("choosing parameters") as progress:
+        model, parameters = trainer.fit(seed, progress)
     draft = replace(draft, task=trainer.task)
     evaluation = _evaluated(trainer, training, seed, say, seconds=time.process_time() - started)
     say(f"model: {trainer.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
     metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
     origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, metrics)
-    content, verification = model_file(model, draft, origin, seed=seed, say=say)
+    content, verification = model_file(
+        model, draft, origin, seed=seed, say=say, smaller=lambda: trainer.smaller(parameters, seed)
+    )
     write(out, content, say)
     return Trained(draft, training.kind, trainer.title, model, parameters, evaluation, verification)
 
@@ -177,10 +190,17 @@ def _sheet(table: Table, describe: Path | None, say: Say) -> Sheet:
 
 
 def model_file(
-    model: Estimator, draft: Draft, origin: Origin, *, seed: int, say: Say, rows: int = GENERATED
+    model: Estimator,
+    draft: Draft,
+    origin: Origin,
+    *,
+    seed: int,
+    say: Say,
+    rows: int = GENERATED,
+    smaller: Callable[[], Iterable[str]] = lambda: (ADVICE,),
 ) -> tuple[bytes, Verification]:
     """Return the bytes of a fitted model's file, and the comparison with scikit-learn on `rows` generated rows that its
-    graph passed. The same arguments give the same bytes.
+    graph passed. The same arguments give the same bytes. `smaller` is asked what else there is where a device can't hold the model.
 
     Raises `InputError` if the model can't be exported and `ModelError` if the file would not answer as it does.
     """
@@ -189,9 +209,11 @@ def model_file(
     if missing:
         _require_branches(folded, draft)
     graph = draft.task.graph(folded)
+    plain = graph.SerializeToString()
+    say_cost(measure(plain, draft.table.X), smaller, say)
     reference = Reference(model, draft.table.X, draft.task)
     with progress_bar("verifying") as progress:
-        verification = verify(reference, folded, graph.SerializeToString(), rows=rows, seed=seed, progress=progress)
+        verification = verify(reference, folded, plain, rows=rows, seed=seed, progress=progress)
     require_verified(verification, draft.identity.name)
     trees, why_none = trees_on_card(folded)
     if why_none:
@@ -201,6 +223,15 @@ def model_file(
     content = seal(graph.SerializeToString(deterministic=True))
     say(str(verification))
     return content, verification
+
+
+def say_cost(cost: Cost, smaller: Callable[[], Iterable[str]], say: Say) -> None:
+    """Say what a model costs on a device, and where that is too much what else there is."""
+    say(f"cost:  {cost}")
+    if cost.trouble:
+        say(f"note:  {cost.trouble}")
+        for sentence in smaller():
+            say(f"       {sentence}")
 
 
 def _require_branches(folded: Folded, draft: Draft) -> None:

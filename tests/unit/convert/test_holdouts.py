@@ -12,6 +12,7 @@ from edge_convert.estimators import KINDS
 from edge_convert.evaluate import evaluate
 from edge_convert.holdouts import GROUPS, LATER, RANDOM, flattery, holdouts
 from edge_convert.moments import read_moments
+from edge_convert.regressors import KINDS as NUMBERS
 from edge_convert.residuals import evaluate_numbers
 from edge_convert.tables import read_table
 
@@ -88,7 +89,7 @@ def test_a_regression_by_group_and_by_time() -> None:
         table,
         table.X[:, :1],
         ("level",),
-        "tree",
+        NUMBERS["tree"],
         repeats=1,
         folds=3,
         seed=0,

@@ -1,0 +1,184 @@
+"""What a model costs, told before it is written; what is smaller; and large tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edge_convert import estimators, regressors
+from edge_convert.costs import Cost, measure
+from edge_convert.estimators import KINDS, SAMPLE, fit, sample_of, with_fixed
+from edge_convert.fold import fold
+from edge_convert.progress import Lines
+from edge_convert.reference import Reference
+from edge_convert.smaller import smaller
+from edge_convert.tasks import task_of
+from edge_convert.verify import part_of, verify
+from edge_convert.workflow import read_model, say_cost
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+from edge_agent.errors import InputError
+from tests.unit.convert.conftest import Run, make_table
+
+
+def test_what_a_model_costs_is_told_before_it_is_written(run: Run, table_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    done = run("train", "--data", table_file, "--target", "mood", "--repeats", "0", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert done.output.index("cost:  ") < done.output.index("wrote ")
+    assert "12.0 MiB of memory (estimated)" in done.output
+    assert "a row (measured here), about" in done.output
+    assert "on a Raspberry Pi 4 (estimated, 5 times that)" in done.output
+
+
+def test_the_memory_of_a_large_model_is_measured() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4000, 4))
+    model = RandomForestClassifier(24, random_state=0).fit(X, rng.integers(0, 3, 4000).astype(str))
+    task = task_of(model)
+    assert task is not None
+    content = task.graph(fold(model)).SerializeToString()
+    found = measure(content, X)
+    assert found.measured
+    assert found.size == len(content) > 1 << 20
+    assert len(content) < found.memory < 60 * len(content)
+    assert 0 < found.seconds < 0.1
+
+
+def test_what_a_device_cannot_hold_is_told_with_what_is_smaller() -> None:
+    table = make_table(600)
+    forest = KINDS["forest"]
+    said: list[str] = []
+    how = {"score": lambda truth, given: float((truth == given).mean()), "what": "accuracy", "seed": 0}
+    large = Cost(51 << 20, 551 << 20, 0.002)
+    say_cost(
+        large,
+        lambda: smaller(forest, {"min_samples_leaf": 2}, table.X, table.truth, **how),  # type: ignore[arg-type]
+        said.append,
+    )
+    cost, note, *others = said
+    assert cost.startswith(
+        "cost:  51.0 MiB on disk; 551.0 MiB of memory (measured); 2 ms a row (measured here), about 10 ms"
+    )
+    assert "MemoryMax" in note
+    assert [one.split(":")[1] for one in others] == [
+        " --set n_estimators=32",
+        " --set min_samples_leaf=8",
+        " --set n_estimators=32 --set max_depth=8",
+    ]
+    assert "25% of the size, accuracy 0." in others[0]
+    assert Cost(1000, 1 << 20, 0.0001).trouble == ""
+    assert "about 2 rows a second" in Cost(1000, 1 << 20, 0.1).trouble
+
+
+@pytest.mark.parametrize("kind", ["tree", "forest", "boosting"])
+def test_the_smaller_ones_are_smaller(kind: str) -> None:
+    table = make_table(600)
+    _, parameters = fit(KINDS[kind], table.X, table.truth, 0)
+    for sentence in smaller(
+        KINDS[kind],
+        parameters,
+        table.X,
+        table.truth,
+        score=lambda t, s: float((t == s).mean()),
+        what="accuracy",
+        seed=0,
+    ):
+        assert int(sentence.split("% of the size")[0].rsplit(" ", 1)[1]) <= 100
+
+
+def test_parameters_that_are_set_are_not_chosen(run: Run, table_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    command = ("train", "--data", table_file, "--target", "mood", "--folds", "2", "--jobs", "1", "--out", out)
+    done = run(*command, "--set", "max_depth=2", "--set", "class_weight=balanced", "--set", "criterion=gini")
+    assert done.exit_code == 0, done.output
+    parameters = read_model(out)[1].training.parameters
+    assert (parameters["max_depth"], parameters["class_weight"], parameters["criterion"]) == (2, "balanced", "gini")
+    for given, message in (
+        ("max_depth=deep", "The 'max_depth' parameter of DecisionTreeClassifier must be"),
+        ("depth=3", "Invalid parameter 'depth'"),
+        ("depth", "a parameter is NAME=VALUE"),
+        ("random_state=3", "--seed sets random_state"),
+    ):
+        assert message in run(*command, "--set", given).stderr
+    assert "an isolation forest has --contamination" in run(*command, "--task", "anomaly", "--set", "a=1").stderr
+
+
+def test_of_many_rows_a_sample_chooses_and_all_are_learned_from() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30_000, 2))
+    y = np.where(X[:, 0] + rng.normal(0, 0.5, len(X)) > 0, "up", "down")
+    y[:3] = "odd"
+    kind = with_fixed(KINDS["tree"], {"criterion": "gini"})
+    model, parameters = fit(kind, X, y, 0)
+    assert sorted(model.classes_) == ["down", "odd", "up"]
+    assert parameters["min_samples_leaf"] in {11, 22, 45}  # 5, 10 or 20, times the root of 5
+    assert isinstance(model, DecisionTreeClassifier)
+    assert model.tree_.n_node_samples[0] == 30_000
+    some = estimators._sample(y, 0)
+    assert SAMPLE <= len(some) <= SAMPLE + 3
+    assert "odd" in y[some]
+    assert len(sample_of(30_000, 0)) == SAMPLE
+    assert len(sample_of(20_000, 0)) == 20_000
+    numbers, _ = regressors.fit_numbers(regressors.KINDS["tree"], X, X[:, :1], 0)
+    assert numbers.predict(X[:2]).shape == (2,)
+
+
+def test_wide_tables_are_verified_in_parts() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(64, 1000))
+    model = DecisionTreeClassifier(random_state=0).fit(X, rng.integers(0, 2, 64).astype(str))
+    folded, task = fold(model), task_of(model)
+    assert task is not None
+    done: list[int] = []
+    content = task.graph(folded).SerializeToString()
+    result = verify(
+        Reference(model, X), folded, content, rows=20_000, progress=lambda so_far, _total: done.append(so_far)
+    )
+    assert result.passed
+    assert (result.generated_rows, result.edge_rows) == (20_000, 15_000)
+    assert len(done) > 2
+    assert part_of(1000) * 1000 * 8 <= 1 << 27
+    assert part_of(4) == 1 << 18
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal() -> None:
+    now, said = [0.0], list[str]()
+    lines = Lines("evaluating", said.append, lambda: now[0])
+    for done in range(1, 11):
+        now[0] += 4
+        lines(done, 10)
+    assert said == [
+        "evaluating: 3 of 10 after 12 s, about 28 s left",
+        "evaluating: 6 of 10 after 24 s, about 16 s left",
+        "evaluating: 9 of 10 after 36 s, about 4 s left",
+    ]
+
+
+def test_a_wide_table_stays_within_its_memory(tmp_path: Path) -> None:
+    """Of 2,000 rows x 1,000 features, in a process of its own; the verification took 8.9 GB once."""
+    code = f"""
+import numpy as np
+from edge_convert.fold import fold
+from edge_convert.reference import Reference
+from edge_convert.tasks import task_of
+from edge_convert.verify import verify
+from sklearn.tree import DecisionTreeClassifier
+rng = np.random.default_rng(0)
+X = rng.normal(size=(2000, 1000))
+model = DecisionTreeClassifier(random_state=0, max_depth=6).fit(X, rng.integers(0, 2, 2000).astype(str))
+verify(Reference(model, X), fold(model), task_of(model).graph(fold(model)).SerializeToString(), rows=100_000)
+from edge_convert.costs import _peak
+open({str(tmp_path / "peak")!r}, "w").write(str(_peak()))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert int((tmp_path / "peak").read_text()) < 1.5 * (1 << 30)
+
+
+def test_an_unknown_parameter_is_refused_before_the_work() -> None:
+    with pytest.raises(InputError, match="--set: Invalid parameter 'x'"):
+        with_fixed(KINDS["forest"], {"x": 1})
