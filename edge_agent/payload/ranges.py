@@ -48,10 +48,18 @@ class Ranges:
         if self._passes:
             return list(features)
         narrow = []
-        for feature, (low, high) in zip(features, self._limits, strict=True):
-            least, most = bounds(feature)
-            narrow.append(feature.model_copy(update={"minimum": max(low, least), "maximum": min(high, most)}))
+        for position, feature in enumerate(features):
+            low, high = self.within(position, feature)
+            narrow.append(feature.model_copy(update={"minimum": low, "maximum": high}))
         return narrow
+
+    def within(self, position: int, feature: Feature) -> tuple[float, float]:
+        """Return the least and the largest number that is accepted for a feature and not outside."""
+        least, most = bounds(feature)
+        if self._passes:
+            return least, most
+        low, high = self._limits[position]
+        return max(low, least), min(high, most)
 
     def judge(self, found: Features, sent: Mapping[str, Any] | None = None) -> Features | Unusable:
         """Return a checked row with what is outside, or why it is rejected for that. `sent` are its values as they came."""

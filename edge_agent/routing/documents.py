@@ -22,13 +22,14 @@ from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Detail, ErrorCode, c
 from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats, json_text
 from edge_agent.payload.checks import ECHOED, Checker, echo, row_type
-from edge_agent.payload.features import Fields, Unusable, choose, refuse
+from edge_agent.payload.features import Features, Fields, Unusable, choose, refuse
 from edge_agent.payload.format import Telling
 from edge_agent.payload.places import Place, as_came, converted
 from edge_agent.payload.ranges import Ranges
 
 #: Most of an unreadable payload that is looked at for its rejection, in characters.
 _SHOWN: Final = 1024
+_NUMBERS: Final = frozenset({float, int})
 #: Longest text that may name a sensor.
 _MAX_NAME: Final = 256
 
@@ -46,9 +47,8 @@ class Need(StrEnum):
 class Part(NamedTuple):
     """The content of one message: `values` by position in the model, positions to forget, and the reasons for a rejection.
 
-    `echo` goes back with the answer; `named` is what the message says of its sensor. A message that was read in one go has
-    its values, all that the model has features, in `row` instead. `outside` are the reasons to reject values beyond all that
-    the model was trained on, by position, where the route wants that.
+    `echo` goes back with the answer; `named` is what the message says of its sensor. `outside` are the reasons to reject
+    values beyond all that the model was trained on, by position, where the route wants that.
     """
 
     values: list[tuple[int, float]]
@@ -56,13 +56,12 @@ class Part(NamedTuple):
     refusal: Unusable | None
     echo: dict[str, Any]
     named: tuple[str, ...] = ()
-    row: tuple[float, ...] | None = None
     outside: Mapping[int, Detail] = {}
 
     @property
     def is_empty(self) -> bool:
         """Whether it contains nothing about any feature."""
-        return not self.values and not self.forgotten and self.refusal is None and self.row is None
+        return not self.values and not self.forgotten and self.refusal is None
 
 
 class Document:
@@ -70,7 +69,7 @@ class Document:
 
     `places` are the features to be found there, each with its place; an empty path is all of the payload. `echoed`
     are the paths to what goes back with the answer, `capture` those to what names the sensor. `ranges` say what is outside
-    of what training saw, where that is to be told.
+    of what training saw.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Document:
         max_bytes: int = MAX_PAYLOAD_BYTES,
         ranges: Ranges | None = None,
     ) -> None:
-        self._ranges = ranges
+        self._ranges = Ranges(features, "pass") if ranges is None else ranges
         position = {feature.name: number for number, feature in enumerate(features)}
         self.positions = tuple(position[name] for name, _ in places)
         self._position = position
@@ -116,16 +115,23 @@ class Document:
         self._whole: TypeAdapter[dict[str, float]] | None = None
         echoes_row = echoed == tuple((name, Place((name,))) for name in ECHOED) and position.keys().isdisjoint(ECHOED)
         if self._is_row and self._names == list(position) and echoes_row and not capture:
-            narrow = features if ranges is None else ranges.narrowed(features)  # what is outside needs a closer look
-            self._whole = TypeAdapter(row_type(narrow, strict=True))
+            # What is outside needs a closer look.
+            self._whole = TypeAdapter(row_type(self._ranges.narrowed(features), strict=True))
+        #: The position of the feature whose value is all of a message, and the limits in which it needs no closer look.
+        self._only: tuple[int, tuple[float, float]] | None = None
+        if plain and [place for _, place in places] == [Place(())] and not (echoed or capture):
+            (only,) = self.positions
+            self._only = only, self._ranges.within(only, features[only])
 
-    def read(self, payload: bytes, content_type: str | None = None) -> list[Part] | Unusable:
-        """Return the content of a message: one part, or one for each item of an array; or why it can't be read."""
+    def read(self, payload: bytes, content_type: str | None = None) -> Features | list[Part] | Unusable:
+        """Return the content of a message: one part, or one for each item of an array; or why it can't be read. A row of the
+        model with nothing outside of what training saw comes as such.
+        """
         chosen = choose(payload, content_type, self._sought, max_bytes=self._max_bytes)
         if isinstance(chosen, Unusable):
             return chosen
         if self._whole is not None and chosen is formats.JSON and (whole := self._read_whole(self._whole, payload)):
-            return [whole]
+            return whole
         try:
             content = chosen.decode(payload, self.keys if chosen.keyed else self._names)
         except ValueError as error:
@@ -134,6 +140,10 @@ class Document:
                 return refuse(ErrorCode.MALFORMED_PAYLOAD, str(error), kind=chosen.invalid, shown=text[:_SHOWN])
             # Plain text, as most firmware publishes it: "+21.5" is a number, "unavailable" is told by the feature's name.
             content = text
+        if self._only is not None and type(content) in _NUMBERS:
+            position, (low, high) = self._only
+            if low <= content <= high:
+                return [Part([(position, float(content))], [], None, {})]
         if isinstance(content, list) and not self._takes_arrays and self._need is not Need.ANY:
             parts = [self.part(one, keyed=chosen.keyed) for one in content]
         else:
@@ -144,21 +154,21 @@ class Document:
                 return [_told(part, tell) for part, tell in zip(parts, each, strict=True)]
         return parts
 
-    def _read_whole(self, adapter: TypeAdapter[dict[str, float]], payload: bytes) -> Part | None:
-        """Return what a document brings that has each feature as a number in bounds, and so needs no closer look; else None."""
+    def _read_whole(self, adapter: TypeAdapter[dict[str, float]], payload: bytes) -> Features | None:
+        """Return the row of a document that has each feature as a number in bounds, and so needs no closer look; else None."""
         # What can't be such a document is not tried: an error would cost as much as it saves.
         if payload.count(b":") < len(self._names) or b"null" in payload:
             return None
         try:
             found = adapter.validate_json(payload)
-            return Part([], [], None, echo(found), row=self._checker.pick(found))
+            return Features(self._checker.pick(found), echo(found))
         except (ValueError, KeyError):
             return None
 
     def part(self, content: Any, *, keyed: bool = True) -> Part:
         """Return what decoded content brings. `keyed`: whether the keys of a row are the sensor's own."""
         part = self._part(content, keyed=keyed)
-        if self._ranges is None or not (outside := self._ranges.among(part.values)):
+        if not self._ranges.rejects or not (outside := self._ranges.among(part.values)):
             return part
         row = self._row(content, keyed=keyed)
         reasons = [self._ranges.reason(position, row[self._name[position]]) for position, _ in outside]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import (
@@ -54,23 +54,21 @@ class Outputs(NamedTuple):
     retain: bool
 
 
-class Due(NamedTuple):
-    """An answer that is due: a row, or the reason for a rejection. `topic` is that of the message."""
-
-    gathering: Gathering
-    sensor: Sensor
-    topic: str
-    content: Features | Unusable
-    qos: int
+#: An answer that is due: whose, the topic of the message, a row or the reason for a rejection, the QoS, and whether the row is
+#: known to have nothing outside of what training saw. A tuple with names takes ten times as long to make.
+Due: TypeAlias = "tuple[Gathering, Sensor, str, Features | Unusable, int, bool]"
 
 
 class GatheredTopic(NamedTuple):
-    """What a topic is to a route that gathers: what it says of the sensor, and how it is read; None for not at all."""
+    """What a topic is to a route that gathers: what it says of the sensor, how it is read (None for not at all), and why it
+    can't be, if so.
+    """
 
     gathering: Gathering
     sensor: Sensor
     reader: Document | None
     level: str | None
+    refusal: Unusable | None = None
 
 
 class Gathering:
@@ -96,7 +94,7 @@ class Gathering:
         #: it as it came. There are none unless the route rejects such values.
         self._outside: OrderedDict[Sensor, dict[int, tuple[float, Detail]]] = OrderedDict()
         self._most_outside = max_sensors
-        ranges = Ranges(features, "reject") if route.outside == "reject" else None
+        ranges = Ranges(features, route.outside)
         #: Levels that map to no feature, with the topic of the first message on each.
         self.unknown_levels: dict[str, str] = {}
         self._names = [feature.name for feature in features]
@@ -163,7 +161,7 @@ class Gathering:
         known = {**captured, **dict(source.sensor)}
         level = captured.get(FEATURE)
         sensor = tuple(known[name] for name in self.route.inputs[0].names)
-        return GatheredTopic(self, sensor, self._readers.get((source, level)), level)
+        return GatheredTopic(self, sensor, self._readers.get((source, level)), level, _too_long(sensor))
 
     def take(self, topic: GatheredTopic, message: Message, now: float) -> list[Due]:
         """Handle a message; return the answers that are due at once."""
@@ -173,22 +171,24 @@ class Gathering:
                 self.unknown_levels.setdefault(topic.level[:_LEVEL_SHOWN], message.topic)
             return []
         parts = topic.reader.read(message.payload, message.content_type)
+        if isinstance(parts, Features):
+            return self._take_row(topic, parts, message, now)
         if isinstance(parts, Unusable):
             if self.route.by_feature and self.route.capture == ():
                 self.sensors.drop(topic.sensor, topic.reader.positions)
-            return [Due(self, self._padded(topic.sensor), message.topic, parts, message.qos)]
+            return [(self, self._padded(topic.sensor), message.topic, parts, message.qos, False)]
         found = []
         for part in parts:
             if part.is_empty:
                 self.ignored += 1
-            elif (due := self._take(topic.sensor + part.named, part, message, now)) is not None:
+            elif (due := self._take(topic, part, message, now)) is not None:
                 found.append(due)
         return found
 
     def due(self, now: float, *, limit: int, ahead: float = 0.0) -> Iterator[Due]:
         """Yield up to `limit` delayed rows that are due now, or within `ahead` seconds."""
         for sensor, row in self.sensors.due(now, limit=limit, ahead=ahead):
-            yield Due(self, sensor, inputs(self.route, sensor), self._judged(sensor, row.values, {}), row.qos)
+            yield self, sensor, inputs(self.route, sensor), self._judged(sensor, row.values, {}), row.qos, False
 
     def outputs(self, sensor: Sensor) -> Outputs:
         """Return where the answers for a sensor go; those of some sensors are kept."""
@@ -202,35 +202,46 @@ class Gathering:
             self._outputs[sensor] = found
         return found
 
-    def _take(self, sensor: Sensor, part: Part, message: Message, now: float) -> Due | None:
-        if (size := len("".join(sensor).encode())) > MAX_NAME_BYTES:
-            words = f"The levels that name the sensor have {size} bytes; at most {MAX_NAME_BYTES} are taken"
-            refusal = refuse(ErrorCode.INVALID_TOPIC, words)
-            return Due(self, self._padded(sensor), message.topic, refusal, message.qos)
+    def _take_row(self, topic: GatheredTopic, row: Features, message: Message, now: float) -> list[Due]:
+        """Take a whole row, with nothing outside of what training saw."""
+        sensor = topic.sensor
+        if message.retained or topic.refusal is not None:
+            due = self._take(topic, Part([*enumerate(row.values)], [], None, row.echo), message, now)
+            return [] if due is None else [due]
+        if not self._remembers:
+            return [(self, sensor, message.topic, row, message.qos, True)]
+        if self._outside:
+            self._outside.pop(sensor, None)
+        qos = self.sensors.put_row(sensor, row.values, now, qos=message.qos, duplicate=message.duplicate)
+        return [] if qos is None else [(self, sensor, message.topic, row, qos, True)]
+
+    def _take(self, topic: GatheredTopic, part: Part, message: Message, now: float) -> Due | None:
+        sensor, refusal = topic.sensor, topic.refusal
+        if part.named:
+            sensor += part.named
+            refusal = _too_long(sensor)
+        if refusal is not None:
+            return self, self._padded(sensor), message.topic, refusal, message.qos, False
         if not self._remembers:
             refused = part.refusal or _rejected(part.outside, part.echo)
-            content = refused or Features(part.row or tuple(value for _, value in part.values), part.echo)
-            return Due(self, self._padded(sensor), message.topic, content, message.qos)
+            content = refused or Features(tuple(value for _, value in part.values), part.echo)
+            return self, self._padded(sensor), message.topic, content, message.qos, False
         if part.forgotten:
             self.sensors.drop(sensor, part.forgotten)
         if part.outside or (self._outside and sensor in self._outside):
             self._note_outside(sensor, part)
         row = None
-        if part.row is not None and not message.retained:
-            row = self.sensors.put_row(sensor, part.row, now, qos=message.qos, duplicate=message.duplicate)
-        elif values := part.values if part.row is None else list(enumerate(part.row)):
+        if part.values:
             row = self.sensors.put(
-                sensor, values, now, qos=message.qos, duplicate=message.duplicate, retained=message.retained
+                sensor, part.values, now, qos=message.qos, duplicate=message.duplicate, retained=message.retained
             )
         elif part.forgotten and part.refusal is None:
             row = self.sensors.lost(sensor, now, qos=message.qos)
         if part.refusal is not None:
-            return Due(self, self._padded(sensor), message.topic, part.refusal, message.qos)
-        return (
-            None
-            if row is None
-            else Due(self, sensor, message.topic, self._judged(sensor, row.values, part.echo), row.qos)
-        )
+            return self, self._padded(sensor), message.topic, part.refusal, message.qos, False
+        if row is None:
+            return None
+        return self, sensor, message.topic, self._judged(sensor, row.values, part.echo), row.qos, False
 
     def _note_outside(self, sensor: Sensor, part: Part) -> None:
         """Keep why values are to be rejected until others take their place."""
@@ -239,7 +250,7 @@ class Gathering:
             kept.pop(position, None)
             if position in part.outside:
                 kept[position] = value, part.outside[position]
-        if part.row is not None or not kept:
+        if not kept:
             del self._outside[sensor]
         elif len(self._outside) > self._most_outside:
             self._outside.popitem(last=False)
@@ -271,6 +282,14 @@ def _rejected(reasons: Mapping[int, Detail], echo: dict[str, Any]) -> Unusable |
     """Return the rejection for reasons by position, None when there are none."""
     detail = [reasons[position] for position in sorted(reasons)]
     return Unusable(ErrorCode.INVALID_FEATURES, cut_details(detail), echo) if detail else None
+
+
+def _too_long(sensor: Sensor) -> Unusable | None:
+    """Return why no answer is given for a sensor whose name is too long."""
+    if (size := len("".join(sensor).encode())) <= MAX_NAME_BYTES:
+        return None
+    words = f"The levels that name the sensor have {size} bytes; at most {MAX_NAME_BYTES} are taken"
+    return refuse(ErrorCode.INVALID_TOPIC, words)
 
 
 def _echoed(source: Source) -> Fields:

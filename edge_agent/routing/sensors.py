@@ -98,14 +98,19 @@ class Sensors:
         state.put(values, now, too_old=now - self._max_age, retained=retained)
         return self._row(sensor, state, now)
 
-    def put_row(
-        self, sensor: Sensor, row: Sequence[float], now: float, *, qos: int = 0, duplicate: bool = False
-    ) -> DueRow | None:
-        """Take a value for each feature, in order, none of which the broker had kept, like `put`."""
+    def put_row(self, sensor: Sensor, row: Sequence[float], now: float, *, qos: int, duplicate: bool) -> int | None:
+        """Take a value for each feature, in order, none of which the broker had kept, like `put`; return the highest QoS of
+        their messages when the row is due at once.
+        """
         state = self._heard(sensor)
         self._ask(state, qos, duplicate=duplicate)
         state.put_row(row, now, too_old=now - self._max_age)
-        return self._row(sensor, state, now)
+        if not state.unanswered:
+            return None
+        if self._debounce:
+            self._due.setdefault(sensor, now + self._debounce)
+            return None
+        return state.answered()
 
     def _ask(self, state: _Values, qos: int, *, duplicate: bool) -> None:
         """Note that a message came, and whether the answer to the one before may be lost."""
@@ -227,7 +232,7 @@ class _Values:
                     continue
             known[position] = value
             heard[position] = now
-        if not self.missing:
+        if not self.missing and too_old > -math.inf:  # else no value is ever too old
             self.oldest = self._oldest() if self.optional else min(heard)
 
     def put_row(self, row: Sequence[float], now: float, *, too_old: float) -> None:
@@ -237,8 +242,9 @@ class _Values:
         if values != self.values or self.oldest < too_old:
             self.unanswered = True
         self.values = values
-        self.heard = array("d", (now,)) * len(values)
-        self.oldest = now
+        if too_old > -math.inf:
+            self.heard = array("d", (now,)) * len(values)
+            self.oldest = now
         self.missing = 0
 
     def drop(self, position: int) -> None:
@@ -258,7 +264,11 @@ class _Values:
 
     def answer(self) -> DueRow:
         """Return the current row, and mark it as answered."""
-        reading = DueRow(tuple(self.values), self.qos)
+        return DueRow(tuple(self.values), self.answered())
+
+    def answered(self) -> int:
+        """Mark the current row as answered; return the QoS of that."""
+        qos = self.qos
         self.unanswered = False
         self.qos = 0
-        return reading
+        return qos

@@ -75,11 +75,11 @@ class SparkplugGathering(Gathering):
         if isinstance(found, Unusable):
             if which.kind in _BIRTHS:
                 self._forget([device])
-            return [Due(self, topic.sensor, message.topic, found, message.qos)]
+            return [(self, topic.sensor, message.topic, found, message.qos, False)]
         part = self._part(reader, device, which, found)
         if part.is_empty:
             return self._ignore()
-        due = self._take(topic.sensor, part, message, now)
+        due = self._take(topic, part, message, now)
         return [] if due is None else [due]
 
     def _note_session(self, which: Told, found: Sequence[Any] | Unusable) -> None:

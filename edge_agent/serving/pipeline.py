@@ -27,7 +27,7 @@ from edge_agent.contract.messages import (
     to_json,
 )
 from edge_agent.payload import formats
-from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Features, Unusable
+from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Unusable
 from edge_agent.routing.gathering import UNKNOWN, Due, GatheredTopic, Gathering, Outputs, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import Asking, Route, RouteTable, Taker
@@ -193,9 +193,9 @@ class Pipeline:
         positions: list[int] = []
         found: list[Due] = []
         for position, message, topic in messages:
-            due = topic.gathering.take(topic, message, now)
-            positions += [position] * len(due)
-            found += due
+            for due in topic.gathering.take(topic, message, now):
+                positions.append(position)
+                found.append(due)
         for position, answer in zip(positions, self._answer_gathered(found), strict=True):
             answers[position].append(answer)
 
@@ -203,9 +203,9 @@ class Pipeline:
         """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
         asked: dict[Engine, list[Asked]] = {}
         told: list[tuple[Engine, Outputs, int]] = []
-        for gathering, sensor, topic, content, qos in found:
+        for gathering, sensor, topic, content, qos, inside in found:
             engine, outputs = self._gathered_for[gathering], gathering.outputs(sensor)
-            judged = engine.judge(content) if isinstance(content, Features) else content
+            judged = content if inside or isinstance(content, Unusable) else engine.judge(content)
             asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor))
             told.append((engine, outputs, qos))
         settled = {engine: iter(engine.settle(questions, self.tally)) for engine, questions in asked.items()}

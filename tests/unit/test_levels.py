@@ -38,6 +38,7 @@ class Level:
         parts = self._document.read(payload, content_type)
         if isinstance(parts, Unusable):
             return parts
+        assert isinstance(parts, list)
         (part,) = parts
         if part.refusal is not None:
             return part.refusal
