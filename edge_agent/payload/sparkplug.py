@@ -61,6 +61,13 @@ _VALUES: Final = (
 )
 
 
+class Payload(NamedTuple):
+    """What a payload has: protobuf's metrics, and the number among the messages of its edge node, from 0 to 255, if it has one."""
+
+    metrics: Sequence[Any]
+    seq: int | None
+
+
 class Birth(NamedTuple):
     """What a birth message says of the wanted metrics: the names behind aliases, and datatypes by name."""
 
@@ -89,6 +96,7 @@ def payload_type() -> Any:
         metric.field.add(name=name, number=number, type=kind, label=1, oneof_index=0)
     payload = described.message_type.add(name="Payload")
     payload.field.add(name="metrics", number=2, type=_MESSAGE, label=3, type_name=".edge_agent.sparkplug.Metric")
+    payload.field.add(name="seq", number=3, type=_UINT64, label=1)
     payload.field.add(name="uuid", number=4, type=_BYTES, label=1)
     pool = import_module("google.protobuf.descriptor_pool").DescriptorPool()
     pool.Add(described) if hasattr(pool, "Add") else pool.AddSerializedFile(described.SerializeToString())
@@ -99,19 +107,18 @@ def payload_type() -> Any:
     return factory.MessageFactory(pool).GetPrototype(found)  # up to protobuf 4.21, which Debian 13 has
 
 
-def metrics(payload: bytes) -> Sequence[Any]:
-    """Return the metrics of a payload. Raises `ValueError` when it is malformed or compressed."""
+def read(payload: bytes) -> Payload:
+    """Return what a payload has. Raises `ValueError` when it is malformed or compressed."""
     parse = payload_type().FromString
     try:
-        read = parse(payload)
+        found = parse(payload)
     except Exception as error:  # noqa: BLE001 - untrusted bytes: protobuf's exceptions differ by its implementation
         raise ValueError(f"Invalid Sparkplug B: {str(error)[:200]}") from None
-    if read.uuid == _COMPRESSED:
+    if found.uuid == _COMPRESSED:
         raise ValueError(
             "Invalid Sparkplug B: compressed payloads are not supported; turn compression off in the edge node"
         )
-    found: Sequence[Any] = read.metrics
-    return found
+    return Payload(found.metrics, found.seq if found.HasField("seq") else None)
 
 
 def birth(found: Iterable[Any], wanted: Mapping[bytes, str]) -> Birth:
@@ -155,12 +162,12 @@ def bd_seq(found: Iterable[Any]) -> int | None:
 
 
 def decode(payload: bytes, names: Sequence[str]) -> Any:
-    """Return the values of the metrics in `names` that the payload calls by name. Raises `ValueError` as `metrics` does."""
-    return row(metrics(payload), {name.encode(errors="replace"): name for name in names}, None)[0]
+    """Return the values of the metrics in `names` that the payload calls by name. Raises `ValueError` as `read` does."""
+    return row(read(payload).metrics, {name.encode(errors="replace"): name for name in names}, None)[0]
 
 
 def weigh(payload: bytes, _names: Sequence[str]) -> int:
-    """Estimate the bytes of memory that `metrics` would take, or return something above `MAX_WEIGHT`."""
+    """Estimate the bytes of memory that `read` would take, or return something above `MAX_WEIGHT`."""
     weight, place = len(payload), 0
     while place < len(payload) and weight <= MAX_WEIGHT:
         key, place = _varint(payload, place)

@@ -7,6 +7,9 @@ Rules:
 
 * a birth of a device, or of the node itself, explains the aliases and datatypes of its data until its next birth or death;
 * with a birth of the node all births of its devices are void, since aliases may be others now; its devices follow;
+* all messages of a node but its death are counted in `seq`, from 0 to 255. Where one is missing, or may be because the connection
+  was lost, a birth may be: what all births of the node said is forgotten, for an alias is never guessed;
+* that is told by `seq` only where a route takes all that a node says (`follows`), and of a node that has counted since its birth;
 * a death with another `bdSeq` than the last birth of the node is of an earlier session, and tells nothing;
 * nothing grows without bound: the least recently heard node is forgotten first, with all its devices.
 """
@@ -56,6 +59,12 @@ def overheard(subscribe: Template) -> Source | None:
     return Source(Template("/".join(levels[:4])), overheard=True) if len(levels) == 5 else None
 
 
+def takes_all(subscribe: Template) -> bool:
+    """Tell whether a template takes all devices of the nodes that it takes."""
+    levels = subscribe.text.split("/")
+    return len(levels) == 5 and subscribe.levels[4] is None
+
+
 def refuse_shape(subscribe: Template) -> None:
     """Raise `SettingsError` when a template does not take whole sessions: births, data and deaths."""
     levels = subscribe.text.split("/")
@@ -70,32 +79,52 @@ def refuse_shape(subscribe: Template) -> None:
         raise SettingsError(f"topic {subscribe.text!r}: with Sparkplug B, subscribe to {_SHAPE}")
 
 
+#: Since when there is no birth of a device.
+STARTED: Final = "since the agent or the node started"
+_AWAY: Final = "since the connection to the broker was lost, and one may have been missed meanwhile"
+
+
 class Device:
     """A device, or a node itself: the sensor that it is to the route, and what its birth said, None when that is unknown.
 
-    `complained` says that data were already rejected for the lack of a birth.
+    `complained` says that data were already rejected for the lack of a birth, `since` since when there is none.
     """
 
-    __slots__ = ("birth", "complained", "sensor")
+    __slots__ = ("birth", "complained", "sensor", "since")
 
     def __init__(self, sensor: Sensor) -> None:
         self.sensor = sensor
         self.birth: Birth | None = None
         self.complained = False
+        self.since = STARTED
+
+    def forget_birth(self, since: str = STARTED) -> None:
+        """Forget what its birth said; `since` when, in words."""
+        if self.birth is not None:
+            self.since = since
+        self.birth = None
+        self.complained = False
 
 
 class _Node:
-    __slots__ = ("bd_seq", "devices")
+    """`counts` says whether its messages are numbered one after the other, None when that is not known yet."""
+
+    __slots__ = ("bd_seq", "counts", "devices", "seq")
 
     def __init__(self) -> None:
         self.bd_seq: int | None = None
+        self.counts: bool | None = None
+        self.seq: int | None = None
         self.devices: dict[str, Device] = {}
 
 
 class EdgeNodes:
-    """The edge nodes that a route has heard of. `limit` is the most devices, and the most nodes."""
+    """The edge nodes that a route has heard of. `limit` is the most devices, and the most nodes. `follows`: the route takes all
+    that each node says.
+    """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, follows: bool = False) -> None:
+        self.follows = follows
         self._limit = 2 * limit
         #: Nodes and devices together.
         self._size = 0
@@ -121,8 +150,7 @@ class EdgeNodes:
         node = self._heard(which.node)
         node.bd_seq = bd_seq
         for device in node.devices.values():
-            device.birth = None
-            device.complained = False
+            device.forget_birth()
         return self._make_room(which.node)
 
     def died(self, which: Told, bd_seq: int | None) -> list[Device]:
@@ -137,14 +165,32 @@ class EdgeNodes:
         else:
             dead = [device] if (device := node.devices.get(which.device)) is not None else []
         for device in dead:
-            device.birth = None
-            device.complained = False
+            device.forget_birth()
         return dead
 
+    def counted(self, which: Told, seq: int | None) -> None:
+        """Note the number of a message, in the order in which they come; where one is missing, forget what births said."""
+        node = self._nodes.get(which.node)
+        if node is None or not self.follows or which.kind == "NDEATH":
+            return
+        before, node.seq = node.seq, seq
+        if which.kind == "NBIRTH":
+            node.counts = None
+        elif before is not None and seq is not None:
+            follows = seq == (before + 1) % 256
+            if node.counts is None:
+                node.counts = follows
+            elif node.counts and not follows:
+                _forget_births(node, f"since a message of the edge node was missed (seq {seq} came after {before})")
+
     def reconnected(self) -> None:
-        """Note that births may have been missed: a death counts, whichever session it belongs to."""
+        """Note that messages may have been missed: a death counts, whichever session it belongs to, and what births said counts no
+        more, unless the next message will tell whether one was missed.
+        """
         for node in self._nodes.values():
             node.bd_seq = None
+            if not (self.follows and node.counts and node.seq is not None):
+                _forget_births(node, _AWAY)
 
     def _heard(self, name: tuple[str, str]) -> _Node:
         node = self._nodes.get(name)
@@ -166,3 +212,8 @@ class EdgeNodes:
                 forgotten.append(devices.pop(next(iter(devices))))
                 self._size -= 1
         return forgotten
+
+
+def _forget_births(node: _Node, since: str) -> None:
+    for device in node.devices.values():
+        device.forget_birth(since)

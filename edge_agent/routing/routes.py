@@ -118,6 +118,15 @@ def subscriptions(node: str, routes: Iterable[Route]) -> dict[str, bool]:
     return wanted
 
 
+def follows_nodes(route: Route, routes: Iterable[Route]) -> bool:
+    """Tell whether a route for Sparkplug B gets all that edge nodes and their devices say, and no other of `routes` a part of it."""
+    return edge_nodes.takes_all(route.subscribe) and not any(
+        source.subscribe.filter != route.subscribe.filter and source.subscribe.overlaps(route.subscribe)
+        for other in routes
+        for source in other.inputs
+    )
+
+
 def refuse_mixtures(route: Route) -> None:
     """Raise `SettingsError` when a route has what does not go with the way in which it takes messages, or lacks what that
     needs, or has to name what it does not know.

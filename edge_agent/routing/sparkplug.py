@@ -15,7 +15,7 @@ from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, ErrorCode, Message
 from edge_agent.payload import sparkplug
 from edge_agent.payload.features import Unusable, choose, refuse
 from edge_agent.routing.documents import Document, Part
-from edge_agent.routing.edge_nodes import Device, EdgeNodes, Told, told
+from edge_agent.routing.edge_nodes import STARTED, Device, EdgeNodes, Told, told
 from edge_agent.routing.gathering import Due, GatheredTopic, Gathering
 from edge_agent.routing.routes import Route
 from edge_agent.routing.sensors import MAX_SENSORS
@@ -28,7 +28,9 @@ _NOTHING: Final = Part([], [], None, {})
 
 
 class SparkplugGathering(Gathering):
-    """One route for Sparkplug B. Its payloads are read as such, whatever content type they bring."""
+    """One route for Sparkplug B. Its payloads are read as such, whatever content type they bring. `follows`: it takes all that
+    an edge node and its devices say.
+    """
 
     def __init__(
         self,
@@ -37,11 +39,12 @@ class SparkplugGathering(Gathering):
         *,
         max_sensors: int = MAX_SENSORS,
         max_bytes: int = MAX_PAYLOAD_BYTES,
+        follows: bool = False,
     ) -> None:
         super().__init__(route, features, max_sensors=max_sensors, max_bytes=max_bytes)
         sparkplug.payload_type()  # imports protobuf, which takes longer than a message may
         self._max_bytes = max_bytes
-        self.nodes = EdgeNodes(max_sensors)
+        self.nodes = EdgeNodes(max_sensors, follows=follows)
         self._all = range(len(features))
         #: Metrics that are looked for, by the UTF-8 of their names.
         self.wanted = {key.encode(): key for reader in self._readers.values() for key in reader.keys}
@@ -64,10 +67,12 @@ class SparkplugGathering(Gathering):
     def take(self, topic: GatheredTopic, message: Message, now: float) -> list[Due]:
         """Handle a message; return the answers that are due at once: at most one."""
         which, reader = told(message.topic), topic.reader
-        if which is None or (reader is None and which.kind == "NDATA"):
+        if which is None or (reader is None and which.kind == "NDATA" and not self.nodes.follows):
             return self._ignore()
-        found = self._metrics(message.payload)
+        read = self._read(message.payload)
+        found, seq = (read, None) if isinstance(read, Unusable) else read
         self._note_session(which, found)
+        self.nodes.counted(which, seq)
         if reader is None or which.kind in _DEATHS:
             return self._ignore()
         device, forgotten = self.nodes.device(which, topic.sensor)
@@ -92,7 +97,7 @@ class SparkplugGathering(Gathering):
     def _part(self, reader: Document, device: Device, which: Told, found: Sequence[Any]) -> Part:
         """Return what the metrics of a birth or of data bring."""
         if which.kind in _BIRTHS:
-            device.birth = sparkplug.birth(found, self.wanted)
+            device.birth, device.since = sparkplug.birth(found, self.wanted), STARTED
             part = reader.part(sparkplug.row(found, self.wanted, device.birth)[0])
             if not self._remembers:
                 return part
@@ -105,15 +110,15 @@ class SparkplugGathering(Gathering):
             return part
         if not device.complained:
             device.complained = True
-            return part._replace(refusal=_no_birth(which, unexplained))
+            return part._replace(refusal=_no_birth(which, unexplained, device.since))
         return part if self._remembers else _NOTHING
 
-    def _metrics(self, payload: bytes) -> Sequence[Any] | Unusable:
+    def _read(self, payload: bytes) -> sparkplug.Payload | Unusable:
         chosen = choose(payload, sparkplug.CONTENT_TYPE, (), max_bytes=self._max_bytes)
         if isinstance(chosen, Unusable):
             return chosen
         try:
-            return sparkplug.metrics(payload)
+            return sparkplug.read(payload)
         except ValueError as error:
             text = payload[:256].decode(errors="replace")
             return refuse(ErrorCode.MALFORMED_PAYLOAD, str(error), kind=chosen.invalid, shown=text)
@@ -125,15 +130,15 @@ class SparkplugGathering(Gathering):
     def _forget(self, devices: Sequence[Device]) -> None:
         """Take the values of devices away, and what their births said."""
         for device in devices:
-            device.birth = None
+            device.forget_birth()
             self.sensors.drop(device.sensor, self._all)
 
 
-def _no_birth(which: Told, alias: int) -> Unusable:
+def _no_birth(which: Told, alias: int, since: str) -> Unusable:
     of = f"{'/'.join(which.node)}{f'/{which.device}' if which.device else ''}"
     kind = "DBIRTH" if which.device else "NBIRTH"
     words = (
-        f"Alias {alias} stands for a metric that no {kind} has named: no {kind} of {of} was received since the agent or the node started. "
+        f"Alias {alias} stands for a metric that no {kind} has named: no {kind} of {of} was received {since}. "
         "Restart the edge node, or have a host application send it the NCMD 'Node Control/Rebirth'; "
         "until then its data are ignored"
     )

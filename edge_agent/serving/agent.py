@@ -162,6 +162,7 @@ class Agent:
             return False
         self._greeted = self._asked_again = False
         self._retry.suspend()
+        self._plan.pipeline.reconnected()  # before any message: the session's backlog comes before the subscriptions are granted
         return True
 
     def _begin_again(self, link: Connection, error: SurplusError) -> None:
@@ -256,7 +257,6 @@ class Agent:
         if not self._greeted:
             self._greeted_at = self._clock()
             self.tally.connections += 1
-            self._plan.pipeline.reconnected()
         info = self._info(link)
         for answer in self._announcements(news, info):
             self._answering.say(link, answer)

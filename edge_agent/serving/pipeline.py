@@ -30,7 +30,7 @@ from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Unusable
 from edge_agent.routing.gathering import UNKNOWN, Due, GatheredTopic, Gathering, Outputs, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routing.routes import Asking, Route, RouteTable, Taker
+from edge_agent.routing.routes import Asking, Route, RouteTable, Taker, follows_nodes
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.routing.sparkplug import SparkplugGathering
 from edge_agent.serving.engine import Engine, Model
@@ -79,14 +79,19 @@ class Pipeline:
             for route in self._routes
             if route.model in models
         }
+        limits = {"max_sensors": max_sensors, "max_bytes": max_bytes}
         self._gatherings = {
-            route: (SparkplugGathering if route.is_sparkplug else Gathering)(
-                route, models[route.model].card.features, max_sensors=max_sensors, max_bytes=max_bytes
-            )
+            route: self._gathering(route, models[route.model], limits)
             for route in self._routes
             if route.gathers and route.model in models
         }
         self._gathered_for = {one: self._engines[route.asks] for route, one in self._gatherings.items()}
+
+    def _gathering(self, route: Route, model: Model, limits: Mapping[str, int]) -> Gathering:
+        features = model.card.features
+        if route.is_sparkplug:
+            return SparkplugGathering(route, features, follows=follows_nodes(route, self._routes), **limits)
+        return Gathering(route, features, **limits)
 
     def respond_to(self, message: Message) -> str | None:
         """Return the sender's Response Topic, or None when there is none that may be followed."""

@@ -40,12 +40,14 @@ PLANT = [
         partial="merge",
     )
 ]
-NBIRTH = encoded({"name": "bdSeq", "datatype": 8, "long_value": 4})
-DBIRTH = encoded(
+BD_SEQ = {"name": "bdSeq", "datatype": 8, "long_value": 4}
+NBIRTH = encoded(BD_SEQ)
+METRICS = (
     {"name": "Inputs/Temperature", "alias": 11, "datatype": INT16, "int_value": 21},
     {"name": "Inputs/Rel. Humidity", "alias": 12, "datatype": FLOAT, "float_value": 40.5},
     {"name": "Properties/Maker", "alias": 13, "datatype": STRING, "string_value": b"ACME"},
 )
+DBIRTH = encoded(*METRICS)
 ANSWERED = [("comfort/plant/plc/oven", "Rock")]
 #: What the model of these tests makes of a first feature below zero.
 NEGATIVE = [("comfort/plant/plc/oven", "Hip-Hop")]

@@ -139,3 +139,24 @@ def test_all_that_was_put_off_is_answered_at_the_end_however_much_it_is() -> Non
     agent.step()
     agent.leave()
     assert topics_of(link.sent)[2:] == [*(f"comfort/{number}" for number in range(1500)), "edge/node/state"]
+
+
+def test_what_comes_before_the_subscriptions_are_granted_belongs_to_the_new_connection() -> None:
+    """The backlog of the session does; so does what an edge node says when the broker has just come back."""
+    first, second = FakeLink(), FakeLink()
+    agent, clock = gathering(first, second, debounce=0.0)
+    first.arrive(value(b"0.1"))
+    agent.step()
+    assert len(first.answered[0][1]) == 1
+    first.lose(BrokerError("gone"))
+    agent.step()
+    clock.advance(60)
+    second.ready = False
+    second.arrive(value(b"0.1"), value(b"0.1"))
+    agent.step()
+    assert [len(answers) for _, answers in second.answered] == [1, 0], "the answer may have been lost with the old one"
+    second.ready = True
+    agent.step()
+    second.arrive(value(b"0.1"))
+    agent.step()
+    assert [len(answers) for _, answers in second.answered] == [1, 0, 0]

@@ -40,7 +40,7 @@ from tests.unit.test_settings import refusal, write
 def test_a_birth_keeps_only_what_is_wanted_and_one_alias_of_each() -> None:
     many = [{"name": "a", "alias": number, "datatype": 9} for number in range(1000)]
     others = [{"name": f"x{number}", "alias": 5000 + number} for number in range(1000)]
-    born = sparkplug.birth(sparkplug.metrics(encoded(*many, *others)), {b"a": "a"})
+    born = sparkplug.birth(sparkplug.read(encoded(*many, *others)).metrics, {b"a": "a"})
     assert born == sparkplug.Birth({999: "a"}, {"a": 9})
 
 
@@ -86,7 +86,7 @@ def _length(size: int) -> bytes:
 @given(st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_value_error(payload: bytes) -> None:
     try:
-        found = sparkplug.metrics(payload)
+        found = sparkplug.read(payload).metrics
     except ValueError:
         return
     sparkplug.row(found, {b"a": "a"}, sparkplug.birth(found, {b"a": "a"}))
