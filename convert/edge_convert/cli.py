@@ -168,8 +168,8 @@ def main() -> None:
 )
 @click.option(
     "--estimator",
-    type=click.Choice(["tree", "forest", "boosting"]),
-    help="What to train; for anomalies always an isolation forest.  [default: tree]",
+    type=click.Choice(["tree", "forest", "boosting", "auto"]),
+    help="What to train; auto compares all by accuracy and cost. For anomalies always an isolation forest.  [default: tree]",
 )
 @click.option(
     "--repeats",
@@ -205,6 +205,8 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     anomaly = options["task"] == "anomaly"
     if anomaly and options["estimator"] is not None:
         raise click.UsageError("--task anomaly trains an isolation forest; remove --estimator")
+    if options["estimator"] == "auto" and options["fixed"]:
+        raise click.UsageError("--set is for one kind of --estimator, and auto compares several")
     choice = replace(_table(options, labelled=not anomaly), groups=options["groups"], time=options["time"])
 
     from edge_convert import workflow

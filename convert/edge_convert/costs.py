@@ -47,7 +47,7 @@ class Cost(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{_bytes(self.size)} on disk; {_bytes(self.memory)} of memory ({'measured' if self.measured else 'estimated'}); "
+            f"{in_bytes(self.size)} without its card; {in_bytes(self.memory)} of memory ({'measured' if self.measured else 'estimated'}); "
             f"{milliseconds(self.seconds)} a row (measured here), about {milliseconds(PI * self.seconds)} on a Raspberry Pi 4 "
             f"(estimated, {PI:g} times that)"
         )
@@ -57,7 +57,7 @@ class Cost(NamedTuple):
         """What is too much for a Raspberry Pi; "" if nothing is."""
         if self.memory > _ROOM:
             return (
-                f"the model takes {_bytes(self.memory)} of memory. The service may have 256 MiB, itself included (MemoryMax), so it will not "
+                f"the model takes {in_bytes(self.memory)} of memory. The service may have 256 MiB, itself included (MemoryMax), so it will not "
                 "serve this model; a Raspberry Pi with 512 MB can't hold it, for others raise the limit"
             )
         if PI * self.seconds > _SLOW:
@@ -115,7 +115,8 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _bytes(number: int) -> str:
+def in_bytes(number: int) -> str:
+    """Return a size for people."""
     return f"{number / (1 << 20):.1f} MiB" if number >= 1 << 20 else f"{max(1, round(number / 1024))} KiB"
 
 

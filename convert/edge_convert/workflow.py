@@ -25,6 +25,7 @@ from edge_agent.contract import card
 from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
 from edge_convert.atomic import write_atomically
+from edge_convert.auto import CANDIDATES, Candidate, weigh
 from edge_convert.boosters import naming
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.costs import Cost, measure
@@ -51,6 +52,8 @@ Say = Callable[[str], object]
 #: A process imports scikit-learn before it fits anything: seconds of work from which on several are faster than one.
 _WORTH_PROCESSES: Final = 5.0
 
+#: The kind that stands for whichever is worth it.
+AUTO: Final = "auto"
 _UNMEASURED: Final = card.Metrics(values={}, method="not measured by edge-convert")
 
 
@@ -68,6 +71,12 @@ class Training:
     contamination: float | None = None
     #: Parameters of the estimator that are not to be chosen.
     fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def trainer(self, table: Table, say: Say) -> Trainer:
+        """Return how to train on a table."""
+        kind = CANDIDATES[0].kind if self.kind == AUTO else self.kind
+        fixed = dict(self.fixed)
+        return trainer_for(table, kind, self.task, self.units, say, contamination=self.contamination, fixed=fixed)
 
     def processes(self, seconds: float) -> int:
         """Return how many processes evaluate, when one fit on all rows took the processor `seconds`: a fold is about that."""
@@ -88,15 +97,7 @@ def train(
 ) -> Trained:
     """Fit an estimator on a table and write its model file. Raises `EdgeAgentError`; then nothing is written."""
     table = choice.read()
-    trainer = trainer_for(
-        table,
-        training.kind,
-        training.task,
-        training.units,
-        say,
-        contamination=training.contamination,
-        fixed=dict(training.fixed),
-    )
+    trainer = training.trainer(table, say)
     trainer.require_trainable(training.folds if training.repeats else 2)
     require_held_out(table)
     draft = draft_card(identity, table, _sheet(table, describe, say), trainer.task)
@@ -104,6 +105,9 @@ def train(
     flattered = flattery(table, table.labels if isinstance(trainer.task, Classification) else None)
     if training.repeats and flattered:
         say(f"note:  {flattered}")
+    if training.kind == AUTO:
+        training = _recommended(table, training, seed, say)
+        trainer = training.trainer(table, _nothing)
     started = time.process_time()
     with progress_bar("choosing parameters") as progress:
         model, parameters = trainer.fit(seed, progress)
@@ -294,6 +298,32 @@ def read_model(path: Path) -> tuple[bytes, card.ModelCard]:
         return content, card.parse(properties[card.METADATA_KEY], where=str(path))
     except CardError as error:
         raise InputError(str(error)) from error
+
+
+def _recommended(table: Table, training: Training, seed: int, say: Say) -> Training:
+    """Compare the kinds of estimator; return how to train the recommended one."""
+
+    def of(candidate: Candidate) -> Training:
+        return replace(training, kind=candidate.kind, fixed={**candidate.fixed, **training.fixed})
+
+    several = bool(table.others)
+    candidates = [one for one in CANDIDATES if not (several and one.kind == "boosting")]
+    with progress_bar("comparing estimators") as progress:
+        chosen = weigh(
+            candidates,
+            lambda one: of(one).trainer(table, _nothing),
+            table.X,
+            folds=training.folds,
+            seed=seed,
+            jobs=training.jobs or default_jobs(),
+            progress=progress,
+            say=say,
+        )
+    return of(chosen)
+
+
+def _nothing(_sentence: str) -> None:
+    """Say nothing: it was said already."""
 
 
 def _evaluated(

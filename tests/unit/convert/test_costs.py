@@ -62,7 +62,7 @@ def test_what_a_device_cannot_hold_is_told_with_what_is_smaller() -> None:
     )
     cost, note, *others = said
     assert cost.startswith(
-        "cost:  51.0 MiB on disk; 551.0 MiB of memory (measured); 2 ms a row (measured here), about 10 ms"
+        "cost:  51.0 MiB without its card; 551.0 MiB of memory (measured); 2 ms a row (measured here), about 10 ms"
     )
     assert "MemoryMax" in note
     assert [one.split(":")[1] for one in others] == [

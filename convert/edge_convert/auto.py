@@ -1,0 +1,123 @@
+"""Which kind of estimator? All are evaluated in the same way, and weighed against what they cost on a device.
+
+What is recommended is the smallest file whose figure is within one standard error of the best one (Breiman et al. 1984, 3.4.3): a
+difference that another table of as many rows might turn round is not worth a larger model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_convert.costs import PI, Cost, in_bytes, measure, milliseconds
+from edge_convert.estimators import Parameters, Progress
+from edge_convert.evaluate import Evaluation
+from edge_convert.fold import fold
+from edge_convert.residuals import NumberEvaluation
+from edge_convert.trainers import Trainer
+
+Say = Callable[[str], object]
+
+#: Enough to compare by, and a third of the time of ten.
+FOLDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of estimator, with parameters that are not chosen."""
+
+    title: str
+    kind: str
+    fixed: Parameters
+
+
+CANDIDATES: Final = (
+    Candidate("tree", "tree", {}),
+    Candidate("boosting, small", "boosting", {"max_iter": 150, "max_leaf_nodes": 7}),
+    Candidate("boosting", "boosting", {}),
+    Candidate("forest", "forest", {}),
+)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What a candidate is worth: its mean `loss` on held-out rows, the standard `error` of that, `figure` for people, and its cost."""
+
+    candidate: Candidate
+    loss: float
+    error: float
+    figure: str
+    cost: Cost
+
+
+def weigh(
+    candidates: Sequence[Candidate],
+    trainer_of: Callable[[Candidate], Trainer],
+    X: NDArray[np.float64],
+    *,
+    folds: int,
+    seed: int,
+    jobs: int,
+    progress: Progress,
+    say: Say,
+) -> Candidate:
+    """Evaluate all candidates, say what each is worth, and return the recommended one."""
+    found, on = [], ""
+    for number, candidate in enumerate(candidates):
+        trainer = trainer_of(candidate)
+        evaluation = trainer.evaluate(repeats=1, folds=min(FOLDS, folds), seed=seed, jobs=jobs, progress=_silent)
+        model, _ = trainer.fit(seed, _silent)
+        cost = measure(trainer.task.graph(fold(model, missing=bool(np.isnan(X).any()))).SerializeToString(), X)
+        assert evaluation is not None  # noqa: S101 - only anomalies have none, and these have no candidates
+        found.append(Weighed(candidate, *_losses(evaluation), cost))
+        on = list(evaluation.schemes)[-1]
+        progress(number + 1, len(candidates))
+    chosen = recommended(found)
+    say(
+        f"auto:  {'estimator':<16} {found[0].figure.split(' ')[0]:>14} {'size':>9} {'memory':>9} {'a row on a Pi 4':>16}   ({on})"
+    )
+    for one in found:
+        mark = "  recommended" if one is chosen else ""
+        memory, pi = in_bytes(one.cost.memory), milliseconds(PI * one.cost.seconds)
+        value = one.figure.split(" ", 1)[1]
+        say(f"       {one.candidate.title:<16} {value:>14} {in_bytes(one.cost.size):>9} {memory:>9} {pi:>16}{mark}")
+    best = min(found, key=lambda one: one.loss)
+    if chosen is not best:
+        say(
+            f"       {chosen.candidate.title} is the smallest within one standard error ({best.error:.4f}) of {best.candidate.title}"
+        )
+    return chosen.candidate
+
+
+def _silent(_done: int, _total: int) -> None:
+    """What each candidate does is not counted."""
+
+
+def recommended(found: Sequence[Weighed]) -> Weighed:
+    """Return the smallest of those within one standard error of the best that a device can hold, if any can."""
+    able = [one for one in found if not one.cost.trouble] or list(found)
+    best = min(able, key=lambda one: one.loss)
+    return min((one for one in able if one.loss <= best.loss + best.error), key=lambda one: one.cost.size)
+
+
+def _losses(evaluation: Evaluation | NumberEvaluation) -> tuple[float, float, str]:
+    """Return the mean loss of a row that was held out, its standard error, and the figure; by what flatters the least."""
+    if isinstance(evaluation, Evaluation):
+        held_out = list(evaluation.schemes.values())[-1].repeats[0]
+        wrong = (held_out.labels != evaluation.truth[held_out.rows]).astype(np.float64)
+        figure = f"accuracy {1 - wrong.mean():.4f}"
+    else:
+        scheme = list(evaluation.schemes.values())[-1]
+        truth = evaluation.truth[scheme.rows]
+        spread = np.abs(evaluation.truth - evaluation.truth.mean(axis=0)).mean(axis=0)
+        wrong = (np.abs(scheme.repeats[0] - truth) / np.where(spread == 0, 1.0, spread)).mean(axis=1)
+        figure = (
+            f"MAE {np.abs(scheme.repeats[0] - truth).mean():.4g}"
+            if truth.shape[1] == 1
+            else f"MAE/mean's {wrong.mean():.4f}"
+        )
+    return float(wrong.mean()), float(wrong.std() / np.sqrt(len(wrong))), figure
