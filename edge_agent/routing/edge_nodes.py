@@ -29,6 +29,7 @@ NAMESPACE: Final = "spBv1.0"
 #: Kinds of messages that are looked at, by the level that says them. Commands are for others.
 NODE_KINDS: Final = frozenset({"NBIRTH", "NDATA", "NDEATH"})
 DEVICE_KINDS: Final = frozenset({"DBIRTH", "DDATA", "DDEATH"})
+_DATA: Final = frozenset({"NDATA", "DDATA"})
 #: Longest topic that is looked at, in characters: its names are kept.
 MAX_TOPIC: Final = 512
 _SHAPE: Final = f"{NAMESPACE}/{{group}}/{{_}}/{{node}}/{{device}}, or {NAMESPACE}/{{group}}/{{_}}/{{node}} for metrics of the node itself"
@@ -51,6 +52,12 @@ def told(topic: str) -> Told | None:
     if kind not in (DEVICE_KINDS if device else NODE_KINDS):
         return None
     return Told((group, node), kind, device[0] if device else "")
+
+
+def is_data(topic: str) -> bool:
+    """Tell whether a topic is of data: not of a birth or a death, nor of what is not looked at."""
+    which = told(topic)
+    return which is not None and which.kind in _DATA
 
 
 def overheard(subscribe: Template) -> Source | None:

@@ -127,6 +127,14 @@ def follows_nodes(route: Route, routes: Iterable[Route]) -> bool:
     )
 
 
+def asks(route: Route, source: Source, topic: str) -> bool:
+    """Tell whether a message on a topic that a source of the route takes wants an answer, by all that is known without a model."""
+    if route.is_sparkplug:
+        return not source.overheard and edge_nodes.is_data(topic)
+    level = (source.subscribe.match(topic) or {}).get(FEATURE)
+    return level is None or not source.only_fields or level in {place.at[0] for _, place in source.fields}
+
+
 def refuse_mixtures(route: Route) -> None:
     """Raise `SettingsError` when a route has what does not go with the way in which it takes messages, or lacks what that
     needs, or has to name what it does not know.

@@ -30,7 +30,7 @@ from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Unusable
 from edge_agent.routing.gathering import UNKNOWN, Due, GatheredTopic, Gathering, Outputs, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
-from edge_agent.routing.routes import Asking, Route, RouteTable, Taker, follows_nodes
+from edge_agent.routing.routes import Asking, Route, RouteTable, Taker, asks, follows_nodes
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.routing.sparkplug import SparkplugGathering
 from edge_agent.serving.engine import Engine, Model
@@ -118,7 +118,7 @@ class Pipeline:
         gathered: list[tuple[int, Message, GatheredTopic]] = []
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
-                if not message.payload or (message.retained and not target.takes_retained):
+                if target.is_silent or not message.payload or (message.retained and not target.takes_retained):
                     # A retained topic that was cleared looks like this; and what was kept may not be wanted.
                     self.tally.ignored += 1
                 elif target.gathered is None:
@@ -150,6 +150,8 @@ class Pipeline:
         unusable = Unusable(ErrorCode.UNDELIVERABLE, [reason], {})
         answers = []
         for target in self._targets_of(message.topic):
+            if target.is_silent:
+                continue
             name, engine = target.engine[0], self._engines.get(target.engine)
             self.tally.rejected(unusable.code, unusable.code)
             version = engine.version if engine is not None else None
@@ -224,14 +226,14 @@ class Pipeline:
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
         if targets is None:
-            targets = tuple(map(self._target, self._takers_of(topic)))
+            targets = tuple(self._target(topic, taker) for taker in self._takers_of(topic))
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()
             if len(topic) <= _LONGEST_REMEMBERED:
                 self._targets[topic] = targets
         return targets
 
-    def _target(self, taker: Taker) -> _Target:
+    def _target(self, topic: str, taker: Taker) -> _Target:
         route, source, captured = taker
         # What only the payload says of a sensor is not known of its topic.
         known = {**dict.fromkeys(route.names, UNKNOWN), **dict(source.sensor), **captured}
@@ -245,6 +247,7 @@ class Pipeline:
             named(route, known),
             route.takes_retained,
             route.retain,
+            route.asks not in self._engines and not asks(route, source, topic),
         )
 
     def _takers_of(self, topic: str) -> list[Taker]:
@@ -268,8 +271,8 @@ class Pipeline:
 
 class _Target(NamedTuple):
     """A route for one topic: the model with its fields, the topics of the answer, the gathered topic when it gathers, the
-    name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, and whether the
-    broker is to keep its predictions.
+    name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, whether the
+    broker is to keep its predictions, and whether nothing is answered: with no model to ask, what is no question.
     """
 
     engine: Asking
@@ -280,6 +283,7 @@ class _Target(NamedTuple):
     sensor: str | None
     takes_retained: bool
     retain: bool
+    is_silent: bool
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type if it has none itself."""

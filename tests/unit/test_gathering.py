@@ -18,6 +18,7 @@ from edge_agent.contract.templates import Template
 from edge_agent.payload.places import Place
 from edge_agent.routing.gathering import MAX_NAME_BYTES
 from edge_agent.routing.routes import Route
+from edge_agent.routing.sources import Source
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeModel, make_card
 
@@ -216,6 +217,16 @@ def test_sensors_are_bounded_in_number() -> None:
 def test_a_route_whose_model_is_not_served_says_so() -> None:
     pipeline = Pipeline([route()._replace(model="metal")], {})
     assert read(ask(pipeline, "home/a/temperature", 20))["error"] == "model_unavailable"
+
+
+def test_without_its_model_a_level_that_fields_exclude_is_not_answered() -> None:
+    """Where `fields` do not say it, a level may be a feature, so whoever sends is told."""
+    fields = (("temperature", Place(("t",))), ("humidity", Place(("h", "now"))))
+    for only, others in ((True, 0), (False, 1)):
+        source = Source(Template("home/{sensor}/{feature}"), fields, only_fields=only)
+        pipeline = Pipeline([route()._replace(model="metal", sources=(source,))], {})
+        found = [len(pipeline.process([Message(f"home/a/{level}", b"20")])[0]) for level in ("t", "h", "now", "other")]
+        assert found == [1, 1, others, others]
 
 
 def test_one_topic_may_be_for_two_routes() -> None:

@@ -320,3 +320,35 @@ def test_nodes_are_bounded_and_take_their_values_with_them(tmp_path: Path) -> No
     (nodes,) = [one.nodes for one in pipeline._gatherings.values()]  # type: ignore[attr-defined]
     assert nodes._size <= 20
     assert nodes._size == sum(1 + len(node.devices) for node in nodes._nodes.values())
+
+
+@pytest.mark.parametrize("of", ["plc", "plc/oven", ""])
+def test_without_its_model_only_data_are_answered(tmp_path: Path, of: str) -> None:
+    """Births, deaths and commands ask for nothing; nor do the data of a node that is only overheard."""
+    pipeline = Pipeline(load(write(tmp_path, ROUTE)).routes(), {})
+    ignored = 0
+    for kind in ("NBIRTH", "NDATA", "NDEATH", "NCMD", "DBIRTH", "DDEATH", "DCMD", "STATE", "DDATA"):
+        message = Message(f"spBv1.0/plant/{kind}/{of}", NBIRTH, 1)
+        (answers,) = pipeline.process([message])
+        if (kind, of) == ("DDATA", "plc/oven"):
+            (answer,) = answers
+            assert (answer.topic, json.loads(answer.payload)["error"]) == (
+                "comfort/plant/plc/oven/error",
+                "model_unavailable",
+            )
+            assert len(pipeline.undeliverable(message)) == 1
+            continue
+        assert answers == [], kind
+        assert pipeline.undeliverable(message) == []
+        ignored += pipeline.takes(message.topic)
+    assert pipeline.tally.ignored == ignored
+
+
+def test_a_route_for_nodes_without_its_model_answers_their_data(tmp_path: Path) -> None:
+    text = '[[route]]\nsubscribe = "spBv1.0/{g}/{_}/{n}"\npublish = "node/{n}"\npartial = "merge"\n' + TYPE + FIELDS
+    pipeline = Pipeline(load(write(tmp_path, text)).routes(), {})
+    found = {
+        kind: len(pipeline.process([Message(f"spBv1.0/a/{kind}/b", NBIRTH)])[0])
+        for kind in ("NBIRTH", "NDATA", "NDEATH")
+    }
+    assert found == {"NBIRTH": 0, "NDATA": 1, "NDEATH": 0}
