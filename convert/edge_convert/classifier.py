@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
+
+from edge_agent.errors import InputError
 
 
 class Estimator(Protocol):
@@ -40,6 +43,24 @@ def inputs_of(model: Estimator) -> tuple[int, tuple[str, ...]]:
     before, last = split(model)
     first = [*before, last][0]
     return int(first.n_features_in_), tuple(map(str, getattr(first, "feature_names_in_", ())))
+
+
+def unwrapped(model: Any) -> Any:
+    """Return a fitted model without the searches for parameters around it or its steps: what they found to be the best.
+
+    Raises `InputError` for a search that did not fit that.
+    """
+    if isinstance(model, BaseSearchCV):
+        if not hasattr(model, "best_estimator_"):
+            raise InputError(
+                f"{type(model).__name__}: has no best_estimator_, because of refit=False or since it was not fitted; fit it with refit=True"
+            )
+        return unwrapped(model.best_estimator_)
+    if isinstance(model, Pipeline):
+        steps = [(name, unwrapped(step)) for name, step in model.steps]
+        if any(new is not old for (_, new), (_, old) in zip(steps, model.steps, strict=True)):
+            return Pipeline(steps)
+    return model
 
 
 def split(model: Estimator) -> tuple[list[Any], Any]:

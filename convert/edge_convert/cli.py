@@ -81,6 +81,8 @@ class _TrainOptions(_FileOptions):
 class _ExportOptions(_FileOptions):
     trust_pickle: bool
     label_names: tuple[str, ...]
+    tolerance: float | None
+    bounds: Literal["sheet", "data"]
 
 
 class _VerifyOptions(_TableOptions):
@@ -250,6 +252,18 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     metavar="A,B,...",
     help="What the labels are called that MODEL only numbers, in the order of their numbers.",
 )
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1e-3, min_open=True),
+    help="How far probabilities, or values as a share of the largest, may be off; it goes onto the card. Labels never may.  [default: 1e-6, values 1e-10]",
+)
+@click.option(
+    "--bounds",
+    type=click.Choice(["sheet", "data"]),
+    default="sheet",
+    show_default=True,
+    help="What the agent is to take: within the bounds of the feature sheet, or (data) of the table's own values too.",
+)
 @click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
 def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
     """Write OUT from MODEL, which was trained elsewhere: an estimator or Pipeline of scikit-learn (.skops), or a model of XGBoost
@@ -273,6 +287,8 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
         say=click.echo,
         units=options["unit"],
         label_names=options["label_names"],
+        tolerance=options["tolerance"],
+        bounds=options["bounds"],
     )
 
 

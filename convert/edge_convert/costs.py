@@ -69,7 +69,7 @@ def measure(content: bytes, X: NDArray[Any]) -> Cost:
     """Measure a model file, without its card, on some of the rows `X` (n, f). Raises `ModelError` if it does not run."""
     some = X[np.linspace(0, len(X) - 1, min(len(X), _ROWS)).astype(int)].astype(np.float64)
     if len(content) < _SMALL:  # a process of its own would take longer than all the rest
-        return Cost(len(content), _LITTLE, _time(open_session(content), some), measured=False)
+        return Cost(len(content), _LITTLE, _time(open_session(content).session, some), measured=False)
     rows = io.BytesIO()
     np.save(rows, some)
     done = subprocess.run(  # noqa: S603 - this very module
@@ -89,7 +89,7 @@ def _measure() -> None:
     """Be the process."""
     rows, before = np.load(io.BytesIO(sys.stdin.buffer.read(int(sys.argv[1])))), _peak()
     content = sys.stdin.buffer.read()
-    seconds = _time(open_session(content), rows)
+    seconds = _time(open_session(content).session, rows)
     print(json.dumps({"memory": max(0, _peak() - before), "seconds": seconds}))  # noqa: T201 - its output
 
 

@@ -10,11 +10,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Final
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge_agent.contract.card import Finite, Name, Sha256, Text
 from edge_agent.errors import InputError
-from edge_convert.tables import DataFile
+from edge_convert.tables import DataFile, Table
 
 #: The sheets that ship with this package; each is used by itself when the feature columns are exactly its own.
 _BUILT_IN: Final = ("echonest.toml",)
@@ -85,6 +86,18 @@ class Sheet(_Part):
     examples: Annotated[tuple[ExampleNote, ...], Field(max_length=64)] = ()
     datasets: tuple[DatasetNote, ...] = ()
     published: Published | None = None
+
+    def bounded(self, table: Table) -> Sheet:
+        """Return the sheet with the table's own least and largest values as bounds, where it has none."""
+        features = dict(self.features)
+        for place, name in enumerate(table.feature_names):
+            if name in table.words:
+                continue
+            note, values = features.get(name, FeatureNote()), table.X[:, place]
+            low = float(np.nanmin(values)) if note.minimum is None else note.minimum
+            high = float(np.nanmax(values)) if note.maximum is None else note.maximum
+            features[name] = note.model_copy(update={"minimum": low, "maximum": high})
+        return self.model_copy(update={"features": features})
 
     def dataset(self, source: DataFile) -> DatasetNote | None:
         """Return what the sheet says of a file, if anything."""

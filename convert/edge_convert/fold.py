@@ -10,8 +10,8 @@ values on either side of a threshold may share a float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from edge_agent.errors import InputError
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.trees import Tree, rounds, thresholds_by_feature, trees_of
+from edge_convert.words import Words
 
 #: Column by column and never decreasing; nothing else may join without a proof of both.
 FOLDABLE: Final = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
@@ -43,6 +44,8 @@ class Folded:
     trees: list[Tree] | None
     n_features: int
     wide: bool
+    #: What is not trees alone: the columns of words, by their place, which hold codes.
+    words: Mapping[int, Words] = field(default_factory=dict)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -59,7 +62,7 @@ class Folded:
         ]
 
 
-def fold(model: Estimator, *, missing: bool = False) -> Folded:
+def fold(model: Estimator, *, missing: bool = False, words: Mapping[int, Words] | None = None) -> Folded:
     """Return what to convert of a fitted estimator or Pipeline: where possible, its trees without the scalers in front.
 
     With `missing` the trees keep their branches for missing values, which these scalers let through.
@@ -72,7 +75,7 @@ def fold(model: Estimator, *, missing: bool = False) -> Folded:
     trees: list[Tree] | None = getattr(estimator, "own_trees", None) or trees_of(estimator)
     wide = bool(scalers) or not rounds(estimator)
     if trees is None or not all(type(scaler) in FOLDABLE for scaler in scalers):
-        return Folded(model, None, n_features, wide)
+        return Folded(model, None, n_features, wide=True, words=words or {})
     takes_absent = getattr(estimator, "takes_absent", False)
     if scalers and takes_absent:
         raise InputError(

@@ -17,12 +17,12 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-from sklearn.pipeline import Pipeline
 
 from edge_agent.errors import InputError
 from edge_convert.ensembles import write_ensemble
 from edge_convert.fold import Folded
-from edge_convert.trees import BOOSTED, FORESTS, SINGLE, trees_of
+from edge_convert.trees import BOOSTED, FORESTS, SINGLE
+from edge_convert.writer import Writer
 
 INPUT: Final = "features"
 LABEL: Final = "label"
@@ -37,16 +37,15 @@ def build_graph(folded: Folded, labels: Sequence[str]) -> ModelProto:
     """Return the ONNX model of a fitted classifier: `features` (n, n_features) in, `label` (n,) string and
     `probabilities` (n, labels) float32 out.
 
-    `features` are float32 or float64, as `folded` says. A model that is not made of trees alone computes in float64. The same arguments give the same bytes. Raises
+    `features` are float32 or float64, as `folded` says. The same arguments give the same bytes. Raises
     `InputError` if skl2onnx has no converter for the estimator.
     """
     graph = _convert(folded, labels)
-    nodes = list(graph.node) if folded.trees is not None else _wrap_float64(graph, wide=folded.wide)
     outputs = [
         helper.make_tensor_value_info(LABEL, TensorProto.STRING, [None]),
         helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, len(labels)]),
     ]
-    return assemble(folded, nodes, outputs, graph.initializer)
+    return assemble(folded, list(graph.node), outputs, graph.initializer)
 
 
 def assemble(
@@ -73,20 +72,26 @@ def assemble(
     return model
 
 
+def assemble_outputs(folded: Folded, writer: Writer, outputs: Sequence[tuple[str, int, int | None]]) -> ModelProto:
+    """Return the model of what `writer` holds; `outputs` are names, element types, and widths (None: one value a row)."""
+    writer.prune([name for name, _, _ in outputs])
+    described = [
+        helper.make_tensor_value_info(name, kind, [None] if width is None else [None, width])
+        for name, kind, width in outputs
+    ]
+    return assemble(folded, writer.nodes, described, writer.initializers)
+
+
 def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
     """Let skl2onnx write the graph, with text labels whatever the estimator's own labels are."""
-    trees, wide, name = folded.trees, folded.wide, type(folded.estimator).__name__
+    trees, wide, name = folded.trees or [], folded.wide, type(folded.estimator).__name__
     named: Any = copy.deepcopy(folded.estimator)
-    # A Pipeline's `classes_` is its last step's.
-    (named.steps[-1][1] if isinstance(named, Pipeline) else named).classes_ = np.array(labels, dtype=object)
+    named.classes_ = np.array(labels, dtype=object)
 
     def write(_scope: Any, operator: Any, container: Any) -> None:
-        if trees is not None:
-            write_ensemble(operator, container, trees, wide=wide)
-        else:
-            write_ensemble(operator, container, trees_of(operator.raw_operator) or [])
+        write_ensemble(operator, container, trees, wide=wide)
 
-    kind = DoubleTensorType if trees is None or wide else FloatTensorType
+    kind = DoubleTensorType if wide else FloatTensorType
     logging.getLogger("skl2onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about versions newer than skl2onnx knows; verify() judges the result
@@ -106,15 +111,3 @@ def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
         raise InputError(f"{name} does not give a label and probabilities, so it can't be exported")
     graph: GraphProto = model.graph
     return graph
-
-
-def _wrap_float64(graph: GraphProto, *, wide: bool) -> list[NodeProto]:
-    """Put a cast to float32 behind skl2onnx's graph, and one to float64 before it unless its input is that already."""
-    widened, raw = INPUT if wide else f"{INPUT}_float64", f"{PROBABILITIES}_raw"
-    rename = {INPUT: widened, graph.output[0].name: LABEL, graph.output[1].name: raw}
-    for node in graph.node:
-        node.input[:] = [rename.get(name, name) for name in node.input]
-        node.output[:] = [rename.get(name, name) for name in node.output]
-    before = [] if wide else [helper.make_node("Cast", [INPUT], [widened], name="widen", to=TensorProto.DOUBLE)]
-    behind = helper.make_node("Cast", [raw], [PROBABILITIES], name="narrow", to=TensorProto.FLOAT)
-    return [*before, *graph.node, behind]

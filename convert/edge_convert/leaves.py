@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from sklearn.ensemble import GradientBoostingRegressor, IsolationForest
 from sklearn.ensemble._iforest import _average_path_length
 
 from edge_agent.errors import InputError
 from edge_convert.ensembles import structure_of
-from edge_convert.fold import Folded
-from edge_convert.graph import INPUT, assemble
+from edge_convert.graph import INPUT
 from edge_convert.trees import BOOSTED_REGRESSORS, FOREST_REGRESSORS, Tree, float32_floor
+from edge_convert.writer import Writer
 
 #: Leaves of one tree that float32 can number one by one.
 _MOST_LEAVES: Final = 1 << 24
@@ -55,11 +54,6 @@ def sum_of(estimator: Any) -> Sum:
     if isinstance(estimator, GradientBoostingRegressor):
         if estimator.init_ == "zero":
             return Sum(np.zeros(1))
-        if not hasattr(estimator.init_, "constant_"):
-            raise InputError(
-                f"{name}: init={type(estimator.init_).__name__} can't be exported; leave init out, so that boosting begins with "
-                "a constant"
-            )
         return Sum(np.asarray(estimator.init_.constant_, np.float64).ravel())
     return Sum()
 
@@ -69,47 +63,13 @@ def expected_length(estimator: IsolationForest, trees: Sequence[Tree]) -> float:
     return float(len(trees) * _average_path_length([estimator._max_samples])[0])  # noqa: SLF001 - as `score_samples` does
 
 
-class Writer:
-    """Writes nodes with names of their own."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[TensorProto] = []
-
-    def constant(self, value: Any, kind: Any) -> str:
-        """Add a constant; return its name."""
-        name = f"constant_{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.asarray(value, kind), name))
-        return name
-
-    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add a node; return the name of its output."""
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=f"make_{name}", **attributes))
-        return name
-
-    def texts(self, values: Sequence[str]) -> str:
-        """Add a constant of texts (k,); return its name."""
-        name = f"constant_{len(self.initializers)}"
-        self.initializers.append(numpy_helper.from_array(np.array(values, dtype=object), name))
-        return name
-
-    def model(self, folded: Folded, outputs: Sequence[tuple[str, int, int | None]]) -> ModelProto:
-        """Return the model; `outputs` are names, element types and widths (None: one value a row)."""
-        described = [
-            helper.make_tensor_value_info(name, kind, [None] if width is None else [None, width])
-            for name, kind, width in outputs
-        ]
-        return assemble(folded, self.nodes, described, self.initializers)
-
-
-def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum, *, wide: bool) -> str:
-    """Write the sum of the leaves' values; return the name of the tensor (n, k), float64. `wide` tells that the input is float64."""
+def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum, *, wide: bool, source: str = INPUT) -> str:
+    """Write the sum of the leaves' values; return the name of the tensor (n, k), float64. `wide` tells that `source` is float64."""
     begun = 0 if how.first is None else 1
     columns = begun + len(trees)
     tables = ([] if how.first is None else [how.first[np.newaxis]]) + [tree.values[tree.is_leaf] for tree in trees]
     offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
-    leaves = write_leaves(writer, trees, range(begun, columns), columns, wide=wide)
+    leaves = write_leaves(writer, trees, range(begun, columns), columns, wide=wide, source=source)
     places = writer.add("Cast", leaves, to=TensorProto.INT64)
     if columns > 1:
         places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))

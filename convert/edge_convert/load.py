@@ -12,9 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from edge_agent.errors import InputError
 from edge_convert.boosters import opening as boosters
-from edge_convert.classifier import Estimator, inputs_of
+from edge_convert.classifier import Estimator, inputs_of, unwrapped
+from edge_convert.families.transforms import FUNCTIONS
 from edge_convert.tasks import task_of
 
+#: What scikit-learn's own estimators hold besides, and what runs nothing: the type of an imputer's numbers, functions of numpy.
+_HARMLESS: Final = frozenset({"numpy.dtype", *(f"numpy.{name}" for name in FUNCTIONS)})
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
 
 
@@ -58,7 +61,7 @@ def _load_skops(path: Path) -> object:
         raise InputError(f"{path}: is not a skops file: {_first_line(error)}") from error
     # skops itself trusts only what it has looked at one by one; scikit-learn's own classes are as good as importing
     # scikit-learn, which has happened already.
-    foreign = [name for name in untrusted if not name.startswith("sklearn.")]
+    foreign = [name for name in untrusted if not name.startswith("sklearn.") and name not in _HARMLESS]
     if foreign:
         raise InputError(
             f"{path}: holds types from outside scikit-learn, so it was not opened: {', '.join(foreign)}"
@@ -83,6 +86,7 @@ def _load_pickle(path: Path) -> object:
 
 
 def _estimator(path: Path, model: Any) -> Estimator:
+    model = unwrapped(model)
     name = type(model).__name__
     try:
         check_is_fitted(model)
@@ -92,7 +96,7 @@ def _estimator(path: Path, model: Any) -> Estimator:
     except (NotFittedError, TypeError, AttributeError):
         raise InputError(f"{path}: {name} is not a fitted scikit-learn estimator") from None
     if not known:
-        raise InputError(f"{path}: {name} is not a classifier with probabilities, a regressor or an isolation forest")
+        raise InputError(f"{path}: {name} is not a classifier, a regressor or an isolation forest")
     if several:
         raise InputError(f"{path}: {name} answers with several labels at once; the model card holds one")
     estimator: Estimator = model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
@@ -265,7 +265,8 @@ def _self_test(reference: Reference, folded: Folded, features: tuple[card.Featur
     each = -(-_REAL_ROWS // len(by_label))
     real = X[np.concatenate([rows[:each] for rows in by_label])]
     edges = around_thresholds(X, folded.thresholds, 2 * _EDGE_ROWS, rng)
-    rows = _within(np.concatenate([real, edges.X[::2]]), features)
+    low, high = (bound.astype(X.dtype) for bound in bounds_of(features))
+    rows = reference.coded(np.clip(np.concatenate([real, edges.X[::2]]), low, high))
     return card.SelfTest(
         # A missing value is null on the card.
         rows=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in rows),
@@ -273,11 +274,12 @@ def _self_test(reference: Reference, folded: Folded, features: tuple[card.Featur
     )
 
 
-def _within(rows: Rows, features: tuple[card.Feature, ...]) -> Rows:
+def bounds_of(features: Sequence[card.Feature]) -> tuple[Rows, Rows]:
+    """Return the least and the largest value that the agent takes of each feature, (f,) float64 each."""
     limit = card.FLOAT32_MAX
-    low = np.array([-limit if f.minimum is None else f.minimum for f in features], dtype=rows.dtype)
-    high = np.array([limit if f.maximum is None else f.maximum for f in features], dtype=rows.dtype)
-    return np.clip(rows, low, high)
+    low = np.array([-limit if f.minimum is None else f.minimum for f in features], dtype=np.float64)
+    high = np.array([limit if f.maximum is None else f.maximum for f in features], dtype=np.float64)
+    return low, high
 
 
 def _dataset(table: Table, sheet: Sheet) -> list[card.Dataset]:

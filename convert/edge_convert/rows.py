@@ -16,6 +16,10 @@ Rows = NDArray[np.float32] | NDArray[np.float64]
 _SENTINELS: Final = np.array([-127, 85, 9999, -9999, 65535, 1e6, -1e6, 0, -1, 255, 1e9, -1e9])
 
 
+#: How often two rows on either side of a change of label are brought together.
+_HALVINGS: Final = 24
+
+
 @dataclass(frozen=True)
 class Generated:
     """`X` (n, f); the first `edges` rows lie on an edge of the model, or one step beside it."""
@@ -54,23 +58,25 @@ def around_label_changes(
     n: int,
     rng: np.random.Generator,
 ) -> Generated:
-    """Draw `n` rows, half of them within a float32 step of where the label changes: for models without thresholds.
+    """Draw `n` rows, half of them on either side of where the label changes: for models that are not trees alone.
 
-    `labels` (m,) are what `predict` says of `X` (m, f). Pairs of real rows with different labels are brought together by bisection until nothing lies between them.
+    `labels` (m,) are what `predict` says of `X` (m, f), float64. Pairs of real rows with different labels are brought together by bisection.
+    Columns with missing values in `X` lose theirs (NaN) in half of the other rows.
     """
     one, other = (rng.integers(0, len(X), 4 * n) for _ in range(2))
     different = np.flatnonzero(labels[one] != labels[other])[: n // 4]
     low, high, low_labels = X[one[different]], X[other[different]], labels[one[different]]
-    # float32 values differ by fewer than 2**32 steps; two halvings a step is plenty. In float64 sums of products are not the same
-    # to the last bit everywhere, so these come as close as float32 tells their distance.
-    for _ in range(64 if X.dtype == np.float32 else 24):
-        middle: NDArray[Any] = ((low.astype(np.float64) + high) / 2).astype(X.dtype)
-        if np.all((middle == low) | (middle == high)):
-            break
-        same = (predict(middle) == low_labels)[:, np.newaxis]
+    # Sums of products are not the same to the last bit everywhere, so these come as close as float32 tells their distance. The first
+    # cut is not in the middle: what is exactly as far from one row as from the other is for nearest neighbours to toss up.
+    share: NDArray[Any] = rng.uniform(0.3, 0.7, (len(different), 1))
+    for _ in range(_HALVINGS):
+        middle: NDArray[Any] = low + (high - low) * share
+        share = np.full((len(different), 1), 0.5)
+        same = (predict(middle) == low_labels)[:, np.newaxis] if len(middle) else np.empty((0, 1), dtype=bool)
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     drawn = np.concatenate([low, high, X[rng.integers(0, len(X), n - 2 * len(low))]])
     _spread(drawn[2 * len(low) :], X, rng)
+    _lose(drawn[2 * len(low) :], np.flatnonzero(np.isnan(X).any(axis=0)), rng)
     return Generated(drawn, 2 * len(low), "on either side of where the label changes")
 
 

@@ -101,6 +101,11 @@ class Table:
             raise InputError(f"{self.sources[0].path}: was read without a column of labels")
         return self.labels
 
+    @property
+    def words_by_place(self) -> dict[int, Words]:
+        """The words of columns that have some, by the column's place."""
+        return {place: self.words[name] for place, name in enumerate(self.feature_names) if name in self.words}
+
     def take(self, rows: NDArray[np.int64]) -> Table:
         """Return the table of some of its rows."""
         return replace(

@@ -6,8 +6,9 @@ and the task's part of the model card (`edge_agent.contract.card`). How a task i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -15,14 +16,17 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 from sklearn.base import is_regressor
 from sklearn.ensemble import IsolationForest
+from sklearn.svm import SVC, NuSVC
 
 from edge_agent.contract import card
 from edge_agent.contract.card import ANOMALY, NORMAL
 from edge_agent.errors import InputError
 from edge_convert.classifier import Estimator, labels_of, split
+from edge_convert.composed import classifier_graph, regressor_graph
 from edge_convert.fold import Folded
-from edge_convert.graph import LABEL, PROBABILITIES, build_graph
-from edge_convert.leaves import Sum, Writer, expected_length, sum_of, write_sum
+from edge_convert.graph import LABEL, PROBABILITIES, assemble_outputs, build_graph
+from edge_convert.leaves import Sum, expected_length, sum_of, write_sum
+from edge_convert.writer import Writer
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -47,6 +51,8 @@ class Comparison(NamedTuple):
     has_labels: bool = True
 
 
+#: What answers labels only is compared by them.
+LABELS_ALIKE: Final = Comparison("probability", 0.0)
 PROBABILITIES_ALIKE: Final = Comparison("probability", 1e-6)
 VALUES_ALIKE: Final = Comparison("value", 1e-10, relative=True, has_labels=False)
 SCORES_ALIKE: Final = Comparison("score", 1e-6)
@@ -69,7 +75,7 @@ class Task(Protocol):
     def width(self) -> int:
         """How many numbers an answer has."""
 
-    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+    def ask(self, model: Any, rows: Any) -> Answers:
         """Return scikit-learn's answers for `rows` (n, f)."""
 
     def read(self, arrays: Arrays) -> Answers:
@@ -77,6 +83,9 @@ class Task(Protocol):
 
     def graph(self, folded: Folded) -> ModelProto:
         """Return the ONNX model. Raises `InputError` for what can't be exported."""
+
+    def within(self, tolerance: float) -> Task:
+        """Return the same task, with numbers that may be off by `tolerance`."""
 
     def on_card(self) -> dict[str, Any]:
         """Return the card's fields of the task."""
@@ -90,30 +99,45 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Classification:
-    """One of several labels, in the order of the probabilities."""
+    """One of several labels, in the order of the probabilities, if there are any."""
 
     labels: tuple[str, ...]
     comparison: Comparison = PROBABILITIES_ALIKE
     outputs: tuple[str, ...] = (LABEL, PROBABILITIES)
 
     @property
+    def bare(self) -> bool:
+        """Whether it answers a label and nothing else."""
+        return PROBABILITIES not in self.outputs
+
+    @property
     def width(self) -> int:
         """How many labels there are."""
         return len(self.labels)
 
-    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+    def ask(self, model: Any, rows: Any) -> Answers:
         """Return labels and probabilities."""
-        labels, probabilities = model.predict(rows), model.predict_proba(rows)
-        return Answers(np.asarray(labels).astype(str), probabilities.astype(np.float64))
+        labels = np.asarray(model.predict(rows)).astype(str)
+        return Answers(
+            labels, np.empty((len(labels), 0)) if self.bare else model.predict_proba(rows).astype(np.float64)
+        )
 
     def read(self, arrays: Arrays) -> Answers:
         """Return labels and probabilities, float32 widened."""
-        labels, probabilities = arrays
-        return Answers(labels.astype(str), probabilities.astype(np.float64))
+        labels, *probabilities = arrays
+        return Answers(
+            labels.astype(str), *(p.astype(np.float64) for p in probabilities or [np.empty((len(labels), 0))])
+        )
 
     def graph(self, folded: Folded) -> ModelProto:
-        """Return the graph, which answers a label and probabilities."""
-        return build_graph(folded, self.labels)
+        """Return the graph, which answers a label and, unless it is bare, probabilities."""
+        if folded.trees is not None:
+            return build_graph(folded, self.labels)
+        return classifier_graph(folded, self.labels, bare=self.bare)
+
+    def within(self, tolerance: float) -> Task:
+        """Return the same task, with numbers that may be off by `tolerance`."""
+        return replace(self, comparison=self.comparison._replace(tolerance=tolerance))
 
     def on_card(self) -> dict[str, Any]:
         """Return the labels."""
@@ -125,7 +149,10 @@ class Classification:
 
     def self_test(self, answers: Answers) -> dict[str, Any]:
         """Return labels and probabilities."""
-        return {"labels": _texts(answers.labels), "probabilities": _rows(answers.numbers)}
+        labels = {"labels": _texts(answers.labels)}
+        if self.bare:
+            return labels
+        return {**labels, "probabilities": _rows(answers.numbers), "tolerance": self.comparison.tolerance}
 
 
 @dataclass(frozen=True)
@@ -141,7 +168,7 @@ class Regression:
         """How many numbers there are."""
         return len(self.quantities)
 
-    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+    def ask(self, model: Any, rows: Any) -> Answers:
         """Return the values."""
         return self.read([np.asarray(model.predict(rows), np.float64).reshape(len(rows), -1)])
 
@@ -152,12 +179,16 @@ class Regression:
 
     def graph(self, folded: Folded) -> ModelProto:
         """Return the graph, which answers values (n, outputs) in float64."""
-        trees, writer = _trees(folded), Writer()
-        writer.add(
-            "Identity", write_sum(writer, trees, sum_of(folded.estimator), wide=folded.wide), output=self.outputs[0]
-        )
-        shape = [(self.outputs[0], TensorProto.DOUBLE, self.width)]
-        return writer.model(folded, shape)
+        if folded.trees is None:
+            return regressor_graph(folded, self.outputs[0], self.width)
+        writer = Writer()
+        total = write_sum(writer, folded.trees, sum_of(folded.estimator), wide=folded.wide)
+        writer.add("Identity", total, output=self.outputs[0])
+        return assemble_outputs(folded, writer, [(self.outputs[0], TensorProto.DOUBLE, self.width)])
+
+    def within(self, tolerance: float) -> Task:
+        """Return the same task, with numbers that may be off by `tolerance`."""
+        return replace(self, comparison=self.comparison._replace(tolerance=tolerance))
 
     def on_card(self) -> dict[str, Any]:
         """Return the outputs."""
@@ -181,7 +212,7 @@ class Anomaly:
     outputs: tuple[str, ...] = ("score", "anomaly")
     width: int = 1
 
-    def ask(self, model: Any, rows: NDArray[np.float64]) -> Answers:
+    def ask(self, model: Any, rows: Any) -> Answers:
         """Return verdicts, and scores as in the method's paper: high is unusual."""
         return Answers(
             np.where(model.predict(rows) == -1, ANOMALY, NORMAL),
@@ -210,7 +241,11 @@ class Anomaly:
         longest = _longest_of_anomalies(expected, -self.threshold)
         writer.add("LessOrEqual", length, writer.constant(longest, np.float64), output=self.outputs[1])
         shape = [(self.outputs[0], TensorProto.DOUBLE, 1), (self.outputs[1], TensorProto.BOOL, 1)]
-        return writer.model(folded, shape)
+        return assemble_outputs(folded, writer, shape)
+
+    def within(self, tolerance: float) -> Task:
+        """Return the same task, with numbers that may be off by `tolerance`."""
+        return replace(self, comparison=self.comparison._replace(tolerance=tolerance))
 
     def on_card(self) -> dict[str, Any]:
         """Return the threshold."""
@@ -222,7 +257,8 @@ class Anomaly:
 
     def self_test(self, answers: Answers) -> dict[str, Any]:
         """Return labels and scores."""
-        return {"labels": _texts(answers.labels), "values": _rows(answers.numbers)}
+        tolerance = self.comparison.tolerance
+        return {"labels": _texts(answers.labels), "values": _rows(answers.numbers), "tolerance": tolerance}
 
 
 def task_of(model: Estimator, quantities: Sequence[card.Quantity] = ()) -> Task | None:
@@ -235,13 +271,26 @@ def task_of(model: Estimator, quantities: Sequence[card.Quantity] = ()) -> Task 
         task: Task = own(quantities)
         return task
     if hasattr(model, "classes_"):
-        return Classification(labels_of(model)) if hasattr(model, "predict_proba") else None
+        # Probabilities of a support vector machine are another model's, and may contradict its label.
+        if isinstance(last, SVC | NuSVC) or not hasattr(model, "predict_proba"):
+            return Classification(labels_of(model), LABELS_ALIKE, (LABEL,))
+        return Classification(labels_of(model))
     if isinstance(last, IsolationForest):
         return Anomaly(float(-last.offset_))
     if is_regressor(last):
-        width = int(getattr(last, "n_outputs_", 1))
+        width = _outputs_of(last)
         return Regression(tuple(quantities) or tuple(card.Quantity(name=f"output {n + 1}") for n in range(width)))
     return None
+
+
+def _outputs_of(estimator: Any) -> int:
+    """Return how many numbers a regressor answers: scikit-learn has no name for that that all of them have."""
+    if isinstance(width := getattr(estimator, "n_outputs_", None), int | np.integer):
+        return int(width)
+    columns = getattr(estimator, "n_features_in_", 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return int(np.asarray(estimator.predict(np.ones((1, columns)))).reshape(1, -1).shape[1])
 
 
 def quantities_of(names: Sequence[str], units: Sequence[str] = ()) -> tuple[card.Quantity, ...]:
@@ -277,8 +326,8 @@ def _trees(folded: Folded) -> list[Any]:
     if folded.trees is None:
         name = type(split(folded.estimator)[1]).__name__
         raise InputError(
-            f"{name}: only numbers that trees answer can be exported, with nothing but scalers in front: DecisionTree, RandomForest, "
-            "ExtraTrees, GradientBoosting, HistGradientBoosting and IsolationForest"
+            f"{name}: can be exported with nothing but scalers in front (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler); "
+            "train it without the other steps"
         )
     return folded.trees
 

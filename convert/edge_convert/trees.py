@@ -24,7 +24,12 @@ from sklearn.ensemble import (
 )
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
-from sklearn.tree import BaseDecisionTree, DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
+from sklearn.tree import (
+    BaseDecisionTree,
+    DecisionTreeClassifier,
+    DecisionTreeRegressor,
+    ExtraTreeClassifier,
+)
 
 from edge_agent.errors import InputError
 
@@ -70,12 +75,14 @@ def trees_of(estimator: Any) -> list[Tree] | None:
     Raises `InputError` for boosting with categorical splits, which have no threshold.
     """
     if isinstance(estimator, SINGLE + SINGLE_REGRESSORS):
-        return [_plain(estimator.tree_)]
+        return [plain(estimator.tree_)]
     if isinstance(estimator, FORESTS + FOREST_REGRESSORS):
-        return [_plain(member.tree_) for member in estimator.estimators_]
-    if isinstance(estimator, GradientBoostingRegressor):
-        grown = [_plain(member.tree_) for member in estimator.estimators_.ravel()]
-        return [replace(tree, values=estimator.learning_rate * tree.values) for tree in grown]
+        return [plain(member.tree_) for member in estimator.estimators_]
+    # That which begins with another model is not trees alone.
+    if isinstance(estimator, GradientBoostingRegressor) and (
+        isinstance(estimator.init_, str) or hasattr(estimator.init_, "constant_")
+    ):
+        return stages_of(estimator)
     if isinstance(estimator, IsolationForest):
         return _isolating(estimator)
     if isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS):
@@ -87,6 +94,12 @@ def trees_of(estimator: Any) -> list[Tree] | None:
 def rounds(estimator: Any) -> bool:
     """Return whether an estimator rounds whatever it is handed to float32 by itself."""
     return bool(getattr(estimator, "rounds", isinstance(estimator, ROUNDING)))
+
+
+def stages_of(estimator: Any) -> list[Tree]:
+    """Return the trees of gradient boosting, stage after stage, with the values that they add."""
+    grown = [plain(member.tree_) for member in estimator.estimators_.ravel()]
+    return [replace(tree, values=estimator.learning_rate * tree.values) for tree in grown]
 
 
 def thresholds_by_feature(trees: Sequence[Tree], n_features: int, *, wide: bool = False) -> list[NDArray[np.float64]]:
@@ -110,7 +123,8 @@ def float32_floor(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(rounded.astype(np.float64) > threshold, below, rounded).astype(np.float64)
 
 
-def _plain(tree: Any) -> Tree:
+def plain(tree: Any) -> Tree:
+    """Return one of scikit-learn's own trees (`tree_`)."""
     return Tree(
         feature=tree.feature.astype(np.int64),
         threshold=tree.threshold.astype(np.float64),
@@ -149,7 +163,7 @@ def _isolating(estimator: IsolationForest) -> list[Tree]:
     for member, columns, (path, average) in zip(
         estimator.estimators_, estimator.estimators_features_, lengths, strict=True
     ):
-        tree = _plain(member.tree_)
+        tree = plain(member.tree_)
         feature = np.asarray(columns, np.int64)[np.where(tree.is_leaf, 0, tree.feature)]
         trees.append(replace(tree, feature=feature, values=(path + average - 1.0)[:, np.newaxis]))
     return trees

@@ -5,9 +5,9 @@ on onnxruntime itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import onnx
@@ -29,6 +29,8 @@ _CHUNK: Final = 1 << 15
 #: Rows that are compared at once, and numbers that these may have: 128 MiB in float64. A multiple of eight: of each part three quarters are edges.
 _PART: Final = 8 * _CHUNK
 _NUMBERS: Final = 1 << 24
+#: So many numbers may a constant of the file come to when each row is compared with it.
+_MEMORY: Final = 1 << 26
 _TREES: Final = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 
 
@@ -93,7 +95,7 @@ def verify(
         if got.numbers.shape != expected.numbers.shape:
             unit = "labels" if task.comparison.what == "probability" else "outputs"
             raise InputError(f"the file has {got.numbers.shape[1]} {unit}, the estimator {expected.numbers.shape[1]}")
-        difference = (np.abs(got.numbers - expected.numbers) / scale).max(axis=1)
+        difference = _difference(got.numbers, expected.numbers, scale)
         labels_differ += int((got.labels != expected.labels).sum())
         # Not "> tolerance": a NaN must count as different.
         numbers_differ += int((~(difference <= tolerance)).sum())
@@ -126,7 +128,14 @@ def require_verified(result: Verification, what: str) -> None:
     )
 
 
-def open_session(content: bytes) -> Any:
+class Opened(NamedTuple):
+    """An open file, and how many rows it is asked about at once."""
+
+    session: Any
+    chunk: int
+
+
+def open_session(content: bytes) -> Opened:
     """Open an ONNX file for comparing. Raises `InputError` if onnxruntime does not take it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # sums in one order
@@ -137,11 +146,16 @@ def open_session(content: bytes) -> Any:
         raise InputError(f"the model file does not open in onnxruntime: {str(error).splitlines()[0]}") from error
     if len(session.get_inputs()) != 1:
         raise InputError("the model file does not have one input")
-    return session
+    # A model that compares each row with rows that it keeps holds as many numbers for each.
+    widest = max(
+        (np.prod(one.dims, dtype=np.int64) for one in onnx.load_from_string(content).graph.initializer), default=1
+    )
+    return Opened(session, int(np.clip(_MEMORY // max(1, widest), 1 << 8, _CHUNK)))
 
 
-def run(session: Any, X: Rows, task: Task) -> Answers:
+def run(opened: Opened, X: Rows, task: Task) -> Answers:
     """Return what the file says of `X` (n, f). Raises `InputError` if it does not have the outputs of the task."""
+    session, chunk = opened
     there = {output.name for output in session.get_outputs()}
     if not there.issuperset(task.outputs):
         raise InputError(
@@ -150,17 +164,29 @@ def run(session: Any, X: Rows, task: Task) -> Answers:
     source = session.get_inputs()[0]
     dtype = np.float64 if source.type == "tensor(double)" else np.float32  # as the agent does
     parts = [
-        task.read(session.run(list(task.outputs), {source.name: X[start : start + _CHUNK].astype(dtype, copy=False)}))
-        for start in range(0, len(X), _CHUNK)
+        task.read(session.run(list(task.outputs), {source.name: X[start : start + chunk].astype(dtype, copy=False)}))
+        for start in range(0, len(X), chunk)
     ]
     labels, numbers = zip(*parts, strict=True)
     return Answers(np.concatenate(labels), np.concatenate(numbers))
 
 
-def _scale(reference: Reference) -> NDArray[np.float64]:
-    """Return what differences are shares of, for each of an answer's numbers: 1 where they are none."""
+def _difference(
+    got: NDArray[np.float64], expected: NDArray[np.float64], scale: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return the largest difference of each row. Where neither has a finite number there is none: the agent rejects such rows."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(got - expected)
+        if scale is not None:
+            apart = apart / np.maximum(scale, np.abs(expected))
+    apart[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0.0
+    return apart.max(axis=1, initial=0.0)
+
+
+def _scale(reference: Reference) -> NDArray[np.float64] | None:
+    """Return what differences are shares of, at the least, for each of an answer's numbers; None where they are none."""
     if not reference.task.comparison.relative:
-        return np.ones(1)
+        return None
     largest = np.abs(reference.training.numbers).max(axis=0)
     return np.where(largest == 0, 1.0, largest)
 
@@ -170,20 +196,32 @@ def _generate(
 ) -> Iterator[Generated]:
     """Draw `rows` rows in parts: a million of a thousand columns would be 8 GB at once."""
     X = reference.X.astype(folded.dtype, copy=False)
-    thresholds: list[NDArray[np.float64]] = []
-    if folded.trees is not None:
-        # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
-        theirs = [values[np.isfinite(values)] for values in _thresholds_in(content, X.shape[1])]
-        thresholds = [np.union1d(one, other) for one, other in zip(folded.thresholds, theirs, strict=True)]
+    # The file's own thresholds as well: should it ask something else than the estimator, that is where it shows.
+    theirs = [values[np.isfinite(values)] for values in _thresholds_in(content, X.shape[1])]
+    thresholds = [np.union1d(one, other) for one, other in zip(folded.thresholds, theirs, strict=True)]
     part = part_of(X.shape[1])
     for start in range(0, rows, part):
         n = min(part, rows - start)
         if folded.trees is None:
-            labels = reference.training.labels
-            found = around_label_changes(X, labels, lambda some: reference.answers(some).labels, n, rng)
+            found = _around_both(reference, X, thresholds, n, rng)
         else:
             found = around_thresholds(X, thresholds, n, rng, reference.gaps)
-        yield _with_sent(found, reference.X, rng)
+        sent = _with_sent(found, reference.X, rng)
+        yield replace(sent, X=reference.within(sent.X))
+
+
+def _around_both(
+    reference: Reference, X: Rows, thresholds: Sequence[NDArray[np.float64]], n: int, rng: np.random.Generator
+) -> Generated:
+    """Draw `n` rows for a model that is not trees alone: around changes of label, and half of them around thresholds of trees in it."""
+    labels, predict = reference.training.labels, lambda some: reference.answers(some).labels
+    if not any(map(len, thresholds)):
+        return around_label_changes(X, labels, predict, n, rng)
+    trees = around_thresholds(X, thresholds, n // 2, rng, reference.gaps)
+    rest = around_label_changes(X, labels, predict, n - n // 2, rng)
+    edges_first = (rest.X[: rest.edges], trees.X[: trees.edges], trees.X[trees.edges :], rest.X[rest.edges :])
+    both: NDArray[Any] = np.concatenate(edges_first)
+    return Generated(both, rest.edges + trees.edges, f"{rest.kind}, or {trees.kind}")
 
 
 def part_of(columns: int) -> int:

@@ -9,6 +9,7 @@ hang off the line; none of them decides what the model answers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ from edge_convert.explaining import trees_on_card
 from edge_convert.fold import Folded, fold
 from edge_convert.holdouts import flattery, require_held_out
 from edge_convert.load import load_estimator
-from edge_convert.modelcard import Draft, Identity, Origin, build_card, draft_card
+from edge_convert.modelcard import Draft, Identity, Origin, bounds_of, build_card, draft_card
 from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
 from edge_convert.residuals import NumberEvaluation
@@ -135,6 +136,8 @@ def export(
     say: Say,
     units: Sequence[str] = (),
     label_names: Sequence[str] = (),
+    tolerance: float | None = None,
+    bounds: str = "sheet",
 ) -> None:
     """Write the model file of an estimator that was fitted elsewhere; the table is what it was trained on."""
     model = naming.named(load_estimator(estimator, trust_pickle=trust_pickle), label_names, estimator)
@@ -143,20 +146,25 @@ def export(
     n_features, names = inputs_of(model)
     table = replace(choice, columns=choice.columns or names).read()
     for name, words in table.words.items():
-        if words.kind == "category":
+        if words.kind == "category" and not (names and fold(model).trees is None):
             raise InputError(
                 f"{table.sources[0].path}: column {name!r} holds words, and how the estimator codes them is not known; give it "
-                "the codes that the estimator was trained on, or train with edge-convert train"
+                "the codes that the estimator was trained on, train it on a data frame with an encoder in its Pipeline, or use "
+                "edge-convert train"
             )
     for sentence in (*table.left_out, *table.strange):
         say(f"table: {sentence}")
     sheet = _sheet(table, describe, say)
+    if bounds == "data":
+        sheet = sheet.bounded(table)
     if n_features != len(table.feature_names):
         raise InputError(
             f"{table.sources[0].path}: has {len(table.feature_names)} feature columns, the estimator was trained on "
             f"{n_features}; choose them with --columns"
         )
     task = _task_of_exported(model, choice, units)
+    task = task if tolerance is None else task.within(tolerance)
+    _say_answers(task, model, say)
     draft = draft_card(identity, table, sheet, task)
     _, last = split(model)
     origin = Origin(
@@ -209,13 +217,13 @@ def model_file(
     Raises `InputError` if the model can't be exported and `ModelError` if the file would not answer as it does.
     """
     missing = bool(np.isnan(draft.table.X).any())
-    folded = fold(model, missing=missing)
+    folded = fold(model, missing=missing, words=draft.table.words_by_place)
+    reference = Reference(model, draft.table.X, draft.task, words=folded.words, bounds=bounds_of(draft.features))
     if missing:
-        _require_branches(folded, draft)
+        _require_branches(folded, draft, reference)
     graph = draft.task.graph(folded)
     plain = graph.SerializeToString()
     say_cost(measure(plain, draft.table.X), smaller, say)
-    reference = Reference(model, draft.table.X, draft.task)
     with progress_bar("verifying") as progress:
         verification = verify(reference, folded, plain, rows=rows, seed=seed, progress=progress)
     require_verified(verification, draft.identity.name)
@@ -238,12 +246,30 @@ def say_cost(cost: Cost, smaller: Callable[[], Iterable[str]], say: Say) -> None
             say(f"       {sentence}")
 
 
-def _require_branches(folded: Folded, draft: Draft) -> None:
-    """Refuse a table with missing values for an estimator that has no branches for them."""
-    if folded.trees is None or not get_tags(folded.estimator).input_tags.allow_nan:
-        raise InputError(
-            f"{draft.table.sources[0].path}: has missing values, and {title_of(folded.estimator)} can't be exported with them: only "
-            "trees that branch on missing values can, alone or after scalers; --missing drop leaves these rows out"
+def _require_branches(folded: Folded, draft: Draft, reference: Reference) -> None:
+    """Refuse a table with missing values for an estimator that does not take them."""
+    if folded.trees is None:
+        with contextlib.suppress(InputError):
+            _ = reference.training
+            return
+    elif get_tags(folded.estimator).input_tags.allow_nan:
+        return
+    raise InputError(
+        f"{draft.table.sources[0].path}: has missing values, and {title_of(folded.estimator)} can't be exported with them: trees that "
+        "branch on missing values can, and what has a SimpleImputer in front; --missing drop leaves these rows out"
+    )
+
+
+def _say_answers(task: Task, model: Estimator, say: Say) -> None:
+    """Say what a person may not expect of the answers."""
+    if isinstance(task, Classification) and task.bare:
+        why = (
+            "its probabilities are another model's, which may contradict the label"
+            if hasattr(model, "predict_proba")
+            else "it has no predict_proba"
+        )
+        say(
+            f"answers: a label without probabilities and confidence, since {title_of(model)}: {why}; CalibratedClassifierCV adds them"
         )
 
 
@@ -274,8 +300,14 @@ def compare(
     )
     with progress_bar("verifying") as progress:
         gaps = [position for position, one in enumerate(model_card.features) if one.missing]
-        reference = Reference(naming.called(model, model_card.labels), table.X, gaps=gaps)
-        result = verify(reference, fold(model), content, rows=rows, seed=seed, progress=progress)
+        folded = fold(model, words=table.words_by_place)
+        called = naming.called(model, model_card.labels)
+        task = task_of(called)
+        if task is not None:
+            task = task.within(model_card.self_test.tolerance)
+        bounds = bounds_of(model_card.features)
+        reference = Reference(called, table.X, task, gaps=gaps, words=folded.words, bounds=bounds)
+        result = verify(reference, folded, content, rows=rows, seed=seed, progress=progress)
     say(str(result))
     require_verified(result, str(path))
 

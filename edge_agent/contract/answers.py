@@ -39,6 +39,12 @@ class Classified(TypedDict):
     probabilities: dict[str, float]
 
 
+class Decided(TypedDict):
+    """A label of a model that has no probabilities."""
+
+    label: str
+
+
 class Estimated(TypedDict):
     """A number. `unit` is there when the model card has one."""
 
@@ -81,6 +87,10 @@ class Prediction(Answered):
     uncertain: NotRequired[Literal[True]]
     confidence: float
     probabilities: dict[str, float]
+
+
+class Decision(Answered, Decided):
+    """What a classification without probabilities answers."""
 
 
 class Estimate(Answered, Estimated):

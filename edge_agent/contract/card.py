@@ -12,8 +12,8 @@ Rules that hold for every card that `parse` returns:
   order of the model's values; `anomaly` has a `threshold`;
 * every bound, quantile, example and self-test value is finite; `minimum <= maximum`;
 * every example lies within its feature's bounds;
-* every self-test row has one value per feature, and its answer: one label and one probability per label; or one value per
-  output; or one score and a verdict;
+* every self-test row has one value per feature, and its answer: one label and, unless the model has no probabilities, one
+  probability per label; or one value per output; or one score and a verdict;
 * a model computes with numbers only: a boolean is 0 or 1 to it, a category its position in `categories`, a missing value NaN. Rows,
   examples and quantiles contain these codes; messages and people get the words (`Feature.word`).
 """
@@ -217,7 +217,7 @@ class SelfTest(_Part):
     """Rows with scikit-learn's own answers; every device must reproduce them before it serves.
 
     `rows` is (n, features) in the model's units, each value exact in what the graph takes (float32 or float64). Classification: `labels` is (n,),
-    `probabilities` (n, labels), reproduced within `tolerance`. Regression: `values` is (n, outputs), and `tolerance` a share of the
+    `probabilities` (n, labels), reproduced within `tolerance`, or () if the model has none. Regression: `values` is (n, outputs), and `tolerance` a share of the
     largest of an output's values. Anomaly: `labels` is (n,), `values` (n, 1) the scores, reproduced within `tolerance`.
     """
 
@@ -257,6 +257,11 @@ class ModelCard(_Part):
     def feature_names(self) -> tuple[str, ...]:
         """Names of the input columns, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the model answers a probability for each label."""
+        return bool(self.self_test.probabilities)
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelCard:
@@ -308,7 +313,8 @@ class ModelCard(_Part):
                 raise ValueError(f"example {example.name!r}: its answer does not fit a model for {self.task}")
         test = self.self_test
         self._check_tested("labels", 1 if labels else 0, [(label,) for label in test.labels])
-        self._check_tested("probabilities", len(self.labels), test.probabilities)
+        # A model without probabilities has none here (docs/decisions/0034).
+        self._check_tested("probabilities", len(self.labels) if test.probabilities else 0, test.probabilities)
         self._check_tested("values", of_values, test.values)
         for number, label in enumerate(test.labels):
             if label not in labels:

@@ -46,7 +46,7 @@ def check_models(
         yield ok(
             "self-test",
             f"{card.name}: {len(card.self_test.rows)} rows as scikit-learn gave them, "
-            f"largest difference {model.self_test_difference:.1e}",
+            f"largest difference {model.self_test_difference:.1e} (tolerance {card.self_test.tolerance:g})",
         )
     try:
         assembly.check_routes(routes, models)

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.contract.answers import Classified, Detected, Estimated, EstimatedAll, Probabilities, Values
+from edge_agent.contract.answers import Classified, Decided, Detected, Estimated, EstimatedAll, Probabilities, Values
 from edge_agent.contract.card import ANOMALY, NORMAL, ModelCard
 
 #: A graph's outputs for n rows: an array (n, ...) for each of an output's `names`, in their order.
@@ -104,7 +104,7 @@ class Output(Protocol):
 def output_of(card: ModelCard) -> Output:
     """Return the kind of answer of a card's model."""
     kinds: Mapping[str, Callable[[ModelCard], Output]] = {
-        "classification": Labels,
+        "classification": Labels if card.has_probabilities else Decisions,
         "regression": Numbers,
         "anomaly": Verdicts,
     }
@@ -178,6 +178,54 @@ class Labels:
     def cells(self, answer: Mapping[str, Any]) -> tuple[str, str]:
         """Return the label and the confidence."""
         return answer["label"] or "(uncertain)", f"{answer['confidence']:.3f}"
+
+
+class Decisions:
+    """A label and nothing else (docs/decisions/0034). Decoded as the label."""
+
+    names: Final = ("label",)
+    columns: Final = ("label",)
+    has_confidence: Final = False
+
+    def __init__(self, card: ModelCard) -> None:
+        self._labels = frozenset(card.labels)
+        self._test = card.self_test
+        self.width = len(card.labels)
+        self.described = {"labels": list(card.labels), "probabilities": False}
+        self.summary = ", ".join(card.labels)
+
+    def differences(self, arrays: Arrays) -> npt.NDArray[np.float64]:
+        """Return 0 where the label is right, infinity where it differs."""
+        labels, expected = np.asarray(arrays[0]), self._test.labels
+        if labels.shape != (len(expected),):
+            raise UnfitError(f"for {len(expected)} rows it must return as many labels; it returns {labels.shape}")
+        others = [given != right for given, right in zip(labels.tolist(), expected, strict=True)]
+        return np.where(others, math.inf, 0.0)
+
+    def check(self, arrays: Arrays) -> None:
+        """Accept all: a label that differs is not served."""
+
+    def pack(self, arrays: Arrays) -> list[str]:
+        """Return the labels."""
+        labels: list[str] = arrays[0].tolist()
+        return labels
+
+    def read(self, packed: str) -> str:
+        """Return the label."""
+        return packed
+
+    def fields(self, values: str) -> Decided:
+        """Return the label. Raises `ValueError` for one that is not on the card."""
+        if values not in self._labels:
+            raise ValueError(f"not a label of the model: {values!r:.80}")
+        return {"label": values}
+
+    def doubted(self, fields: Mapping[str, Any], least: float) -> None:
+        """Return None: nothing tells how sure a label is."""
+
+    def cells(self, answer: Mapping[str, Any]) -> tuple[str]:
+        """Return the label."""
+        return (answer["label"],)
 
 
 class Numbers:

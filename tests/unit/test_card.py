@@ -127,7 +127,11 @@ Breaking = Callable[[dict[str, Any]], Any]
         ("self_test.rows", "at least 1", lambda card: card["self_test"].update(rows=[])),
         ("self_test.rows.0.1", "finite|less|greater", lambda card: card["self_test"].update(rows=[[0, float("nan")]])),
         ("the card", "as many labels", lambda card: card["self_test"].update(labels=["Rock", "Rock"])),
-        ("the card", "as many probabilities", lambda card: card["self_test"].update(probabilities=[])),
+        (
+            "the card",
+            "as many probabilities",
+            lambda card: card["self_test"].update(probabilities=2 * card["self_test"]["probabilities"]),
+        ),
         ("the card", "row 0 has the wrong width", lambda card: card["self_test"].update(rows=[[0.0]])),
         ("the card", "row 0 has the wrong width", lambda card: card["self_test"].update(probabilities=[[0.5, 0.5]])),
         ("the card", "self-test row 0: 'Jazz'", lambda card: card["self_test"].update(labels=["Jazz"])),

@@ -18,10 +18,11 @@ from onnx import ModelProto, TensorProto
 from edge_agent.errors import InputError
 from edge_convert.boosters.model import EXP, IDENTITY, SIGMOID, Absent, Scores
 from edge_convert.fold import Folded
-from edge_convert.graph import INPUT, LABEL, PROBABILITIES
-from edge_convert.leaves import Writer, write_leaves
+from edge_convert.graph import INPUT, LABEL, PROBABILITIES, assemble_outputs
+from edge_convert.leaves import write_leaves
 from edge_convert.tasks import Classification, Comparison, Regression
 from edge_convert.trees import Tree
+from edge_convert.writer import Writer
 
 #: Where a library answers with an exponential in float32.
 ROUNDED_VALUES_ALIKE: Final = Comparison("value", 1e-6, relative=True, has_labels=False)
@@ -42,8 +43,8 @@ class BoostedLabels(Classification):
         label, probabilities = write(writer, total, scores)
         writer.add("Gather", writer.texts(self.labels), label, axis=0, output=LABEL)
         writer.add("Cast", probabilities, to=TensorProto.FLOAT, output=PROBABILITIES)
-        return writer.model(
-            folded, [(LABEL, TensorProto.STRING, None), (PROBABILITIES, TensorProto.FLOAT, len(self.labels))]
+        return assemble_outputs(
+            folded, writer, [(LABEL, TensorProto.STRING, None), (PROBABILITIES, TensorProto.FLOAT, len(self.labels))]
         )
 
 
@@ -62,7 +63,7 @@ class BoostedNumbers(Regression):
         elif scores.link != IDENTITY:
             raise InputError(f"{folded.estimator.title}: {scores.link} of its numbers can't be exported")  # type: ignore[attr-defined]
         writer.add("Cast", total, to=TensorProto.DOUBLE, output=self.outputs[0])
-        return writer.model(folded, [(self.outputs[0], TensorProto.DOUBLE, self.width)])
+        return assemble_outputs(folded, writer, [(self.outputs[0], TensorProto.DOUBLE, self.width)])
 
 
 def _scores_of(folded: Folded) -> Scores:

@@ -26,7 +26,8 @@ from sklearn.ensemble import (
     IsolationForest,
     RandomForestRegressor,
 )
-from sklearn.linear_model import LinearRegression
+from sklearn.impute import KNNImputer
+from sklearn.neighbors import RadiusNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
@@ -127,9 +128,12 @@ def test_an_anomaly_is_one_even_where_its_score_is_the_threshold(estimator: Any)
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (LinearRegression(), "LinearRegression: only numbers that trees answer can be exported"),
-        (make_pipeline(PCA(2), DecisionTreeRegressor()), "DecisionTreeRegressor: only numbers that trees answer"),
-        (GradientBoostingRegressor(init=LinearRegression(), n_estimators=2), "init=LinearRegression can't be exported"),
+        (RadiusNeighborsRegressor(radius=1e3), "RadiusNeighborsRegressor can't be exported"),
+        (make_pipeline(KNNImputer(), DecisionTreeRegressor()), "KNNImputer can't be exported"),
+        (
+            make_pipeline(PCA(2), IsolationForest()),
+            "IsolationForest: can be exported with nothing but scalers in front",
+        ),
         (IsolationForest(max_samples=1), "each tree saw one row only"),
     ],
 )

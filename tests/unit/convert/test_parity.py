@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from edge_convert.classifier import labels_of
 from edge_convert.describe import Sheet
 from edge_convert.ensembles import keep_winner
 from edge_convert.fold import fold
 from edge_convert.graph import IR_VERSION, OPSETS, build_graph
 from edge_convert.modelcard import Identity, Origin, build_card, draft_card
 from edge_convert.reference import Reference
-from edge_convert.tasks import Classification
+from edge_convert.tasks import Classification, task_of
 from edge_convert.trees import float32_floor, thresholds_by_feature, trees_of
 from edge_convert.verify import Verification, open_session, require_verified, run, verify
 from edge_convert.workflow import model_file
@@ -23,7 +22,6 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
@@ -61,7 +59,9 @@ def _name(estimator: Any) -> str:
 
 
 def _graph(model: Any) -> onnx.ModelProto:
-    return build_graph(fold(model), labels_of(model))
+    task = task_of(model)
+    assert task is not None
+    return task.graph(fold(model))
 
 
 def _verify(model: Any, graph: onnx.ModelProto, x: Any) -> Verification:
@@ -189,11 +189,21 @@ def test_a_threshold_off_by_one_float32_step_is_found() -> None:
     assert _verify(model, graph, x).labels_differ > 0
 
 
-def test_what_is_no_classifier_with_probabilities_is_refused() -> None:
-    for estimator in (LinearSVC(), NearestCentroid()):
-        model, _ = _fit(estimator, TWO)
-        with pytest.raises(InputError, match=_name(estimator)):
-            _graph(model)
+def test_a_classifier_without_probabilities_answers_its_label() -> None:
+    for labels in (TWO, THREE):
+        model, x = _fit(LinearSVC(), labels)
+        graph = _graph(model)
+        assert [output.name for output in graph.graph.output] == ["label"]
+        assert _verify(model, graph, x).passed
+
+
+def test_an_unknown_class_is_refused_by_its_name() -> None:
+    class Mine(DecisionTreeClassifier):  # type: ignore[misc]  # scikit-learn carries no types
+        pass
+
+    model, _ = _fit(make_pipeline(PCA(2), Mine()), TWO)
+    with pytest.raises(InputError, match="Mine can't be exported"):
+        _graph(model)
 
 
 def test_categories_are_refused() -> None:
@@ -240,7 +250,7 @@ class _Counting:
 
     def __init__(self, model: Any) -> None:
         self.model, self.asked = model, list[int]()
-        self.classes_ = model.classes_
+        self.classes_, self.n_features_in_ = model.classes_, model.n_features_in_
 
     def __deepcopy__(self, _memo: dict[int, object]) -> _Counting:
         return self

@@ -1,0 +1,102 @@
+"""Trees, forests and boosting as parts of a model: leaves found by onnxruntime, their values added up in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.ensemble._gb import _init_raw_predictions
+
+from edge_convert.families.net import Classified, Columns, Net
+from edge_convert.leaves import Sum, sum_of, write_sum
+from edge_convert.trees import ROUNDING, Tree, stages_of, trees_of
+
+
+def add_up(net: Net, x: str, trees: Sequence[Tree], how: Sum, *, narrow: bool = True) -> str:
+    """Write the sum of the leaves' values. `narrow` tells that the trees round what they get to float32."""
+    source = net.add("Cast", x, to=TensorProto.FLOAT) if narrow else x
+    return write_sum(net, trees, how, wide=not narrow, source=source)
+
+
+def voting_trees(net: Net, estimator: Any, x: Columns) -> Classified:
+    """A tree, or the mean of a forest's."""
+    trees = trees_of(estimator)
+    assert trees is not None  # noqa: S101 - the registry knows
+    probabilities = add_up(net, x.name, trees, Sum(count=float(len(trees))))
+    return Classified(net.largest(probabilities), probabilities)
+
+
+def hist_boosting(net: Net, estimator: Any, x: Columns) -> Classified:
+    """Histogram gradient boosting compares float64."""
+    trees = trees_of(estimator)
+    assert trees is not None  # noqa: S101 - the registry knows
+    first = np.asarray(estimator._baseline_prediction, np.float64).ravel()  # noqa: SLF001 - as in `ensembles`
+    scores = len(first)
+    raw = net.beside(
+        [add_up(net, x.name, trees[k::scores], Sum(first[k : k + 1]), narrow=False) for k in range(scores)]
+    )
+    return _boosted(net, raw, scores)
+
+
+def gradient_boosting(net: Net, estimator: GradientBoostingClassifier, x: Columns) -> Classified:
+    """Gradient boosting: `init` may be a model of its own."""
+    scores = estimator.estimators_.shape[1]
+    stages = [stages_of(estimator)[k::scores] for k in range(scores)]
+    init = estimator.init_
+    half = 0.5 if estimator.loss == "exponential" else 1.0
+    if isinstance(init, str) or (hasattr(init, "class_prior_") and not hasattr(init, "theta_")):
+        first = np.zeros(scores)
+        if not isinstance(init, str):
+            row = np.zeros((1, estimator.n_features_in_), np.float32)
+            first = _init_raw_predictions(row, init, estimator._loss, use_predict_proba=True)[0]  # noqa: SLF001 - theirs
+        raw = net.beside([add_up(net, x.name, stages[k], Sum(first[k : k + 1])) for k in range(scores)])
+    else:
+        begun = _log_odds(net, init, Columns(_narrowed(net, x.name)), scores)
+        if half != 1.0:
+            begun = net.op("Mul", begun, half)
+        # One stage after the other, beginning with that of `init`.
+        parts = []
+        for k in range(scores):
+            total = net.columns(begun, [k]) if scores > 1 else begun
+            for tree in stages[k]:
+                total = net.op("Add", total, add_up(net, x.name, [tree], Sum()))
+            parts.append(total)
+        raw = net.beside(parts)
+    return _boosted(net, raw, scores, half=half, equal=True)
+
+
+def numbers(net: Net, estimator: Any, x: Columns) -> str:
+    """Regression trees of any kind."""
+    trees = trees_of(estimator)
+    if trees is not None:
+        return add_up(net, x.name, trees, sum_of(estimator), narrow=isinstance(estimator, ROUNDING))
+    total = net.estimate(estimator.init_, Columns(_narrowed(net, x.name)))
+    for tree in stages_of(estimator):
+        total = net.op("Add", total, add_up(net, x.name, [tree], Sum()))
+    return total
+
+
+def _narrowed(net: Net, x: str) -> str:
+    """Gradient boosting rounds rows to float32 before it asks `init`."""
+    return net.op("Cast", net.add("Cast", x, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
+
+
+def _log_odds(net: Net, init: Any, x: Columns, scores: int) -> str:
+    probabilities = net.classify(init, x).probabilities
+    assert probabilities is not None  # noqa: S101 - gradient boosting asks for them
+    epsilon = float(np.finfo(np.float64).eps)
+    if scores == 1:
+        p = net.op("Max", net.op("Min", net.columns(probabilities, [1]), 1 - epsilon), epsilon)
+        return net.op("Log", net.op("Div", p, net.op("Sub", 1.0, p)))
+    logs = net.op("Log", net.op("Max", net.op("Min", probabilities, 1 - epsilon), epsilon))
+    return net.op("Sub", logs, net.op("ReduceMean", logs, axes=[1], keepdims=1))
+
+
+def _boosted(net: Net, raw: str, scores: int, *, half: float = 1.0, equal: bool = False) -> Classified:
+    if scores > 1:
+        return Classified(net.largest(raw), net.softmax(raw), raw)
+    whole = raw if half == 1.0 else net.op("Div", raw, half)
+    return Classified(net.above(raw, equal=equal), net.both(net.logistic(whole)), raw)
