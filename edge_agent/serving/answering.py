@@ -64,6 +64,7 @@ class Answering:
         reading = not self._intake.full or _is_behind(link) or self._caution.pause > 0
         patience = 0.0 if hurry and not self._caution.due else self._patience(link)
         self._take_in(link.receive(patience, wakeup, reading=reading))
+        self._caution.received()
 
     def may_say(self, link: Connection, *answers: Answer) -> bool:
         """Tell whether the agent's own messages may be sent now, unless they are known to end the connection."""

@@ -23,8 +23,9 @@ _TICK: Final = 1.0
 #: long for each further end: a broker or a network that soon fails, whatever we send, must not count against the input.
 _QUIET: Final = 0.25
 _LONGER: Final = 4
-#: Seconds of a last look at the connection before that.
+#: Seconds of a last look at the connection before that, and for how many it counts: longer ago, it tells nothing.
 _LOOK: Final = 0.001
+_FRESH: Final = 1.0
 #: Delayed answers that are handled together.
 _MOST_DUE: Final = 100
 
@@ -52,6 +53,7 @@ class Caution:
         self._due: deque[Answer] = deque()
         self._greeted = False
         self._stands_since = math.inf
+        self._look_asked = -math.inf
         self._looked = False
         self._pause = 0.0
 
@@ -74,11 +76,17 @@ class Caution:
         """Note that the connection is up, and that `online` was published."""
         self._greeted = True
 
+    def received(self) -> None:
+        """Note that the connection was read, and has not ended."""
+        self._looked = self._clock() - self._look_asked <= _FRESH
+        self._look_asked = -math.inf
+
     def clear(self) -> None:
         """Forget what was to be sent on a connection that has ended; delayed answers are sent on the next one."""
         self._made.clear()
         self._greeted = self._looked = False
         self._stands_since = math.inf
+        self._look_asked = -math.inf
         self._pause = 0.0
 
     def turn(self, link: Connection, maker: Work) -> None:
@@ -221,14 +229,15 @@ class Caution:
         strikes = self._poison.strikes(cause)
         if not strikes:
             return True
-        looked, self._looked = self._looked, False
-        left = self._stands_since + _QUIET * _LONGER ** (strikes - 1) - self._clock()
+        now, looked = self._clock(), self._looked
+        self._looked = False
+        left = self._stands_since + _QUIET * _LONGER ** (strikes - 1) - now
         if left > 0:
             self._pause = min(left, _TICK)
             return False
         if not looked:
             # It may have ended while the scheduler kept us waiting: the end is read after all that came before it.
-            self._looked, self._pause = True, _LOOK
+            self._look_asked, self._pause = now, _LOOK
         return looked
 
 
