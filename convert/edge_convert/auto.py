@@ -17,6 +17,7 @@ from edge_convert.costs import PI, Cost, in_bytes, measure, milliseconds
 from edge_convert.estimators import Parameters, Progress
 from edge_convert.evaluate import Evaluation
 from edge_convert.fold import fold
+from edge_convert.insight import losses_of
 from edge_convert.residuals import NumberEvaluation
 from edge_convert.trainers import Trainer
 
@@ -106,18 +107,10 @@ def recommended(found: Sequence[Weighed]) -> Weighed:
 
 def _losses(evaluation: Evaluation | NumberEvaluation) -> tuple[float, float, str]:
     """Return the mean loss of a row that was held out, its standard error, and the figure; by what flatters the least."""
-    if isinstance(evaluation, Evaluation):
-        held_out = list(evaluation.schemes.values())[-1].repeats[0]
-        wrong = (held_out.labels != evaluation.truth[held_out.rows]).astype(np.float64)
-        figure = f"accuracy {1 - wrong.mean():.4f}"
-    else:
-        scheme = list(evaluation.schemes.values())[-1]
-        truth = evaluation.truth[scheme.rows]
-        spread = np.abs(evaluation.truth - evaluation.truth.mean(axis=0)).mean(axis=0)
-        wrong = (np.abs(scheme.repeats[0] - truth) / np.where(spread == 0, 1.0, spread)).mean(axis=1)
-        figure = (
-            f"MAE {np.abs(scheme.repeats[0] - truth).mean():.4g}"
-            if truth.shape[1] == 1
-            else f"MAE/mean's {wrong.mean():.4f}"
-        )
-    return float(wrong.mean()), float(wrong.std() / np.sqrt(len(wrong))), figure
+    last = list(evaluation.schemes)[-1]
+    _, losses = losses_of(evaluation, last)
+    figure = f"accuracy {1 - losses.mean():.4f}"
+    if isinstance(evaluation, NumberEvaluation):
+        mae = evaluation.schemes[last].figures.get("mae")
+        figure = f"MAE {mae[0]:.4g}" if mae else f"MAE/mean's {losses.mean():.4f}"
+    return float(losses.mean()), float(losses.std() / np.sqrt(len(losses))), figure

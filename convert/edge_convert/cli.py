@@ -5,28 +5,26 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Callable
+import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import click
 
 from edge_agent.errors import EdgeAgentError, InputError
+from edge_convert.options import FILE, IDENTITY, SEED, TABLE
 
 if TYPE_CHECKING:
     from edge_convert.modelcard import Identity
     from edge_convert.tables import TableChoice
 
 
-_Command = TypeVar("_Command", bound=Callable[..., object] | click.Command)
-
-
-class _Decorator(Protocol):
-    def __call__(self, command: _Command, /) -> _Command: ...
-
-
 class _Group(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = shlex.join(["edge-convert", *args])  # for the report
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
@@ -92,70 +90,15 @@ class _VerifyOptions(_TableOptions):
     trust_pickle: bool
 
 
-_FILE = click.Path(path_type=Path)
-_SEED = click.IntRange(0, 2**32 - 1)  # edge_convert.estimators.SEEDS, which takes a second to import
-
-
-def _options(*options: _Decorator) -> _Decorator:
-    def apply(command: _Command, /) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return apply
-
-
-_TABLE = _options(
-    click.option(
-        "--data",
-        type=_FILE,
-        help="One table with features and labels (.csv, .tsv, .txt, .json, .ndjson, .parquet; also .gz).",
-    ),
-    click.option(
-        "--target",
-        multiple=True,
-        help="With --data: the column that holds the labels, or numbers. Several: one model answers several numbers.",
-    ),
-    click.option("--features", type=_FILE, help="A table of features, joined with --labels on the ids."),
-    click.option("--labels", type=_FILE, help="A table of labels."),
-    click.option("--label-column", help="With --labels: the column that holds the labels."),
-    click.option("--id-column", help="The column of ids.  [default: track_id with --features, none with --data]"),
-    click.option("--columns", multiple=True, metavar="A,B,...", help="Feature columns.  [default: all others]"),
-    click.option(
-        "--drop", multiple=True, metavar="A,B,...", help="Columns to leave out; '' is the one without a name."
-    ),
-    click.option("--classes", multiple=True, metavar="A,B,...", help="Keep only the rows with these labels."),
-    click.option(
-        "--missing",
-        type=click.Choice(["refuse", "drop", "native"]),
-        default="refuse",
-        show_default=True,
-        help="Missing values: refuse the table, drop the rows that lack any, or learn from them as they are (native).",
-    ),
-    click.option("--sep", metavar="CHAR", help="What separates columns; tab, blank.  [default: found out]"),
-    click.option("--decimal", default=".", show_default=True, help="The decimal separator: . or ,"),
-    click.option("--encoding", help="That of text, such as cp1252.  [default: its byte order mark's, or utf-8]"),
-)
-
-_IDENTITY = _options(
-    click.option("--name", help="The model's name, a single word.  [default: from --out]"),
-    click.option("--version", default="1.0.0", show_default=True, help="The model's version (SemVer)."),
-    click.option("--describe", type=_FILE, help="Feature sheet (TOML): units, bounds, examples, licence."),
-    click.option("--unit", multiple=True, help="The unit of the numbers that are answered: one for each --target."),
-    click.option("--date", help="The date in the model card, YYYY-MM-DD.  [default: SOURCE_DATE_EPOCH, or today]"),
-    click.option("--seed", type=_SEED, default=0, show_default=True, help="The seed of everything random."),
-)
-
-
 @click.group(cls=_Group)
 def main() -> None:
     """Turn a table of numbers, or a scikit-learn model, into one self-describing model file for edge-agent."""
 
 
 @main.command()
-@_TABLE
-@_IDENTITY
-@click.option("--out", type=_FILE, required=True, help="The model file to write (.onnx).")
+@TABLE
+@IDENTITY
+@click.option("--out", type=FILE, required=True, help="The model file to write (.onnx).")
 @click.option(
     "--task",
     type=click.Choice(["auto", "classification", "regression", "anomaly"]),
@@ -195,9 +138,9 @@ def main() -> None:
     type=click.IntRange(min=1),
     help="Processes to evaluate with.  [default: one, or for longer work one per processor]",
 )
-@click.option("--report", type=_FILE, help="Also write the figures and plots, as one HTML file.")
-@click.option("--metrics", type=_FILE, help="Also write the figures, as JSON.")
-@click.option("--save-estimator", type=_FILE, help="Also write the scikit-learn estimator (.skops).")
+@click.option("--report", type=FILE, help="Also write the figures and plots, as one HTML file.")
+@click.option("--metrics", type=FILE, help="Also write the figures, as JSON.")
+@click.option("--save-estimator", type=FILE, help="Also write the scikit-learn estimator (.skops).")
 def train(**options: Unpack[_TrainOptions]) -> None:
     """Train a model on a table, evaluate it, prove that it answers as scikit-learn does, and write it to OUT."""
     _require_place(options["out"], ".onnx")
@@ -235,17 +178,17 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     for path, content in (
         (options["save_estimator"], trained.estimator_file),
         (options["metrics"], trained.metrics_file),
-        (options["report"], trained.report_file),
+        (options["report"], lambda: trained.report_file(click.get_current_context().obj or "")),
     ):
         if path is not None:
             workflow.write(path, content(), click.echo)
 
 
 @main.command()
-@click.argument("model", type=_FILE)
-@_TABLE
-@_IDENTITY
-@click.option("--out", type=_FILE, required=True, help="The model file to write (.onnx).")
+@click.argument("model", type=FILE)
+@TABLE
+@IDENTITY
+@click.option("--out", type=FILE, required=True, help="The model file to write (.onnx).")
 @click.option(
     "--label-names",
     multiple=True,
@@ -293,15 +236,15 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
 
 
 @main.command()
-@click.argument("model", type=_FILE)
+@click.argument("model", type=FILE)
 @click.option(
-    "--estimator", type=_FILE, required=True, help="The file that train --save-estimator wrote, or that export read."
+    "--estimator", type=FILE, required=True, help="The file that train --save-estimator wrote, or that export read."
 )
-@_TABLE
+@TABLE
 @click.option(
     "--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="How many rows to generate."
 )
-@click.option("--seed", type=_SEED, default=0, show_default=True, help="The seed of the generated rows.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The seed of the generated rows.")
 @click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
 def verify(model: Path, **options: Unpack[_VerifyOptions]) -> None:
     """Compare MODEL with the scikit-learn estimator that it was made from.

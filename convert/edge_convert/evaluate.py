@@ -58,6 +58,8 @@ class Scheme:
     figures: dict[str, tuple[float, float]]
     confusion: NDArray[np.int64]
     importances: NDArray[np.float64]
+    #: The standard deviation of the importances (f,) over the folds.
+    spreads: NDArray[np.float64]
     chosen: Counter[str]
     seconds: float
 
@@ -168,7 +170,7 @@ class _Run:
     def __call__(self, way: Holdout) -> Scheme:
         X, y = self.table.X, self.table.truth
         started = time.monotonic()
-        predictions, chosen, importances = [], Counter[str](), []
+        predictions, chosen, importances, lost = [], Counter[str](), [], []
         for splits in way.repeats:
             rows = held_out_of(splits)
             answers, probabilities = np.empty_like(y), np.zeros((len(y), len(self.labels)))
@@ -176,9 +178,10 @@ class _Run:
                 answers[outcome.test], probabilities[outcome.test] = outcome.labels, outcome.probabilities
                 chosen[", ".join(f"{name}={brief(value)}" for name, value in outcome.parameters.items())] += 1
                 importances.append(outcome.importances * len(outcome.test) / len(rows))
+                lost.append(outcome.importances)
                 self.tick()
             predictions.append(HeldOut(rows, answers[rows], probabilities[rows]))
-        each = [_figures(y[one.rows], one, self.labels, self.rarest) for one in predictions]
+        each = [figures_of(y[one.rows], one, self.labels, self.rarest) for one in predictions]
         return Scheme(
             title=way.title,
             prefix=way.prefix,
@@ -186,6 +189,7 @@ class _Run:
             figures=over_repeats(each),
             confusion=sum(confusion_matrix(y[one.rows], one.labels, labels=self.labels) for one in predictions),
             importances=np.sum(importances, axis=0) / len(way.repeats),
+            spreads=np.std(lost, axis=0),
             chosen=chosen,
             seconds=time.monotonic() - started,
         )
@@ -242,8 +246,8 @@ def _importances(
     return losses
 
 
-def _figures(y: NDArray[np.str_], prediction: HeldOut, labels: tuple[str, ...], rarest: str) -> dict[str, float]:
-    """The figures of one whole prediction. For two labels ROC AUC and Brier score are about the rarer one."""
+def figures_of(y: NDArray[np.str_], prediction: HeldOut, labels: tuple[str, ...], rarest: str) -> dict[str, float]:
+    """Return the figures of one whole prediction. For two labels ROC AUC and Brier score are about the rarer one."""
     scores = f1_score(y, prediction.labels, labels=labels, average=None, zero_division=0.0)
     figures = {"accuracy": float((y == prediction.labels).mean())}
     if len(labels) <= MOST_LABELS:

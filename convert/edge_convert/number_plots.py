@@ -63,9 +63,9 @@ def errors(truth: Floats, said: Floats, quantity: Quantity) -> str:
     return draw_svg(draw, (4.2, 4.2))
 
 
-def importances(values: Floats, names: tuple[str, ...]) -> str:
+def importances(values: Floats, spreads: Floats, names: tuple[str, ...]) -> str:
     """Draw by how much errors grow on held-out rows when one feature is shuffled, the largest twenty."""
-    return bars(values, names, "error gained when shuffled, as a share of the mean's")
+    return bars(values, spreads, names, "error gained when shuffled, as a share of the mean's (± sd)")
 
 
 def _dots(axes: Any, x: Floats, y: Floats) -> None:

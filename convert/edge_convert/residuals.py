@@ -39,6 +39,8 @@ class NumberScheme:
     repeats: tuple[Floats, ...]
     figures: dict[str, tuple[float, float]]
     importances: Floats
+    #: The standard deviation of the importances (f,) over the folds.
+    spreads: Floats
     chosen: Counter[str]
     seconds: float
 
@@ -100,7 +102,7 @@ class _Run:
 
     def __call__(self, way: Holdout) -> NumberScheme:
         started = time.monotonic()
-        answers, each, chosen, importances = [], [], Counter[str](), []
+        answers, each, chosen, importances, lost = [], [], Counter[str](), [], []
         rows = held_out_of(way.repeats[0])
         for splits in way.repeats:
             said, mean = np.empty_like(self.Y), np.empty_like(self.Y)
@@ -112,6 +114,7 @@ class _Run:
                 said[test], mean[test] = outcome.values, self.Y[train].mean(axis=0)
                 chosen[", ".join(f"{name}={brief(value)}" for name, value in outcome.parameters.items())] += 1
                 importances.append(outcome.importances * len(test) / len(rows))
+                lost.append(outcome.importances)
                 self.tick()
             answers.append(said[rows])
             each.append(figures_of(self.Y[rows], said[rows], mean[rows], self.outputs))
@@ -122,6 +125,7 @@ class _Run:
             repeats=tuple(answers),
             figures=over_repeats(each),
             importances=np.sum(importances, axis=0) / len(way.repeats),
+            spreads=np.std(lost, axis=0),
             chosen=chosen,
             seconds=time.monotonic() - started,
         )

@@ -55,8 +55,8 @@ class Trained:
         }
         return json.dumps(figures, indent=2).encode() + b"\n"
 
-    def report_file(self) -> bytes:
-        """Return the report as one HTML page."""
+    def report_file(self, command: str = "") -> bytes:
+        """Return the report as one HTML page; `command` is what was typed."""
         from edge_convert.report import Report, render  # brings matplotlib
 
         report = Report(
@@ -69,6 +69,7 @@ class Trained:
             self.evaluation,
             str(self.verification),
             self.draft.task.quantities if isinstance(self.draft.task, Regression) else (),
+            command,
         )
         return render(report).encode()
 

@@ -14,6 +14,7 @@ _STEP: Final = 186  # from one depth to the next, px, at the least
 _CHARACTER: Final = 7  # of a feature's name, px
 _LINE: Final = 24  # from one leaf to the next, px
 _MARGIN: Final = 14
+_LINES: Final = 150
 _NUMBERS: Final = 6  # of one leaf
 
 
@@ -39,11 +40,25 @@ def draw_tree(tree: Tree, feature_names: Sequence[str], labels: Sequence[str], *
     )
 
 
+def depth_of(tree: Tree, most: int) -> int:
+    """Return how deep a tree can be drawn, at most, on a page that somebody reads."""
+    lines, here, depth = 0, [0], 0
+    while here and depth < most:
+        inner = [node for node in here if not tree.is_leaf[node]]
+        lines += len(here) - len(inner)
+        below = [int(child) for node in inner for child in (tree.left[node], tree.right[node])]
+        if lines + len(below) > _LINES:
+            break
+        here, depth = below, depth + 1
+    return max(1, depth)
+
+
 class _Drawing:
     def __init__(self, tree: Tree, feature_names: Sequence[str], labels: Sequence[str], depth: int) -> None:
         self.tree, self.feature_names, self.labels, self.depth = tree, feature_names, labels, depth
         # Room for the longest question: a name, " ≤ ", a threshold, and the edges behind it.
         self.step = max(_STEP, _CHARACTER * max(map(len, feature_names)) + 110)
+        self.leaves = _leaves_below(tree)
         self.parts: list[str] = []
         self.lines = 0
         self.deepest = 0
@@ -69,7 +84,7 @@ class _Drawing:
     def _leaf(self, node: int, here: _Place) -> None:
         rows = f"{self.tree.rows[node]:,} rows"
         if not self.tree.is_leaf[node]:
-            self._text(here, f"… {self._leaves_below(node)} leaves, {rows}")
+            self._text(here, f"… {self.leaves[node]:,} leaves, {rows}")
             return
         values = self.tree.values[node]
         if not self.labels:  # a regression: what it answers, or adds to it
@@ -82,11 +97,6 @@ class _Drawing:
         self.parts.append(f'<rect x="{here.x}" y="{here.y - 8}" width="6" height="16" rx="2" fill="{colour(best)}"/>')
         self._text(_Place(here.x + 11, here.y), f"{self.labels[best]} {values[best]:.0%} ({rows})")
 
-    def _leaves_below(self, node: int) -> int:
-        if self.tree.is_leaf[node]:
-            return 1
-        return self._leaves_below(int(self.tree.left[node])) + self._leaves_below(int(self.tree.right[node]))
-
     def _edge(self, start: _Place, end: _Place) -> None:
         middle = end.x - 22
         self.parts.append(
@@ -96,3 +106,12 @@ class _Drawing:
 
     def _text(self, place: _Place, text: str) -> None:
         self.parts.append(f'<text x="{place.x}" y="{place.y + 4}">{escape(text)}</text>')
+
+
+def _leaves_below(tree: Tree) -> list[int]:
+    """Count the leaves below each node. Children come after their parent, and a tree may be deeper than Python calls."""
+    leaves = [1] * len(tree.is_leaf)
+    for node in reversed(range(len(leaves))):
+        if not tree.is_leaf[node]:
+            leaves[node] = leaves[int(tree.left[node])] + leaves[int(tree.right[node])]
+    return leaves

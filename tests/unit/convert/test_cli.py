@@ -55,7 +55,7 @@ def test_train_writes_everything_and_verify_agrees(run: Run, table_file: Path, t
     assert figures["verification"]["labels_differ"] == 0
 
     page = report.read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 7
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "Confusion matrix" in page
 
