@@ -25,7 +25,7 @@ from edge_agent.routing.routes import Route
 from edge_agent.serving.pipeline import Pipeline
 
 _TOGETHER: Final = (1, 20)
-_ROUNDS: Final = 5
+_ROUNDS: Final = 11
 _MESSAGES: Final = 1_000
 _SENSORS: Final = 50
 _ROUTES: Final = 1_000

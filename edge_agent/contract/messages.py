@@ -25,6 +25,8 @@ MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 
 #: Longest input, as JSON, that a rejection shows whole.
 MAX_SHOWN: Final = 120
+#: Most characters of a text that is always shown whole: in JSON each takes at most six bytes.
+SHORT: Final = (MAX_SHOWN - 2) // 6
 #: Members of an array or object whose JSON is longer than that: each has two bytes at least.
 _ENOUGH: Final = MAX_SHOWN // 2 + 2
 #: Most reasons that one rejection gives.
@@ -292,6 +294,8 @@ def to_json(value: Any) -> bytes:
 
 def shown(value: Any) -> Any:
     """Return `value` for a rejection: whole if it is short, else the beginning of its JSON."""
+    if type(value) is float or (type(value) is str and len(value) <= SHORT):
+        return value
     text = beginning_of_json(value)
     return value if len(text) <= MAX_SHOWN else cut_json(text)
 

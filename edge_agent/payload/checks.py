@@ -28,6 +28,7 @@ from edge_agent.contract.card import FLOAT32_MAX, Feature
 from edge_agent.contract.messages import (
     MAX_DETAILS,
     MAX_SHOWN,
+    SHORT,
     Detail,
     ErrorCode,
     beginning_of_json,
@@ -43,8 +44,6 @@ ECHOED: Final = ("id", "time")
 
 #: Characters of a text that may be a number; pydantic decides.
 _NUMBER: Final = re.compile(r"[\s\d.+\-einfatyEINFATY]+")
-#: Most characters of a text that is always shown whole: in JSON each takes at most six bytes.
-_SHORT: Final = (MAX_SHOWN - 2) // 6
 #: Reasons that are kept because rows share them: there is one for each feature, kind of mistake and number of others.
 _SAID: Final = 4096
 #: Limits that no number is within.
@@ -177,7 +176,7 @@ class Checker:
         value = row.get(name, sent)
         said = self._said.get((name, kind, more)) or self._say(name, kind, value, more)
         echoed = echo(row) if "id" in row or "time" in row else _NO_ECHO
-        if type(value) is float or (type(value) is str and len(value) <= _SHORT):
+        if type(value) is float or (type(value) is str and len(value) <= SHORT):
             return said, value, None, echoed
         text = beginning_of_json(value)
         if len(text) <= MAX_SHOWN:

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from edge_agent.contract.card import Feature
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Detail, ErrorCode, cut_details, shown
@@ -62,6 +62,10 @@ class Part(NamedTuple):
     def is_empty(self) -> bool:
         """Whether it contains nothing about any feature."""
         return not self.values and not self.forgotten and self.refusal is None
+
+
+class _Outside(dict[str, float]):
+    """A row with something outside of what training saw."""
 
 
 class Document:
@@ -115,8 +119,10 @@ class Document:
         self._whole: TypeAdapter[dict[str, float]] | None = None
         echoes_row = echoed == tuple((name, Place((name,))) for name in ECHOED) and position.keys().isdisjoint(ECHOED)
         if self._is_row and self._names == list(position) and echoes_row and not capture:
-            # What is outside needs a closer look.
-            self._whole = TypeAdapter(row_type(self._ranges.narrowed(features), strict=True))
+            narrow: Any = row_type(self._ranges.narrowed(features), strict=True)
+            wide: Any = Annotated[row_type(features, strict=True), AfterValidator(_Outside)]
+            either: Any = Annotated[narrow | wide, Field(union_mode="left_to_right")]
+            self._whole = TypeAdapter(narrow if self._ranges.rejects else either)
         #: The position of the feature whose value is all of a message, and the limits in which it needs no closer look.
         self._only: tuple[int, tuple[float, float]] | None = None
         if plain and [place for _, place in places] == [Place(())] and not (echoed or capture):
@@ -125,7 +131,7 @@ class Document:
 
     def read(self, payload: bytes, content_type: str | None = None) -> Features | list[Part] | Unusable:
         """Return the content of a message: one part, or one for each item of an array; or why it can't be read. A row of the
-        model with nothing outside of what training saw comes as such.
+        model comes as such, with what is outside of what training saw.
         """
         chosen = choose(payload, content_type, self._sought, max_bytes=self._max_bytes)
         if isinstance(chosen, Unusable):
@@ -161,9 +167,11 @@ class Document:
             return None
         try:
             found = adapter.validate_json(payload)
-            return Features(self._checker.pick(found), echo(found))
+            row = Features(self._checker.pick(found), echo(found))
         except (ValueError, KeyError):
             return None
+        judged = self._ranges.judge(row) if type(found) is _Outside else row
+        return judged if isinstance(judged, Features) else None
 
     def part(self, content: Any, *, keyed: bool = True) -> Part:
         """Return what decoded content brings. `keyed`: whether the keys of a row are the sensor's own."""

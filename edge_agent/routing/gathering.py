@@ -54,8 +54,8 @@ class Outputs(NamedTuple):
     retain: bool
 
 
-#: An answer that is due: whose, the topic of the message, a row or the reason for a rejection, the QoS, and whether the row is
-#: known to have nothing outside of what training saw. A tuple with names takes ten times as long to make.
+#: An answer that is due: whose, the topic of the message, a row or the reason for a rejection, the QoS, and whether the row
+#: already says what is outside of what training saw. A tuple with names takes ten times as long to make.
 Due: TypeAlias = "tuple[Gathering, Sensor, str, Features | Unusable, int, bool]"
 
 
@@ -203,7 +203,7 @@ class Gathering:
         return found
 
     def _take_row(self, topic: GatheredTopic, row: Features, message: Message, now: float) -> list[Due]:
-        """Take a whole row, with nothing outside of what training saw."""
+        """Take a whole row that says what is outside of what training saw."""
         sensor = topic.sensor
         if message.retained or topic.refusal is not None:
             due = self._take(topic, Part([*enumerate(row.values)], [], None, row.echo), message, now)

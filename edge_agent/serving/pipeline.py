@@ -210,9 +210,9 @@ class Pipeline:
         """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
         asked: dict[Engine, list[Asked]] = {}
         told: list[tuple[Engine, Outputs, int]] = []
-        for gathering, sensor, topic, content, qos, inside in found:
+        for gathering, sensor, topic, content, qos, is_judged in found:
             engine, outputs = self._gathered_for[gathering], gathering.outputs(sensor)
-            judged = content if inside or isinstance(content, Unusable) else engine.judge(content)
+            judged = content if is_judged or isinstance(content, Unusable) else engine.judge(content)
             asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor))
             told.append((engine, outputs, qos))
         settled = {engine: iter(engine.settle(questions, self.tally)) for engine, questions in asked.items()}

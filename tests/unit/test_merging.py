@@ -15,6 +15,7 @@ from edge_agent.routing.routes import Route, subscriptions
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeModel, make_card
 from tests.unit.test_settings import refusal, write
+from tests.work import steps
 
 WEATHER = ("temperature", "humidity", "pressure")
 
@@ -303,3 +304,20 @@ def test_a_route_without_names_for_its_outputs_is_refused(tmp_path: Path) -> Non
     ).routes()
     assert isinstance(route, Route)
     assert route.names == ("id",)
+
+
+def test_a_whole_document_is_at_most_half_as_much_work_again_as_on_a_plain_route(tmp_path: Path) -> None:
+    plain = served(tmp_path, MERGE.replace('partial = "merge"\n', ""))
+    merging = served(tmp_path, MERGE)
+    rows = [{"temperature": 20.5 + number, "humidity": 40.5, "pressure": 1026.5} for number in range(40)]
+    first, second = (
+        [Message(f"z2m/{number}", json.dumps(row).encode(), 1) for number, row in enumerate(part)]
+        for part in (rows[:20], rows[20:])
+    )
+    taken = []
+    for pipeline in (plain, merging):
+        pipeline.process(first)  # topics are known then
+        answered: list[Any] = []
+        taken.append(steps(lambda pipeline=pipeline, answered=answered: answered.extend(pipeline.process(second))))  # type: ignore[misc]
+        assert [len(answers) for answers in answered] == [1] * 20
+    assert taken[1] <= 1.5 * taken[0]
