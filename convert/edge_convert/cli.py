@@ -16,6 +16,7 @@ from edge_agent.errors import EdgeAgentError, InputError
 from edge_convert.options import FILE, IDENTITY, SEED, TABLE
 
 if TYPE_CHECKING:
+    from edge_convert.deciding import Decision
     from edge_convert.modelcard import Identity
     from edge_convert.tables import TableChoice
 
@@ -74,6 +75,8 @@ class _TrainOptions(_FileOptions):
     groups: str | None
     time: str | None
     fixed: tuple[str, ...]
+    calibrate: Literal["isotonic", "sigmoid"] | None
+    threshold: str | None
 
 
 class _ExportOptions(_FileOptions):
@@ -131,6 +134,16 @@ def main() -> None:
     metavar="NAME=VALUE",
     help="A parameter of the scikit-learn estimator that is not to be chosen, such as n_estimators=32.",
 )
+@click.option(
+    "--calibrate",
+    type=click.Choice(["isotonic", "sigmoid"]),
+    help="Calibrate the probabilities on out-of-fold predictions: isotonic with many rows, sigmoid with few.",
+)
+@click.option(
+    "--threshold",
+    metavar="f1|cost=N|recall=R",
+    help="Of two labels, answer the rarer one from a probability on that gives it the best F1, the least cost (missing it costs N false alarms) or a recall of R.",
+)
 @click.option("--groups", metavar="COL", help="Also the figures with whole groups held out: days, devices, subjects.")
 @click.option("--time", metavar="COL", help="Also the figures on rows later than those trained on: when rows are from.")
 @click.option(
@@ -165,6 +178,7 @@ def train(**options: Unpack[_TrainOptions]) -> None:
         options["unit"],
         options["contamination"],
         _parameters(options["fixed"]),
+        _decision(options),
     )
     trained = workflow.train(
         choice,
@@ -319,6 +333,18 @@ def _parameters(given: tuple[str, ...]) -> dict[str, object]:
         except ValueError:
             found[name] = text
     return found
+
+
+def _decision(options: _TrainOptions) -> Decision | None:
+    from edge_convert.deciding import Decision, threshold_of
+
+    calibrate, threshold = options["calibrate"], options["threshold"]
+    if calibrate is None and threshold is None:
+        return None
+    try:
+        return Decision(calibrate, None if threshold is None else threshold_of(threshold))
+    except ValueError:
+        raise click.UsageError(f"--threshold {threshold}: it is f1, cost=5 (or another number) or recall=0.9") from None
 
 
 def _date(given: str | None) -> str:

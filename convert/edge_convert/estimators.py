@@ -47,6 +47,8 @@ class Kind:
     make: Callable[[Parameters, int], Any]
     grid: Callable[[Floats, Any, int], list[Parameters]]
     widen: Callable[[Parameters, float], Parameters] = lambda parameters, _times: parameters
+    #: Fits the model with the parameters chosen: (unfitted, X, y, seed).
+    fit: Callable[[Any, Floats, Any, int], Any] = lambda model, X, y, _seed: model.fit(X, y)
 
 
 def with_fixed(kind: Kind, fixed: Parameters) -> Kind:
@@ -92,7 +94,7 @@ def fit(
         grid = kind.grid(wide[some], y[some], seed)
         best = grid[_best(kind, grid, wide[some], y[some], seed, progress=progress)]
         chosen = kind.widen(best, len(y) / len(some))
-        return kind.make(chosen, seed).fit(wide, y), chosen
+        return kind.fit(kind.make(chosen, seed), wide, y, seed), chosen
 
 
 def _sample(y: Labels, seed: int) -> NDArray[np.int64]:

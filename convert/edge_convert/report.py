@@ -14,6 +14,7 @@ import numpy as np
 from edge_agent.contract.card import Quantity
 from edge_convert import insight, number_plots, plots
 from edge_convert.classifier import Estimator, labels_of
+from edge_convert.deciding import base_of
 from edge_convert.describe import FeatureNote, Sheet
 from edge_convert.estimators import Parameters
 from edge_convert.evaluate import Evaluation, Scheme, brief
@@ -182,7 +183,7 @@ def _figure(scheme: Scheme, name: str) -> str:
 
 def _plots(report: Report, evaluation: Evaluation) -> str:
     scheme, table = evaluation.random, report.table
-    curve = insight.learning_curve(report.model, table.X, table.truth)
+    curve = insight.learning_curve(base_of(report.model), table.X, table.truth)
     shown = [
         ("Confusion matrix", plots.confusion(scheme, evaluation.labels)),
         ("ROC", plots.roc(evaluation, scheme)),
@@ -220,7 +221,7 @@ def _where_wrong(report: Report, evaluation: Evaluation | NumberEvaluation) -> s
 
 def _model(report: Report) -> str:
     chosen = ", ".join(f"{name} = {brief(value)}" for name, value in report.parameters.items())
-    trees = trees_of(report.model) or []
+    trees = trees_of(base_of(report.model)) or []
     labels = labels_of(report.model) if hasattr(report.model, "classes_") else ()
     first = draw_tree(
         trees[0], report.table.feature_names, labels, depth=depth_of(trees[0], 12 if len(trees) == 1 else 5)
@@ -287,7 +288,7 @@ def _number_plots(report: Report, evaluation: NumberEvaluation) -> str:
         ]
     names, y = report.table.feature_names, evaluation.truth
     shown.append(("Importances", number_plots.importances(scheme.importances, scheme.spreads, names)))
-    curve = insight.learning_curve(report.model, report.table.X, y[:, 0] if y.shape[1] == 1 else y)
+    curve = insight.learning_curve(base_of(report.model), report.table.X, y[:, 0] if y.shape[1] == 1 else y)
     if len(curve.sizes) > 1:
         shown.append(("Learning curve", plots.learning(*curve, "R2")))
     return _gallery(shown, scheme.title, f"A residual is the predicted number minus the true one. {_CURVE}")

@@ -19,6 +19,7 @@ from sklearn.metrics import r2_score
 from edge_agent.errors import InputError
 from edge_convert import regressors
 from edge_convert.classifier import Estimator
+from edge_convert.deciding import Decision, decided
 from edge_convert.estimators import KINDS, Floats, Kind, Parameters, Progress, fit, with_fixed
 from edge_convert.evaluate import Evaluation, evaluate
 from edge_convert.features import is_quantity
@@ -210,26 +211,32 @@ def trainer_for(
     *,
     contamination: float | None = None,
     fixed: Parameters | None = None,
+    decision: Decision | None = None,
 ) -> Trainer:
     """Return the trainer for a table. `task` is `classification`, `regression`, `anomaly`, or `auto`: then the target tells.
 
-    `fixed` are parameters of the estimator that are not to be chosen. Raises `InputError` for a target that is none for the task.
+    `fixed` are parameters of the estimator that are not to be chosen; `decision` says how the labels come about. Raises `InputError` for a target that is none for the task.
     """
     fixed = fixed or {}
     if contamination is not None and task != "anomaly":
         raise InputError("--contamination is for --task anomaly")
     if task == "anomaly":
-        if units:
-            raise InputError("--unit is for a model that answers numbers")
-        if fixed:
-            raise InputError("--set is for trees, forests and boosting; an isolation forest has --contamination")
+        for given, why in (
+            (units, "--unit is for a model that answers numbers"),
+            (fixed, "--set is for trees, forests and boosting; an isolation forest has --contamination"),
+            (decision, "--calibrate and --threshold are for a classification"),
+        ):
+            if given:
+                raise InputError(why)
         return AnomalyTrainer(table, contamination)
     if task == "auto":
         task = _found_task(table, units, say)
     if task == "classification":
         if table.others or units:
             raise InputError("a classification has one --target, and no --unit; --task regression answers numbers")
-        return LabelTrainer(table, with_fixed(KINDS[kind], fixed))
+        return LabelTrainer(table, decided(with_fixed(KINDS[kind], fixed), table.class_counts, decision))
+    if decision is not None:
+        raise InputError("--calibrate and --threshold are for a classification")
     return _number_trainer(table, with_fixed(regressors.KINDS[kind], fixed), tuple(units))
 
 

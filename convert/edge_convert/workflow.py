@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.utils import get_tags
 
 from edge_agent.contract import card
@@ -30,6 +31,7 @@ from edge_convert.auto import CANDIDATES, Candidate, weigh
 from edge_convert.boosters import naming
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.costs import Cost, measure
+from edge_convert.deciding import Decision
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
 from edge_convert.explaining import trees_on_card
@@ -72,12 +74,21 @@ class Training:
     contamination: float | None = None
     #: Parameters of the estimator that are not to be chosen.
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    decision: Decision | None = None
 
     def trainer(self, table: Table, say: Say) -> Trainer:
         """Return how to train on a table."""
         kind = CANDIDATES[0].kind if self.kind == AUTO else self.kind
-        fixed = dict(self.fixed)
-        return trainer_for(table, kind, self.task, self.units, say, contamination=self.contamination, fixed=fixed)
+        return trainer_for(
+            table,
+            kind,
+            self.task,
+            self.units,
+            say,
+            contamination=self.contamination,
+            fixed=dict(self.fixed),
+            decision=self.decision,
+        )
 
     def processes(self, seconds: float) -> int:
         """Return how many processes evaluate, when one fit on all rows took the processor `seconds`: a fold is about that."""
@@ -114,6 +125,8 @@ def train(
         model, parameters = trainer.fit(seed, progress)
     draft = replace(draft, task=trainer.task)
     evaluation = _evaluated(trainer, training, seed, say, seconds=time.process_time() - started)
+    if isinstance(model, FixedThresholdClassifier):
+        say(f"label: {model.pos_label} where its probability is {model.threshold:.4g} or more")
     say(f"model: {trainer.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
     metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
     origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, metrics)
