@@ -58,12 +58,13 @@ class AdaptedError(BrokerError):
 
 
 class NarrowedError(BrokerError):
-    """The broker ended the connection over a subscription; the next attempt comes nearer to the one that it was. `found` says
-    that it is known by now.
+    """The broker ended the connection, perhaps over a subscription: the next attempt may tell. `nearer`: that is more than a guess
+    by now, so there is no need to wait. `found`: it is known which one it was.
     """
 
-    def __init__(self, words: str, *, found: bool) -> None:
+    def __init__(self, words: str, *, nearer: bool, found: bool) -> None:
         super().__init__(words)
+        self.nearer = nearer
         self.found = found
 
 

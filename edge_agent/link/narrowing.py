@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from enum import Enum
 from typing import Final
 
 from edge_agent.contract.messages import Refused
@@ -25,6 +26,15 @@ from edge_agent.contract.messages import Refused
 _STRIKES: Final = 3
 #: Seconds that a connection must have stood before a filter is asked for, by how many ends count against it.
 _QUIET: Final = (0.0, 0.25, 1.0)
+
+
+class Learned(Enum):
+    """What the end of a connection says."""
+
+    NOTHING = "no filter is suspected"
+    SOMETHING = "a filter may be the reason: the next connection asks for a packet at a time"
+    NEARER = "one of fewer filters is"
+    FOUND = "one was convicted"
 
 
 class Narrowing:
@@ -91,31 +101,31 @@ class Narrowing:
         self._alone.clear()
         self._struck, self._strikes = "", 0
 
-    def ended(self, asked: Sequence[str], reason: str) -> bool | None:
+    def ended(self, asked: Sequence[str], reason: str) -> Learned:
         """Note that the broker ended the connection with the filters `asked` unanswered, and the `reason` for which they are
-        refused if they are convicted. Return whether this convicted one; None when nothing was learned.
+        refused if they are convicted.
         """
         again, self._again = self._again, frozenset()
         suspects = [one for one in asked if one not in self._sound]
         if not suspects:
             self.settled()
-            return None
+            return Learned.NOTHING
         if not self.careful and again.isdisjoint(suspects):
             self.careful = True
-            return False
+            return Learned.SOMETHING
         if len(suspects) == 1 and suspects[0] in again:
             self._convict(suspects[0], reason)
-            return True
+            return Learned.FOUND
         self._alone |= dict.fromkeys(suspects)
         if len(asked) > 1:
             self._struck, self._strikes = "", 0
-            return False
+            return Learned.NEARER
         self._strikes = self._strikes + 1 if asked[0] == self._struck else 1
         self._struck = asked[0]
         if self._strikes < max(1, _STRIKES - len(self._convicted)):
-            return False
+            return Learned.NEARER
         self._convict(asked[0], reason)
-        return True
+        return Learned.FOUND
 
     def _convict(self, one: str, reason: str) -> None:
         self._convicted[one] = reason

@@ -20,6 +20,7 @@ from edge_agent.contract.messages import Answer, Message
 from edge_agent.errors import BrokerError, FarewellError, NarrowedError, SurplusError
 from edge_agent.link import delivery, endings, paho_client
 from edge_agent.link.granted import Granted
+from edge_agent.link.narrowing import Learned
 from edge_agent.link.packets import Disconnect, Event, Puback, Publish
 from edge_agent.link.patience import Patience
 from edge_agent.link.poison import cause_of, cause_of_own
@@ -299,11 +300,13 @@ class Session:
 
     def _end(self, error: BrokerError, words: str | None = None) -> None:
         """End with this error, for which the broker, not we, gave up; note what that says of the filters it was asked for."""
-        learned = None
         if self.granted is not None and self.state is not State.ENDED and not isinstance(error, FarewellError):
             asked = self.subscriptions.unanswered
             learned = self.terms.narrowing.ended(asked, endings.of_filter(asked, words))
-        self.fail(error if learned is None else NarrowedError(str(error), found=learned))
+            if learned is not Learned.NOTHING:
+                found = learned is Learned.FOUND
+                error = NarrowedError(str(error), nearer=found or learned is Learned.NEARER, found=found)
+        self.fail(error)
 
     def _warn_of_silence(self) -> None:
         sent, unsent = self.delivery.awaited

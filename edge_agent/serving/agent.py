@@ -180,7 +180,7 @@ class Agent:
     def _lost(self, link: Connection, error: BrokerError) -> None:
         nearer = self._answering.ended(link, error)
         if isinstance(error, NarrowedError):
-            nearer = True
+            nearer |= error.nearer
             if error.found:  # there are no more of them than filters
                 self._trials = 0
         self._reporter.note_refused(link.refused_answers)

@@ -161,18 +161,20 @@ def test_what_the_broker_refuses_is_left_out_at_once(caplog: pytest.LogCaptureFi
     assert agent.tally.connections == 1
 
 
-@pytest.mark.parametrize(("found", "least", "most"), [(True, 250, 310), (False, 12, 20)])
+@pytest.mark.parametrize(
+    ("nearer", "found", "least", "most"), [(True, True, 250, 310), (True, False, 12, 20), (False, False, 4, 8)]
+)
 def test_a_filter_that_ends_the_connection_is_looked_for_at_once_as_long_as_that_leads_somewhere(
-    found: bool, least: int, most: int, awake: int
+    nearer: bool, found: bool, least: int, most: int, awake: int
 ) -> None:
-    """A broker that ends every connection finds nothing, and is asked less and less."""
+    """With a broker that ends every connection it does not, so that is asked less and less; nor may a first end be one of those."""
     clock, begun = FakeClock(), list[float]()
 
     def dial(*_: object) -> FakeLink:
         begun.append(clock.time)
         link = FakeLink()
         link.ready = False
-        link.lose(NarrowedError("the broker closed", found=found))
+        link.lose(NarrowedError("the broker closed", nearer=nearer, found=found))
         return link
 
     agent = Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock)

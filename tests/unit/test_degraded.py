@@ -100,7 +100,7 @@ def test_one_that_ends_the_connection_is_asked_for_less_and_less_over_connection
     class Ending(RefusingLink):
         def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
             if self.subscribed:
-                self.lose(NarrowedError("the broker closed", found=True))
+                self.lose(NarrowedError("the broker closed", nearer=True, found=True))
             super().subscribe(wanted, anew)
 
     over = Refused("music/+/features", ENDS)
