@@ -69,12 +69,12 @@ class Narrowing:
         """
         if sound := [one for one in filters if one in self._sound]:
             return sound
-        if alone := [one for one in self._alone if one in filters]:
-            strikes = self._strikes if alone[0] == self._struck else 0
-            return alone[:1] if stood >= _QUIET[strikes] else []
+        left = set(filters)
+        if (alone := next((one for one in self._alone if one in left), None)) is not None:
+            return [alone] if stood >= _QUIET[self._strikes if alone == self._struck else 0] else []
         if others := [one for one in filters if one not in self._again]:
             return others
-        return [one for one in self._convicted if one in filters][:1]
+        return [one for one in self._convicted if one in left][:1]
 
     def keep(self, wanted: Collection[str]) -> None:
         """Forget what is not wanted any more."""
