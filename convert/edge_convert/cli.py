@@ -224,7 +224,7 @@ def train(**options: Unpack[_TrainOptions]) -> None:
 @click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
 def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
     """Write OUT from MODEL, which was trained elsewhere: an estimator or Pipeline of scikit-learn (.skops), or a model of XGBoost
-    (.json, .ubj).
+    (.json, .ubj), LightGBM (.txt) or CatBoost (.cbm).
 
     Give the table that it was trained on: its rows are used to check the file, and its quantiles go into the model card.
     """

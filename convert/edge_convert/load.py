@@ -30,8 +30,8 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
     ending = path.suffix.lower()
     if ending not in {".skops", *_PICKLES, *boosters.ENDINGS}:
         raise InputError(
-            f"{path}: an estimator is a .skops file, one of XGBoost ({', '.join(boosters.ENDINGS)}), or with "
-            "--trust-pickle a .pkl, .pickle or .joblib file"
+            f"{path}: an estimator is a .skops file, the own file of {boosters.FILES}, or with --trust-pickle a .pkl, .pickle or "
+            ".joblib file"
         )
     if ending in _PICKLES and not trust_pickle:
         raise InputError(

@@ -119,7 +119,8 @@ def float32_floor(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     with np.errstate(over="ignore"):
         rounded = threshold.astype(np.float32)
-    below = np.nextafter(rounded, np.float32(-np.inf))
+    with np.errstate(over="ignore"):  # below the least float32
+        below = np.nextafter(rounded, np.float32(-np.inf))
     return np.where(rounded.astype(np.float64) > threshold, below, rounded).astype(np.float64)
 
 

@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from edge_agent.errors import InputError
 from edge_convert.boosters.model import Boosted
+from edge_convert.trial import require_opens
 
 
 class _Library(NamedTuple):
@@ -22,23 +23,47 @@ class _Library(NamedTuple):
     save: str
 
 
-_LIBRARIES: Final = (_Library("XGBoost", "xgboost", "edge_convert.boosters.xgb", "model.save_model('model.json')"),)
+_LIBRARIES: Final = (
+    _Library("XGBoost", "xgboost", "edge_convert.boosters.xgb", "model.save_model('model.json')"),
+    _Library("LightGBM", "lightgbm", "edge_convert.boosters.lgbm", "model.booster_.save_model('model.txt')"),
+    _Library("CatBoost", "catboost", "edge_convert.boosters.cat", "model.save_model('model.cbm')"),
+)
 #: The libraries' own files.
-_BY_ENDING: Final = {".json": "xgboost", ".ubj": "xgboost"}
+_BY_ENDING: Final = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm", ".cbm": "catboost"}
 ENDINGS: Final = tuple(_BY_ENDING)
+#: For people.
+FILES: Final = ", ".join(
+    f"{one.title} ({', '.join(ending for ending, package in _BY_ENDING.items() if package == one.package)})"
+    for one in _LIBRARIES
+)
 
 
 def open_file(path: Path) -> Boosted:
-    """Return the model in a library's own file, which holds no code. Raises `InputError`."""
+    """Return the model in a library's own file, which holds no code. Raises `InputError`.
+
+    These libraries are written in C++, and may crash or loop over what is none of their files: it is tried in a process apart first.
+    """
+    _import(path)
+    require_opens(path)
+    return opened(path)
+
+
+def opened(path: Path) -> Boosted:
+    """Open a library's own file in this process. Raises `InputError`."""
+    library = _import(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what the library will no longer do in a coming version
+        model: Boosted = _reader(library).open_file(path)
+    return model
+
+
+def _import(path: Path) -> _Library:
     library = next(one for one in _LIBRARIES if one.package == _BY_ENDING[path.suffix.lower()])
     try:
         importlib.import_module(library.package)
     except ImportError as error:
         raise InputError(f"{path}: {needed(library.package, error)}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about what the library will no longer do in a coming version
-        model: Boosted = _reader(library).open_file(path)
-    return model
+    return library
 
 
 def adopted(model: Any) -> Any:

@@ -29,6 +29,7 @@ from edge_convert.boosters.model import (
     Source,
     first_label_up_to,
 )
+from edge_convert.boosters.sound import sound
 from edge_convert.trees import Tree
 
 Floats = NDArray[np.float64]
@@ -112,7 +113,7 @@ def _scores(title: str, learner: Mapping[str, Any], link: str, missing: float) -
     width = max(1, int(parameters["num_class"]), int(parameters.get("num_target", 1)))
     trees = model["trees"][: _rounds_used(learner, model)]
     groups = model["tree_info"][: len(trees)]
-    found = [_tree(title, tree) for tree in trees]
+    found = [sound(title, _tree(title, tree), int(parameters["num_feature"])) for tree in trees]
     if dropped:
         found = [_weighted(tree, weight) for tree, weight in zip(found, dropped, strict=False)]
     by_score = [[tree for tree, group in zip(found, groups, strict=True) if group == score] for score in range(width)]

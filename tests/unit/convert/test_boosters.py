@@ -11,9 +11,11 @@ import joblib
 import numpy as np
 import pytest
 from edge_convert.boosters import opening
+from edge_convert.boosters.sound import sound
 from edge_convert.fold import fold
 from edge_convert.reference import Reference
 from edge_convert.tasks import task_of
+from edge_convert.trees import Tree
 from edge_convert.verify import Verification, verify
 from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes
@@ -63,7 +65,7 @@ def _verified(model: Any, X: Floats) -> Verification:
     return verify(Reference(adopted, X, task), folded, task.graph(folded).SerializeToString(), rows=ROWS)
 
 
-def _require_same(model: Any, X: Floats = X, most: float = 2e-7) -> Verification:
+def _require_same(model: Any, X: NDArray[Any] = X, most: float = 2e-7) -> Verification:
     result = _verified(model, X)
     assert (result.labels_differ, result.numbers_differ) == (0, 0), result
     assert result.largest_difference <= most
@@ -162,6 +164,190 @@ def test_xgboost_with_categories_is_refused() -> None:
     _refused(model.fit(X, THREE), "splits on categories; train it on their codes as numbers")
 
 
+# LightGBM
+
+
+def _lightgbm() -> Any:
+    return pytest.importorskip("lightgbm", reason="needs the extra `boosters`")
+
+
+SMALL: dict[str, Any] = {"n_estimators": 12, "n_jobs": 1, "verbose": -1}
+
+
+@pytest.mark.parametrize("target", [TWO, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+def test_lightgbm_classifiers(target: Any, gaps: bool) -> None:
+    rows = _gaps(X) if gaps else X
+    _require_same(_lightgbm().LGBMClassifier(**SMALL).fit(rows, target), rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"zero_as_missing": True},
+        {"use_missing": False},
+        {"boosting_type": "rf", "subsample": 0.6, "subsample_freq": 1},
+        {"boosting_type": "dart"},
+        {"sigmoid": 0.7, "is_unbalance": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+def test_lightgbm_options(options: dict[str, Any], gaps: bool) -> None:
+    rows = _gaps(X) if gaps else X
+    _require_same(_lightgbm().LGBMClassifier(**SMALL | options).fit(rows, TWO), rows)
+
+
+def test_lightgbm_makes_zero_of_what_is_near_it() -> None:
+    # A threshold just beside 0, where negative numbers and missing ones are told from 0.
+    rng = np.random.default_rng(0)
+    rows = rng.choice([-2.0, -1.0, 0.0, 1.0, np.nan], (2000, 2))
+    target = (np.nan_to_num(rows[:, 0], nan=3) < 0) ^ (rng.random(2000) < 0.1)
+    _require_same(_lightgbm().LGBMClassifier(**SMALL).fit(rows, target), rows)
+
+
+def test_lightgbm_behind_a_scaler() -> None:
+    _require_same(make_pipeline(StandardScaler(), _lightgbm().LGBMClassifier(**SMALL)).fit(X, THREE))
+
+
+@pytest.mark.parametrize(
+    ("objective", "most"),
+    [
+        ("regression", 0),
+        ("regression_l1", 0),
+        ("quantile", 0),
+        ("poisson", 1e-15),
+        ("gamma", 1e-15),
+        ("tweedie", 1e-15),
+    ],
+)
+def test_lightgbm_regressors(objective: str, most: float) -> None:
+    target = np.abs(NUMBERS) + 1
+    _require_same(_lightgbm().LGBMRegressor(objective=objective, **SMALL).fit(X, target), most=most)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"linear_tree": True}, "has linear trees; train it without linear_tree"),
+        ({"objective": "multiclassova"}, "multiclass has probabilities that sum to 1"),
+        ({"min_split_gain": 1e9}, "none of its .* trees has a split"),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_lightgbm_that_is_refused(options: dict[str, Any], reason: str) -> None:
+    _refused(_lightgbm().LGBMClassifier(**SMALL | options).fit(X, THREE), reason)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_lightgbm_with_categories_an_objective_of_its_own_or_another_scale_is_refused() -> None:
+    library = _lightgbm()
+    model = library.LGBMClassifier(**SMALL | {"min_data_per_group": 1})
+    _refused(model.fit(X, THREE, categorical_feature=[3]), "splits on categories; train it on their codes as numbers")
+    own = library.LGBMRegressor(objective=lambda true, said: (said - true, np.ones_like(true)), **SMALL)
+    _refused(own.fit(X, NUMBERS), r"the objective \(its own\) can't be exported")
+    _refused(library.LGBMRegressor(reg_sqrt=True, **SMALL).fit(X, NUMBERS), "reg_sqrt")
+    _refused(library.LGBMRanker(**SMALL).fit(X, TWO, group=[len(X)]), "LGBMRanker can't be exported")
+
+
+# CatBoost
+
+
+def _catboost() -> Any:
+    return pytest.importorskip("catboost", reason="needs the extra `boosters`")
+
+
+QUIET: dict[str, Any] = {"iterations": 12, "depth": 4, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+
+
+@pytest.mark.parametrize("target", [TWO == 1, np.array(["calm", "loud", "odd"])[THREE]], ids=["two", "three"])
+@pytest.mark.parametrize("policy", ["SymmetricTree", "Depthwise", "Lossguide"])
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+def test_catboost_classifiers(target: Any, policy: str, gaps: bool) -> None:
+    rows = _gaps(X) if gaps else X
+    _require_same(_catboost().CatBoostClassifier(grow_policy=policy, **QUIET).fit(rows, target), rows)
+
+
+def test_catboost_takes_missing_values_for_the_largest() -> None:
+    rows = _gaps(X)
+    _require_same(_catboost().CatBoostClassifier(nan_mode="Max", **QUIET).fit(rows, THREE), rows)
+
+
+def test_catboost_behind_a_scaler() -> None:
+    _require_same(make_pipeline(StandardScaler(), _catboost().CatBoostClassifier(**QUIET)).fit(X, THREE))
+
+
+@pytest.mark.parametrize(
+    ("loss", "most"),
+    [("RMSE", 0), ("MAE", 0), ("Quantile:alpha=0.9", 0), ("Poisson", 1e-13), ("Tweedie:variance_power=1.5", 1e-13)],
+)
+def test_catboost_regressors(loss: str, most: float) -> None:
+    target = np.abs(NUMBERS) + 1
+    _require_same(_catboost().CatBoostRegressor(loss_function=loss, **QUIET).fit(X, target), most=most)
+
+
+def test_catboost_of_several_numbers() -> None:
+    several = np.c_[NUMBERS, -2 * NUMBERS]
+    _require_same(_catboost().CatBoostRegressor(loss_function="MultiRMSE", **QUIET).fit(X, several), most=0)
+
+
+def test_catboost_that_is_refused() -> None:
+    library = _catboost()
+    rows = np.column_stack([X[:, 0], X[:, 3].astype(int).astype(str)]).astype(object)
+    _refused(library.CatBoostClassifier(cat_features=[1], **QUIET).fit(rows, THREE), "without cat_features")
+    ova = library.CatBoostClassifier(loss_function="MultiClassOneVsAll", **QUIET)
+    _refused(ova.fit(X, THREE), "the loss MultiClassOneVsAll can't be exported; Logloss")
+    eager = library.CatBoostClassifier(**QUIET).fit(X, TWO)
+    eager.set_probability_threshold(0.3)
+    _refused(eager, "has a probability threshold of 0.3; only .5 can be exported")
+    _refused(library.CatBoostClassifier(**QUIET), "is not fitted")
+    _refused(
+        library.CatBoostRanker(loss_function="YetiRank", **QUIET).fit(X, TWO, group_id=np.zeros(len(X), int)),
+        "the loss YetiRank can't",
+    )
+
+
+# Damage
+
+
+def _tree(**changes: Any) -> Tree:
+    nothing = np.zeros(5)
+    parts: dict[str, Any] = {
+        "feature": np.array([1, 0, 0, 0, 0]),
+        "threshold": nothing,
+        "left": np.array([1, 0, 3, 0, 0]),
+        "right": np.array([2, 0, 4, 0, 0]),
+        "is_leaf": np.array([False, True, False, True, True]),
+        "values": np.arange(5.0)[:, np.newaxis],
+        "rows": np.arange(5),
+    }
+    return Tree(**parts | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"left": np.array([1, 0, 0, 0, 0])}, "leads to no node"),
+        ({"right": np.array([5, 0, 4, 0, 0])}, "leads to no node"),
+        ({"left": np.array([2, 0, 3, 0, 0])}, "lead to the same node"),
+        ({"right": np.array([2, 0, 2, 0, 0])}, "lead to the same node"),
+        ({"feature": np.array([2, 0, 0, 0, 0])}, "asks about column 2 of 2"),
+    ],
+)
+def test_trees_that_are_none_are_refused(changes: dict[str, Any], reason: str) -> None:
+    assert sound("model", _tree(), 2).values.tolist() == [[0], [1], [2], [3], [4]]
+    with pytest.raises(InputError, match=reason):
+        sound("model", _tree(**changes), 2)
+
+
+def test_nodes_that_nothing_leads_to_are_left_out() -> None:
+    cut = _tree(is_leaf=np.array([False, True, True, True, True]), left=np.array([4, 0, 0, 0, 0]))
+    found = sound("model", cut, 2)
+    assert found.values.ravel().tolist() == [0, 2, 4]
+    assert (found.left[0], found.right[0], found.is_leaf.tolist()) == (2, 1, [False, True, True])
+
+
 # From file to answer
 
 
@@ -230,6 +416,25 @@ def test_xgboost_from_a_pickle(run: Run, tmp_path: Path) -> None:
     _require_exported(run, tmp_path, file, model, rows, "--trust-pickle")
 
 
+def test_lightgbm_from_its_own_file(run: Run, tmp_path: Path) -> None:
+    model, rows, _ = _fitted_on_table(lambda: _lightgbm().LGBMClassifier(**SMALL))
+    file = tmp_path / "m.txt"
+    model.booster_.save_model(file)
+    _require_exported(run, tmp_path, file, model, rows)
+
+
+def test_catboost_from_its_own_file(run: Run, tmp_path: Path) -> None:
+    model, rows, _ = _fitted_on_table(lambda: _catboost().CatBoostClassifier(**QUIET))
+    file = tmp_path / "m.cbm"
+    model.save_model(str(file))
+    _require_exported(run, tmp_path, file, model, rows)
+    file.write_bytes(file.read_bytes()[:2000])
+    done = run("export", file, "--data", tmp_path / "t.csv", "--target", "mood", "--out", tmp_path / "m.onnx")
+    assert (done.exit_code, "can't open it" in done.stderr or "can't be opened" in done.stderr) == (2, True), (
+        done.output
+    )
+
+
 def test_a_regressor_from_its_own_file(run: Run, tmp_path: Path) -> None:
     rows, target = load_diabetes(return_X_y=True, scaled=False)
     table, file, out = tmp_path / "t.csv", tmp_path / "m.json", tmp_path / "m.onnx"
@@ -261,6 +466,23 @@ def test_damaged_files_are_refused_in_words(run: Run, tmp_path: Path, table_file
         done = run("export", file, "--data", table_file, "--target", "mood", "--out", tmp_path / "m.onnx")
         assert done.exit_code == 2, (content, done.output, done.exception)
         assert "can't open it" in done.stderr
+
+
+def test_damaged_text_of_lightgbm_is_refused_in_words(run: Run, tmp_path: Path, table_file: Path) -> None:
+    model, _, _ = _fitted_on_table(lambda: _lightgbm().LGBMClassifier(**SMALL))
+    text, file = model.booster_.model_to_string(), tmp_path / "m.txt"
+    for damaged, reason in (
+        ("level,pitch\n1,2\n", "is not a model file of LightGBM"),
+        (text[: len(text) // 3], "it was tried in a process apart, and it crashed"),
+        (text.replace("left_child=1", "left_child=0", 1), "leads to no node"),
+        (text.replace("split_feature=1", "split_feature=77", 1), "asks about column 77 of 3"),
+        (text.replace("num_leaves=", "num_leaves=9"), "can't open it"),
+        (text.replace("max_feature_idx", "something"), "can't open it"),
+    ):
+        assert damaged != text
+        file.write_text(damaged)
+        done = run("export", file, "--data", table_file, "--target", "mood", "--out", tmp_path / "m.onnx")
+        assert (done.exit_code, reason in done.stderr) == (2, True), (reason, done.output, done.exception)
 
 
 def test_a_library_that_is_not_installed_is_named() -> None:

@@ -1,0 +1,84 @@
+"""Opens a file of strangers in a process apart first, with limits on time and memory, as a device does with its models.
+
+Such a file may loop, take all memory, or crash the library that reads it. `python -m edge_convert.trial FILE` is that process: it opens the
+file, asks for the answer to one row, and exits with 0, or says why not.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from edge_agent.errors import InputError
+
+_MIB: Final = 1 << 20
+_REFUSED: Final = 2
+
+
+def require_opens(path: Path) -> None:
+    """Raise `InputError` if opening a file fails in a process apart: with its own words, or because it crashed or exceeded the limits."""
+    seconds = _seconds(path)
+    command = [sys.executable, "-P", "-m", __name__, str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=4 * seconds, check=False)  # noqa: S603 - our own
+    except subprocess.TimeoutExpired:
+        why = f"it took more than {4 * seconds:.0f} s"
+    else:
+        if done.returncode == 0:
+            return
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        if done.returncode == _REFUSED and said:
+            raise InputError(said[-1])
+        why = _why(done.returncode, said)
+    raise InputError(
+        f"{path}: can't be opened: it was tried in a process apart, and {why}; the file is damaged, or not what its name says"
+    )
+
+
+def _seconds(path: Path) -> float:
+    return 30.0 + path.stat().st_size / _MIB
+
+
+def _why(code: int, said: list[str]) -> str:
+    if code == -signal.SIGXCPU:
+        return "it exceeded its limit of processor time"
+    if code < 0:
+        return f"it crashed ({signal.Signals(-code).name})"
+    return f"it failed: {said[-1][:200]}" if said else f"it ended with status {code}"
+
+
+def _limit(path: Path) -> None:
+    """Bound this process: a device allows less, but libraries for training are larger."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    memory = mapped + 2048 * _MIB + 24 * path.stat().st_size
+    for what, limit in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, int(_seconds(path))),
+        (resource.RLIMIT_AS, memory),
+    ):
+        _, hard = resource.getrlimit(what)
+        resource.setrlimit(what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def main(path: Path) -> None:
+    """Open a file and ask for one answer."""
+    import numpy as np
+
+    from edge_convert.boosters.opening import opened
+
+    _limit(path)
+    try:
+        model = opened(path)
+        model.predict(np.zeros((1, model.n_features_in_)))
+    except InputError as error:
+        sys.stderr.write(f"\n{error}\n")
+        sys.exit(_REFUSED)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
