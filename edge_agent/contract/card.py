@@ -300,7 +300,22 @@ class ModelCard(_Part):
         _unique("labels", self.labels)
         _unique("outputs", tuple(output.name for output in self.outputs))
         self._check_answers()
+        self._check_trees()
         return self
+
+    def _check_trees(self) -> None:
+        """Check that what the trees add up to is what the model answers."""
+        if self.trees is None:
+            return
+        how = (self.trees.link, self.trees.scores)
+        possible = {
+            "classification": {("identity", len(self.labels)), ("softmax", len(self.labels))}
+            | ({("logistic", 1)} if len(self.labels) == 2 else set()),
+            "regression": {("identity", len(self.outputs)), ("exponential", len(self.outputs))},
+            "anomaly": {("path", 1)},
+        }[self.task]
+        if how not in possible:
+            raise ValueError(f"trees of {how[1]} scores ({how[0]}) do not fit what the model answers")
 
     def _check_answers(self) -> None:
         """Check the answers of the examples and of the self-test: what there is of each, and how wide it is."""

@@ -95,9 +95,12 @@ class Trees(BaseModel):
         """Check that each node but the root is the child of exactly one node before it."""
         children = []
         for node in range(size):
-            if self.features[begin + node] == LEAF:
+            place = begin + node
+            left, right = self.left[place], self.right[place]
+            if self.features[place] == LEAF:
+                if left or right or self.thresholds[place] or (self.missing_left and self.missing_left[place]):
+                    raise ValueError(f"tree {number}, node {node}: a leaf asks nothing and leads nowhere")
                 continue
-            left, right = self.left[begin + node], self.right[begin + node]
             if min(left, right) <= node:
                 raise ValueError(f"tree {number}, node {node}: a child comes before its parent")
             children += [left, right]
