@@ -12,8 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.metrics import f1_score, make_scorer, precision_score, recall_score
-from sklearn.model_selection import FixedThresholdClassifier, StratifiedKFold, TunedThresholdClassifierCV
+from sklearn.model_selection import FixedThresholdClassifier, StratifiedKFold, cross_val_predict
 
 from edge_agent.errors import InputError
 from edge_convert.estimators import Kind, Labels
@@ -33,17 +32,20 @@ class Threshold:
     goal: Literal["f1", "cost", "recall"]
     value: float = 1.0
 
-    def score(self, truth: NDArray[Any], said: NDArray[Any], *, pos_label: str) -> float:
-        """Return what is to be as large as possible."""
+    def best(self, truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+        """Return the threshold that reaches this, halfway between two scores (n,); `truth` (n,) is which rows have the rarer label."""
+        order = np.argsort(-scores, kind="stable")
+        ordered, caught = scores[order], np.cumsum(truth[order])
+        ends = np.flatnonzero(np.append(np.diff(ordered) < 0, True))  # equal scores are on one side
+        found, said, there = caught[ends], ends + 1, int(truth.sum())
         if self.goal == "f1":
-            return float(f1_score(truth, said, pos_label=pos_label, zero_division=0.0))
-        if self.goal == "cost":
-            missed = ((truth == pos_label) & (said != pos_label)).sum()
-            return -float(self.value * missed + ((truth != pos_label) & (said == pos_label)).sum())
-        recall = float(recall_score(truth, said, pos_label=pos_label, zero_division=0.0))
-        if recall < self.value:
-            return recall - 1
-        return float(precision_score(truth, said, pos_label=pos_label, zero_division=0.0))
+            worth = 2 * found / (said + there)
+        elif self.goal == "cost":
+            worth = -(self.value * (there - found) + (said - found))
+        else:
+            worth = np.where(found >= self.value * there, found / said, -1.0)
+        at = ends[int(worth.argmax())]
+        return float((ordered[at] + ordered[at + 1]) / 2) if at + 1 < len(ordered) else float(ordered[at] / 2)
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,14 @@ def decided(kind: Kind, labels: dict[str, int], decision: Decision | None) -> Ki
         rows = int(np.unique(y, return_counts=True)[1].min())
         if rows < 2 or len(np.unique(y)) < 2:  # of a fold that has one label, say, nothing can be held out
             return model.fit(X, y)
-        folds = StratifiedKFold(min(_FOLDS, rows), shuffle=True, random_state=seed)
-        if calibration is not None:
-            model = CalibratedClassifierCV(model, method=calibration, cv=folds, ensemble=False)
-        return model.fit(X, y) if threshold is None else _with_threshold(model, X, y, threshold, folds)
+        folds = min(_FOLDS, rows)
+        left = rows if threshold is None else rows - -(-rows // folds)  # to calibrate with, while a fold is held out
+        if calibration is not None and left > 1:
+            inner = StratifiedKFold(min(_FOLDS, left), shuffle=True, random_state=seed)
+            model = CalibratedClassifierCV(model, method=calibration, cv=inner, ensemble=False)
+        if threshold is None:
+            return model.fit(X, y)
+        return _with_threshold(model, X, y, threshold, StratifiedKFold(folds, shuffle=True, random_state=seed))
 
     title = kind.title + (f", calibrated ({calibration})" if calibration else "")
     return replace(kind, fit=fit, title=title + (", by a threshold" if threshold else ""))
@@ -95,17 +101,13 @@ def _with_threshold(
     model: Any, X: NDArray[np.float64], y: Labels, threshold: Threshold, folds: StratifiedKFold
 ) -> FixedThresholdClassifier:
     labels, counts = np.unique(y, return_counts=True)
-    rarer = labels[int(counts.argmin())]
-    scorer = make_scorer(threshold.score, pos_label=rarer)
-    tuned = TunedThresholdClassifierCV(
-        model, scoring=scorer, response_method="predict_proba", cv=folds, thresholds=200
+    place = int(counts.argmin())
+    # Of all folds together: a fold of a rare label has few rows to reach a recall on.
+    scores = cross_val_predict(model, X, y, cv=folds, method="predict_proba")[:, place]
+    rarer = str(labels[place])
+    found: FixedThresholdClassifier = FixedThresholdClassifier(
+        model, threshold=threshold.best(y == rarer, scores), pos_label=rarer, response_method="predict_proba"
     ).fit(X, y)
-    # What it was tuned by is a function, which is none of the model's parameters.
-    found = FixedThresholdClassifier(
-        model, threshold=float(tuned.best_threshold_), pos_label=str(rarer), response_method="predict_proba"
-    )
-    found.estimator_ = tuned.estimator_
-    found.n_features_in_ = X.shape[1]
     return found
 
 

@@ -137,10 +137,12 @@ def read_labels(cells: Sequence[Cell], column: str, decimal: str = ".") -> tuple
     several = {
         value: min(found, key=lambda text: (len(text), text)) for value, found in spelled.items() if len(found) > 1
     }
-    notes = [
-        f"column {column!r}: {' and '.join(map(repr, sorted(spelled[value], key=len)))} are the same number: one label, {kept!r}"
-        for value, kept in several.items()
-    ]
+    notes = []
+    if several:
+        value, kept = next(iter(several.items()))
+        more = f", and so are {len(several) - 1:,} more in several ways" if len(several) > 1 else ""
+        ways = " and ".join(map(repr, sorted(spelled[value], key=len)))
+        notes = [f"column {column!r}: {ways} are the same number{more}: one label, {kept!r}"]
     if several:
         texts = [text if (value := parse(text)) is None else several.get(value, text) for text in texts]
     return np.array(texts)[which], notes

@@ -11,6 +11,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ FMA_METADATA: Final = "fma_metadata"
 PLAIN: Final = "plain"
 #: What the names of tables end in; each may also be compressed (.gz).
 ENDINGS: Final = (".csv", ".tsv", ".txt", ".json", ".ndjson", ".jsonl", ".parquet")
+#: So many rows tell whether they are numbered.
+_LOOKED_AT: Final = 1000
+#: So many numbers rise by chance once in 40,000 rows.
+_SCALE: Final = 8
 #: What pandas calls an index without a name in Parquet.
 _PANDAS_INDEX: Final = re.compile(r"__index_level_\d+__")
 
@@ -227,7 +232,7 @@ def _with_row_names(names: list[str], rows: list[list[str]]) -> tuple[list[str],
 def _refuse_shifted(path: Path, first: ArrowCells, rows: list[list[str]], width: int) -> None:
     """Refuse rows whose additional first cell is no row name: then a cell is split in two, and all after it are shifted."""
     quoted = any(cell.lstrip().startswith('"') for row in rows for cell in row)
-    if len(first.encode()[0]) == len(first) and not quoted:
+    if len(first.encode()[0]) == len(first) and not quoted and not _are_values(first):
         return
     raise InputError(
         f"{path}: the rows have a cell more than the header, which has {width}: a quote after a blank (remove the blank), a "
@@ -235,16 +240,30 @@ def _refuse_shifted(path: Path, first: ArrowCells, rows: list[list[str]], width:
     )
 
 
+def _are_values(first: ArrowCells) -> bool:
+    """Tell whether the first cells (n) are numbers, and not those of the rows: then they are the part before a decimal comma."""
+    numbers = [parse(str(cell)) for cell in first[:_LOOKED_AT]]
+    return None not in numbers and numbers != list(range(1, len(numbers) + 1))
+
+
 def _refuse_headless(path: Path, names: list[str], decimal: str) -> None:
-    """Refuse a first row that holds values: numbers other than the rising whole ones that columns may be called."""
-    values = [(name, value) for name in names if (value := parse(name, decimal)) is not None]
-    whole = all(name.isdigit() for name, _ in values)
-    rising = all(one < other for (_, one), (_, other) in itertools.pairwise(values))
-    if values and not (whole and rising):
+    """Refuse a first row that holds values: numbers other than those that columns may be called."""
+    # A column may well be called inf, or nan.
+    values = [(name, value) for name in names if (value := parse(name, decimal)) is not None and math.isfinite(value)]
+    if values and not _may_be_names([name for name, _ in values], [value for _, value in values]):
         raise InputError(
             f"{path}: row 1 has no column names but values ({short(values[0][0])}, …): add a first row with a name for each of "
             f"the {len(names)} columns"
         )
+
+
+def _may_be_names(names: list[str], values: list[float]) -> bool:
+    """Tell whether numbers may be names of columns: whole ones that rise, or a scale, such as wavelengths (1100.5, 1102.5, …)."""
+    steps = [other - one for one, other in itertools.pairwise(values)]
+    if any(step <= 0 for step in steps):
+        return False
+    even = len(steps) > 1 and max(steps) - min(steps) <= 1e-6 * max(map(abs, values))
+    return all(name.isdigit() for name in names) or even or len(names) >= _SCALE
 
 
 def _refuse_ragged(path: Path, ragged: list[Ragged], above: int, width: int) -> None:
@@ -283,16 +302,18 @@ def _read_lines(path: Path, text: str) -> _Content:
         if not isinstance(records[-1], dict):
             raise InputError(f"{path}: row {number}: is not a JSON object")
         numbers.append(number)
-    return _records(path, records, numbers)
+    return _records(records, numbers)
 
 
 def _read_json(path: Path, text: str) -> _Content:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if _is_record_a_line(text):
+            raise InputError(f"{path}: has a record a line, which is NDJSON; name it .ndjson") from None
         raise _no_json(str(path), error) from None
     if isinstance(document, list) and all(isinstance(record, dict) for record in document):
-        return _records(path, document, range(1, len(document) + 1))
+        return _records(document, range(1, len(document) + 1))
     if isinstance(document, dict) and document:
         values = list(document.values())
         if all(isinstance(value, list) for value in values):
@@ -305,6 +326,14 @@ def _read_json(path: Path, text: str) -> _Content:
     raise InputError(f"{path}: is neither a list of records nor an object of columns")
 
 
+def _is_record_a_line(text: str) -> bool:
+    first = [line for line in text.split("\n", 3)[:3] if line.strip()][:2]
+    try:
+        return len(first) > 1 and all(isinstance(json.loads(line), dict) for line in first)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _no_json(where: str, error: ValueError | RecursionError) -> InputError:
     """Return the error for what Python's parser doesn't take; it refuses whole numbers of thousands of digits, too."""
     if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
@@ -312,13 +341,10 @@ def _no_json(where: str, error: ValueError | RecursionError) -> InputError:
     return InputError(f"{where}: is not JSON: {error}")
 
 
-def _records(path: Path, records: list[dict[str, Any]], numbers: Sequence[int]) -> _Content:
-    names = list(records[0]) if records else []
-    for number, record in zip(numbers, records, strict=True):
-        if record.keys() != records[0].keys():
-            odd = next(iter(set(record) ^ set(names)))
-            raise InputError(f"{path}: row {number}: column {odd!r} is in some rows only")
-    return _Content({name: [record[name] for record in records] for name in names}, RowNames(numbers))
+def _records(records: list[dict[str, Any]], numbers: Sequence[int]) -> _Content:
+    """Return records by column; a key that one of them omits is a missing value."""
+    names = dict.fromkeys(name for record in records for name in record)
+    return _Content({name: [record.get(name) for record in records] for name in names}, RowNames(numbers))
 
 
 def _refuse_unequal(path: Path, columns: dict[str, Collection[Any]]) -> None:

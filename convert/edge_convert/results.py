@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.model_selection import FixedThresholdClassifier
+
 from edge_convert.classifier import Estimator
 from edge_convert.estimators import Parameters
 from edge_convert.evaluate import Evaluation, Scheme
@@ -85,6 +87,22 @@ def say_scheme(scheme: Scheme | NumberScheme, say: Callable[[str], object]) -> N
     several, widest = len(scheme.repeats) > 1, max(20, *map(len, scheme.figures))
     for name, (mean, deviation) in scheme.figures.items():
         say(f"       {name:<{widest}} {figure(mean)}" + (f" (sd {figure(deviation)})" if several else ""))
+
+
+def say_threshold(
+    model: Estimator, evaluation: Evaluation | NumberEvaluation | None, say: Callable[[str], object]
+) -> None:
+    """Say from which probability on a label is the answer, and what came of that: a high recall may be an answer to everything."""
+    if not isinstance(model, FixedThresholdClassifier):
+        return
+    found = ""
+    if isinstance(evaluation, Evaluation):
+        place, counts = evaluation.labels.index(model.pos_label), evaluation.random.confusion
+        right, there, said = (int(n) for n in (counts[place, place], counts[place].sum(), counts[:, place].sum()))
+        found = (
+            f"; on held-out rows its recall is {right / max(there, 1):.3f}, its precision {right / max(said, 1):.3f}"
+        )
+    say(f"label: {model.pos_label} where its probability is {model.threshold:.4g} or more{found}")
 
 
 def gap_of(schemes: Mapping[str, Scheme | NumberScheme]) -> str:

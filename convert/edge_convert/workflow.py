@@ -20,7 +20,6 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.utils import get_tags
 
 from edge_agent.contract import card
@@ -42,7 +41,7 @@ from edge_convert.modelcard import Draft, Identity, Origin, bounds_of, build_car
 from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
 from edge_convert.residuals import NumberEvaluation
-from edge_convert.results import Trained, gap_of, say_scheme
+from edge_convert.results import Trained, gap_of, say_scheme, say_threshold
 from edge_convert.smaller import ADVICE
 from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Classification, Regression, Task, quantities_of, task_of
@@ -125,8 +124,7 @@ def train(
         model, parameters = trainer.fit(seed, progress)
     draft = replace(draft, task=trainer.task)
     evaluation = _evaluated(trainer, training, seed, say, seconds=time.process_time() - started)
-    if isinstance(model, FixedThresholdClassifier):
-        say(f"label: {model.pos_label} where its probability is {model.threshold:.4g} or more")
+    say_threshold(model, evaluation, say)
     say(f"model: {trainer.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
     metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
     origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, metrics)

@@ -41,11 +41,12 @@ def test_a_threshold_is_served_exactly_and_is_on_the_card(run: Run, tmp_path: Pa
     out = tmp_path / "m.onnx"
     done = run(
         *("train", "--data", write_csv(tmp_path / "t.csv", rare), "--target", "mood", "--threshold", given),
-        *("--calibrate", "sigmoid", "--repeats", "0", "--out", out),
+        *("--calibrate", "sigmoid", "--folds", "2", "--jobs", "1", "--out", out),
     )
     assert done.exit_code == 0, done.output
     assert ": 0 labels differ" in done.output
     assert "label: loud where its probability is 0." in done.output
+    assert "on held-out rows its recall is" in done.output
     parameters = read_model(out)[1].training.parameters
     assert parameters["pos_label"] == "loud"
     assert isinstance(parameters["threshold"], float)
@@ -70,6 +71,27 @@ def test_calibration_brings_confidence_closer_to_the_truth() -> None:
     plain = evaluate(table, sure, **how).random.figures["ece"][0]  # type: ignore[arg-type]
     honest = evaluate(table, decided(sure, table.class_counts, Decision("isotonic")), **how)  # type: ignore[arg-type]
     assert honest.random.figures["ece"][0] < plain / 2
+
+
+def test_thresholds_reach_what_is_asked_for() -> None:
+    truth = np.array([True, True, False, True, False, False, False, True, False, False])
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.3, 0.2, 0.1])
+    assert Threshold("recall", 0.75).best(truth, scores) == pytest.approx(0.55)
+    assert Threshold("recall", 1).best(truth, scores) == pytest.approx(0.25)
+    assert Threshold("cost", 0.1).best(truth, scores) == pytest.approx(0.75)
+    assert Threshold("cost", 100).best(truth, scores) == pytest.approx(0.25)
+    assert Threshold("f1").best(truth, scores) == pytest.approx(0.55)
+    # Equal scores can't be told apart, and all rows may have to be taken.
+    assert Threshold("recall", 1).best(np.array([True, False]), np.array([0.5, 0.5])) == 0.25
+
+
+def test_few_rows_of_the_rarer_label() -> None:
+    table = make_table(60)
+    for rare in (2, 3, 6):
+        labels = np.array(["calm"] * (60 - rare) + ["loud"] * rare)
+        kind = decided(KINDS["tree"], {"calm": 60 - rare, "loud": rare}, Decision("isotonic", Threshold("recall", 0.9)))
+        model, _ = fit(kind, table.X, labels, 0)
+        assert model.predict_proba(table.X).shape == (60, 2)
 
 
 def test_the_model_inside_is_found() -> None:

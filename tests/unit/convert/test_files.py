@@ -92,7 +92,6 @@ def test_fma_metadata_headers_become_dotted_names() -> None:
         ("t.json", "[1, 2]", "t.json: is neither a list of records nor an object of columns"),
         ("t.json", "[]", "t.json: there is a header but no row"),
         ("t.json", "[" * 100_000, "t.json: is not JSON"),
-        ("t.json", '[{"a": 1}, {"b": 1}]', "t.json: row 2: column"),
         (
             "t.json",
             '{"a": {"1": 0, "2": 0}, "b": {"1": 0, "3": 0}}',
@@ -228,3 +227,33 @@ def test_the_tables_that_scikit_learn_ships_have_no_names(name: str) -> None:
         pytest.skip(f"this scikit-learn has no {name}")
     with pytest.raises(InputError, match="row 1 has no column names but values"):
         read_raw(path)
+
+
+def test_a_key_that_a_record_omits_is_a_missing_value(tmp_path: Path) -> None:
+    raw = read_raw(_file(tmp_path, "t.ndjson", '{"a": 1, "y": "u"}\n{"y": "v", "b": 2}\n'))
+    assert cells(raw) == {"a": [1, None], "y": ["u", "v"], "b": [None, 2]}
+    raw = read_raw(_file(tmp_path, "t.json", '[{"a": 1}, {"b": 2}]'))
+    assert cells(raw) == {"a": [1, None], "b": [None, 2]}
+
+
+def test_json_with_a_record_a_line_is_told_its_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"t\.json: has a record a line, which is NDJSON; name it \.ndjson"):
+        read_raw(_file(tmp_path, "t.json", '{"a": 1}\n{"a": 2}\n'))
+    with pytest.raises(InputError, match=r"t\.json: is not JSON"):
+        read_raw(_file(tmp_path, "t.json", '{"a": 1}\n{"a": 2\n'))
+
+
+def test_numbers_may_be_names_of_columns(tmp_path: Path) -> None:
+    for text, names in (
+        ("1100.5,1102.5,1104.5,y\n.1,.2,.3,u\n", ["1100.5", "1102.5", "1104.5", "y"]),
+        ("inf,y\n1,u\n", ["inf", "y"]),
+        (",".join(f"{n * n}.5" for n in range(8)) + "\n" + "1," * 7 + "1\n", [f"{n * n}.5" for n in range(8)]),
+    ):
+        assert list(read_raw(_file(tmp_path, "t.csv", text)).columns) == names
+
+
+def test_a_decimal_comma_is_no_row_name(tmp_path: Path) -> None:
+    text = "temperature,state\n20,5,u\n21,4,v\n23,1,u\n"
+    with pytest.raises(InputError, match="a decimal comma"):
+        read_raw(_file(tmp_path, "t.csv", text))
+    assert list(read_raw(_file(tmp_path, "t.csv", "a,y\n1,5,u\n2,4,v\n")).columns) == ["", "a", "y"]

@@ -217,6 +217,10 @@ def test_one_number_is_one_label(tmp_path: Path) -> None:
     assert table.class_counts == {"1": 3, "2.0": 1}
     (told,) = table.left_out
     assert told.endswith("are the same number: one label, '1'")
+    # A sentence, and not one for each of a thousand numbers.
+    rows = [f"{n},{n}.5" for n in range(9)] + [f"{n},{n}.50" for n in range(9)]
+    (told,) = read_table(_csv(tmp_path / "t.csv", "a,y", *rows), target="y").left_out
+    assert "'0.5' and '0.50' are the same number, and so are 8 more in several ways: one label, '0.5'" in told
 
 
 def test_numbers_to_learn_have_the_decimal_comma_of_the_table(tmp_path: Path) -> None:
