@@ -11,6 +11,7 @@ from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from edge_agent.errors import InputError
+from edge_convert import versions
 from edge_convert.boosters import opening as boosters
 from edge_convert.classifier import Estimator, inputs_of, unwrapped
 from edge_convert.families.transforms import FUNCTIONS
@@ -47,9 +48,11 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         content = _load_skops(path) if ending == ".skops" else _load_pickle(path)
     try:
-        return _estimator(path, boosters.adopted(content))
+        model = _estimator(path, boosters.adopted(content))
+        versions.require_usable(path, model, inputs_of(model)[0])
     except InputError as error:
         raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error
+    return model
 
 
 def _load_skops(path: Path) -> object:
@@ -70,7 +73,7 @@ def _load_skops(path: Path) -> object:
     try:
         content: object = skops.io.load(path, trusted=untrusted)
     except Exception as error:
-        raise InputError(f"{path}: can't be opened here: {_first_line(error)}") from error
+        raise InputError(f"{path}: can't be opened here: {versions.cause(path, error)}") from error
     return content
 
 
@@ -79,9 +82,11 @@ def _load_pickle(path: Path) -> object:
         content: object = joblib.load(path)
     except ImportError as error:
         reason = boosters.needed(error.name or "", error)
-        raise InputError(f"{path}: {reason or f'is not a pickle that opens here: {_first_line(error)}'}") from error
+        raise InputError(
+            f"{path}: {reason or f'is not a pickle that opens here: {versions.cause(path, error)}'}"
+        ) from error
     except Exception as error:
-        raise InputError(f"{path}: is not a pickle that opens here: {_first_line(error)}") from error
+        raise InputError(f"{path}: is not a pickle that opens here: {versions.cause(path, error)}") from error
     return content
 
 
