@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from skl2onnx.common.data_types import DoubleTensorType
 
-from edge_convert.trees import BOOSTED, FORESTS, SINGLE, Tree, float32_floor
+from edge_agent.errors import InputError
+from edge_convert.trees import BOOSTED, FORESTS, SINGLE, Tree, depth_of, float32_floor
 
+#: onnxruntime 1.21 and 1.32 take 10,000 levels with a stack of 8 MiB, and not 20,000.
+MOST_DEPTH: Final = 4_000
 _NOBODY: Final = "(nobody)"
 
 
@@ -162,6 +165,7 @@ def structure_of(trees: Sequence[Tree]) -> dict[str, list[Any]]:
     def branch(name: str) -> list[int]:
         return [int(value) for tree in trees for value in np.where(tree.is_leaf, 0, getattr(tree, name))]
 
+    require_shallow(trees)
     structure: dict[str, list[Any]] = {
         "nodes_treeids": [number for number, tree in enumerate(trees) for _ in tree.feature],
         "nodes_nodeids": [node for tree in trees for node in range(len(tree.feature))],
@@ -173,6 +177,16 @@ def structure_of(trees: Sequence[Tree]) -> dict[str, list[Any]]:
     if all(tree.missing_left is not None for tree in trees):
         structure["nodes_missing_value_tracks_true"] = branch("missing_left")
     return structure
+
+
+def require_shallow(trees: Sequence[Tree]) -> None:
+    """Raise `InputError` for a tree that onnxruntime would end the process over: it builds trees by recursion."""
+    deepest = max(depth_of(tree) for tree in trees)
+    if deepest > MOST_DEPTH:
+        raise InputError(
+            f"a tree is {deepest:,} levels deep, and onnxruntime ends with a stack overflow somewhere above {MOST_DEPTH:,}; limit it with "
+            "max_depth or min_samples_leaf"
+        )
 
 
 def _leaves(trees: Sequence[Tree], columns: Sequence[int]) -> dict[str, list[int]]:

@@ -52,6 +52,11 @@ class Folded:
         """What the graph takes."""
         return np.dtype(np.float64 if self.wide else np.float32)
 
+    @property
+    def splits(self) -> bool:
+        """Whether trees ask anything: else every row gets the same answer."""
+        return self.trees is None or not all(tree.is_leaf.all() for tree in self.trees)
+
     @cached_property
     def thresholds(self) -> list[Floats]:
         """The distinct thresholds of each feature, those that some input reaches; empty where there are none."""
@@ -60,6 +65,11 @@ class Folded:
         return [
             values[np.isfinite(values)] for values in thresholds_by_feature(self.trees, self.n_features, wide=self.wide)
         ]
+
+
+def whole(model: Estimator) -> Folded:
+    """Return a fitted model as it is, with nothing folded."""
+    return Folded(model, None, inputs_of(model)[0], wide=True)
 
 
 def fold(model: Estimator, *, missing: bool = False, words: Mapping[int, Words] | None = None) -> Folded:

@@ -90,6 +90,11 @@ def write_leaves(
     """Write which leaf of each tree a row ends in, counted from 0 in the order of the tree's nodes, each tree into the column
     (of n, columns) that `targets` has for it; return the name of the tensor.
     """
+    if all(tree.is_leaf.all() for tree in trees):
+        # Each tree has one leaf, its first; onnxruntime 1.21 takes no such ensemble.
+        rows = writer.add("Shape", source, start=0, end=1)
+        shape = writer.add("Concat", rows, writer.constant([columns], np.int64), axis=0)
+        return writer.add("ConstantOfShape", shape, value=numpy_helper.from_array(np.zeros(1, np.float32)))
     leaves = [np.flatnonzero(tree.is_leaf) for tree in trees]
     if max(map(len, leaves)) > _MOST_LEAVES:
         raise InputError(f"a tree has more than {_MOST_LEAVES:,} leaves; limit them with max_leaf_nodes or max_depth")

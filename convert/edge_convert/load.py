@@ -104,6 +104,11 @@ def _estimator(path: Path, model: Any) -> Estimator:
         raise InputError(f"{path}: {name} is not a classifier, a regressor or an isolation forest")
     if several:
         raise InputError(f"{path}: {name} answers with several labels at once; the model card holds one")
+    if len(getattr(model, "classes_", (0, 1))) < 2:
+        raise InputError(
+            f"{path}: {name} was trained on rows that all say {model.classes_[0]!s:.80}, so there is nothing for it to tell apart; train it on "
+            "rows of two labels or more, or an isolation forest on the usual ones (edge-convert train --task anomaly)"
+        )
     estimator: Estimator = model
     return estimator
 

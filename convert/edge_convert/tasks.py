@@ -23,9 +23,10 @@ from edge_agent.contract.card import ANOMALY, NORMAL
 from edge_agent.errors import InputError
 from edge_convert.classifier import Estimator, labels_of, split
 from edge_convert.composed import classifier_graph, regressor_graph
-from edge_convert.fold import Folded
+from edge_convert.fold import Folded, whole
 from edge_convert.graph import LABEL, PROBABILITIES, assemble_outputs, build_graph
 from edge_convert.leaves import Sum, expected_length, sum_of, write_sum
+from edge_convert.trees import FORESTS
 from edge_convert.writer import Writer
 
 Arrays = Sequence[NDArray[Any]]
@@ -84,6 +85,9 @@ class Task(Protocol):
     def graph(self, folded: Folded) -> ModelProto:
         """Return the ONNX model. Raises `InputError` for what can't be exported."""
 
+    def closer_graph(self, model: Estimator, folded: Folded) -> ModelProto | None:
+        """Return a slower graph that is closer to scikit-learn than `graph`, if there is one."""
+
     def within(self, tolerance: float) -> Task:
         """Return the same task, with numbers that may be off by `tolerance`."""
 
@@ -131,9 +135,15 @@ class Classification:
 
     def graph(self, folded: Folded) -> ModelProto:
         """Return the graph, which answers a label and, unless it is bare, probabilities."""
-        if folded.trees is not None:
+        if folded.trees is not None and folded.splits:
             return build_graph(folded, self.labels)
         return classifier_graph(folded, self.labels, bare=self.bare)
+
+    def closer_graph(self, model: Estimator, folded: Folded) -> ModelProto | None:
+        """Return that of a forest which divides before it compares: sums one float64 step apart may have the same mean."""
+        if not isinstance(folded.estimator, FORESTS):
+            return None
+        return classifier_graph(whole(model), self.labels, bare=self.bare)
 
     def within(self, tolerance: float) -> Task:
         """Return the same task, with numbers that may be off by `tolerance`."""
@@ -185,6 +195,9 @@ class Regression:
         total = write_sum(writer, folded.trees, sum_of(folded.estimator), wide=folded.wide)
         writer.add("Identity", total, output=self.outputs[0])
         return assemble_outputs(folded, writer, [(self.outputs[0], TensorProto.DOUBLE, self.width)])
+
+    def closer_graph(self, _model: Estimator, _folded: Folded) -> None:
+        """Return None: there is none."""
 
     def within(self, tolerance: float) -> Task:
         """Return the same task, with numbers that may be off by `tolerance`."""
@@ -242,6 +255,9 @@ class Anomaly:
         writer.add("LessOrEqual", length, writer.constant(longest, np.float64), output=self.outputs[1])
         shape = [(self.outputs[0], TensorProto.DOUBLE, 1), (self.outputs[1], TensorProto.BOOL, 1)]
         return assemble_outputs(folded, writer, shape)
+
+    def closer_graph(self, _model: Estimator, _folded: Folded) -> None:
+        """Return None: there is none."""
 
     def within(self, tolerance: float) -> Task:
         """Return the same task, with numbers that may be off by `tolerance`."""

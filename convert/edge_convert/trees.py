@@ -91,6 +91,15 @@ def trees_of(estimator: Any) -> list[Tree] | None:
     return None
 
 
+def depth_of(tree: Tree) -> int:
+    """Return how many questions a tree asks at the most."""
+    depth, nodes = 0, np.zeros(1, np.int64)
+    while len(nodes := nodes[~tree.is_leaf[nodes]]):
+        nodes = np.concatenate([tree.left[nodes], tree.right[nodes]])
+        depth += 1
+    return depth
+
+
 def rounds(estimator: Any) -> bool:
     """Return whether an estimator rounds whatever it is handed to float32 by itself."""
     return bool(getattr(estimator, "rounds", isinstance(estimator, ROUNDING)))

@@ -9,7 +9,6 @@ hang off the line; none of them decides what the model answers.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +19,11 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-from sklearn.utils import get_tags
 
 from edge_agent.contract import card
 from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
+from edge_convert.admission import require_gaps_taken, say_answers
 from edge_convert.atomic import write_atomically
 from edge_convert.auto import CANDIDATES, Candidate, weigh
 from edge_convert.boosters import naming
@@ -175,7 +174,7 @@ def export(
         )
     task = _task_of_exported(model, choice, units)
     task = task if tolerance is None else task.within(tolerance)
-    _say_answers(task, model, say)
+    say_answers(task, model, say)
     draft = draft_card(identity, table, sheet, task)
     _, last = split(model)
     origin = Origin(
@@ -231,12 +230,18 @@ def model_file(
     folded = fold(model, missing=missing, words=draft.table.words_by_place)
     reference = Reference(model, draft.table.X, draft.task, words=folded.words, bounds=bounds_of(draft.features))
     if missing:
-        _require_branches(folded, draft, reference)
+        require_gaps_taken(folded, draft, reference)
+    if not folded.splits:
+        say(
+            f"note:  {title_of(model)} asks nothing of a row: every answer is the same; train it on more rows, or with smaller leaves"
+        )
     graph = draft.task.graph(folded)
     plain = graph.SerializeToString()
     say_cost(measure(plain, draft.table.X), smaller, say)
-    with progress_bar("verifying") as progress:
-        verification = verify(reference, folded, plain, rows=rows, seed=seed, progress=progress)
+    verification = _verified(reference, folded, plain, rows, seed)
+    if not verification.passed and (closer := draft.task.closer_graph(model, folded)) is not None:
+        graph = closer
+        verification = _verified(reference, folded, graph.SerializeToString(), rows, seed)
     require_verified(verification, draft.identity.name)
     trees, why_none = trees_on_card(folded)
     if why_none:
@@ -248,6 +253,11 @@ def model_file(
     return content, verification
 
 
+def _verified(reference: Reference, folded: Folded, content: bytes, rows: int, seed: int) -> Verification:
+    with progress_bar("verifying") as progress:
+        return verify(reference, folded, content, rows=rows, seed=seed, progress=progress)
+
+
 def say_cost(cost: Cost, smaller: Callable[[], Iterable[str]], say: Say) -> None:
     """Say what a model costs on a device, and where that is too much what else there is."""
     say(f"cost:  {cost}")
@@ -255,33 +265,6 @@ def say_cost(cost: Cost, smaller: Callable[[], Iterable[str]], say: Say) -> None
         say(f"note:  {cost.trouble}")
         for sentence in smaller():
             say(f"       {sentence}")
-
-
-def _require_branches(folded: Folded, draft: Draft, reference: Reference) -> None:
-    """Refuse a table with missing values for an estimator that does not take them."""
-    if folded.trees is None:
-        with contextlib.suppress(InputError):
-            _ = reference.training
-            return
-    elif get_tags(folded.estimator).input_tags.allow_nan:
-        return
-    raise InputError(
-        f"{draft.table.sources[0].path}: has missing values, and {title_of(folded.estimator)} can't be exported with them: trees that "
-        "branch on missing values can, and what has a SimpleImputer in front; --missing drop leaves these rows out"
-    )
-
-
-def _say_answers(task: Task, model: Estimator, say: Say) -> None:
-    """Say what a person may not expect of the answers."""
-    if isinstance(task, Classification) and task.bare:
-        why = (
-            "its probabilities are another model's, which may contradict the label"
-            if hasattr(model, "predict_proba")
-            else "it has no predict_proba"
-        )
-        say(
-            f"answers: a label without probabilities and confidence, since {title_of(model)}: {why}; CalibratedClassifierCV adds them"
-        )
 
 
 def write(path: Path, content: bytes, say: Say) -> None:

@@ -283,7 +283,7 @@ def apply(net: Net, func: Any, x: str, arguments: Any = None) -> str:
     name = getattr(func, "__name__", "")
     if name not in FUNCTIONS or getattr(np, name, None) is not func or arguments:
         raise InputError(
-            f"FunctionTransformer: {name or func!r} can't be exported; functions of numpy can: {', '.join(sorted(FUNCTIONS))}. "
+            f"FunctionTransformer: {name or repr(func)} can't be exported; functions of numpy can: {', '.join(sorted(FUNCTIONS))}. "
             "Compute anything else before the table"
         )
     return FUNCTIONS[name](net, x)

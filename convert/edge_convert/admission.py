@@ -1,0 +1,44 @@
+"""What is refused, or said, before a model is converted: missing values that it does not take, answers without probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from sklearn.utils import get_tags
+
+from edge_agent.errors import InputError
+from edge_convert.classifier import Estimator, title_of
+from edge_convert.fold import Folded
+from edge_convert.modelcard import Draft
+from edge_convert.reference import Reference
+from edge_convert.tasks import Classification, Task
+
+Say = Callable[[str], object]
+
+
+def require_gaps_taken(folded: Folded, draft: Draft, reference: Reference) -> None:
+    """Refuse a table with missing values for an estimator that does not take them."""
+    if folded.trees is None:
+        with contextlib.suppress(InputError):
+            _ = reference.training
+            return
+    elif get_tags(folded.estimator).input_tags.allow_nan:
+        return
+    raise InputError(
+        f"{draft.table.sources[0].path}: has missing values, and {title_of(folded.estimator)} can't be exported with them: trees that "
+        "branch on missing values can, and what has a SimpleImputer in front; --missing drop leaves these rows out"
+    )
+
+
+def say_answers(task: Task, model: Estimator, say: Say) -> None:
+    """Say what a person may not expect of the answers."""
+    if isinstance(task, Classification) and task.bare:
+        why = (
+            "its probabilities are another model's, which may contradict the label"
+            if hasattr(model, "predict_proba")
+            else "it has no predict_proba"
+        )
+        say(
+            f"answers: a label without probabilities and confidence, since {title_of(model)}: {why}; CalibratedClassifierCV adds them"
+        )
