@@ -10,6 +10,10 @@ Rules:
 * all messages of a node but its death are counted in `seq`, from 0 to 255. Where one is missing, or may be because the connection
   was lost, a birth may be: what all births of the node said is forgotten, for an alias is never guessed;
 * that is told by `seq` only where a route takes all that a node says (`follows`), and of a node that has counted since its birth;
+* where a message comes again nothing is missing: one with the number of the last one on this connection, or one that the broker marks
+  as sent again;
+* of a node with two gaps on one connection some messages never come, such as those of a device that access rules hide: it is
+  taken for one that does not count until the next connection or reload. Else each of its births would soon be void;
 * a death with another `bdSeq` than the last birth of the node is of an earlier session, and tells nothing;
 * nothing grows without bound: the least recently heard node is forgotten first, with all its devices.
 """
@@ -86,6 +90,8 @@ def refuse_shape(subscribe: Template) -> None:
         raise SettingsError(f"topic {subscribe.text!r}: with Sparkplug B, subscribe to {_SHAPE}")
 
 
+#: So many gaps on one connection mean that some messages of a node never come.
+_GAPS: Final = 2
 #: Since when there is no birth of a device.
 STARTED: Final = "since the agent or the node started"
 _AWAY: Final = "since the connection to the broker was lost, and one may have been missed meanwhile"
@@ -108,19 +114,21 @@ class Device:
     def forget_birth(self, since: str = STARTED) -> None:
         """Forget what its birth said; `since` when, in words."""
         if self.birth is not None:
-            self.since = since
-        self.birth = None
-        self.complained = False
+            self.birth, self.since, self.complained = None, since, False
 
 
 class _Node:
-    """`counts` says whether its messages are numbered one after the other, None when that is not known yet."""
+    """`counts` says whether its messages are numbered one after the other, None when that is not known yet; `gaps` how many there
+    were since the connection or the last reload; `is_away` that nothing was counted on this connection.
+    """
 
-    __slots__ = ("bd_seq", "counts", "devices", "seq")
+    __slots__ = ("bd_seq", "counts", "devices", "gaps", "is_away", "seq")
 
     def __init__(self) -> None:
         self.bd_seq: int | None = None
         self.counts: bool | None = None
+        self.gaps = 0
+        self.is_away = False
         self.seq: int | None = None
         self.devices: dict[str, Device] = {}
 
@@ -141,6 +149,10 @@ class EdgeNodes:
     def take_over(self, former: EdgeNodes) -> None:
         """Go on with what `former` has heard of; what is too much by now is forgotten when the next device is heard."""
         self._nodes, self._size = former._nodes, former._size
+        for node in self._nodes.values():
+            node.gaps = 0
+            if former.follows != self.follows:
+                node.seq = node.counts = None  # nothing was missed: one of the two did not look
 
     def device(self, which: Told, sensor: Sensor) -> tuple[Device, list[Device]]:
         """Return a device, which is known from now on, and those that were forgotten for it."""
@@ -175,27 +187,35 @@ class EdgeNodes:
             device.forget_birth()
         return dead
 
-    def counted(self, which: Told, seq: int | None) -> None:
-        """Note the number of a message, in the order in which they come; where one is missing, forget what births said."""
+    def counted(self, which: Told, seq: int | None, *, duplicate: bool = False) -> None:
+        """Note the number of a message, in the order in which they come; where one is missing, forget what births said.
+        `duplicate` says that the broker sends it again.
+        """
         node = self._nodes.get(which.node)
         if node is None or not self.follows or which.kind == "NDEATH":
             return
-        before, node.seq = node.seq, seq
+        before = node.seq
+        follows = before is not None and seq == (before + 1) % 256
         if which.kind == "NBIRTH":
-            node.counts = None
-        elif before is not None and seq is not None:
-            follows = seq == (before + 1) % 256
-            if node.counts is None:
-                node.counts = follows
-            elif node.counts and not follows:
-                _forget_births(node, f"since a message of the edge node was missed (seq {seq} came after {before})")
+            node.counts = None if node.gaps < _GAPS else False
+        elif before is None or seq is None:
+            pass
+        elif (seq == before and not node.is_away) or (duplicate and not follows):
+            return
+        elif node.counts is None:
+            node.counts = follows
+        elif node.counts and not follows:
+            node.gaps += 1
+            node.counts = node.gaps < _GAPS
+            _forget_births(node, f"since a message of the edge node was missed (seq {seq} came after {before})")
+        node.seq, node.is_away = seq, False
 
     def reconnected(self) -> None:
         """Note that messages may have been missed: a death counts, whichever session it belongs to, and what births said counts no
         more, unless the next message will tell whether one was missed.
         """
         for node in self._nodes.values():
-            node.bd_seq = None
+            node.bd_seq, node.gaps, node.is_away = None, 0, True
             if not (self.follows and node.counts and node.seq is not None):
                 _forget_births(node, _AWAY)
 

@@ -119,11 +119,14 @@ def subscriptions(node: str, routes: Iterable[Route]) -> dict[str, bool]:
 
 
 def follows_nodes(route: Route, routes: Iterable[Route]) -> bool:
-    """Tell whether a route for Sparkplug B gets all that edge nodes and their devices say, and no other of `routes` a part of it."""
+    """Tell whether a route for Sparkplug B gets all that edge nodes and their devices say, and no other of `routes` a part of it.
+    Of subscriptions that overlap, a broker may send a message once for each.
+    """
     return edge_nodes.takes_all(route.subscribe) and not any(
-        source.subscribe.filter != route.subscribe.filter and source.subscribe.overlaps(route.subscribe)
+        other.subscription(theirs) != route.subscription(own) and theirs.subscribe.overlaps(own.subscribe)
         for other in routes
-        for source in other.inputs
+        for theirs in other.listens
+        for own in route.listens
     )
 
 

@@ -72,7 +72,7 @@ class SparkplugGathering(Gathering):
         read = self._read(message.payload)
         found, seq = (read, None) if isinstance(read, Unusable) else read
         self._note_session(which, found)
-        self.nodes.counted(which, seq)
+        self.nodes.counted(which, seq, duplicate=message.duplicate)
         if reader is None or which.kind in _DEATHS:
             return self._ignore()
         device, forgotten = self.nodes.device(which, topic.sensor)

@@ -15,7 +15,7 @@ from tests.unit.edge_nodes import ANSWERED, BD_SEQ, FIELDS, METRICS, ROUTE, TYPE
 
 MISSING = [("comfort/plant/plc/oven/error", "birth_missing")]
 #: A route for one device: what it sees of an edge node has gaps.
-ONE = ROUTE.replace("{device}", "oven").replace("comfort/{group}/{node}/oven", "comfort/{group}/{node}/oven")
+ONE = ROUTE.replace("{device}", "oven")
 NODE = (
     '[[route]]\nsubscribe = "spBv1.0/{group}/{_}/{node}"\npublish = "node/{group}/{node}"\npartial = "merge"\n'
     f"{TYPE}{FIELDS}"
@@ -40,6 +40,12 @@ class Plc:
 
     def say(self, kind: str, *metrics: dict[str, Any], of: str = "plc/oven") -> Any:
         return hear(self.pipeline, kind, encoded(*metrics, seq=self.number()), of)
+
+    def again(self, **options: Any) -> Any:
+        """What the broker sends once more: something that was told by alias with the last number."""
+        payload = encoded({"alias": 12, "float_value": self.humidity}, seq=(self.seq - 1) % 256)
+        (answers,) = self.pipeline.process([Message("spBv1.0/plant/DDATA/plc/oven", payload, 1, **options)])
+        return [json.loads(one.payload).get("label") for one in answers]
 
     def data(self, **options: Any) -> Any:
         """Something new, told by alias."""
@@ -122,6 +128,160 @@ def test_a_node_that_does_not_count_is_taken_as_it_is(tmp_path: Path, numbers: l
         assert hear(pipeline, "DDATA", data) == ANSWERED
     pipeline.reconnected()
     assert hear(pipeline, "DDATA", encoded({"alias": 12, "float_value": 77.0}, seq=99)) == MISSING
+
+
+# -- messages that never come, and that come twice
+
+
+@pytest.mark.parametrize("times", [1, 2, 7])
+def test_a_node_with_a_hidden_device_is_answered_from_its_second_birth_on(plc: Plc, times: int) -> None:
+    """Access rules hide a device, whose birth and data are numbered all the same. It is said once that a birth is missing."""
+    plc.number()
+    assert plc.data() == MISSING
+    for _ in range(9):
+        plc.number()
+        assert plc.data() == []
+    for _ in range(times):
+        plc.seq = 0
+        plc.born()
+        for _ in range(9):
+            plc.number()
+            assert plc.data() == ANSWERED
+
+
+def test_with_two_gaps_a_node_counts_for_one_that_does_not_count(plc: Plc) -> None:
+    for _ in range(2):
+        plc.number()
+        plc.data()
+    plc.seq = 0
+    plc.born()
+    assert plc.data() == ANSWERED
+    plc.pipeline.reconnected()
+    assert plc.data() == MISSING, "its birth may have been missed"
+    plc.seq = 0
+    plc.born()
+    assert plc.data() == ANSWERED
+    plc.pipeline.reconnected()
+    assert plc.data() == ANSWERED, "on a new connection it is counted anew"
+    plc.number()
+    assert plc.data() == MISSING
+
+
+def test_one_gap_on_each_connection_is_a_gap(plc: Plc) -> None:
+    for _ in range(4):
+        plc.number()
+        assert plc.data() == MISSING
+        plc.seq = 0
+        plc.born()
+        assert plc.data() == ANSWERED
+        plc.pipeline.reconnected()
+
+
+def test_without_a_birth_it_is_said_once_whatever_happens(tmp_path: Path) -> None:
+    plc = Plc(served(tmp_path))
+    assert plc.data() == MISSING
+    for _ in range(3):
+        plc.number()
+        assert plc.data() == []
+        plc.pipeline.reconnected()
+        assert plc.data() == []
+
+
+def test_a_message_that_is_delivered_twice_misses_nothing(plc: Plc) -> None:
+    for _ in range(300):
+        assert plc.data() == ANSWERED
+        assert plc.again() == []
+        payload = encoded({"name": "Uptime", "int_value": 1}, seq=plc.number())
+        for _ in range(2):
+            assert hear(plc.pipeline, "NDATA", payload, "plc") == []
+
+
+def test_what_is_sent_again_on_a_new_connection_is_answered_again(plc: Plc) -> None:
+    assert plc.data() == ANSWERED
+    assert plc.data() == ANSWERED
+    plc.pipeline.reconnected()
+    plc.seq -= 1
+    assert plc.again(duplicate=True) == ["Rock"]
+    plc.seq += 1
+    assert plc.again(duplicate=True) == ["Rock"]
+    assert plc.data() == ANSWERED
+    plc.number()
+    assert plc.data() == MISSING
+
+
+def test_what_is_sent_again_may_be_the_next_one(plc: Plc) -> None:
+    plc.pipeline.reconnected()
+    plc.number()
+    assert plc.again(duplicate=True) == ["Rock"]
+    assert plc.data() == ANSWERED
+
+
+@pytest.mark.parametrize(
+    ("besides", "follows"),
+    [
+        ("", True),
+        (NODE, True),
+        (NODE.replace(TYPE, ""), True),
+        (ROUTE.replace("comfort/", "other/"), True),
+        (NODE.replace("spBv1.0/{group}", "spBv1.0/plant").replace("node/{group}", "node"), False),
+        (NODE.replace(TYPE + FIELDS, 'share = "pool"\n').replace('partial = "merge"\n', ""), False),
+        (ROUTE.replace("{group}", "plant"), False),
+    ],
+    ids=str,
+)
+def test_a_node_is_followed_where_no_other_subscription_takes_its_messages(
+    tmp_path: Path, besides: str, *, follows: bool
+) -> None:
+    general = list(served(tmp_path, besides + ROUTE)._gatherings.values())[-1]
+    assert general.nodes.follows is follows  # type: ignore[attr-defined]
+
+
+def test_of_two_overlapping_subscriptions_messages_come_twice(tmp_path: Path) -> None:
+    """As Mosquitto sends them: to a route for the devices of one group, and to one for the nodes of all groups."""
+    text = ROUTE.replace("spBv1.0/{group}", "spBv1.0/plant").replace("comfort/{group}", "comfort/plant") + NODE
+    plc = Plc(served(tmp_path, text))
+    assert plc.born() == ANSWERED
+    for _ in range(5):
+        for _ in range(2):
+            plc.say("NDATA", {"name": "Uptime", "int_value": 1}, of="plc")
+            plc.seq -= 1
+        plc.seq += 1
+        assert plc.data() == ANSWERED
+
+
+# -- reloads
+
+
+def test_reloads_that_add_a_route_and_remove_it_leave_births_as_they_are(tmp_path: Path) -> None:
+    plc = Plc(served(tmp_path))
+    plc.born()
+    for text in (ONE.replace("oven", "dryer") + ROUTE, ROUTE, ROUTE):
+        latter = served(tmp_path, text)
+        latter.take_over(plc.pipeline)
+        plc.pipeline = latter
+        for _ in range(3):
+            if text is not ROUTE:
+                plc.number()  # of the other route
+            assert plc.data() == ANSWERED
+    plc.number()
+    assert plc.data() == MISSING
+
+
+def test_after_a_reload_a_node_is_counted_from_its_next_birth_on(plc: Plc, tmp_path: Path) -> None:
+    for _ in range(2):
+        plc.number()
+        plc.data()
+    plc.seq = 0
+    plc.born()
+    latter = served(tmp_path)
+    latter.take_over(plc.pipeline)
+    plc.pipeline = latter
+    plc.number()
+    assert plc.data() == ANSWERED
+    plc.seq = 0
+    plc.born()
+    plc.number()
+    assert plc.data() == MISSING
 
 
 # -- a new connection
