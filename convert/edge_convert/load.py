@@ -29,6 +29,11 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
     is a pickle without `trust_pickle`, or is none that can be served (`edge_convert.tasks`).
     """
     ending = path.suffix.lower()
+    if ending == ".onnx":
+        raise InputError(
+            f"{path}: is a graph already, and what its inputs and outputs mean is not known; export the estimator or model that it was "
+            f"made from (.skops, a pickle, or the own file of {boosters.FILES})"
+        )
     if ending not in {".skops", *_PICKLES, *boosters.ENDINGS}:
         raise InputError(
             f"{path}: an estimator is a .skops file, the own file of {boosters.FILES}, or with --trust-pickle a .pkl, .pickle or "
