@@ -104,6 +104,8 @@ class Said(NamedTuple):
     qos: int
     retain: bool
     response_topic: str | None = None
+    #: How many connections the broker had closed before.
+    ends: int = 0
 
 
 class _ClosedError(Exception):
@@ -182,6 +184,11 @@ class PlayedBroker(Server):
         """What was published on a topic, when that are `count` messages."""
         self.wait(lambda: len(self.said(topic)) >= count, f"{count} messages on {topic}")
         return self.said(topic)
+
+    def ends_before(self, topic: str, payload: bytes | None = None) -> int:
+        """How many connections the broker had closed when this came first: however late one looks."""
+        with self._changed:
+            return next(one.ends for one in self.published if one.topic == topic and payload in {None, one.payload})
 
     def wait_for_payload(self, topic: str, payload: bytes) -> None:
         self.wait(lambda: payload in self.said(topic), f"{payload!r} on {topic}")
@@ -391,7 +398,7 @@ class PlayedBroker(Server):
             client.send(wire.pack(wire.PUBACK, packet_id.to_bytes(2)))
 
     def _take(self, said: Said) -> None:
-        self.published.append(said)
+        self.published.append(said._replace(ends=len(self.thrown_out)))
         if said.retain:
             self._retained[said.topic] = said
         self._route(said)

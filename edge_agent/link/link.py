@@ -199,9 +199,9 @@ class Link:
             return
         self._session.ended(paho_client.words(reason, properties) if told else None)
 
-    def _broken(self, words: str) -> None:
-        """End with the socket's reason, or else with `words`."""
-        self._session.broken(words, transport.failure(self._wire.socket))
+    def _broken(self, words: str, *, ours: bool = False) -> None:
+        """End with the socket's reason, or else with `words`; `ours` says that it is we who end it."""
+        self._session.broken(words, transport.failure(self._wire.socket), ours=ours)
 
     # -- moving bytes
 
@@ -256,7 +256,7 @@ class Link:
                 if session.end is not None or len(session.inbox) >= _BATCH or not self._wire.pending():
                     return
         except ValueError as error:
-            self._broken(f"it sent what is not MQTT {self.protocol}: {error}")
+            self._broken(f"it sent what is not MQTT {self.protocol}: {error}", ours=True)
 
     def _pump(self) -> None:
         """Publish what may be sent, then write queued bytes as far as the socket accepts them."""

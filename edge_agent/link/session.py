@@ -131,7 +131,8 @@ class Session:
         self.delivery.send(answer, cause_of_own(answer.topic))
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
-        """Change the subscriptions: only the difference is sent to the broker, and the filters in `anew` once more.
+        """Change the subscriptions: only the difference is sent to the broker, and the filters in `anew` once more, even if
+        it ends the connection over them.
 
         `ready` is false until it has answered.
         """
@@ -146,6 +147,8 @@ class Session:
         subscriptions = self.subscriptions
         if subscriptions.waiting and self.granted is not None and self.delivery.idle:
             subscriptions.ask(self._clock() - self._let_in_at if self._looked else 0.0)
+            if not subscriptions.asked:
+                self.patience.begin_handshake()  # it is we who wait: the connection has to stand for a while
             self._check_settled()  # there may be nothing left to subscribe to
         if not subscriptions.waiting:
             self.delivery.pump(subscriptions.asked)
@@ -269,12 +272,16 @@ class Session:
             words,
         )
 
-    def broken(self, words: str, known: str | None = None) -> None:
-        """End with the socket's `known` reason, or else with `words`."""
+    def broken(self, words: str, known: str | None = None, *, ours: bool = False) -> None:
+        """End with the socket's `known` reason, or else with `words`. An end of `ours` says nothing of what we sent."""
         if not words and self._tries_plain_will():
             return
-        fits = self._what_fits(None)
-        self._end(endings.broken(self._address, known, words, accepted=self.granted is not None, fits=fits))
+        fits = None if ours else self._what_fits(None)
+        error = endings.broken(self._address, known, words, accepted=self.granted is not None, fits=fits)
+        if ours:
+            self.fail(error)
+        else:
+            self._end(error)
 
     def gone(self) -> None:
         """Note that the socket is gone."""

@@ -2,7 +2,8 @@
 
 Rules:
 
-* Unchanged filters are not subscribed to again, so that retained messages do not come again; refused ones are.
+* Unchanged filters are not subscribed to again, so that retained messages do not come again; refused ones are,
+  but one over which the broker ends the connection only where that is wanted.
 * A packet id may be used by one packet at a time (MQTT 5, 2.2.1), and paho numbers these packets but not our messages: a
   `Session` asks when no message is unconfirmed, holds those that follow back until then, and does not give them a number in `asked`.
 * No packet has more than `_MOST` filters (AWS IoT ends the connection at the ninth), nor more bytes than the broker takes.
@@ -53,7 +54,7 @@ class Subscriptions:
         self.granted = Granted()
         self._asker = asker
         self._narrowing = narrowing or Narrowing()
-        self._narrowing.keep(wanted)
+        self._narrowing.begin(wanted)
         self._wanted = dict(wanted)
         self._held: set[str] = set()
 
@@ -68,9 +69,11 @@ class Subscriptions:
         return [one for filters in self.asked.values() for one in filters]
 
     def want(self, wanted: Mapping[str, bool], anew: Collection[str]) -> None:
-        """Change the wanted filters; those in `anew` are subscribed to even if they already are."""
+        """Change the wanted filters; those in `anew` are subscribed to even if they already are, or are known to end the
+        connection.
+        """
         self._narrowing.keep(wanted)
-        self._narrowing.try_again()
+        self._narrowing.try_again(anew)
         self._wanted = dict(wanted)
         self._held.difference_update(anew)
         self.refused = []  # refused filters are not held, so they are subscribed to again

@@ -42,7 +42,7 @@ _LAST_WORD: Final = 1.0
 _SIGNALS: Final = (SystemExit, KeyboardInterrupt)
 #: Longest wait in the loop, in seconds: watchdog and reports are due at least this often.
 _TICK: Final = 1.0
-#: Seconds before a suspect is sent again (`edge_agent.link.poison`, `edge_agent.link.narrowing`).
+#: Longest pause in seconds before a suspect is sent again (`edge_agent.link.poison`, `edge_agent.link.narrowing`).
 _RETRIAL: Final = 0.1
 #: How many times in a row, without a connection that lasted: a broker that ends all of them would be asked for ever.
 _TRIALS: Final = 12
@@ -161,7 +161,6 @@ class Agent:
             self._schedule(error)
             return False
         self._greeted = self._asked_again = False
-        self._retry.suspend()
         self._plan.pipeline.reconnected()  # before any message: the session's backlog comes before the subscriptions are granted
         return True
 
@@ -191,7 +190,7 @@ class Agent:
         if nearer and self._trials < _TRIALS:
             # The backoff is for what ends the connections; all else must not wait for it.
             self._trials += 1
-            self._next_attempt = self._clock() + _RETRIAL
+            self._next_attempt = self._clock() + _jittered(_RETRIAL)
             _log.warning("%s; trying again at once", error)
             return
         if isinstance(error, AdaptedError):
@@ -217,9 +216,9 @@ class Agent:
             self._drop()
 
     def _schedule(self, error: BrokerError) -> None:
-        """Set the time of the next attempt: doubling, with jitter so that a fleet does not reconnect all at once."""
+        """Set the time of the next attempt: after pauses that double."""
         ceiling = min(self._settings.max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
-        pause = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+        pause = _jittered(ceiling)
         self._failures += 1
         self._next_attempt = self._clock() + pause
         _log.warning("%s; trying again in %.1f s", error, pause)
@@ -231,9 +230,9 @@ class Agent:
             if self._answering.may_say(link, *self._announcements(News.CONNECTION, self._info(link))):
                 self._asked_again = False
                 self._announce(link)
-        elif self._retry.take():
+        elif (costly := self._retry.take()) is not None:
             self._asked_again = True
-            link.subscribe(self._plan.subscriptions)
+            link.subscribe(self._plan.subscriptions, costly)
 
     def _announce(self, link: Connection) -> None:
         """Publish state and announcements: on a new connection, with a new plan, and when the state has changed."""
@@ -241,16 +240,16 @@ class Agent:
         news = News.CONNECTION if not self._greeted else News(0)
         news |= News.STANDING if self._standing != before else News(0)
         news |= News.PLAN if not self._announced else News(0)
-        pause = self._retry.schedule(link.refused)
+        self._retry.schedule(link.refused)
         if not news:
             return
-        for topic, reason in link.refused:
+        for one in link.refused:
             _log.error(
-                "broker: subscription to %r refused: %s; %s; retrying in %g s",
-                topic[:LOGGED],
-                reason,
-                advice_on(reason),
-                pause,
+                "broker: subscription to %r refused: %s; %s; retrying in %.0f s",
+                one.topic[:LOGGED],
+                one.reason,
+                advice_on(one.reason),
+                self._retry.left(one),
             )
         if self._greeted and before != ONLINE == self._standing:
             _log.info("broker: all subscriptions are granted now")
@@ -299,10 +298,11 @@ class Agent:
                 raise
             except BaseException as error:  # noqa: BLE001 - as in `step`
                 self._fault(error)
+        refused = self._retry.forget()
         plan.pipeline.tally = self.tally
         anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
         if self._link is not None:
-            self._link.subscribe(plan.subscriptions, anew)
+            self._link.subscribe(plan.subscriptions, {*anew, *refused})
         if not stays:  # else what was learned of the broker goes on
             self._settings = settings
         self._plan = plan
@@ -310,7 +310,6 @@ class Agent:
         self._requests = Requests(settings.node, self._clock)
         self._reporter.go_on_with(plan)
         self._announced = self._settled = self._asked_again = False
-        self._retry.forget()
 
     def stay(self, why: str) -> None:
         """Tell the service manager that a reload was rejected, so that nothing changed."""
@@ -372,6 +371,11 @@ class Agent:
         if interval is not None and self._clock() >= self._next_watchdog:
             self._next_watchdog = self._clock() + interval
             self.notifier.alive()
+
+
+def _jittered(seconds: float) -> float:
+    """Return a pause of at most `seconds`, with jitter so that a fleet does not reconnect all at once."""
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
 
 
 def _pause(seconds: float, wakeup: int | None) -> None:

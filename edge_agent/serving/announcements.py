@@ -13,7 +13,7 @@ none of them: to add one, make it, here or where what it tells is known, and put
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Flag, auto
 from typing import Final, Literal, NamedTuple
 
@@ -22,8 +22,8 @@ from edge_agent.contract.messages import Answer, Info, Refused, to_json
 from edge_agent.link.granted import ENDS
 from edge_agent.wording import LOGGED
 
-#: Seconds until a refused subscription is retried; doubled each time up to the longest, and up to another one where it costs
-#: the connection.
+#: Seconds until a refused subscription is retried; doubled with each retry up to the longest, and up to another one where it
+#: costs the connection.
 _FIRST_PAUSE: Final = 30.0
 _LONGEST: Final = 900.0
 _LONGEST_COSTLY: Final = 3600.0
@@ -97,37 +97,76 @@ INFO: Final = Announcement(
 )
 
 
-class Retry:
-    """When to retry refused subscriptions: after pauses that grow until none is refused. `clock` gives seconds."""
+class _Pauses:
+    """When to retry some topic filters together: after pauses that grow up to the `longest`, over connections, until none is
+    left. One that comes in addition makes them begin anew. `clock` gives seconds.
+    """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], longest: float) -> None:
+        self.filters: Collection[str] = ()
+        #: Seconds until then, when it was scheduled last.
+        self.left = 0.0
         self._clock = clock
+        self._longest = longest
         self._when = math.inf
         self._pause = _FIRST_PAUSE
 
-    def schedule(self, refused: Sequence[Refused]) -> float:
-        """Set the next time to retry these, if there are any; return the seconds until then."""
-        if not refused:
+    def schedule(self, filters: Collection[str]) -> None:
+        """Set the next time to retry these, unless it is set."""
+        if not (filters and set(self.filters).issuperset(filters)):
             self.forget()
-            return 0.0
-        costly = any(one.reason.startswith(ENDS) for one in refused)
-        pause = min(self._pause, _LONGEST_COSTLY if costly else _LONGEST)
-        self._when = self._clock() + pause
-        self._pause = 2 * pause
-        return pause
-
-    def suspend(self) -> None:
-        """Retry nothing until the next time is set: a new connection asks for everything."""
-        self._when = math.inf
-
-    def forget(self) -> None:
-        """Start over: there is nothing to retry, or it is requested with other changes."""
-        self.suspend()
-        self._pause = _FIRST_PAUSE
+        self.filters = filters
+        if not filters:
+            return
+        now = self._clock()
+        if self._when == math.inf:
+            self._when = now + self._pause
+            self._pause = min(2 * self._pause, self._longest)
+        self.left = max(0.0, self._when - now)
 
     def take(self) -> bool:
-        """Tell, once, whether it is time to retry."""
+        """Tell, once, whether it is time."""
         if self._clock() < self._when:
             return False
         self._when = math.inf
         return True
+
+    def forget(self) -> None:
+        """Start over."""
+        self._when = math.inf
+        self._pause = _FIRST_PAUSE
+
+
+class Retry:
+    """When to retry refused subscriptions. Those over which the broker ends the connection have pauses of their own, because
+    each retry costs the connection.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._refused = _Pauses(clock, _LONGEST)
+        self._costly = _Pauses(clock, _LONGEST_COSTLY)
+
+    def schedule(self, refused: Sequence[Refused]) -> None:
+        """Set the times to retry these. A new connection is no retry: it changes neither times nor pauses."""
+        self._costly.schedule([one.topic for one in refused if _is_costly(one)])
+        self._refused.schedule([one.topic for one in refused if not _is_costly(one)])
+
+    def left(self, one: Refused) -> float:
+        """Return the seconds until this is retried, when it was scheduled last."""
+        return (self._costly if _is_costly(one) else self._refused).left
+
+    def take(self) -> Collection[str] | None:
+        """Return, once, when it is time to retry, the filters to be tried even if that ends the connection; else None."""
+        if self._costly.take():
+            return self._costly.filters
+        return () if self._refused.take() else None
+
+    def forget(self) -> Collection[str]:
+        """Start over, because everything is requested with other changes. Return what was refused."""
+        self._costly.forget()
+        self._refused.forget()
+        return [*self._costly.filters, *self._refused.filters]
+
+
+def _is_costly(one: Refused) -> bool:
+    return one.reason.startswith(ENDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -307,36 +308,62 @@ def test_a_subscription_that_the_policy_refuses(protocol: str, caplog: pytest.Lo
 TWELVE = [{"subscribe": f"r{n}/{{sensor}}/in", "publish": f"r{n}/{{sensor}}/out"} for n in range(12)]
 
 
-def serves_all_but(broker: PlayedBroker, forbidden: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The others are answered, on a connection that stays; what is missing is said."""
+#: A handshake that takes long is no reason to begin the search anew.
+UNHURRIED = {"connect_timeout": 60.0}
+
+
+class Retries:
+    """How many times the agent may have retried by itself since this was made: on most machines not once, for the first retry
+    comes 30 s after it is degraded.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def most(self) -> int:
+        return int((time.monotonic() - self._began) // 30)
+
+
+def answers_on_the_same_connection(broker: PlayedBroker, room: str, retries: Retries) -> int:
+    """Return how many connections had ended when the node was degraded; none has when it answers after that."""
     broker.wait_for_payload(STATE, b"degraded")
-    ends = len(broker.thrown_out)
-    broker.ask("r11/x/in", json.dumps(ROCK).encode())
-    assert json.loads(broker.wait_for("r11/x/out")[0])["label"] == "Rock"
-    assert len(broker.thrown_out) == ends
+    ends = broker.ends_before(STATE, b"degraded")
+    broker.ask(f"{room}/x/in", json.dumps(ROCK).encode())
+    assert json.loads(broker.wait_for(f"{room}/x/out")[0])["label"] == "Rock"
+    assert broker.ends_before(f"{room}/x/out") <= ends + retries.most
+    return ends
+
+
+def serves_all_but(broker: PlayedBroker, forbidden: str, caplog: pytest.LogCaptureFixture, retries: Retries) -> int:
+    """The others are answered, on a connection that stays; what is missing is said. Return how many have ended."""
+    ends = answers_on_the_same_connection(broker, "r11", retries)
     info = json.loads(broker.said(f"edge/{NODE}/info")[-1])
     reason = f"subscription to {forbidden!r} refused: the broker ends the connection over it"
     assert (info["state"], info["reason"][: len(reason)]) == ("degraded", reason)
     wait_for_line(caplog, reason, "allow it in the broker's access rules", "retrying in 30 s")
+    return ends
 
 
 @PROTOCOLS
 def test_a_subscription_that_ends_the_connection_is_found(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    retries = Retries()
     with (
         PlayedBroker(allows_all_but("r4/+/in"), patience=ENDS) as broker,
-        RunningAgent(broker.port, mqtt={"protocol": protocol}, route=TWELVE),
+        RunningAgent(broker.port, mqtt={"protocol": protocol, **UNHURRIED}, route=TWELVE),
     ):
-        serves_all_but(broker, "r4/+/in", caplog)
-    assert len(broker.thrown_out) == 5
+        assert serves_all_but(broker, "r4/+/in", caplog, retries) == 5
+    assert len(broker.thrown_out) <= 5 + retries.most
 
 
 @PROTOCOLS
 def test_one_that_it_allows_later_is_granted_with_a_reload(protocol: str) -> None:
     forbidden = ["r4/+/in"]
     limits = replace(AWS, title="AWS IoT Core, with a policy", allows=lambda topic: topic not in forbidden)
+    retries = Retries()
     with (
         PlayedBroker(limits, patience=ENDS) as broker,
-        RunningAgent(broker.port, mqtt=(mqtt := {"protocol": protocol}), route=TWELVE) as agent,
+        RunningAgent(broker.port, mqtt=(mqtt := {"protocol": protocol, **UNHURRIED}), route=TWELVE) as agent,
     ):
         broker.wait_for_payload(STATE, b"degraded")
         ends = len(broker.thrown_out)
@@ -350,23 +377,20 @@ def test_one_that_it_allows_later_is_granted_with_a_reload(protocol: str) -> Non
         ready(broker)
         broker.ask("r4/x/in", json.dumps(ROCK).encode())
         assert json.loads(broker.wait_for("r4/x/out")[0])["label"] == "Rock"
-        assert len(broker.thrown_out) == ends + 1
+        assert ends + 1 <= len(broker.thrown_out) <= ends + 1 + retries.most
 
 
 @PROTOCOLS
 def test_a_broker_that_takes_only_so_many_filters(protocol: str) -> None:
     """The first ones are served: that of the agent's own requests, and those of nine routes."""
     limits = replace(EMQX, title="ten topic filters", max_filters=10)
+    retries = Retries()
     with (
         PlayedBroker(limits, patience=3 * ENDS) as broker,
-        RunningAgent(broker.port, mqtt={"protocol": protocol}, route=TWELVE),
+        RunningAgent(broker.port, mqtt={"protocol": protocol, **UNHURRIED}, route=TWELVE),
     ):
-        broker.wait_for_payload(STATE, b"degraded")
-        ends = len(broker.thrown_out)
-        broker.ask("r8/x/in", json.dumps(ROCK).encode())
-        assert json.loads(broker.wait_for("r8/x/out")[0])["label"] == "Rock"
+        answers_on_the_same_connection(broker, "r8", retries)
         assert json.loads(broker.said(f"edge/{NODE}/info")[-1])["reason"].endswith(", and 2 more")
-        assert len(broker.thrown_out) == ends
 
 
 @pytest.mark.parametrize(

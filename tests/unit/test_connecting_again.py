@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
 import pytest
@@ -182,6 +183,26 @@ def test_a_filter_that_ends_the_connection_is_looked_for_at_once_as_long_as_that
         agent.step(awake)
         clock.advance(0.1)
     assert least <= len(begun) <= most
+
+
+def test_a_fleet_does_not_look_for_a_filter_in_step(awake: int) -> None:
+    """The broker may be overloaded, and do the same to all."""
+    clock, begun = FakeClock(), list[float]()
+
+    def dial(*_: object) -> FakeLink:
+        begun.append(clock.time)
+        link = FakeLink()
+        link.ready = False
+        link.lose(NarrowedError("the broker closed", nearer=True, found=True))
+        return link
+
+    agent = Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock)
+    while len(begun) < 50:
+        agent.step(awake)
+        clock.advance(0.001)
+    waits = [later - earlier for earlier, later in itertools.pairwise(begun)]
+    assert min(waits) < 0.75 * max(waits)
+    assert max(waits) < 0.25
 
 
 def test_the_newest_protocol_is_tried_first_on_the_next_connection() -> None:

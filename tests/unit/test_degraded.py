@@ -120,6 +120,7 @@ def test_one_that_ends_the_connection_is_asked_for_less_and_less_over_connection
         f"broker: subscription to 'music/+/features' refused: {ENDS}; allow it in the broker's access rules, or raise its limit "
         "of subscriptions, or remove it from the routes; retrying in 60 s"
     )
+    assert {frozenset(link.subscribed[1][1]) for link in links[:10]} == {frozenset({"music/+/features"})}
     assert states(links[10]) == [b"online"]
     links[10].lose(BrokerError("gone"))
     for _ in range(4):
@@ -127,6 +128,57 @@ def test_one_that_ends_the_connection_is_asked_for_less_and_less_over_connection
         clock.advance(1)
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert told[-1].endswith("retrying in 30 s")
+
+
+def test_a_connection_that_breaks_now_and_then_is_no_reason_not_to_ask_again() -> None:
+    """Each new one would put it off, and take it for a retry."""
+    links = [RefusingLink(Refused("music/+/features", ENDS)) for _ in range(60)]
+    agent, clock, _ = degraded(*links)
+    asked = []
+    for second in range(1, 60 * 1200):
+        clock.advance(1)
+        link = links[second // 1200]
+        if second % 1200 == 0:
+            links[second // 1200 - 1].lose(BrokerError("gone"))
+        before = len(link.subscribed)
+        agent.step()
+        asked += [second] * (len(link.subscribed) > before > 0)
+    assert asked[:6] == [30, 91, 212, 453, 934, 1895]
+    assert {round(later - earlier, -2) for earlier, later in itertools.pairwise(asked[7:])} == {3600}
+
+
+def test_what_is_refused_newly_is_retried_soon_however_long_the_pause_is() -> None:
+    link = RefusingLink(Refused("music/+/features", ENDS))
+    agent, clock, _ = degraded(link)
+    for _ in range(5000):
+        clock.advance(1)
+        agent.step()
+    link.denied.append(Refused("edge/node/request/+", ENDS))
+    count = len(link.subscribed)
+    while len(link.subscribed) == count:
+        clock.advance(1)
+        agent.step()
+    agent.step()
+    count = len(link.subscribed)
+    clock.advance(30)
+    agent.step()
+    assert len(link.subscribed) == count + 1
+
+
+def test_one_that_costs_the_connection_does_not_put_the_others_off() -> None:
+    costly = Refused("music/+/features", ENDS)
+    link = RefusingLink(REFUSED._replace(topic="other/+"), costly)
+    agent, clock, _ = degraded(link)
+    for _ in range(20_000):
+        clock.advance(1)
+        agent.step()
+    asked = [anew for _, anew in link.subscribed]
+    assert 20_000 / 901 <= len(asked) <= 40
+    assert 8 <= asked.count({costly.topic}) <= 11
+    assert set(map(frozenset, asked)) == {frozenset(), frozenset({costly.topic})}
+    before = len(asked)
+    agent.take_over(make_connection_settings(link), make_plan())
+    assert len(link.subscribed) <= before + 1
 
 
 def test_when_it_is_granted_that_is_said_everywhere(caplog: pytest.LogCaptureFixture) -> None:
@@ -180,6 +232,7 @@ def test_a_reload_asks_again_and_pauses_begin_anew() -> None:
     agent.take_over(line, make_plan())
     agent.step()
     assert (len(link.subscribed), states(link)) == (3, [b"degraded"])
+    assert link.subscribed[2][1] == {REFUSED.topic}, "if it was found to end the connection, a reload tries it, too"
     clock.advance(30)
     agent.step()
     assert len(link.subscribed) == 4

@@ -275,6 +275,14 @@ def test_what_is_not_mqtt_ends_the_connection(ready: Broker, data: bytes) -> Non
     assert "it sent what is not MQTT 5: " in str(end(ready, data))
 
 
+def test_what_is_not_mqtt_says_nothing_of_the_subscriptions(broker: Broker) -> None:
+    broker.let_in()
+    assert broker.heard()
+    error = end(broker, b"\x36\x05\0\1a\0\1")
+    assert type(error) is BrokerError
+    assert "subscription" not in str(error)
+
+
 def test_a_message_before_connack(broker: Broker) -> None:
     assert "it sent what is not MQTT 5: Publish before CONNACK" in str(end(broker, broker.message("in")))
 

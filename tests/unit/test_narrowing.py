@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from edge_agent.errors import BrokerError, NarrowedError
 from edge_agent.link.granted import ENDS, Granted, advice_on
 from edge_agent.link.packets import Disconnect
 from edge_agent.link.terms import Terms
-from tests.unit.sessions import Connection
+from tests.unit.sessions import ADDRESS, Connection
 
 REQUESTS = "edge/pi/request/+"
 #: More than two packets.
@@ -162,27 +163,89 @@ def test_a_broker_that_ends_every_connection_at_once_convicts_nothing() -> None:
     assert refused(broker.settle(*MANY)) == []
 
 
-@given(st.lists(st.integers(0, 30), max_size=40))
-def test_a_broker_that_is_restarted_whenever_it_likes_convicts_nothing_for_long(moments: list[int]) -> None:
-    """Each number is after how many answers it ends a connection."""
-    broker = Broker(forbids())
+@given(st.lists(st.integers(0, 30), max_size=40), st.sets(st.sampled_from(MANY), max_size=3))
+def test_a_broker_that_is_restarted_whenever_it_likes_convicts_nothing_for_long(
+    moments: list[int], forbidden: set[str]
+) -> None:
+    """Each number is after how many answers it ends a connection; some filters it forbids all the time."""
+    broker = Broker(forbids(*forbidden))
+    broker.settle(*MANY)
     for moment in moments:
         left = moment
 
-        def over(_one: str, _granted: Collection[str]) -> bool:
+        def over(one: str, _granted: Collection[str]) -> bool:
             nonlocal left
             left -= 1
-            return left < 0
+            return left < 0 or one in forbidden
 
         broker.ends_over = over
         made = broker.connect(*MANY)
         if made.session.ready:
             made.session.ended(None)
-    broker.ends_over = forbids()
-    made = broker.settle(*MANY, most=1)
-    made.session.subscribe(dict.fromkeys(MANY, False))
-    broker.serve(made)
-    assert refused(made) == []
+    broker.ends_over = forbids(*forbidden)
+    for _ in range(1 + len(forbidden)):  # each of these may come before one that is convicted wrongly
+        made = broker.settle(*MANY)
+        again(made, *MANY)
+        broker.serve(made)
+    assert {one.topic for one in refused(broker.settle(*MANY))} == forbidden
+
+
+@pytest.mark.parametrize("forbidden", [[], ["b1/+"], ["b1/+", "b2/+", "b3/+"]])
+def test_what_was_granted_before_is_convicted_by_three_ends_whatever_else_is(forbidden: list[str]) -> None:
+    """A broker that is in trouble for a moment: it lets us in, and ends the connection over any SUBSCRIBE."""
+    broker = Broker(forbids(*forbidden))
+    wanted = [REQUESTS, *forbidden, *MANY[1:]]
+    broker.settle(*wanted)
+    broker.ends_over = lambda *_: True
+    found = []
+    for _ in range(2 + 3 * 3):
+        made = broker.connect(*wanted)
+        assert isinstance(made.session.end, NarrowedError)
+        found.append(made.session.end.found)
+    assert found == [False, False] + [False, False, True] * 3
+
+
+def test_what_was_convicted_long_ago_convicts_nothing_sooner() -> None:
+    broker = Broker(forbids("b1/+", "b2/+"))
+    broker.settle("b1/+", "b2/+")
+    broker.ends_over = lambda *_: True
+    for _ in range(3):
+        broker.connect("b1/+", "b2/+", "new/+")
+    assert broker.terms.narrowing.refusal("new/+") is None
+    broker.connect("b1/+", "b2/+", "new/+")
+    assert broker.terms.narrowing.refusal("new/+") is not None
+
+
+def test_what_is_not_mqtt_convicts_nothing() -> None:
+    """It is we who end the connection then."""
+    broker = Broker(forbids())
+    for _ in range(10):
+        made = Connection("a", terms=broker.terms)
+        made.session.let_in(Granted())
+        for _ in range(8):
+            made.session.pump()
+            made.wait(0.25)
+        made.session.broken("it sent what is not MQTT 5", ours=True)
+        assert type(made.session.end) is BrokerError
+    assert not broker.terms.narrowing.careful
+    assert broker.terms.narrowing.refusal("a") is None
+
+
+def test_a_connection_stands_for_its_second_with_the_shortest_timeout() -> None:
+    broker = Broker(forbids("a"))
+    for _ in range(3):
+        broker.connect("a")
+    made = Connection("a", terms=broker.terms, address=replace(ADDRESS, connect_timeout=0.1))
+    made.session.let_in(Granted())
+    for _ in range(20):
+        made.session.pump()
+        made.wait(0.05)
+    made.session.pump()
+    assert made.asker.sent == [("subscribe", ["a"])]
+    assert made.session.end is None
+    for _ in range(4):
+        made.wait(0.1)
+    assert "no answer to CONNECT or SUBSCRIBE" in str(made.session.end)
 
 
 def test_farewells_and_our_own_impatience_convict_nothing() -> None:
@@ -252,7 +315,31 @@ def test_a_suspect_is_asked_for_when_the_connection_has_stood_and_was_looked_at(
 
 
 def again(made: Connection, *filters: str) -> None:
-    made.session.subscribe(dict.fromkeys(filters, False))
+    made.session.subscribe(dict.fromkeys(filters, False), [one.topic for one in refused(made)])
+
+
+def test_what_ends_no_connection_is_asked_for_again_without_what_does() -> None:
+    broker = Broker(forbids("b"))
+    made = broker.settle("a", "b")
+    made.session.subscribe(dict.fromkeys(("a", "b", "c"), False))
+    broker.serve(made)
+    assert made.session.ready
+    assert made.asker.sent[-1] == ("subscribe", ["c"])
+    assert refused(made) == [Refused("b", ENDS)]
+
+
+def test_what_was_convicted_last_is_tried_first_and_what_is_convicted_again_last() -> None:
+    broker = Broker(forbids("b", "c"))
+    broker.settle("a", "b", "c")
+    broker.ends_over = forbids("b", "c", "d")
+    made = broker.settle("a", "b", "c", "d")
+    broker.ends_over = forbids("b")
+    again(made, "a", "b", "c", "d")
+    broker.serve(made)
+    assert [filters for _, filters in made.asker.sent[-3:]] == [["d"], ["c"], ["b"]]
+    assert made.session.end is not None
+    made = broker.connect("a", "b", "c", "d")
+    assert refused(made) == [Refused("b", ENDS)]
 
 
 def test_a_convicted_one_is_tried_again_last_and_alone_and_one_end_is_enough() -> None:
@@ -260,14 +347,14 @@ def test_a_convicted_one_is_tried_again_last_and_alone_and_one_end_is_enough() -
     made = broker.settle("a", "b", "c")
     again(made, "a", "b", "c", "d")
     broker.serve(made)
-    assert made.asker.sent[-2:] == [("subscribe", ["d"]), ("subscribe", ["b"])]
+    assert made.asker.sent[-2:] == [("subscribe", ["d"]), ("subscribe", ["c"])]
     assert isinstance(made.session.end, NarrowedError)
     made = broker.connect("a", "b", "c", "d")
     assert made.session.ready
     assert {one.topic for one in refused(made)} == {"b", "c"}
     again(made, "a", "b", "c", "d")
     broker.serve(made)
-    assert made.asker.sent[-1] == ("subscribe", ["c"]), "the one that has waited longest"
+    assert made.asker.sent[-1] == ("subscribe", ["b"]), "the one that has waited longest"
 
 
 def test_a_convicted_one_that_is_allowed_by_now_is_granted() -> None:
@@ -280,6 +367,29 @@ def test_a_convicted_one_that_is_allowed_by_now_is_granted() -> None:
     assert refused(made) == []
     assert {*broker.granted} == {"a", "b", "c"}
     assert refused(broker.connect("a", "b", "c")) == []
+
+
+def test_the_connection_after_one_that_granted_it_is_as_ever() -> None:
+    broker = Broker(forbids("b"))
+    made = broker.settle("a", "b")
+    broker.ends_over = forbids()
+    again(made, "a", "b")
+    broker.serve(made)
+    made.session.gone()
+    made = broker.connect("a", "b")
+    assert made.session.ready
+    assert made.asker.sent == [("subscribe", ["a", "b"])]
+
+
+def test_a_trial_that_we_end_ourselves_is_over() -> None:
+    broker = Broker(forbids("b"))
+    made = broker.settle("a", "b")
+    again(made, "a", "b")
+    made.session.pump()
+    made.session.gone()
+    made = broker.connect("a", "b")
+    assert made.session.ready
+    assert made.asker.sent == [("subscribe", ["a"])]
 
 
 def test_one_that_is_refused_with_a_reason_by_now_is_refused() -> None:
