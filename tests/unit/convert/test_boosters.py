@@ -95,7 +95,7 @@ def test_xgboost_classifiers(target: Any, gaps: bool) -> None:
     "options",
     [
         {"missing": 20.1},
-        {"rate_drop": 0.3},
+        {"booster": "dart", "rate_drop": 0.3},
         {"n_estimators": 3, "num_parallel_tree": 5, "subsample": 0.6},
         {"base_score": 0.2, "max_depth": 1},
         {"grow_policy": "lossguide", "max_leaves": 5},
