@@ -28,6 +28,7 @@ from edge_agent.contract.messages import Refused
 _STRIKES: Final = 3
 #: Seconds that a connection must have stood before a filter is asked for, by how many ends count against it.
 _QUIET: Final = (0.0, 0.25, 1.0)
+LONGEST_QUIET: Final = max(_QUIET)
 
 
 class Learned(Enum):
@@ -47,7 +48,7 @@ class Narrowing:
         self.careful = False
         #: With the reason, in the order in which they are tried again.
         self._convicted: OrderedDict[str, str] = OrderedDict()
-        #: The convicted that are tried again on this connection.
+        #: Those of the convicted that are tried again on this connection.
         self._again: frozenset[str] = frozenset()
         #: Answered since we are careful, and to be asked for alone, in order.
         self._sound: set[str] = set()
@@ -91,6 +92,7 @@ class Narrowing:
         """Forget what is not wanted any more."""
         for one in self._convicted.keys() - wanted:
             del self._convicted[one]
+        self._again &= self._convicted.keys()
         self._proven.intersection_update(wanted)
 
     def try_again(self, filters: Collection[str]) -> None:

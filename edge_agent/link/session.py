@@ -20,7 +20,7 @@ from edge_agent.contract.messages import Answer, Message
 from edge_agent.errors import BrokerError, FarewellError, NarrowedError, SurplusError
 from edge_agent.link import delivery, endings, paho_client
 from edge_agent.link.granted import Granted
-from edge_agent.link.narrowing import Learned
+from edge_agent.link.narrowing import LONGEST_QUIET, Learned
 from edge_agent.link.packets import Disconnect, Event, Puback, Publish
 from edge_agent.link.patience import Patience
 from edge_agent.link.poison import cause_of, cause_of_own
@@ -146,8 +146,9 @@ class Session:
         """Pass to the wire what may be sent now."""
         subscriptions = self.subscriptions
         if subscriptions.waiting and self.granted is not None and self.delivery.idle:
-            subscriptions.ask(self._clock() - self._let_in_at if self._looked else 0.0)
-            if not subscriptions.asked:
+            stood = self._clock() - self._let_in_at
+            subscriptions.ask(stood if self._looked else 0.0)
+            if not subscriptions.asked and stood <= LONGEST_QUIET:
                 self.patience.begin_handshake()  # it is we who wait: the connection has to stand for a while
             self._check_settled()  # there may be nothing left to subscribe to
         if not subscriptions.waiting:

@@ -381,6 +381,16 @@ def test_the_connection_after_one_that_granted_it_is_as_ever() -> None:
     assert made.asker.sent == [("subscribe", ["a", "b"])]
 
 
+def test_one_that_is_given_up_and_wanted_again_during_its_trial_is_asked_for() -> None:
+    broker = Broker(forbids("b"))
+    made = broker.settle("a", "b")
+    again(made, "a", "b")
+    again(made, "a")
+    again(made, "a", "b")
+    made.session.pump()
+    assert made.asker.sent[-1] == ("subscribe", ["b"])
+
+
 def test_a_trial_that_we_end_ourselves_is_over() -> None:
     broker = Broker(forbids("b"))
     made = broker.settle("a", "b")
