@@ -28,10 +28,13 @@ from edge_agent.payload.places import Conversion, Fields, Place
 from edge_agent.payload.ranges import Outside
 from edge_agent.payload.sparkplug import CONTENT_TYPE as SPARKPLUG
 from edge_agent.routing.routes import Route, refuse_mixtures
-from edge_agent.routing.sources import Partial, Source
+from edge_agent.routing.sources import FEATURE, Partial, Source
 
 #: Topics of AWS IoT's own that devices publish to, such as device shadows and basic ingest.
 _AWS: Final = "$aws/"
+_NOWHERE: Final = (
+    "fields: an empty list leads nowhere; it stands for the whole payload in a [[route.source]] without {feature}"
+)
 
 
 class FieldSettings(Section):
@@ -102,10 +105,11 @@ class SourceSettings(Section):
     sensor: Annotated[dict[Name, LevelText], Field(max_length=16)] = Field(default_factory=dict)
 
     def source(self) -> Source:
-        """Return the source; raises `TopicError`."""
-        return Source(
-            _input(self.subscribe), _fields(self.fields), tuple(self.sensor.items()), only_fields=bool(self.fields)
-        )
+        """Return the source; raises `TopicError` or `SettingsError`."""
+        subscribe, fields = _input(self.subscribe), _fields(self.fields)
+        if FEATURE in subscribe.captures and any(place.at == () for _, place in fields):
+            raise SettingsError(f"topic {self.subscribe!r}: {_NOWHERE}")
+        return Source(subscribe, fields, tuple(self.sensor.items()), only_fields=bool(self.fields))
 
 
 class RouteSettings(Section):
@@ -148,9 +152,7 @@ class RouteSettings(Section):
     def _one_kind_of_input(self) -> Self:
         if self.source is None:
             if any(one.at == () for one in self.fields.values()):
-                raise ValueError(
-                    "fields: an empty list leads nowhere; it stands for the whole payload in a [[route.source]]"
-                )
+                raise ValueError(_NOWHERE)
             return self
         for name in ("subscribe", "fields"):
             if name in self.model_fields_set:

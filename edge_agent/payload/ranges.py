@@ -33,11 +33,12 @@ class Ranges:
 
     def __init__(self, features: Sequence[Feature], outside: Outside) -> None:
         self._names = [feature.name for feature in features]
-        self._seen = [(feature.quantiles[0], feature.quantiles[-1]) for feature in features]
+        #: The least and the largest value that training saw, by position.
+        self.seen = [(feature.quantiles[0], feature.quantiles[-1]) for feature in features]
         # Words are those of the card, or rejected.
         self._limits = [
             _widened(*seen) if feature.kind == "number" else (-math.inf, math.inf)
-            for feature, seen in zip(features, self._seen, strict=True)
+            for feature, seen in zip(features, self.seen, strict=True)
         ]
         self._passes = outside == "pass"
         self.rejects = outside == "reject"
@@ -116,7 +117,7 @@ class Ranges:
 
     def reason(self, position: int, value: Any) -> Detail:
         """Return the reason to reject a `value`, as it was sent, of the feature at a position."""
-        low, high = self._seen[position]
+        low, high = self.seen[position]
         return {
             "type": "outside_training_range",
             "loc": [self._names[position]],

@@ -94,7 +94,7 @@ class Gathering:
         #: it as it came. There are none unless the route rejects such values.
         self._outside: OrderedDict[Sensor, dict[int, tuple[float, Detail]]] = OrderedDict()
         self._most_outside = max_sensors
-        ranges = Ranges(features, route.outside)
+        self._ranges = ranges = Ranges(features, route.outside)
         #: Levels that map to no feature, with the topic of the first message on each.
         self.unknown_levels: dict[str, str] = {}
         self._names = [feature.name for feature in features]
@@ -152,9 +152,27 @@ class Gathering:
         if former._kind != self._kind:
             return False
         self.sensors, self.ignored, self.unknown_levels = former.sensors, former.ignored, former.unknown_levels
-        self._outside = former._outside
+        if former._ranges.seen == self._ranges.seen:
+            self._outside = former._outside
+        elif self._ranges.rejects:
+            self._judge_anew(former)
         self.sensors.reconnected()
         return True
+
+    def _judge_anew(self, former: Gathering) -> None:
+        """Note which values are outside of what the new model's training saw. As it came a value is known only if it already was."""
+        for sensor, values in self.sensors.rows():
+            before = former._outside.get(sensor, {})
+            kept: dict[int, tuple[float, Detail]] = {}
+            for position, value in self._ranges.among(enumerate(values)):
+                reason = self._ranges.reason(position, value)
+                if position in before and before[position][0] == value:
+                    known = before[position][1]
+                    words = former._ranges.reason(position, value)["msg"]
+                    reason = {**known, "msg": known["msg"].replace(words, reason["msg"])}
+                kept[position] = value, reason
+            if kept:
+                self._outside[sensor] = kept
 
     def topic_of(self, source: Source, captured: Mapping[str, str]) -> GatheredTopic:
         """Return what the topic is that the source captured this from."""

@@ -135,7 +135,7 @@ def asks(route: Route, source: Source, topic: str) -> bool:
     if route.is_sparkplug:
         return not source.overheard and edge_nodes.is_data(topic)
     level = (source.subscribe.match(topic) or {}).get(FEATURE)
-    return level is None or not source.only_fields or level in {place.at[0] for _, place in source.fields}
+    return level is None or not source.only_fields or (level,) in {place.at[:1] for _, place in source.fields}
 
 
 def refuse_mixtures(route: Route) -> None:

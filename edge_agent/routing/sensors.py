@@ -79,6 +79,11 @@ class Sensors:
         """When the next waiting row is due, None when none waits."""
         return next(iter(self._due.values()), None)
 
+    def rows(self) -> Iterator[tuple[Sensor, Sequence[float]]]:
+        """Yield each sensor with its values, NaN where there is none."""
+        for sensor, state in self._known.items():
+            yield sensor, state.values
+
     def put(
         self,
         sensor: Sensor,

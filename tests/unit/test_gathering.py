@@ -221,7 +221,7 @@ def test_a_route_whose_model_is_not_served_says_so() -> None:
 
 def test_without_its_model_a_level_that_fields_exclude_is_not_answered() -> None:
     """Where `fields` do not say it, a level may be a feature, so whoever sends is told."""
-    fields = (("temperature", Place(("t",))), ("humidity", Place(("h", "now"))))
+    fields = (("temperature", Place(("t",))), ("humidity", Place(("h", "now"))), ("light", Place(())))
     for only, others in ((True, 0), (False, 1)):
         source = Source(Template("home/{sensor}/{feature}"), fields, only_fields=only)
         pipeline = Pipeline([route()._replace(model="metal", sources=(source,))], {})

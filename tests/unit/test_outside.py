@@ -313,6 +313,35 @@ def test_what_is_rejected_for_it_is_bounded_and_survives_a_reload(tmp_path: Path
     assert reasons(say(latter, {"humidity": 51}, topic="in/99")) == [("temperature", 850)]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_after_a_reload_values_are_judged_by_what_the_new_model_was_trained_on(tmp_path: Path, times: int) -> None:
+    def reloaded(former: Pipeline | None, low: float, high: float) -> Pipeline:
+        pipeline = served(tmp_path, *MERGE, SCALED, model=FakeModel(card(low, high)))
+        if former is not None:
+            assert pipeline.take_over(former) == set()
+        return pipeline
+
+    def said(pipeline: Pipeline) -> tuple[Any, Any]:
+        humidity = {"humidity": 60}
+        return say(pipeline, humidity, topic="in/hot"), say(pipeline, humidity, topic="in/mild")
+
+    first = reloaded(None, 15, 30)
+    assert reasons(say(first, {"t": "450", "humidity": 50}, topic="in/hot")) == [("temperature", "450")]
+    assert say(first, {"t": 200, "humidity": 50}, topic="in/mild")["label"] == "Rock"
+    wide = reloaded(first, 15, 60)
+    assert [one["label"] for one in said(wide)] == ["Rock", "Rock"]
+    narrow = first
+    for number in range(times):
+        narrow = reloaded(narrow, -5, number)
+    hot, mild = said(narrow)
+    seen = f"The model was trained on values from -5 to {times - 1}"
+    assert [(one["input"], one["msg"]) for one in hot["detail"]] == [
+        ("450", f"{seen}; it is 45 after scale, offset and map")
+    ]
+    assert [(one["input"], one["msg"]) for one in mild["detail"]] == [(20, seen)]
+    assert say(narrow, {"t": 0}, topic="in/hot")["label"] == "Hip-Hop"
+
+
 def test_a_value_that_was_taken_away_is_no_reason(tmp_path: Path) -> None:
     """One that may be missing is not waited for."""
     made = card()

@@ -135,6 +135,19 @@ def test_fields_and_pools_that_are_refused(line: str, says: str, tmp_path: Path)
     assert says in refusal(tmp_path, f"[[route]]\n{line}\n")
 
 
+def test_a_source_of_single_values_has_no_whole_payload(tmp_path: Path) -> None:
+    """Each level has one of its own; the other source has one."""
+    text = (
+        '[[route]]\npublish = "out/{room}"\n[[route.source]]\nsubscribe = "home/{room}/{feature}"\nfields = { tempo = WHERE }\n'
+        '[[route.source]]\nsubscribe = "x/{room}"\nfields = { energy = [] }\n'
+    )
+    assert load(write(tmp_path, text.replace("WHERE", '["t"]'))).routes()
+    for where in ("[]", "{ at = [] }"):
+        assert "topic 'home/{room}/{feature}': fields: an empty list leads nowhere" in refusal(
+            tmp_path, text.replace("WHERE", where)
+        )
+
+
 def test_fields_and_pools(tmp_path: Path) -> None:
     file = write(tmp_path, '[[route]]\nshare = "pool"\nfields = { tempo = "audio.bpm", valence = ["mood.v1", "0"] }\n')
     (route,) = load(file).routes()
