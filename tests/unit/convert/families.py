@@ -474,7 +474,7 @@ FAMILIES = (
         refused="can't be exported; the families that can are listed in docs/training.md",
     ),
     Family(
-        "Gaussian processes, RadiusNeighbors, OutputCode, classes of other libraries and of your own",
+        "Gaussian processes, RadiusNeighbors, OutputCode, classes of your own",
         "",
         (GaussianProcessClassifier(),),
         ("iris",),

@@ -55,6 +55,7 @@ def served(
     return loaded, Predictor(content, where="family.onnx")
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # what is exported need not be good
 @pytest.mark.parametrize(("family", "model", "name"), CASES)
 def test_it_is_served_as_scikit_learn_answers_or_refused_with_a_reason(
     family: Family, model: Any, name: str, tmp_path: Path
