@@ -66,12 +66,13 @@ class Scheme:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of each way of holding rows out, by name; and what to hold it against: the share of the commonest label."""
+    """What came of each way of holding rows out, by name. Each has a figure to hold the others against: the share of the
+    commonest of the labels that were held out, the accuracy of always answering it.
+    """
 
     truth: NDArray[np.str_]
     labels: tuple[str, ...]
     rarest: str
-    majority_share: float
     schemes: dict[str, Scheme]
 
     @property
@@ -82,8 +83,8 @@ class Evaluation:
     def to_metrics(self) -> card.Metrics:
         """Return the figures for the model card, rounded to what they are worth."""
         values = on_card(self.schemes.values(), lambda mean: round(mean, 4))
-        method = method_of(self.schemes.values(), "'majority share' is the commonest label")
-        return card.Metrics(values=values | {"majority share": round(self.majority_share, 4)}, method=method)
+        method = method_of(self.schemes.values(), "'majority share': always answering the commonest label")
+        return card.Metrics(values=values, method=method)
 
 
 class Measured(Protocol):
@@ -128,9 +129,7 @@ def evaluate(
     labels = tuple(table.class_counts)
     rarest = min(labels, key=lambda label: table.class_counts[label])
     run = _Run(table, kind, labels, rarest, seed, jobs, tick)
-    return Evaluation(
-        y, labels, rarest, max(table.class_counts.values()) / len(y), {way.name: run(way) for way in ways}
-    )
+    return Evaluation(y, labels, rarest, {way.name: run(way) for way in ways})
 
 
 def ticking(progress: Progress, ways: Iterable[Holdout]) -> Callable[[], None]:
@@ -247,11 +246,17 @@ def _importances(
 
 
 def figures_of(y: NDArray[np.str_], prediction: HeldOut, labels: tuple[str, ...], rarest: str) -> dict[str, float]:
-    """Return the figures of one whole prediction. For two labels ROC AUC and Brier score are about the rarer one."""
-    scores = f1_score(y, prediction.labels, labels=labels, average=None, zero_division=0.0)
-    figures = {"accuracy": float((y == prediction.labels).mean())}
+    """Return the figures of one whole prediction of rows whose labels are `y` (m,). For two labels ROC AUC and Brier score are
+    about the rarer one. A label that no row has, and none was given, has no F1: that would be 0 whatever the model does.
+    """
+    there = sorted({*map(str, y), *map(str, prediction.labels)})
+    scores = f1_score(y, prediction.labels, labels=there, average=None, zero_division=0.0)
+    figures = {
+        "accuracy": float((y == prediction.labels).mean()),
+        "majority share": float(np.unique(y, return_counts=True)[1].max() / len(y)),
+    }
     if len(labels) <= MOST_LABELS:
-        figures |= {f"f1 {label}": float(score) for label, score in zip(labels, scores, strict=True)}
+        figures |= {f"f1 {label}": float(score) for label, score in zip(there, scores, strict=True)}
     figures["macro f1"] = float(np.mean(scores))
     truth = y[:, np.newaxis] == np.array(labels)
     # Of the later rows none, or all, may have a label: then there is nothing that could be in a better order.

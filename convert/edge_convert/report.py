@@ -176,7 +176,7 @@ def _by_label(evaluation: Evaluation) -> str:
 
 def _figure(scheme: Scheme, name: str) -> str:
     if name not in scheme.figures:
-        return "one label only"
+        return "no such rows" if name.startswith("f1 ") else "one label only"
     mean, deviation = scheme.figures[name]
     return f"{mean:.4f}" + (f" ± {deviation:.4f}" if len(scheme.repeats) > 1 else "")
 

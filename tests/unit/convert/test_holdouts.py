@@ -108,6 +108,20 @@ def test_later_rows_of_one_label_have_no_roc() -> None:
     assert "later roc auc" not in found.to_metrics().values
 
 
+def test_a_label_that_is_not_held_out_lowers_no_figure() -> None:
+    """Of three labels one has no row in the later half: it is told perfectly, and so are the other two."""
+    labels = np.array(["calm", "loud", "odd"] * 40 + ["calm", "calm", "calm", "loud"] * 30)
+    X = np.stack([np.searchsorted(["calm", "loud", "odd"], labels), np.zeros(240), np.zeros(240)], axis=1)
+    table = replace(make_table(), X=X * 1.0, labels=labels, ids=None, times=("t", np.arange(240.0)))
+    found = evaluate(table, KINDS["tree"], repeats=1, folds=3, seed=0, jobs=1, progress=lambda _done, _total: None)
+    figures = {name: mean for name, (mean, _) in found.schemes[LATER].figures.items()}
+    assert (figures["accuracy"], figures["macro f1"], figures["majority share"]) == (1, 1, 0.75)
+    assert "f1 odd" not in figures
+    values = found.to_metrics().values
+    assert values["f1 odd"] == 1
+    assert values["later majority share"] == 0.75 > values["majority share"]
+
+
 @pytest.mark.parametrize("option", ["--time", "--groups"])
 def test_a_column_that_tells_nothing(run: Run, tmp_path: Path, option: str) -> None:
     path = tmp_path / "t.csv"
