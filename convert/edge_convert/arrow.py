@@ -129,10 +129,14 @@ def read_parquet(content: bytes) -> tuple[list[str], list[Sequence[object]]]:
 
 def _plain(column: Any) -> Sequence[object]:
     """Return a column of categories as what the categories are, one that is all null as text, and one whose cells are lists or
-    records, which Arrow can't encode, as Python's.
+    records, which Arrow can't encode, as Python's. Times have microseconds: Python's have no more.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    elif pa.types.is_duration(column.type):
+        column = column.cast(pa.duration("us"), safe=False)
     if pa.types.is_nested(column.type):
         cells: list[object] = column.to_pylist()
         return cells

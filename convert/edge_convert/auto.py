@@ -86,11 +86,8 @@ def weigh(
         memory, pi = in_bytes(one.cost.memory), milliseconds(PI * one.cost.seconds)
         value = one.figure.split(" ", 1)[1]
         say(f"       {one.candidate.title:<16} {value:>14} {in_bytes(one.cost.size):>9} {memory:>9} {pi:>16}{mark}")
-    best = min(found, key=lambda one: one.loss)
-    if chosen is not best:
-        say(
-            f"       {chosen.candidate.title} is the smallest within one standard error ({best.error:.4f}) of {best.candidate.title}"
-        )
+    for sentence in reasons(found):
+        say(f"       {sentence}")
     return chosen.candidate
 
 
@@ -100,9 +97,30 @@ def _silent(_done: int, _total: int) -> None:
 
 def recommended(found: Sequence[Weighed]) -> Weighed:
     """Return the smallest of those within one standard error of the best that a device can hold, if any can."""
-    able = [one for one in found if not one.cost.trouble] or list(found)
-    best = min(able, key=lambda one: one.loss)
+    best = _best(able := _able(found))
     return min((one for one in able if one.loss <= best.loss + best.error), key=lambda one: one.cost.size)
+
+
+def reasons(found: Sequence[Weighed]) -> list[str]:
+    """Return why the recommended one is not the one with the best figure, where it isn't."""
+    best, able, chosen = _best(found), _best(_able(found)), recommended(found)
+    said = []
+    if best is not able:
+        said.append(f"{best.candidate.title} is better, but too much for a Raspberry Pi: {best.cost.trouble}")
+    if chosen is not able:
+        said.append(
+            f"{chosen.candidate.title} is the smallest within one standard error ({able.error:.4f}) of {able.candidate.title}"
+        )
+    return said
+
+
+def _able(found: Sequence[Weighed]) -> list[Weighed]:
+    """Return those that a device can hold; all, if it can hold none."""
+    return [one for one in found if not one.cost.trouble] or list(found)
+
+
+def _best(found: Sequence[Weighed]) -> Weighed:
+    return min(found, key=lambda one: one.loss)
 
 
 def _losses(evaluation: Evaluation | NumberEvaluation) -> tuple[float, float, str]:

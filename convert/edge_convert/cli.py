@@ -8,7 +8,7 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import click
 
@@ -321,15 +321,19 @@ def _identity(options: _FileOptions) -> Identity:
     return Identity(options["name"] or options["out"].stem, options["version"], _date(options["date"]))
 
 
+#: As scikit-learn's documentation spells them.
+_PYTHON: Final = {"None": None, "True": True, "False": False}
+
+
 def _parameters(given: tuple[str, ...]) -> dict[str, object]:
-    """Return the parameters of `--set`: numbers, true, false and null as JSON has them, else text."""
+    """Return the parameters of `--set`: numbers, true, false and null as JSON has them, or the latter as Python has them, else text."""
     found: dict[str, object] = {}
     for one in given:
         name, equals, text = one.partition("=")
         if not equals or name in {"", "random_state"}:
             raise click.UsageError(f"--set {one}: a parameter is NAME=VALUE (and --seed sets random_state)")
         try:
-            found[name] = json.loads(text)
+            found[name] = _PYTHON[text] if text in _PYTHON else json.loads(text)
         except ValueError:
             found[name] = text
     return found

@@ -78,28 +78,35 @@ def with_fixed(kind: Kind, fixed: Parameters) -> Kind:
 
 
 def fit(
-    kind: Kind, X: NDArray[np.float64], y: Labels, seed: int, progress: Progress = lambda _done, _total: None
+    kind: Kind,
+    X: NDArray[np.float64],
+    y: Labels,
+    seed: int,
+    progress: Progress = lambda _done, _total: None,
+    *,
+    whole: int | None = None,
 ) -> tuple[Classifier, Parameters]:
     """Choose parameters by a stratified cross-validation within `X` (n, f), `y` (n,), and fit on all of it.
 
     Returns the fitted estimator and the parameters chosen. The same arguments give the same estimator. A label with
     fewer than two rows, or one that is alone, leaves nothing to choose by; then the first of the grid is taken. Of many rows a
-    sample is enough to choose by, for each candidate is fitted three times. `progress` is told how many candidates of how many are done.
+    sample is enough to choose by, for each candidate is fitted three times; where the rows are a fold, it is the `whole` table's
+    rows that are many or not, so that a fold does what the table does. `progress` is told how many candidates of how many are done.
     """
     wide = X.astype(np.float64)
     # One thread: folds are what runs side by side (edge_convert.evaluate), and on small tables more threads only wait.
     # The rows were checked when the table was read, the parameters are ours: scikit-learn need not check them each time.
     with threadpool_limits(1), config_context(assume_finite=True, skip_parameter_validation=True):
-        some = _sample(y, seed)
+        some = _sample(y, seed, whole or len(y))
         grid = kind.grid(wide[some], y[some], seed)
         best = grid[_best(kind, grid, wide[some], y[some], seed, progress=progress)]
         chosen = kind.widen(best, len(y) / len(some))
         return kind.fit(kind.make(chosen, seed), wide, y, seed), chosen
 
 
-def _sample(y: Labels, seed: int) -> NDArray[np.int64]:
-    """Return which rows to choose by: all, or of each label its share, rounded up."""
-    if len(y) <= _MANY:
+def _sample(y: Labels, seed: int, whole: int) -> NDArray[np.int64]:
+    """Return which rows to choose by: all, or of each label its share, rounded up, where the `whole` table has many."""
+    if whole <= _MANY:
         return np.arange(len(y))
     _, which, counts = np.unique(y, return_inverse=True, return_counts=True)
     shuffled = np.random.default_rng(seed).permutation(len(y))
@@ -107,9 +114,9 @@ def _sample(y: Labels, seed: int) -> NDArray[np.int64]:
     return np.sort(np.concatenate([rows[: -(-len(rows) * SAMPLE // len(y))] for rows in by_label]))
 
 
-def sample_of(rows: int, seed: int) -> NDArray[np.int64]:
+def sample_of(rows: int, seed: int, whole: int) -> NDArray[np.int64]:
     """Return which of so many rows to choose by where there are no labels."""
-    if rows <= _MANY:
+    if whole <= _MANY:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).permutation(rows)[:SAMPLE])
 

@@ -221,7 +221,7 @@ def _one_fold(
     labels: tuple[str, ...],
     seed: int,
 ) -> _Outcome:
-    estimator, parameters = fit(kind, X[train], y[train], seed)
+    estimator, parameters = fit(kind, X[train], y[train], seed, whole=len(y))
     held_out = X[test].astype(np.float64)
     answers = estimator.predict(held_out)
     # A block may hold all rows of a label; then the estimator does not know that label at all.

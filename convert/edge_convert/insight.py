@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 #: More rows than this tell a learning curve no better, and take longer.
 _ROWS: Final = 10_000
 _FOLDS: Final = 3
+#: Of one held-out row there is no R2.
+_CURVE: Final = 2 * _FOLDS
 _SHARES: Final = (0.1, 0.2, 0.4, 0.7, 1.0)
 #: Parts of a table in the order of time.
 _PARTS: Final = 12
@@ -72,7 +74,7 @@ def single_question(X: Floats, Y: Floats) -> Floats:
 
 
 def learning_curve(model: Any, X: Floats, y: Any, seed: int = 0) -> Curve:
-    """Return how a model with these parameters does with fewer rows: accuracy, or R2."""
+    """Return how a model with these parameters does with fewer rows: accuracy, or R2. It is empty where rows are too few."""
     rows = np.random.default_rng(seed).permutation(len(X))[:_ROWS]
     X, y = X[rows], y[rows]
     scores, trained, sizes = [], [], []
@@ -80,7 +82,7 @@ def learning_curve(model: Any, X: Floats, y: Any, seed: int = 0) -> Curve:
         warnings.simplefilter("ignore", UserWarning)  # a tenth of the rows may have a label for each second one
         for share in _SHARES:
             one, other = [], []
-            for train, test in KFold(_FOLDS).split(X):
+            for train, test in KFold(_FOLDS).split(X) if len(X) >= _CURVE else ():
                 some = train[: max(2, int(share * len(train)))]
                 if np.ndim(y) == 1 and y.dtype.kind == "U" and len(np.unique(y[some])) < 2:
                     continue

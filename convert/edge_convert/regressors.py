@@ -18,15 +18,21 @@ from edge_convert.estimators import INNER_FOLDS, Floats, Kind, Parameters, Progr
 
 
 def fit_numbers(
-    kind: Kind, X: NDArray[np.float64], Y: Floats, seed: int, progress: Progress = lambda _done, _total: None
+    kind: Kind,
+    X: NDArray[np.float64],
+    Y: Floats,
+    seed: int,
+    progress: Progress = lambda _done, _total: None,
+    *,
+    whole: int | None = None,
 ) -> tuple[Estimator, Parameters]:
     """Choose parameters by a cross-validation within `X` (n, f), `Y` (n, outputs), and fit on all of it.
 
-    The same arguments give the same estimator. What is chosen has the largest R2, each output counting as much as another.
+    The same arguments give the same estimator. `whole` is as in `edge_convert.estimators.fit`. What is chosen has the largest R2, each output counting as much as another.
     """
     wide, y = X.astype(np.float64), Y[:, 0] if Y.shape[1] == 1 else Y
     with threadpool_limits(1), config_context(assume_finite=True, skip_parameter_validation=True):
-        some = sample_of(len(y), seed)
+        some = sample_of(len(y), seed, whole or len(y))
         grid = kind.grid(wide[some], y[some], seed)
         best = grid[_best(kind, grid, wide[some], Y[some], seed, progress=progress)]
         chosen = kind.widen(best, len(y) / len(some))

@@ -141,7 +141,7 @@ class _Outcome:
 def _one_fold(
     kind: Kind, X: NDArray[np.float64], Y: Floats, *, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
 ) -> _Outcome:
-    estimator, parameters = fit_numbers(kind, X[train], Y[train], seed)
+    estimator, parameters = fit_numbers(kind, X[train], Y[train], seed, whole=len(Y))
     held_out, truth = X[test].astype(np.float64), Y[test]
     spread = np.abs(Y - Y.mean(axis=0)).mean(axis=0)
 

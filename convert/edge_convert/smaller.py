@@ -36,6 +36,8 @@ def smaller(
         nodes, figure = tried({})
         for changes in _less(kind, parameters):
             fewer, other = tried(changes)
+            if fewer >= nodes:  # a parameter that was set is smaller already
+                continue
             options = " ".join(f"--set {name}={value}" for name, value in changes.items())
             yield f"smaller: {options}: {fewer / nodes:.0%} of the size, {what} {other:.4f} instead of {figure:.4f}"
 

@@ -6,7 +6,8 @@ The line from a fitted estimator to its file is the same for all (`edge_convert.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -59,6 +60,20 @@ class Trainer(Protocol):
 
     def smaller(self, parameters: Parameters, seed: int) -> Iterable[str]:
         """Return what smaller models of this kind there are, and what they cost."""
+
+
+@contextmanager
+def blaming(fixed: Mapping[str, Any]) -> Iterator[None]:
+    """Raise `InputError` for what scikit-learn refuses while it fits, if parameters were `fixed`: it checks some only then, together
+    or against the rows, and what we choose ourselves fits.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if not fixed:
+            raise
+        given = ", ".join(f"{name}={value}" for name, value in fixed.items())
+        raise InputError(f"--set: with {given} scikit-learn does not learn from this table: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
 from edge_convert.admission import require_gaps_taken, say_answers
 from edge_convert.atomic import write_atomically
-from edge_convert.auto import CANDIDATES, Candidate, weigh
+from edge_convert.auto import CANDIDATES, FOLDS, Candidate, weigh
 from edge_convert.boosters import naming
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.costs import Cost, measure
@@ -44,7 +44,7 @@ from edge_convert.results import Trained, gap_of, say_scheme, say_threshold
 from edge_convert.smaller import ADVICE
 from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Classification, Regression, Task, quantities_of, task_of
-from edge_convert.trainers import Trainer, trainer_for
+from edge_convert.trainers import Trainer, blaming, trainer_for
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
 from edge_convert.words import words_of
 
@@ -108,24 +108,28 @@ def train(
     """Fit an estimator on a table and write its model file. Raises `EdgeAgentError`; then nothing is written."""
     table = choice.read()
     trainer = training.trainer(table, say)
-    trainer.require_trainable(training.folds if training.repeats else 2)
+    auto, fixed = training.kind == AUTO, training.fixed
+    trainer.require_trainable(training.folds if training.repeats else min(FOLDS, training.folds) if auto else 2)
     require_held_out(table)
     draft = draft_card(identity, table, _sheet(table, describe, say), trainer.task)
     trainer.say_table(say)
     flattered = flattery(table, table.labels if isinstance(trainer.task, Classification) else None)
     if training.repeats and flattered:
         say(f"note:  {flattered}")
-    if training.kind == AUTO:
+    if auto:
         training = _recommended(table, training, seed, say)
         trainer = training.trainer(table, _nothing)
     started = time.process_time()
-    with progress_bar("choosing parameters") as progress:
-        model, parameters = trainer.fit(seed, progress)
-    draft = replace(draft, task=trainer.task)
-    evaluation = _evaluated(trainer, training, seed, say, seconds=time.process_time() - started)
+    with blaming(fixed):
+        with progress_bar("choosing parameters") as progress:
+            model, parameters = trainer.fit(seed, progress)
+        draft = replace(draft, task=trainer.task)
+        evaluation = _evaluated(trainer, training, seed, say, seconds=time.process_time() - started)
     say_threshold(model, evaluation, say)
     say(f"model: {trainer.title}: " + ", ".join(f"{name}={brief(value)}" for name, value in parameters.items()))
     metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
+    if auto and evaluation is not None:
+        metrics = metrics.model_copy(update={"method": f"{metrics.method}; the kind was chosen by such figures"})
     origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, metrics)
     content, verification = model_file(
         model, draft, origin, seed=seed, say=say, smaller=lambda: trainer.smaller(parameters, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edge_convert.auto import CANDIDATES, Weighed, recommended
+from edge_convert.auto import CANDIDATES, Weighed, reasons, recommended
 from edge_convert.costs import Cost
 from edge_convert.workflow import read_model
 
@@ -23,6 +23,34 @@ def test_the_smallest_within_a_standard_error_is_recommended() -> None:
     huge = _weighed(3, 0.01, 51 << 20, memory=551 << 20)
     assert recommended([tree, boosting, huge]) is boosting
     assert recommended([huge]) is huge
+    assert reasons([tree]) == reasons([huge]) == []
+    assert reasons([tree, boosting, forest]) == [
+        "boosting is the smallest within one standard error (0.0100) of forest"
+    ]
+    (said,) = reasons([tree, boosting, huge])
+    assert said.startswith("forest is better, but too much for a Raspberry Pi: the model takes 551.0 MiB of memory.")
+    assert len(reasons([tree, _weighed(2, 0.095, 90_000), huge])) == 2
+
+
+def test_auto_needs_rows_for_its_folds_without_an_evaluation_too(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "".join(f"{n},{'rare' if n > 37 else 'uv'[n % 2]}\n" for n in range(40)))
+    done = run(
+        *(
+            "train",
+            "--data",
+            path,
+            "--target",
+            "y",
+            "--estimator",
+            "auto",
+            "--repeats",
+            "0",
+            "--out",
+            tmp_path / "m.onnx",
+        )
+    )
+    assert "5 folds need 5 rows of each label" in done.stderr
 
 
 @pytest.mark.parametrize("target", ["mood", "level"])
@@ -49,5 +77,7 @@ def test_auto_compares_says_and_writes_what_it_recommends(run: Run, tmp_path: Pa
     (chosen,) = (row for row in rows if row.endswith("recommended"))
     names = {"tree": "DecisionTree", "forest": "RandomForest", "boosting": "HistGradientBoosting"}
     kind = chosen[7:23].split(",")[0].strip()
-    assert read_model(out)[1].training.estimator.startswith(names[kind])
+    written = read_model(out)[1]
+    assert written.training.estimator.startswith(names[kind])
+    assert written.metrics.method.endswith("; the kind was chosen by such figures")
     assert "auto compares several" in run(*command, "--estimator", "auto", "--set", "max_depth=2").stderr

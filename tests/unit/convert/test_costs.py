@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_convert import estimators, regressors
-from edge_convert.costs import Cost, measure
+from edge_convert.costs import Cost, measure, measured_apart
 from edge_convert.estimators import KINDS, SAMPLE, fit, sample_of, with_fixed
 from edge_convert.fold import fold
 from edge_convert.progress import Lines
@@ -30,7 +30,7 @@ def test_what_a_model_costs_is_told_before_it_is_written(run: Run, table_file: P
     done = run("train", "--data", table_file, "--target", "mood", "--repeats", "0", "--out", out)
     assert done.exit_code == 0, done.output
     assert done.output.index("cost:  ") < done.output.index("wrote ")
-    assert "12.0 MiB of memory (estimated)" in done.output
+    assert "9.0 MiB of memory (estimated)" in done.output
     assert "a row (measured here), about" in done.output
     assert "on a Raspberry Pi 4 (estimated, 5 times that)" in done.output
 
@@ -47,6 +47,19 @@ def test_the_memory_of_a_large_model_is_measured() -> None:
     assert found.size == len(content) > 1 << 20
     assert len(content) < found.memory < 60 * len(content)
     assert 0 < found.seconds < 0.1
+
+
+@pytest.mark.parametrize("trees", [1, 10])
+def test_the_memory_of_a_small_model_is_estimated_as_it_would_be_measured(trees: int) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2500, 4))
+    model = RandomForestClassifier(trees, random_state=0).fit(X, rng.integers(0, 3, 2500).astype(str))
+    task = task_of(model)
+    assert task is not None
+    content = task.graph(fold(model)).SerializeToString()
+    estimated = measure(content, X)
+    assert not estimated.measured
+    assert 0.7 < estimated.memory / measured_apart(content, X[:64]).memory < 1.4
 
 
 def test_what_a_device_cannot_hold_is_told_with_what_is_smaller() -> None:
@@ -91,6 +104,19 @@ def test_the_smaller_ones_are_smaller(kind: str) -> None:
         assert int(sentence.split("% of the size")[0].rsplit(" ", 1)[1]) <= 100
 
 
+@pytest.mark.parametrize(
+    ("name", "fixed"),
+    [("forest", {"n_estimators": 16, "max_depth": 4}), ("tree", {"max_depth": 2}), ("boosting", {"max_iter": 20})],
+)
+def test_what_is_smaller_already_has_no_larger_ones(name: str, fixed: dict[str, int]) -> None:
+    table = make_table(200)
+    kind = with_fixed(KINDS[name], fixed)
+    _, parameters = fit(kind, table.X, table.truth, 0)
+    for sentence in smaller(kind, parameters, table.X, table.truth, score=lambda _t, _s: 0.5, what="accuracy", seed=0):
+        assert "--set max_depth=8" not in sentence or "n_estimators=32" in sentence
+        assert int(sentence.split("% of the size")[0].rsplit(" ", 1)[1]) < 100
+
+
 def test_parameters_that_are_set_are_not_chosen(run: Run, table_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
     command = ("train", "--data", table_file, "--target", "mood", "--folds", "2", "--jobs", "1", "--out", out)
@@ -106,6 +132,37 @@ def test_parameters_that_are_set_are_not_chosen(run: Run, table_file: Path, tmp_
     ):
         assert message in run(*command, "--set", given).stderr
     assert "an isolation forest has --contamination" in run(*command, "--task", "anomaly", "--set", "a=1").stderr
+    for given, value in (("max_depth=None", None), ("max_depth=null", None)):
+        assert run(*command, "--repeats", "0", "--set", given).exit_code == 0
+        assert read_model(out)[1].training.parameters["max_depth"] is value
+    assert run(*command, "--repeats", "0", "--estimator", "forest", "--set", "bootstrap=False").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("mood", "tree monotonic_cst=[1]"),
+        ("mood", 'tree class_weight={"zz":2}'),
+        ("mood", "forest bootstrap=false max_samples=0.5"),
+        ("mood", "forest bootstrap=false oob_score=true"),
+        ("level", "tree criterion=poisson"),
+        ("level", "boosting loss=gamma"),
+        ("level", "boosting loss=quantile"),
+    ],
+)
+def test_what_scikit_learn_refuses_while_it_fits_is_told(
+    run: Run, table_file: Path, tmp_path: Path, target: str, command: str
+) -> None:
+    estimator, *given = command.split()
+    out = tmp_path / "m.onnx"
+    done = run(
+        *("train", "--data", table_file, "--target", target, "--drop", "mood" if target == "level" else "noise"),
+        *("--jobs", "1", "--estimator", estimator, "--out", out, *(word for one in given for word in ("--set", one))),
+    )
+    assert done.exit_code == 2, done.output
+    assert "--set: with " in done.stderr
+    assert given[0].partition("=")[0] in done.stderr
+    assert not out.exists()
 
 
 def test_of_many_rows_a_sample_chooses_and_all_are_learned_from() -> None:
@@ -119,11 +176,15 @@ def test_of_many_rows_a_sample_chooses_and_all_are_learned_from() -> None:
     assert parameters["min_samples_leaf"] in {11, 22, 45}  # 5, 10 or 20, times the root of 5
     assert isinstance(model, DecisionTreeClassifier)
     assert model.tree_.n_node_samples[0] == 30_000
-    some = estimators._sample(y, 0)
+    some = estimators._sample(y, 0, len(y))
     assert SAMPLE <= len(some) <= SAMPLE + 3
     assert "odd" in y[some]
-    assert len(sample_of(30_000, 0)) == SAMPLE
-    assert len(sample_of(20_000, 0)) == 20_000
+    assert len(sample_of(30_000, 0, 30_000)) == SAMPLE
+    assert len(sample_of(20_000, 0, 20_000)) == 20_000
+    # A fold of many rows does as the table does, and takes all of its rows if these are few.
+    assert len(sample_of(18_000, 0, 20_001)) == SAMPLE
+    assert SAMPLE <= len(estimators._sample(y[:18_000], 0, 20_001)) <= SAMPLE + 3
+    assert len(sample_of(4_000, 0, 20_001)) == len(estimators._sample(y[:4_000], 0, 20_001)) == 4_000
     numbers, _ = regressors.fit_numbers(regressors.KINDS["tree"], X, X[:, :1], 0)
     assert numbers.predict(X[:2]).shape == (2,)
 

@@ -14,6 +14,7 @@ from edge_convert.holdouts import GROUPS, LATER, RANDOM, flattery, holdouts
 from edge_convert.moments import read_moments
 from edge_convert.regressors import KINDS as NUMBERS
 from edge_convert.residuals import evaluate_numbers
+from edge_convert.results import gap_of
 from edge_convert.tables import read_table
 
 from tests.unit.convert.conftest import Run, make_table
@@ -98,6 +99,21 @@ def test_a_regression_by_group_and_by_time() -> None:
     )
     assert set(found.to_metrics().values) >= {"mae", "groups mae", "later r2", "later mae of the mean"}
     assert found.schemes[LATER].repeats[0].shape == (120, 1)
+
+
+@pytest.mark.parametrize("outputs", [("up",), ("up", "flat")])
+def test_numbers_that_rise_with_time_are_told(outputs: tuple[str, ...]) -> None:
+    """A tree knows no number beyond those that it learned from: random rows hide that."""
+    rng, times = np.random.default_rng(0), np.arange(240.0)
+    Y = np.stack([times, rng.normal(size=240)], axis=1)[:, : len(outputs)]
+    table = replace(make_table(), X=np.stack([times, times, times], axis=1), ids=None, times=("t", times))
+    how = {"repeats": 1, "folds": 3, "seed": 0, "jobs": 1}
+    found = evaluate_numbers(table, Y, outputs, NUMBERS["tree"], progress=lambda _done, _total: None, **how)
+    said = gap_of(found.schemes)
+    assert said.startswith("mae up is " if len(outputs) > 1 else "mae is ")
+    assert said.endswith(" on random rows: expect the former of new messages")
+    assert "rmse" not in said
+    assert gap_of({RANDOM: found.random}) == ""
 
 
 def test_later_rows_of_one_label_have_no_roc() -> None:

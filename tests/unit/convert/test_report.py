@@ -86,6 +86,13 @@ def test_a_label_called_1_is_no_number() -> None:
     assert "score are about" not in page
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_of_few_rows_there_is_no_learning_curve(rows: int) -> None:
+    table = make_table(rows)
+    model, _ = fit_numbers(NUMBERS["tree"], table.X, table.X[:, :1], 0)
+    assert len(insight.learning_curve(model, table.X, table.X[:, 0]).sizes) == 0
+
+
 def test_the_report_of_numbers() -> None:
     table = replace(make_table(200), ids=None, groups=("device", np.repeat(list("abcd"), 50)))
     X = table.X[:, 1:]

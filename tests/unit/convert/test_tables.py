@@ -275,6 +275,23 @@ def test_what_parquet_knows_of_its_columns(tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet", target="y")
 
 
+def test_nanoseconds_of_parquet_are_times_as_well(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, n = tmp_path / "t.parquet", 8
+    moments = pa.array([1_700_000_000_000_000_000 + row * 1_000_000_007 for row in range(n)], pa.timestamp("ns"))
+    took = pa.array([row * 1_000_000_007 for row in range(n)], pa.duration("ns"))
+    pq.write_table(pa.table({"t": moments, "took": took, "x": range(n), "y": list("uv" * (n // 2))}), path)
+    found = read_table(path, target="y", time="t", groups="took")
+    assert found.feature_names == ("x",)
+    assert found.times is not None
+    assert np.allclose(found.times[1], 1.7e9 + np.arange(n) * 1.000000007, atol=1e-6)
+    ids = read_table(path, target="y", id_column="t", drop=["took"]).ids
+    assert ids is not None
+    assert np.argsort(ids).tolist() == list(range(n))
+
+
 def test_cells_of_parquet_that_are_lists_or_records(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
