@@ -82,6 +82,7 @@ class _TrainOptions(_FileOptions):
 class _ExportOptions(_FileOptions):
     trust_pickle: bool
     label_names: tuple[str, ...]
+    missing_value: float | None
     tolerance: float | None
     bounds: Literal["sheet", "data"]
 
@@ -210,6 +211,12 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     help="What the labels are called that MODEL only numbers, in the order of their numbers.",
 )
 @click.option(
+    "--missing-value",
+    type=float,
+    metavar="N",
+    help="The number that stands for a missing value (missing=N of XGBoost), which XGBoost's own files do not tell.",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(0, 1e-3, min_open=True),
     help="How far probabilities, or values as a share of the largest, may be off; it goes onto the card. Labels never may.  [default: 1e-6, values 1e-10]",
@@ -244,6 +251,7 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
         say=click.echo,
         units=options["unit"],
         label_names=options["label_names"],
+        missing_value=options["missing_value"],
         tolerance=options["tolerance"],
         bounds=options["bounds"],
     )

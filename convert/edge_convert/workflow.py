@@ -150,12 +150,14 @@ def export(
     say: Say,
     units: Sequence[str] = (),
     label_names: Sequence[str] = (),
+    missing_value: float | None = None,
     tolerance: float | None = None,
     bounds: str = "sheet",
 ) -> None:
     """Write the model file of an estimator that was fitted elsewhere; the table is what it was trained on."""
-    model = naming.named(load_estimator(estimator, trust_pickle=trust_pickle), label_names, estimator)
-    if sentence := naming.unnamed(model):
+    model = naming.with_missing(load_estimator(estimator, trust_pickle=trust_pickle), missing_value, estimator)
+    model = naming.named(model, label_names, estimator)
+    for sentence in naming.notes(model):
         say(f"model: {sentence}")
     n_features, names = inputs_of(model)
     table = replace(choice, columns=choice.columns or names).read()
@@ -282,7 +284,7 @@ def compare(
 ) -> None:
     """Say how far a model file is from the estimator that it was made from. Raises `ModelError` if it is too far."""
     content, model_card = read_model(path)
-    model = load_estimator(estimator, trust_pickle=trust_pickle)
+    model = naming.as_on_card(load_estimator(estimator, trust_pickle=trust_pickle), model_card)
     words = {one.name: found for one in model_card.features if (found := words_of(one)) is not None}
     native = any(one.missing for one in model_card.features)
     choice = replace(choice, missing="native" if native and choice.missing == "refuse" else choice.missing)
@@ -299,12 +301,11 @@ def compare(
     with progress_bar("verifying") as progress:
         gaps = [position for position, one in enumerate(model_card.features) if one.missing]
         folded = fold(model, words=table.words_by_place)
-        called = naming.called(model, model_card.labels)
-        task = task_of(called)
+        task = task_of(model)
         if task is not None:
             task = task.within(model_card.self_test.tolerance)
         bounds = bounds_of(model_card.features)
-        reference = Reference(called, table.X, task, gaps=gaps, words=folded.words, bounds=bounds)
+        reference = Reference(model, table.X, task, gaps=gaps, words=folded.words, bounds=bounds)
         result = verify(reference, folded, content, rows=rows, seed=seed, progress=progress)
     say(str(result))
     require_verified(result, str(path))

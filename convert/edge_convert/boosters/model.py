@@ -72,13 +72,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: the library's name and version, the class of the model, its parameters, and the names of its columns."""
+    """Where a model comes from: the library's name and version, the class of the model, its parameters, and the names of its columns.
+
+    `notes` are sentences about what a person may not expect of its answers. Where the file does not tell which number stands for a missing
+    value, `with_missing` returns the model for which it is a given one.
+    """
 
     library: str
     version: str
     title: str
     parameters: Mapping[str, Any]
     feature_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    with_missing: Callable[[float], Boosted] | None = None
 
 
 class Boosted(BaseEstimator):  # type: ignore[misc]
@@ -165,6 +171,8 @@ class BoostedClassifier(ClassifierMixin, Boosted):  # type: ignore[misc]
                 f"{self.title}: has {len(self.classes_)} labels ({', '.join(map(str, self.classes_))}); "
                 f"--label-names has {len(names)}: {', '.join(names)}"
             )
+        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+            raise InputError(f"{self.title}: --label-names has {twice[0]!r} twice; each label takes a name of its own")
         other = BoostedClassifier(
             self.source,
             self.scores,

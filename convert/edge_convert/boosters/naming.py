@@ -1,4 +1,4 @@
-"""What labels are called that a model only numbers: XGBoost and LightGBM keep no texts in their own files."""
+"""What the own files of XGBoost and LightGBM don't tell: what the labels are called that they number, which number is a missing value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
+from edge_agent.contract import card
 from edge_agent.errors import InputError
+from edge_convert.boosters.model import Boosted
 from edge_convert.classifier import labels_of, split
 
 
@@ -18,8 +20,9 @@ def named(model: Any, names: Sequence[str], path: Path) -> Any:
         return model
     _, last = split(model)
     if not hasattr(last, "named"):
+        why = "has its own" if hasattr(last, "classes_") else "answers no labels"
         raise InputError(
-            f"{path}: --label-names is for models of other libraries that number their labels; this one has its own"
+            f"{path}: --label-names is for models of other libraries that number their labels; this one {why}"
         )
     if len(names) != len(last.classes_):  # one by one, a name may have a comma
         names = [part.strip() for name in names for part in name.split(",")]
@@ -29,20 +32,45 @@ def named(model: Any, names: Sequence[str], path: Path) -> Any:
         raise InputError(f"{path}: {error}") from error
 
 
-def called(model: Any, labels: Sequence[str]) -> Any:
-    """Return the model with the labels of the card of a file that was made from it, if it only numbers its own."""
+def _called(model: Any, labels: Sequence[str]) -> Any:
+    """Return the model with the labels of a card, if it only numbers its own."""
     _, last = split(model)
     if not hasattr(last, "named") or not _numbered(last) or len(labels) != len(last.classes_):
         return model
     return _with_last(model, last.named(labels))
 
 
-def unnamed(model: Any) -> str:
-    """Return a sentence about labels that are mere numbers; "" where there are none."""
+def notes(model: Any) -> list[str]:
+    """Return sentences about what a person may not expect of a model's answers: labels that are mere numbers, for one."""
     _, last = split(model)
-    if not hasattr(last, "named") or not _numbered(last):
-        return ""
-    return f"answers {', '.join(labels_of(last))}, as {last.library[0]} numbers its labels; --label-names A,B,... gives them names"
+    found = list(last.source.notes) if isinstance(last, Boosted) else []
+    if hasattr(last, "named") and _numbered(last):
+        labels = ", ".join(labels_of(last))
+        found.append(
+            f"answers {labels}, as {last.library[0]} numbers its labels; --label-names A,B,... gives them names"
+        )
+    return found
+
+
+def with_missing(model: Any, number: float | None, path: Path) -> Any:
+    """Return the model of a file for which `number` stands for a missing value; itself for None. Raises `InputError`."""
+    if number is None:
+        return model
+    _, last = split(model)
+    if not isinstance(last, Boosted) or last.source.with_missing is None:
+        raise InputError(
+            f"{path}: --missing-value is for XGBoost's own files (.json, .ubj); this model knows for itself"
+        )
+    return last.source.with_missing(number)
+
+
+def as_on_card(model: Any, model_card: card.ModelCard) -> Any:
+    """Return the model with what the card of a file that was made from it knows: names of labels, the number for a missing value."""
+    _, last = split(model)
+    number = model_card.training.parameters.get("missing")
+    if isinstance(last, Boosted) and last.source.with_missing is not None and isinstance(number, int | float):
+        model = last.source.with_missing(number)
+    return _called(model, model_card.labels)
 
 
 def _numbered(last: Any) -> bool:

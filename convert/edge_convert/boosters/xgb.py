@@ -7,7 +7,7 @@ value goes the default way; which number stands for one is the wrapper's `missin
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,9 @@ _REGRESSORS: Final = {
     "reg:tweedie": EXP,
 }
 
+#: An attribute that the scikit-learn interface writes into a file, and `Booster.save_model` does not.
+_SAVED_BY_WRAPPER: Final = "scikit_learn"
+
 
 def open_file(path: Path) -> Boosted:
     """Return the model in XGBoost's own file. Raises `InputError`."""
@@ -65,11 +68,38 @@ def open_file(path: Path) -> Boosted:
             model._Booster = booster  # noqa: SLF001
     except xgboost.core.XGBoostError as error:
         raise InputError(f"{path}: XGBoost {xgboost.__version__} can't open it: {_cause(error)}") from error
-    return wrap(model)
+    return _of_own_file(model, booster)
+
+
+def _of_own_file(model: Any, booster: Any) -> Boosted:
+    """Return a model as its user knows it: one that was saved as a Booster answers with all rounds, as `Booster.predict` does."""
+    notes: tuple[str, ...] = ()
+    rounds, best = booster.num_boosted_rounds(), booster.attr("best_iteration")
+    if best is not None and int(best) + 1 < rounds:
+        if booster.attr(_SAVED_BY_WRAPPER) is not None:
+            notes = (f"answers with the first {int(best) + 1} of {rounds} rounds, up to the best (early stopping)",)
+        else:
+            model.get_booster().set_attr(best_iteration=None)
+            found = f"the first {int(best) + 1} were found to be the best (early stopping)"
+            way = "for these alone, save booster[: booster.best_iteration + 1]"
+            notes = (f"answers with all {rounds} rounds, as Booster.predict does, though {found}; {way}",)
+
+    def with_missing(number: float) -> Boosted:
+        model.missing = number
+        return _wrapped(model, notes)
+
+    unsaid = "the file does not tell which number stands for a missing value (missing=N of XGBoost), so none does but NaN; --missing-value N"
+    return _wrapped(model, (*notes, unsaid), with_missing)
 
 
 def wrap(model: Any) -> Boosted:
     """Return a fitted model of XGBoost's scikit-learn interface, or a Booster. Raises `InputError` for what can't be exported."""
+    return _wrapped(model)
+
+
+def _wrapped(
+    model: Any, notes: tuple[str, ...] = (), with_missing: Callable[[float], Boosted] | None = None
+) -> Boosted:
     import xgboost
 
     if isinstance(model, xgboost.Booster):
@@ -86,9 +116,8 @@ def wrap(model: Any) -> Boosted:
     if objective not in links:
         raise InputError(f"{title}: the objective {objective} can't be exported; {_way_out(objective, links)}")
     scores = _scores(title, learner, links[objective], np.nan if model.missing is None else model.missing)
-    source = Source(
-        "XGBoost", xgboost.__version__, title, model.get_params(), tuple(model.get_booster().feature_names or ())
-    )
+    names = tuple(model.get_booster().feature_names or ())
+    source = Source("XGBoost", xgboost.__version__, title, model.get_params(), names, notes, with_missing)
     n_features = int(learner["learner_model_param"]["num_feature"])
     if links is _REGRESSORS:
         return BoostedRegressor(source, scores, n_features, model.predict)

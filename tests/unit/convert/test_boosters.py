@@ -389,6 +389,87 @@ def test_labels_that_are_only_numbered(run: Run, tmp_path: Path) -> None:
     assert Predictor(out.read_bytes(), where="m.onnx").card.labels == ("0", "1", "2")
 
 
+def test_names_of_labels_that_can_not_be_are_refused(run: Run, tmp_path: Path) -> None:
+    model, rows, _ = _fitted_on_table(lambda: _xgboost().XGBClassifier(n_estimators=2, n_jobs=1))
+    table = write_csv(tmp_path / "t.csv", make_table(labels=("calm", "loud", "odd")))
+    model.save_model(tmp_path / "m.json")
+    _xgboost().XGBRegressor(n_estimators=2, n_jobs=1).fit(rows, rows[:, 0]).save_model(tmp_path / "r.json")
+    for file, data, reason in (
+        ("m.json", ("--target", "mood"), "--label-names has 'calm' twice"),
+        ("r.json", ("--drop", "mood"), "this one answers no labels"),
+    ):
+        done = run(
+            "export",
+            tmp_path / file,
+            "--data",
+            table,
+            *data,
+            "--label-names",
+            "calm,calm,odd",
+            "--out",
+            tmp_path / "m.onnx",
+        )
+        assert (done.exit_code, reason in done.stderr) == (2, True), done.output
+
+
+def test_xgboost_with_a_number_for_missing_values_from_its_own_file(run: Run, tmp_path: Path) -> None:
+    rows, file, out = X[:300, [0, 1, 3]].copy(), tmp_path / "m.ubj", tmp_path / "m.onnx"
+    rows[np.random.default_rng(0).random(rows.shape) < 0.1] = -127
+    model = _xgboost().XGBClassifier(n_estimators=5, n_jobs=1, missing=-127).fit(rows, TWO[:300])
+    model.save_model(file)
+    assert "does not tell which number stands for a missing value" in opening.opened(file).source.notes[0]
+    table = tmp_path / "t.csv"
+    lines = [",".join([*map(repr, row), str(label)]) for row, label in zip(rows.tolist(), TWO[:300], strict=True)]
+    table.write_text("\n".join(["a,b,c,y", *lines]) + "\n")
+    data = ("--data", table, "--target", "y")
+    done = run("export", file, *data, "--out", out, "--missing-value", "-127")
+    assert done.exit_code == 0, done.output
+    assert "does not tell" not in done.stdout
+    assert [answer["label"] for answer in _answered(out, rows)] == model.predict(rows).astype(str).tolist()
+    assert run("verify", out, "--estimator", file, *data, "--rows", "3000").exit_code == 0
+
+
+def test_a_number_for_missing_values_is_for_files_that_do_not_tell(run: Run, tmp_path: Path) -> None:
+    model, _, _ = _fitted_on_table(lambda: _xgboost().XGBClassifier(n_estimators=2, n_jobs=1))
+    joblib.dump(model, tmp_path / "m.joblib")
+    table = write_csv(tmp_path / "t.csv", make_table(labels=("calm", "loud", "odd")))
+    done = run(
+        *("export", tmp_path / "m.joblib", "--trust-pickle", "--data", table, "--target", "mood"),
+        *("--missing-value", "0", "--out", tmp_path / "m.onnx"),
+    )
+    assert (done.exit_code, "--missing-value is for XGBoost's own files" in done.stderr) == (2, True), done.output
+
+
+def test_xgboost_stopped_early_answers_as_whoever_saved_it_does(tmp_path: Path) -> None:
+    library = _xgboost()
+    noise = np.random.default_rng(0).permutation(TWO[:300])
+    matrix, other = library.DMatrix(X[300:], TWO[300:]), library.DMatrix(X[:300], noise)
+    booster = library.train(
+        {"objective": "binary:logistic", "nthread": 1},
+        matrix,
+        40,
+        evals=[(other, "e")],
+        early_stopping_rounds=3,
+        verbose_eval=False,
+    )
+    best, rounds = booster.best_iteration + 1, booster.num_boosted_rounds()
+    assert best < rounds
+    booster.save_model(tmp_path / "booster.json")
+    found = opening.opened(tmp_path / "booster.json")
+    np.testing.assert_array_equal(found.predict_proba(X)[:, 1], booster.predict(library.DMatrix(X)))
+    _require_same(found)
+    assert (
+        f"answers with all {rounds} rounds, as Booster.predict does, though the first {best}" in found.source.notes[0]
+    )
+
+    model = library.XGBClassifier(n_estimators=40, early_stopping_rounds=3, n_jobs=1)
+    model.fit(X[300:], TWO[300:], eval_set=[(X[:300], noise)], verbose=False)
+    model.save_model(tmp_path / "model.json")
+    found = opening.opened(tmp_path / "model.json")
+    np.testing.assert_array_equal(found.predict_proba(X), model.predict_proba(X))
+    assert f"answers with the first {model.best_iteration + 1} of" in found.source.notes[0]
+
+
 def _require_exported(run: Run, tmp_path: Path, file: Path, model: Any, rows: Floats, *more: str) -> None:
     """Export a file with names for its labels, compare the answers with the model's, and verify the file that was written."""
     out = tmp_path / "m.onnx"
