@@ -33,7 +33,7 @@ pre { white-space: pre-wrap; background: #f5f7fa; padding: .6rem; font-size: .85
 th:first-child, td:first-child { text-align: left; padding-left: 0; } thead th { border-bottom: 1px solid #9aa5b1; }
 tr.ours td { font-weight: 600; }
 .plots { display: flex; flex-wrap: wrap; gap: 2rem; } figure { margin: 0; } figcaption { font-weight: 600; }
-svg { max-width: 100%; height: auto; } .wide { overflow-x: auto; } .wide svg { max-width: none; } th { white-space: nowrap; }
+svg { max-width: 100%; height: auto; } .wide { overflow-x: auto; } .wide svg { max-width: none; } th { white-space: nowrap; } .wide td:first-child { min-width: 16rem; }
 """
 
 
