@@ -53,3 +53,29 @@ def test_an_edge_node_is_born_reports_and_dies(
     # The broker sent the will to the agent first or just then; data behind it find no birth.
     client.publish("spBv1.0/plant/DDATA/plc/oven", DATA, qos=0)
     assert client.json(ERROR)["detail"][0]["type"] == "birth_missing"
+
+
+@PROTOCOLS
+def test_what_the_broker_sends_for_each_of_two_subscriptions_is_no_gap(
+    server: Mosquitto, connect: Connect, stack: ExitStack, protocol: str
+) -> None:
+    """With MQTT 5, Mosquitto sends messages of nodes twice: to the devices' route of one group, and to the nodes' of all."""
+    devices = {**ROUTE, "subscribe": "spBv1.0/plant/{_}/{node}/{device}"}
+    nodes = {**ROUTE, "subscribe": "spBv1.0/{group}/{_}/{node}", "publish": "node/{node}"}
+    client = connect(server)
+    client.subscribe("genre/#", STATE)
+    stack.enter_context(RunningAgent(server.port, mqtt={"protocol": protocol}, route=[devices, nodes]))
+    client.wait_for_payload(STATE, "online")
+    plc = connect(server)
+    plc.publish("spBv1.0/plant/NBIRTH/plc", encoded(seq=0), qos=0)
+    plc.publish("spBv1.0/plant/DBIRTH/plc/oven", _numbered(BIRTH, 1), qos=0)
+    for number, row in ((2, HIP_HOP), (4, ROCK), (6, HIP_HOP)):
+        data = encoded(*({"alias": alias, "double_value": row[name]} for alias, name in enumerate(ROCK)))
+        plc.publish("spBv1.0/plant/NDATA/plc", encoded({"name": "Uptime", "int_value": number}, seq=number), qos=0)
+        plc.publish("spBv1.0/plant/DDATA/plc/oven", _numbered(data, number + 1), qos=0)
+    assert [one.topic for one in client.messages(4, "genre/#")] == [OUT] * 4
+
+
+def _numbered(payload: bytes, seq: int) -> bytes:
+    """Fields of protobuf may be joined."""
+    return payload + encoded(seq=seq)
