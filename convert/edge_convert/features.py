@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,11 +75,19 @@ class Features(NamedTuple):
 
 
 def expand(given: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
-    """Return the names that options have: each a name itself, which may hold commas, or several with commas between them."""
+    """Return the names that options have: each a name itself, which may hold commas, or several with commas between them.
+
+    LightGBM writes `room temp` as `room_temp`: a name that is none stands for the only one that is written so without blanks.
+    """
     names: list[str] = []
     for text in given:
         names += [text] if text in known else [name for part in text.split(",") if (name := part.strip())]
-    return tuple(names)
+    return tuple(name if name in known else _with_blanks(name, known) for name in names)
+
+
+def _with_blanks(name: str, known: Collection[str]) -> str:
+    alike = [one for one in known if re.sub(r"\s", "_", one) == name]
+    return alike[0] if len(alike) == 1 else name
 
 
 def without_times(raw: RawTable, names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -53,7 +53,7 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         content = _load_skops(path) if ending == ".skops" else _load_pickle(path)
     try:
-        model = _estimator(path, boosters.adopted(content))
+        model = _estimator(path, boosters.adopted(unwrapped(content)))
         versions.require_usable(path, model, inputs_of(model)[0])
     except InputError as error:
         raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from error

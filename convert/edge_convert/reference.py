@@ -51,7 +51,8 @@ class Reference:
         self._model = copy.deepcopy(model)
         #: Whose answers these are.
         self.library = getattr(split(model)[1], "library", ("scikit-learn", ""))[0]
-        self._names = inputs_of(model)[1] if self.library == "scikit-learn" else ()
+        # Steps of scikit-learn find their columns by name; the libraries themselves take them in order.
+        self._names = inputs_of(model)[1] if self.library == "scikit-learn" or split(model)[0] else ()
         self._words = words or {}
         self.X = X
         self.gaps = gaps

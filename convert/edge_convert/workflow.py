@@ -24,6 +24,7 @@ from edge_agent.contract import card
 from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
 from edge_convert.admission import require_gaps_taken, say_answers
+from edge_convert.agreement import agreement
 from edge_convert.atomic import write_atomically
 from edge_convert.auto import CANDIDATES, FOLDS, Candidate, weigh
 from edge_convert.boosters import naming
@@ -43,7 +44,7 @@ from edge_convert.residuals import NumberEvaluation
 from edge_convert.results import Trained, gap_of, say_scheme, say_threshold
 from edge_convert.smaller import ADVICE
 from edge_convert.tables import Table, TableChoice
-from edge_convert.tasks import Classification, Regression, Task, quantities_of, task_of
+from edge_convert.tasks import Answers, Classification, Regression, Task, quantities_of, task_of
 from edge_convert.trainers import Trainer, blaming, trainer_for
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
 from edge_convert.words import words_of
@@ -186,7 +187,9 @@ def export(
     origin = Origin(
         title_of(model), last.get_params(deep=False), _UNMEASURED, dict(filter(None, [getattr(last, "library", None)]))
     )
-    content, _ = model_file(model, draft, origin, seed=seed, say=say)
+    content, _ = model_file(
+        model, draft, origin, seed=seed, say=say, seen=lambda answers: agreement(table, task, answers)
+    )
     write(out, content, say)
 
 
@@ -226,6 +229,7 @@ def model_file(
     say: Say,
     rows: int = GENERATED,
     smaller: Callable[[], Iterable[str]] = lambda: (ADVICE,),
+    seen: Callable[[Answers], Iterable[str]] = lambda _answers: (),
 ) -> tuple[bytes, Verification]:
     """Return the bytes of a fitted model's file, and the comparison with scikit-learn on `rows` generated rows that its
     graph passed. The same arguments give the same bytes. `smaller` is asked what else there is where a device can't hold the model.
@@ -241,6 +245,8 @@ def model_file(
         say(
             f"note:  {title_of(model)} asks nothing of a row: every answer is the same; train it on more rows, or with smaller leaves"
         )
+    for sentence in seen(reference.training):
+        say(sentence)
     graph = draft.task.graph(folded)
     plain = graph.SerializeToString()
     say_cost(measure(plain, draft.table.X), smaller, say)

@@ -10,13 +10,16 @@ an exponential may differ in its last bit from machine to machine, and a tie is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from onnx import ModelProto, TensorProto
 
 from edge_agent.errors import InputError
 from edge_convert.boosters.model import EXP, IDENTITY, SIGMOID, Absent, Scores
+from edge_convert.classifier import split
+from edge_convert.families.net import Columns, Net
+from edge_convert.families.registry import REGISTRY
 from edge_convert.fold import Folded
 from edge_convert.graph import INPUT, LABEL, PROBABILITIES, assemble_outputs
 from edge_convert.leaves import write_leaves
@@ -37,8 +40,8 @@ class BoostedLabels(Classification):
 
     def graph(self, folded: Folded) -> ModelProto:
         """Return the graph, which answers a label and probabilities."""
-        scores, writer = _scores_of(folded), Writer()
-        total = _write_scores(writer, folded, scores)
+        scores = _scores_of(folded)
+        writer, total = _write_scores(folded, scores)
         write = _write_two if scores.link == SIGMOID else _write_several
         label, probabilities = write(writer, total, scores)
         writer.add("Gather", writer.texts(self.labels), label, axis=0, output=LABEL)
@@ -54,32 +57,47 @@ class BoostedNumbers(Regression):
 
     def graph(self, folded: Folded) -> ModelProto:
         """Return the graph, which answers values (n, outputs) in float64."""
-        scores, writer = _scores_of(folded), Writer()
-        total = _write_scores(writer, folded, scores)
+        scores = _scores_of(folded)
+        writer, total = _write_scores(folded, scores)
+        if scores.sorts:
+            size = writer.constant([scores.width], np.int64)
+            total, _ = writer.add_pair("TopK", total, size, axis=1, largest=0, sorted=1)
         if scores.link == EXP:
             total = _write_exp(writer, total, scores)
         elif scores.link == SIGMOID:
             total = _write_sigmoid(writer, total, scores)
         elif scores.link != IDENTITY:
-            raise InputError(f"{folded.estimator.title}: {scores.link} of its numbers can't be exported")  # type: ignore[attr-defined]
+            raise InputError(f"{split(folded.estimator)[1].title}: {scores.link} of its numbers can't be exported")
         writer.add("Cast", total, to=TensorProto.DOUBLE, output=self.outputs[0])
         return assemble_outputs(folded, writer, [(self.outputs[0], TensorProto.DOUBLE, self.width)])
 
 
 def _scores_of(folded: Folded) -> Scores:
-    scores: Scores = folded.estimator.scores  # type: ignore[attr-defined]
+    scores: Scores = split(folded.estimator)[1].scores
     if all(tree.is_leaf.all() for tree in scores.trees):
         raise InputError(
-            f"{folded.estimator.title}: none of its {len(scores.trees)} trees has a split, so every row gets the same answer; "  # type: ignore[attr-defined]
+            f"{split(folded.estimator)[1].title}: none of its {len(scores.trees)} trees has a split, so every row gets the same answer; "
             "train it with more rows, or a smaller minimum of rows a leaf"
         )
     return scores
 
 
-def _write_scores(writer: Writer, folded: Folded, scores: Scores) -> str:
-    """Write the sums; return the name of the tensor (n, k)."""
-    source = INPUT if scores.absent is None else _write_absent(writer, folded, scores.absent)
-    trees: list[Tree] = list(folded.trees or ())
+def _begun(folded: Folded, scores: Scores) -> tuple[Writer, list[Tree], str, bool]:
+    """Return a graph with what comes before the trees, the trees, the rows (n, f) that they get, and whether these are float64."""
+    if folded.trees is not None:
+        return Writer(), folded.trees, INPUT, folded.wide
+    net = Net(REGISTRY)
+    _, columns = net.last(folded.estimator, Columns(INPUT, folded.words))
+    source = net.add("Cast", columns.name, to=TensorProto.FLOAT) if scores.rounds else columns.name
+    return net, list(scores.trees), source, not scores.rounds
+
+
+def _write_scores(folded: Folded, scores: Scores) -> tuple[Writer, str]:
+    """Write the sums; return the graph so far, and the name of the tensor (n, k)."""
+    writer, trees, source, wide = _begun(folded, scores)
+    if scores.absent is not None:
+        width = split(folded.estimator)[1].n_features_in_
+        source = _write_absent(writer, source, width, scores.absent, np.float64 if wide else np.float32)
     vectors = trees[0].values.shape[1] > 1
     groups = 1 if vectors else scores.width
     # The columns of a score stand side by side. One that no tree writes to stays 0: the first row of its table.
@@ -94,7 +112,7 @@ def _write_scores(writer: Writer, folded: Folded, scores: Scores) -> str:
             tables.append(tree.values[tree.is_leaf])
     columns = len(tables) // groups
     offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
-    leaves = write_leaves(writer, grown, targets, len(tables), wide=folded.wide, source=source)
+    leaves = write_leaves(writer, grown, targets, len(tables), wide=wide, source=source)
     places = writer.add("Cast", leaves, to=TensorProto.INT64)
     places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
     table = np.concatenate(tables)
@@ -110,20 +128,20 @@ def _write_scores(writer: Writer, folded: Folded, scores: Scores) -> str:
         total = writer.add("Mul", total, writer.constant(scores.scale, scores.kind))
     if scores.bias is not None:
         total = writer.add("Add", total, writer.constant(scores.bias[np.newaxis], scores.kind))
-    return total
+    return writer, total
 
 
-def _write_absent(writer: Writer, folded: Folded, absent: Absent) -> str:
+def _write_absent(writer: Writer, source: str, width: int, absent: Absent, kind: type[np.floating[Any]]) -> str:
     """Write rows in which numbers that stand for a missing value are missing."""
     is_absent = writer.add(
         "And",
-        writer.add("GreaterOrEqual", INPUT, writer.constant(absent.low, folded.dtype)),
-        writer.add("LessOrEqual", INPUT, writer.constant(absent.high, folded.dtype)),
+        writer.add("GreaterOrEqual", source, writer.constant(absent.low, kind)),
+        writer.add("LessOrEqual", source, writer.constant(absent.high, kind)),
     )
     if absent.columns is not None:
-        columns = np.isin(np.arange(folded.n_features), absent.columns)[np.newaxis]
+        columns = np.isin(np.arange(width), absent.columns)[np.newaxis]
         is_absent = writer.add("And", is_absent, writer.constant(columns, np.bool_))
-    return writer.add("Where", is_absent, writer.constant(np.nan, folded.dtype), INPUT)
+    return writer.add("Where", is_absent, writer.constant(np.nan, kind), source)
 
 
 def _write_exp(writer: Writer, exponent: str, scores: Scores) -> str:

@@ -63,6 +63,8 @@ class Scores:
     #: The largest score at which the first of two labels is the answer.
     longest: float = 0.0
     absent: Absent | None = None
+    #: Whether the scores of a row are put into ascending order: quantiles that cross.
+    sorts: bool = False
 
     @property
     def is_exact(self) -> bool:

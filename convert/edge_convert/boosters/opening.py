@@ -80,6 +80,13 @@ def adopted(model: Any) -> Any:
     return model
 
 
+def inside(model: Any) -> str:
+    """Return what to do with a booster that is a part of another model; "" for what is none."""
+    if all(type(model).__module__.partition(".")[0] != library.package for library in _LIBRARIES):
+        return ""
+    return "inside of another model can't be exported; alone, or as the last step of a Pipeline, it can"
+
+
 def needed(package: str, error: Exception) -> str:
     """Return what to do where a package is missing that a model needs; "" where it is none of the libraries here."""
     for library in _LIBRARIES:

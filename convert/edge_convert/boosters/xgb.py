@@ -156,6 +156,7 @@ def _scores(title: str, learner: Mapping[str, Any], link: str, missing: float) -
         link=link,
         first=_margin(parameters["base_score"], link, width),
         longest=first_label_up_to(_is_second, np.float32),
+        sorts=learner["objective"]["name"] == "reg:quantileerror" and width > 1,
         absent=None if np.isnan(missing) else Absent(float(np.float32(missing)), float(np.float32(missing))),
     )
 

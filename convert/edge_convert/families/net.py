@@ -20,6 +20,7 @@ from onnx import TensorProto
 from sklearn.pipeline import Pipeline
 
 from edge_agent.errors import InputError
+from edge_convert.boosters import opening as boosters
 from edge_convert.classifier import unwrapped
 from edge_convert.words import Words
 from edge_convert.writer import Writer
@@ -80,17 +81,17 @@ class Net(Writer):
 
     def classify(self, estimator: Any, x: Columns) -> Classified:
         """Write what a classifier says of `x`."""
-        last, x = self._last(estimator, x)
+        last, x = self.last(estimator, x)
         written: Classified = self._find(self._registry.classifiers, last)(self, last, x)
         return written
 
     def estimate(self, estimator: Any, x: Columns) -> str:
         """Write the numbers (n, outputs) that a regressor answers."""
-        last, x = self._last(estimator, x)
+        last, x = self.last(estimator, x)
         written: str = self._find(self._registry.regressors, last)(self, last, x)
         return written
 
-    def _last(self, estimator: Any, x: Columns) -> tuple[Any, Columns]:
+    def last(self, estimator: Any, x: Columns) -> tuple[Any, Columns]:
         """Write the steps before the last one; return that, and what it gets."""
         last = unwrapped(estimator)
         while isinstance(last, Pipeline):
@@ -104,9 +105,10 @@ class Net(Writer):
         # The very class: one derived from it may answer in another way.
         found = functions.get(type(estimator))
         if found is None:
-            raise UnknownFamilyError(
-                f"{type(estimator).__name__} can't be exported; the families that can are listed in docs/training.md"
+            why = (
+                boosters.inside(estimator) or "can't be exported; the families that can are listed in docs/training.md"
             )
+            raise UnknownFamilyError(f"{type(estimator).__name__} {why}")
         return found
 
     # -- arithmetic

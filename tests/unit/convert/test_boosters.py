@@ -12,13 +12,22 @@ import numpy as np
 import pytest
 from edge_convert.boosters import opening
 from edge_convert.boosters.sound import sound
+from edge_convert.features import expand
 from edge_convert.fold import fold
+from edge_convert.load import load_estimator
 from edge_convert.reference import Reference
 from edge_convert.tasks import task_of
 from edge_convert.trees import Tree
 from edge_convert.verify import Verification, verify
 from numpy.typing import NDArray
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes
+from sklearn.decomposition import PCA
+from sklearn.ensemble import BaggingClassifier, VotingClassifier
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -162,6 +171,50 @@ def test_xgboost_with_categories_is_refused() -> None:
     options = {"enable_categorical": True, "feature_types": ["float", "float", "float", "c"], "max_cat_to_onehot": 1}
     model = _xgboost().XGBClassifier(n_estimators=3, n_jobs=1, **options)
     _refused(model.fit(X, THREE), "splits on categories; train it on their codes as numbers")
+
+
+def test_quantiles_of_xgboost_that_cross_are_in_order() -> None:
+    options = {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.5, 0.9]}
+    model = _xgboost().XGBRegressor(n_estimators=8, n_jobs=1, **options).fit(X, NUMBERS)
+    raw = model.get_booster().predict(_xgboost().DMatrix(X), output_margin=True)
+    assert (np.diff(raw) < 0).any()  # they cross
+    _require_same(model, most=0)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [SimpleImputer(), PCA(2), VarianceThreshold(), ColumnTransformer([("kept", "passthrough", [3, 1])])],
+    ids=str,
+)
+def test_xgboost_behind_steps_that_are_no_scalers(step: Any) -> None:
+    rows = _gaps(X) if isinstance(step, SimpleImputer) else X
+    _require_same(make_pipeline(step, _xgboost().XGBClassifier(n_estimators=5, n_jobs=1)).fit(rows, TWO), rows)
+
+
+def test_a_number_for_missing_values_behind_a_step() -> None:
+    step = ColumnTransformer([("kept", "passthrough", [3, 1])])
+    _require_same(make_pipeline(step, _xgboost().XGBClassifier(n_estimators=5, n_jobs=1, missing=3)).fit(X, THREE))
+
+
+def test_other_libraries_behind_an_imputer() -> None:
+    for model in (_lightgbm().LGBMRegressor(**SMALL), _catboost().CatBoostRegressor(**QUIET)):
+        _require_same(make_pipeline(SimpleImputer(), model).fit(_gaps(X), NUMBERS), _gaps(X), most=0)
+
+
+def test_searches_over_a_booster(tmp_path: Path) -> None:
+    file = tmp_path / "m.joblib"
+    search = GridSearchCV(_xgboost().XGBClassifier(n_estimators=3, n_jobs=1), {"max_depth": [2, 3]}, cv=2).fit(X, TWO)
+    for model in (search, make_pipeline(StandardScaler(), search).fit(X, TWO)):
+        joblib.dump(model, file)
+        _require_same(load_estimator(file, trust_pickle=True))
+
+
+def test_boosters_inside_of_other_models_are_refused() -> None:
+    inner = _xgboost().XGBClassifier(n_estimators=2, n_jobs=1)
+    reason = "XGBClassifier inside of another model can't be exported; alone, or as the last step"
+    _refused(VotingClassifier([("a", inner)], voting="soft").fit(X, TWO), reason)
+    _refused(BaggingClassifier(inner, n_estimators=2).fit(X, TWO), reason)
+    _refused(CalibratedClassifierCV(inner, cv=2).fit(X, TWO), reason)
 
 
 # LightGBM
@@ -385,6 +438,7 @@ def test_labels_that_are_only_numbered(run: Run, tmp_path: Path) -> None:
     assert (wrong.exit_code, "has 3 labels (0, 1, 2); --label-names has 2: calm, loud" in wrong.stderr) == (2, True)
     done = run(*command)
     assert done.exit_code == 0, done.output
+    assert "none of the labels in column 'mood' (calm, loud, odd) is one of the estimator's (0, 1, 2)" in done.stdout
     assert "answers 0, 1, 2, as XGBoost numbers its labels; --label-names A,B,... gives them names" in done.stdout
     assert Predictor(out.read_bytes(), where="m.onnx").card.labels == ("0", "1", "2")
 
@@ -478,6 +532,8 @@ def _require_exported(run: Run, tmp_path: Path, file: Path, model: Any, rows: Fl
     done = run("export", file, *data, "--label-names", "calm,loud,odd", "--out", out, *more)
     assert done.exit_code == 0, done.output
     assert "0 labels differ" in done.stdout
+    assert "agrees with column 'mood' in" in done.stdout
+    assert "note:" not in done.stdout
     answers = _answered(out, rows)
     expected = np.array(["calm", "loud", "odd"])[np.asarray(model.predict(rows)).ravel().astype(int)]
     assert [answer["label"] for answer in answers] == expected.tolist()
@@ -502,6 +558,12 @@ def test_lightgbm_from_its_own_file(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "m.txt"
     model.booster_.save_model(file)
     _require_exported(run, tmp_path, file, model, rows)
+
+
+def test_names_of_columns_in_which_lightgbm_has_replaced_the_blanks() -> None:
+    assert expand(["room_temp", "b"], ["room temp", "b"]) == ("room temp", "b")
+    assert expand(["room_temp"], ["room temp", "room_temp"]) == ("room_temp",)
+    assert expand(["a_b_c"], ["a b_c", "a_b c"]) == ("a_b_c",)
 
 
 def test_catboost_from_its_own_file(run: Run, tmp_path: Path) -> None:
@@ -529,6 +591,7 @@ def test_a_regressor_from_its_own_file(run: Run, tmp_path: Path) -> None:
     done = run("export", file, "--data", table, "--target", "progression", "--unit", "points", "--out", out)
     assert done.exit_code == 0, done.output
     assert "0 values differ" in done.stdout
+    assert "is off from column 'progression' by" in done.stdout
     answers = _answered(out, rows)
     assert [answer["value"] for answer in answers] == pytest.approx(model.predict(rows).astype(float), rel=1e-11)
     assert answers[0]["unit"] == "points"

@@ -1,0 +1,60 @@
+"""Whether an estimator that was fitted elsewhere answers the table as the table itself does.
+
+Names of labels in the wrong order, columns in another order, another table: the file would answer just as the estimator does, on every row, and wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+
+from edge_convert.tables import Table
+from edge_convert.tasks import Answers, Classification, Regression, Task
+
+_LOOK: Final = "is it the table that the estimator was trained on, with its columns and its labels in that order?"
+
+
+def agreement(table: Table, task: Task, answers: Answers) -> list[str]:
+    """Return sentences about how far the answers (n,) for a table agree with its column of targets; none where it has none."""
+    if table.labels is None:
+        return []
+    if isinstance(task, Classification):
+        return _labels_agree(table, task, answers)
+    return _numbers_agree(table, answers) if isinstance(task, Regression) else []
+
+
+def _labels_agree(table: Table, task: Classification, answers: Answers) -> list[str]:
+    column, counts = table.label_column, table.class_counts
+    if not set(counts) & set(task.labels):
+        return [
+            f"note:  none of the labels in column {column!r} ({_some(counts)}) is one of the estimator's ({_some(task.labels)})"
+        ]
+    share = float(np.mean(answers.labels == table.truth))
+    most = max(counts, key=lambda name: counts[name])
+    majority = counts[most] / len(table.X)
+    said = [f"model: agrees with column {column!r} in {share:.1%} of {len(table.X):,} rows"]
+    if share < majority:
+        said.append(f"note:  {most!r} for every row would agree in {majority:.1%}: {_LOOK}")
+    return said
+
+
+def _numbers_agree(table: Table, answers: Answers) -> list[str]:
+    columns = {table.label_column: table.truth, **table.others}
+    said = []
+    for (name, texts), given in zip(columns.items(), np.atleast_2d(answers.numbers.T), strict=True):
+        try:
+            truth = texts.astype(np.float64)
+        except ValueError:
+            continue
+        error, spread = float(np.mean(np.abs(given - truth))), float(np.mean(np.abs(truth - np.mean(truth))))
+        said.append(f"model: is off from column {name!r} by {error:.4g} on average")
+        if error > spread:
+            said.append(f"note:  the mean of the column for every row would be off by {spread:.4g}: {_LOOK}")
+    return said
+
+
+def _some(names: Iterable[str]) -> str:
+    first = list(names)
+    return ", ".join(first[:5]) + (", …" if len(first) > 5 else "")
