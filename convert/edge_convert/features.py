@@ -135,8 +135,12 @@ def read_features(
     return Features(names, X, missing, words)
 
 
-def read_labels(cells: Sequence[Cell], column: str, decimal: str = ".") -> tuple[NDArray[np.str_], list[str]]:
-    """Return labels (n,), "" where there is none, and sentences about them. 1 and 1.0 are one label; a number has a point."""
+def read_labels(
+    cells: Sequence[Cell], column: str, decimal: str = ".", *, what: str = "label"
+) -> tuple[NDArray[np.str_], list[str]]:
+    """Return labels (n,), "" where there is none, and sentences about them. 1 and 1.0 are one label; a number has a point.
+    `what` they are is for people.
+    """
     different, which = encode(cells)
     texts = [label(cell, decimal) for cell in different]
     spelled: dict[float, set[str]] = {}
@@ -151,7 +155,7 @@ def read_labels(cells: Sequence[Cell], column: str, decimal: str = ".") -> tuple
         value, kept = next(iter(several.items()))
         more = f", and so are {len(several) - 1:,} more in several ways" if len(several) > 1 else ""
         ways = " and ".join(map(repr, sorted(spelled[value], key=len)))
-        notes = [f"column {column!r}: {ways} are the same number{more}: one label, {kept!r}"]
+        notes = [f"column {column!r}: {ways} are the same number{more}: one {what}, {kept!r}"]
     if several:
         texts = [text if (value := parse(text)) is None else several.get(value, text) for text in texts]
     return np.array(texts)[which], notes
@@ -215,8 +219,10 @@ def of_classes(
     return kept, [f"{len(kept):,} of {len(rows):,} rows say {' or '.join(classes)}"]
 
 
-def read_ids(raw: RawTable, column: str, problems: Problems) -> Ids:
-    """Return unique ids: integers if all of them are, moments if all are timestamps, else text."""
+def read_ids(raw: RawTable, column: str, problems: Problems, notes: list[str]) -> Ids:
+    """Return unique ids: integers if all of them are, moments if all are timestamps, else text. What is strange about them
+    becomes one of `notes`.
+    """
     texts = [label(cell) for cell in raw.column(column)]
     seen: dict[str, int] = {}
     wrong: list[str] = []
@@ -236,21 +242,24 @@ def read_ids(raw: RawTable, column: str, problems: Problems) -> Ids:
         pass
     try:  # as text, 10/03 would come before 9/03
         return read_moments(raw.column(column)) if holds_times(raw.column(column)) else np.array(texts)
-    except ValueError:
+    except ValueError as error:
+        notes.append(
+            f"column {column!r} {error}. Its ids are in the order of their text now, and so are blocks of them"
+        )
         return np.array(texts)
 
 
-def read_groups(raw: RawTable, column: str, problems: Problems) -> NDArray[np.str_]:
-    """Return which group each row belongs to, as text."""
-    different, which = encode(raw.column(column))
-    texts = np.array([label(cell, raw.decimal) for cell in different])
-    lacking = np.flatnonzero((texts == "")[which])
+def read_groups(raw: RawTable, column: str, problems: Problems, notes: list[str]) -> NDArray[np.str_]:
+    """Return which group each row belongs to, as text; 1 and 1.0 are one, as labels are, which becomes one of `notes`."""
+    texts, said = read_labels(raw.column(column), column, raw.decimal, what="group")
+    notes += said
+    lacking = np.flatnonzero(texts == "")
     if len(lacking):
         problems.add(
             f"column {column!r} lacks the group of {len(lacking):,} rows (first in {raw.row_names[lacking[0]]}); leave these rows out "
             "of the table, or give each a group of its own"
         )
-    return texts[which]
+    return texts
 
 
 def _count_missing(
@@ -302,8 +311,8 @@ def strange(names: Sequence[str], X: NDArray[np.float64], words: Collection[str]
             notes.append(merged)
         elif len(values) >= _CLOCK and (steps >= 0).all() and 2 * int((steps > 0).sum()) >= len(values):
             notes.append(
-                f"column {name!r} rises from row to row, as a clock does: a model may learn its times, which say nothing of new "
-                f"messages (--drop {name!r}, or --time {name!r}: then the figures are also those on later rows)"
+                f"column {name!r} rises from row to row, as a clock does (or the table is sorted by it): a model may learn the times of "
+                f"a clock, which say nothing of new messages (--drop {name!r}, or --time {name!r}: then the figures are also those on later rows)"
             )
     return notes
 

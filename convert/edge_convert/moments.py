@@ -2,9 +2,9 @@
 
 Rules:
 
-* a column has one notation. Where day and month could be either, the one counts in which the rows are in order; if neither is, or the
-  days tell nothing, the column is refused: a guess would put rows of tomorrow before those of today;
-* times of day without a date are refused, for they begin anew each day.
+* a column has one notation. Where day and month could be either, the one counts in which the rows are in order, or newest first; if
+  neither is, the column is refused: a guess would put rows of tomorrow before those of today;
+* times of day without a date are refused, for they begin anew each day; numbers may be anything, so those that begin anew are told.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ _MONTH_FIRST: Final = re.compile(rf"(?P<month>\d{{1,2}})[-/.](?P<day>\d{{1,2}})[
 _MONTH_NAME: Final = re.compile(rf"(?P<month>[A-Za-z]{{3,9}})\.? (?P<day>\d{{1,2}}),? (?P<year>\d{{4}}){_CLOCK}")
 _DAY_NAME: Final = re.compile(rf"(?P<day>\d{{1,2}})[- ](?P<month>[A-Za-z]{{3,9}})[- ](?P<year>\d{{2,4}}){_CLOCK}")
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+#: Numbers that fall less often than this may be of two series.
+_ANEW: Final = 2
 
 Moments = NDArray[np.float64]
 
@@ -48,7 +50,9 @@ def read_moments(cells: Sequence[Cell], decimal: str = ".") -> Moments:
     readings = [found for read in plain if (found := _all(different, read)) is not None]
     if not readings:
         unclear = [found for one in (_DAY_FIRST, _MONTH_FIRST) if (found := _all(different, _texts(one))) is not None]
-        readings = unclear if len(unclear) < 2 else [one for one in unclear if (np.diff(one[which]) >= 0).all()]
+        readings = (
+            unclear if len(unclear) < 2 else [one for way in (1, -1) for one in unclear if _in_order(way * one[which])]
+        )
         if unclear and not readings:
             raise ValueError(
                 f"may have the day first or the month first ({short(different[0])}), and the rows are in order in neither; "
@@ -59,6 +63,31 @@ def read_moments(cells: Sequence[Cell], decimal: str = ".") -> Moments:
             f"holds no times that can be put in order ({short(different[0])}); write them as 2026-01-31 17:51:00"
         )
     return readings[0][which]
+
+
+def anew(column: str, cells: Sequence[Cell], moments: Moments, decimal: str = ".") -> tuple[str, ...]:
+    """Return a sentence if numbers (n,) that stand for times begin anew again and again, as the hours of a day do."""
+    steps = np.diff(moments)
+    if (steps < 0).sum() > (steps > 0).sum():  # newest first
+        steps = -steps
+    falls = -steps[steps < 0]
+    # Dates tell the day. A message that came late falls a little, and rows in no order fall all the time.
+    if (
+        parse(cells[0], decimal) is None
+        or not _ANEW <= len(falls) <= len(moments) / 3
+        or np.median(falls) < np.ptp(moments) / 2
+    ):
+        return ()
+    sentence = (
+        f"column {column!r} begins anew {len(falls):,} times, as the hours of a day do: a row with a higher number counts as later, "
+        "whatever day it is from. If that is so, --time needs a column that tells the day as well; where it is several "
+        "series of rows, one after another, all is well"
+    )
+    return (sentence,)
+
+
+def _in_order(moments: Moments) -> bool:
+    return bool((np.diff(moments) >= 0).all())
 
 
 def _all(cells: Sequence[Cell], read: Callable[[Cell], float | None]) -> Moments | None:

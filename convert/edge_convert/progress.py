@@ -37,7 +37,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @dataclass
 class Lines:
-    """Says a line every ten seconds: `evaluating: 3 of 10 after 12 s, about 28 s left`."""
+    """Says a line at most every ten seconds: `evaluating: 3 of 10 after 12 s, about 28 s left`."""
 
     what: str
     say: Callable[[str], object]

@@ -38,7 +38,7 @@ from edge_convert.features import (
     without_times,
 )
 from edge_convert.files import FMA_METADATA, RawTable, read_raw
-from edge_convert.moments import read_moments
+from edge_convert.moments import anew, read_moments
 from edge_convert.words import Words
 
 #: Where the eight audio features sit in the FMA project's `echonest.csv`.
@@ -195,8 +195,8 @@ def read_table(
         labels[name], said = read_labels(raw.column(name), name, raw.decimal)
         require_label_names(problems, labels[name])
         notes += said
-    ids = None if id_column is None else read_ids(raw, id_column, problems)
-    order = _order(raw, groups, time, targets, problems)
+    ids = None if id_column is None else read_ids(raw, id_column, problems, notes)
+    order = _order(raw, groups, time, targets, problems, notes=notes)
     rows = np.arange(len(raw.row_names))
     if target is not None and classes:
         rows, said = of_classes(target, labels[target], rows, classes=classes, problems=problems)
@@ -242,10 +242,10 @@ def read_pair(
     roles = _roles(("times", time), ("groups", groups), ("ids", id_column))
     names, notes = _feature_names(left, columns, drop, roles, problems)
     found = read_features(left, names, words, problems)
-    ids = read_ids(left, id_column, problems)
+    ids = read_ids(left, id_column, problems, notes)
     texts, said = read_labels(right.column(label_column), label_column, right.decimal)
-    label_ids = read_ids(right, id_column, others)
-    order = _order(left, groups, time, (label_column,), problems)
+    label_ids = read_ids(right, id_column, others, [])
+    order = _order(left, groups, time, (label_column,), problems, notes=notes)
     problems.refuse()
     others.refuse()
     label_of = {key: text for key, text in zip(label_ids.tolist(), texts.tolist(), strict=True) if text}
@@ -302,7 +302,7 @@ def _table(
         **order,
     )
     table = table if len(rows) == len(raw.row_names) else table.take(rows)
-    return replace(table, strange=tuple(strange(features.names, table.X, features.words)))
+    return replace(table, strange=(*table.strange, *strange(features.names, table.X, features.words)))
 
 
 def require_trainable(table: Table, folds: int) -> None:
@@ -365,7 +365,7 @@ def _roles(*given: tuple[str, str | None]) -> dict[str, str]:
 
 
 def _order(
-    raw: RawTable, groups: str | None, time: str | None, targets: Sequence[str], problems: Problems
+    raw: RawTable, groups: str | None, time: str | None, targets: Sequence[str], problems: Problems, *, notes: list[str]
 ) -> dict[str, Any]:
     """Return what a table knows of which rows belong together (`groups`) and when they are from (`times`)."""
     for option, name in (("--groups", groups), ("--time", time)):
@@ -373,10 +373,11 @@ def _order(
             problems.add(f"column {name!r} is the target, and so it can't be {option}")
     found: dict[str, Any] = {}
     if groups is not None:
-        found["groups"] = groups, read_groups(raw, groups, problems)
+        found["groups"] = groups, read_groups(raw, groups, problems, notes)
     if time is not None:
         try:
             found["times"] = time, read_moments(raw.column(time), raw.decimal)
+            found["strange"] = anew(time, raw.column(time), found["times"][1], raw.decimal)
         except ValueError as error:
             problems.add(f"column {time!r} {error}")
     return found

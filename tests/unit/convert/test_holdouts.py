@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from edge_convert.estimators import KINDS
 from edge_convert.evaluate import evaluate
 from edge_convert.holdouts import GROUPS, LATER, RANDOM, flattery, holdouts
-from edge_convert.moments import read_moments
+from edge_convert.moments import anew, read_moments
 from edge_convert.regressors import KINDS as NUMBERS
 from edge_convert.residuals import evaluate_numbers
 from edge_convert.results import gap_of
@@ -167,7 +168,7 @@ def test_a_clock_among_the_features_is_told(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("ts,a,y\n" + "".join(f"{1.5 * n * n},{n % 7},{'uv'[n % 2]}\n" for n in range(30)))
     (said,) = read_table(path, target="y").strange
-    assert "column 'ts' rises from row to row, as a clock does" in said
+    assert "column 'ts' rises from row to row, as a clock does (or the table is sorted by it)" in said
     assert "--time 'ts'" in said
     assert read_table(path, target="y", time="ts").feature_names == ("a",)
 
@@ -188,10 +189,7 @@ def test_a_clock_among_the_features_is_told(tmp_path: Path) -> None:
 )
 def test_times_are_read_in_their_order(cells: list[str]) -> None:
     assert (np.diff(read_moments(cells)) > 0).all()
-    assert np.array_equal(
-        read_moments(cells[::-1] if "/" not in cells[0] else cells),
-        np.sort(read_moments(cells))[:: -1 if "/" not in cells[0] else 1],
-    )
+    assert np.array_equal(read_moments(cells[::-1]), read_moments(cells)[::-1])
 
 
 @pytest.mark.parametrize(
@@ -207,6 +205,40 @@ def test_times_are_read_in_their_order(cells: list[str]) -> None:
 def test_times_that_have_no_order(cells: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_moments(cells)
+
+
+@pytest.mark.parametrize("write", [lambda n: str(n % 24), lambda n: str(23 - n % 24), lambda n: f"{n % 24 / 24:.3f}"])
+def test_hours_that_are_numbers_are_told(tmp_path: Path, write: Callable[[int], str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("hour,a,y\n" + "".join(f"{write(n)},{n * 7 % 5},{'uv'[n % 2]}\n" for n in range(96)))
+    (said,) = read_table(path, target="y", time="hour").strange
+    assert said.startswith("column 'hour' begins anew 3 times, as the hours of a day do")
+
+
+def test_numbers_that_fall_for_other_reasons_are_not_told() -> None:
+    rng, rising = np.random.default_rng(0), np.arange(240.0)
+    late = rising.copy()
+    late[[20, 60, 100]] -= 5
+    for times in (rising, rising[::-1], late, rng.permutation(rising), np.tile(np.arange(120.0), 2), np.zeros(240)):
+        assert anew("t", ["1"], times) == ()
+    assert anew("t", ["2026-01-31"], np.tile(np.arange(24.0), 10)) == ()
+
+
+def test_groups_with_the_same_number_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("device,a,y\n" + "".join(f"{['1', '1.0', '2'][n % 3]},{n},{'uv'[n % 2]}\n" for n in range(12)))
+    table = read_table(path, target="y", groups="device")
+    assert table.groups is not None
+    assert sorted(set(table.groups[1].tolist())) == ["1", "2"]
+    assert "column 'device': '1' and '1.0' are the same number: one group, '1'" in table.left_out
+
+
+def test_dates_as_ids_in_no_order_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("day,a,y\n2/3/2026,1,u\n1/4/2026,2,v\n3/2/2026,3,u\n")
+    (said,) = read_table(path, target="y", id_column="day").left_out
+    assert said.startswith("column 'day' may have the day first or the month first")
+    assert said.endswith("Its ids are in the order of their text now, and so are blocks of them")
 
 
 def test_dates_as_ids_are_in_the_order_of_time(tmp_path: Path) -> None:
