@@ -1,4 +1,4 @@
-"""Programs that some tests need beside Python: skipped with the reason where people run them, a failure in CI."""
+"""Programs and libraries that some tests need beside Python: skipped with the reason where people run them, a failure in CI."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ from sklearn.preprocessing import StandardScaler
 
 from edge_agent.errors import InputError
 from edge_agent.model.onnx import Predictor
+from tests.requirements import lacking
 from tests.unit.convert.conftest import Run, make_table, write_csv
 
 ROWS = 20_000
@@ -86,11 +88,18 @@ def _refused(model: Any, reason: str) -> None:
         _verified(model, X)
 
 
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        lacking(f"{name} can't be imported ({error}): pip install '.[boosters]'")
+
+
 # XGBoost
 
 
 def _xgboost() -> Any:
-    return pytest.importorskip("xgboost", reason="needs the extra `boosters`")
+    return _library("xgboost")
 
 
 @pytest.mark.parametrize("target", [TWO, THREE], ids=["two", "three"])
@@ -221,7 +230,7 @@ def test_boosters_inside_of_other_models_are_refused() -> None:
 
 
 def _lightgbm() -> Any:
-    return pytest.importorskip("lightgbm", reason="needs the extra `boosters`")
+    return _library("lightgbm")
 
 
 SMALL: dict[str, Any] = {"n_estimators": 12, "n_jobs": 1, "verbose": -1}
@@ -308,7 +317,7 @@ def test_lightgbm_with_categories_an_objective_of_its_own_or_another_scale_is_re
 
 
 def _catboost() -> Any:
-    return pytest.importorskip("catboost", reason="needs the extra `boosters`")
+    return _library("catboost")
 
 
 QUIET: dict[str, Any] = {"iterations": 12, "depth": 4, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
