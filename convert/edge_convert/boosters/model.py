@@ -173,6 +173,10 @@ class BoostedClassifier(ClassifierMixin, Boosted):  # type: ignore[misc]
                 f"{self.title}: has {len(self.classes_)} labels ({', '.join(map(str, self.classes_))}); "
                 f"--label-names has {len(names)}: {', '.join(names)}"
             )
+        if not all(names):
+            raise InputError(
+                f"{self.title}: --label-names has an empty name; a label is a text of one character or more"
+            )
         if twice := [name for place, name in enumerate(names) if name in names[:place]]:
             raise InputError(f"{self.title}: --label-names has {twice[0]!r} twice; each label takes a name of its own")
         other = BoostedClassifier(

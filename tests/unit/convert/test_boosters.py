@@ -457,9 +457,10 @@ def test_names_of_labels_that_can_not_be_are_refused(run: Run, tmp_path: Path) -
     table = write_csv(tmp_path / "t.csv", make_table(labels=("calm", "loud", "odd")))
     model.save_model(tmp_path / "m.json")
     _xgboost().XGBRegressor(n_estimators=2, n_jobs=1).fit(rows, rows[:, 0]).save_model(tmp_path / "r.json")
-    for file, data, reason in (
-        ("m.json", ("--target", "mood"), "--label-names has 'calm' twice"),
-        ("r.json", ("--drop", "mood"), "this one answers no labels"),
+    for file, data, names, reason in (
+        ("m.json", ("--target", "mood"), "calm,calm,odd", "--label-names has 'calm' twice"),
+        ("m.json", ("--target", "mood"), "calm,,odd", "--label-names has an empty name"),
+        ("r.json", ("--drop", "mood"), "calm,calm,odd", "this one answers no labels"),
     ):
         done = run(
             "export",
@@ -468,7 +469,7 @@ def test_names_of_labels_that_can_not_be_are_refused(run: Run, tmp_path: Path) -
             table,
             *data,
             "--label-names",
-            "calm,calm,odd",
+            names,
             "--out",
             tmp_path / "m.onnx",
         )
