@@ -92,8 +92,8 @@ def needed(package: str, error: Exception) -> str:
     for library in _LIBRARIES:
         if package.partition(".")[0] == library.package:
             return (
-                f"is a model of {library.title}, which is not installed here ({error}); pip install 'edge-label-agent[boosters]', "
-                f"or the very version of {library.title} that it was trained with"
+                f"is a model of {library.title}, which is not installed here ({error}); pip install {library.package}, "
+                "in the version that it was trained with"
             )
     return ""
 
