@@ -1,4 +1,6 @@
-"""What is refused, or said, before a model is converted: missing values that it does not take, answers without probabilities."""
+"""What is refused, or said, before a model is converted: words whose codes are not known, missing values that it does not take,
+answers without probabilities.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,25 @@ from collections.abc import Callable
 from sklearn.utils import get_tags
 
 from edge_agent.errors import InputError
-from edge_convert.classifier import Estimator, title_of
-from edge_convert.fold import Folded
+from edge_convert.classifier import Estimator, inputs_of, title_of
+from edge_convert.fold import Folded, fold
 from edge_convert.modelcard import Draft
 from edge_convert.reference import Reference
+from edge_convert.tables import Table
 from edge_convert.tasks import Classification, Task
 
 Say = Callable[[str], object]
+
+
+def require_codes_known(model: Estimator, table: Table) -> None:
+    """Refuse columns of words, unless the estimator was trained on a data frame and codes them itself."""
+    categories = [name for name, words in table.words.items() if words.kind == "category"]
+    if categories and not (inputs_of(model)[1] and fold(model).trees is None):
+        raise InputError(
+            f"{table.sources[0].path}: column {categories[0]!r} holds words, and how the estimator codes them is not known; give it "
+            "the codes that the estimator was trained on, train it on a data frame with an encoder in its Pipeline, or use "
+            "edge-convert train"
+        )
 
 
 def require_gaps_taken(folded: Folded, draft: Draft, reference: Reference) -> None:

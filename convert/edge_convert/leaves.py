@@ -68,20 +68,30 @@ def write_sum(writer: Writer, trees: Sequence[Tree], how: Sum, *, wide: bool, so
     begun = 0 if how.first is None else 1
     columns = begun + len(trees)
     tables = ([] if how.first is None else [how.first[np.newaxis]]) + [tree.values[tree.is_leaf] for tree in trees]
-    offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
     leaves = write_leaves(writer, trees, range(begun, columns), columns, wide=wide, source=source)
-    places = writer.add("Cast", leaves, to=TensorProto.INT64)
-    if columns > 1:
-        places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
-    values = writer.add(
-        "Gather", writer.constant(np.concatenate(tables), np.float64), places, axis=0
-    )  # (n, columns, k)
-    if columns > 1:
-        values = writer.add("CumSum", values, writer.constant(1, np.int64))
-    total = writer.add("Gather", values, writer.constant(columns - 1, np.int64), axis=1)
+    values = write_values(writer, leaves, tables, np.float64)  # (n, columns, k)
+    total = write_total(writer, values, columns, axis=1)
     if how.count != 1:
         total = writer.add("Div", total, writer.constant(how.count, np.float64))
     return writer.add("Exp", total) if how.exponential else total
+
+
+def write_values(
+    writer: Writer, leaves: str, tables: Sequence[NDArray[np.float64]], kind: type[np.floating[Any]]
+) -> str:
+    """Write the values, of `kind`, of `leaves` (n, tables), each counted within its own table (leaves,) or (leaves, k)."""
+    places = writer.add("Cast", leaves, to=TensorProto.INT64)
+    if len(tables) > 1:
+        offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
+        places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
+    return writer.add("Gather", writer.constant(np.concatenate(tables), kind), places, axis=0)
+
+
+def write_total(writer: Writer, values: str, columns: int, *, axis: int) -> str:
+    """Write the sum of `values` along an axis of so many columns, one after the other."""
+    if columns > 1:
+        values = writer.add("CumSum", values, writer.constant(axis, np.int64))
+    return writer.add("Gather", values, writer.constant(columns - 1, np.int64), axis=axis)
 
 
 def write_leaves(

@@ -96,7 +96,6 @@ def _load_pickle(path: Path) -> object:
 
 
 def _estimator(path: Path, model: Any) -> Estimator:
-    model = unwrapped(model)
     name = type(model).__name__
     try:
         check_is_fitted(model)

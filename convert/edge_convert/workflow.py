@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped, 
 from edge_agent.contract import card
 from edge_agent.contract.seal import is_sealed, seal
 from edge_agent.errors import CardError, InputError
-from edge_convert.admission import require_gaps_taken, say_answers
+from edge_convert.admission import require_codes_known, require_gaps_taken, say_answers
 from edge_convert.agreement import agreement
 from edge_convert.atomic import write_atomically
 from edge_convert.auto import CANDIDATES, FOLDS, Candidate, weigh
@@ -162,13 +162,7 @@ def export(
         say(f"model: {sentence}")
     n_features, names = inputs_of(model)
     table = replace(choice, columns=choice.columns or names).read()
-    for name, words in table.words.items():
-        if words.kind == "category" and not (names and fold(model).trees is None):
-            raise InputError(
-                f"{table.sources[0].path}: column {name!r} holds words, and how the estimator codes them is not known; give it "
-                "the codes that the estimator was trained on, train it on a data frame with an encoder in its Pipeline, or use "
-                "edge-convert train"
-            )
+    require_codes_known(model, table)
     for sentence in (*table.left_out, *table.strange):
         say(f"table: {sentence}")
     sheet = _sheet(table, describe, say)

@@ -162,13 +162,8 @@ def test_what_the_broker_refuses_is_left_out_at_once(caplog: pytest.LogCaptureFi
     assert agent.tally.connections == 1
 
 
-@pytest.mark.parametrize(
-    ("nearer", "found", "least", "most"), [(True, True, 250, 310), (True, False, 12, 20), (False, False, 4, 8)]
-)
-def test_a_filter_that_ends_the_connection_is_looked_for_at_once_as_long_as_that_leads_somewhere(
-    nearer: bool, found: bool, least: int, most: int, awake: int
-) -> None:
-    """With a broker that ends every connection it does not, so that is asked less and less; nor may a first end be one of those."""
+def narrowing(*, nearer: bool, found: bool) -> tuple[Agent, FakeClock, list[float]]:
+    """An agent whose broker ends every connection, perhaps over a subscription, its clock, and when it connected."""
     clock, begun = FakeClock(), list[float]()
 
     def dial(*_: object) -> FakeLink:
@@ -178,7 +173,17 @@ def test_a_filter_that_ends_the_connection_is_looked_for_at_once_as_long_as_that
         link.lose(NarrowedError("the broker closed", nearer=nearer, found=found))
         return link
 
-    agent = Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock)
+    return Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock), clock, begun
+
+
+@pytest.mark.parametrize(
+    ("nearer", "found", "least", "most"), [(True, True, 250, 310), (True, False, 12, 20), (False, False, 4, 8)]
+)
+def test_a_filter_that_ends_the_connection_is_looked_for_at_once_as_long_as_that_leads_somewhere(
+    nearer: bool, found: bool, least: int, most: int, awake: int
+) -> None:
+    """With a broker that ends every connection it does not, so that is asked less and less; nor may a first end be one of those."""
+    agent, clock, begun = narrowing(nearer=nearer, found=found)
     while clock.time < 30:
         agent.step(awake)
         clock.advance(0.1)
@@ -187,16 +192,7 @@ def test_a_filter_that_ends_the_connection_is_looked_for_at_once_as_long_as_that
 
 def test_a_fleet_does_not_look_for_a_filter_in_step(awake: int) -> None:
     """The broker may be overloaded, and do the same to all."""
-    clock, begun = FakeClock(), list[float]()
-
-    def dial(*_: object) -> FakeLink:
-        begun.append(clock.time)
-        link = FakeLink()
-        link.ready = False
-        link.lose(NarrowedError("the broker closed", nearer=True, found=True))
-        return link
-
-    agent = Agent(make_connection_settings()._replace(dial=dial), make_plan(), clock=clock)
+    agent, clock, begun = narrowing(nearer=True, found=True)
     while len(begun) < 50:
         agent.step(awake)
         clock.advance(0.001)

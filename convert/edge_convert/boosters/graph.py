@@ -22,7 +22,7 @@ from edge_convert.families.net import Columns, Net
 from edge_convert.families.registry import REGISTRY
 from edge_convert.fold import Folded
 from edge_convert.graph import INPUT, LABEL, PROBABILITIES, assemble_outputs
-from edge_convert.leaves import write_leaves
+from edge_convert.leaves import write_leaves, write_total, write_values
 from edge_convert.tasks import Classification, Comparison, Regression
 from edge_convert.trees import Tree
 from edge_convert.writer import Writer
@@ -111,17 +111,11 @@ def _write_scores(folded: Folded, scores: Scores) -> tuple[Writer, str]:
                 targets.append(len(tables))
             tables.append(tree.values[tree.is_leaf])
     columns = len(tables) // groups
-    offsets = np.cumsum([0, *(len(table) for table in tables[:-1])])
     leaves = write_leaves(writer, grown, targets, len(tables), wide=wide, source=source)
-    places = writer.add("Cast", leaves, to=TensorProto.INT64)
-    places = writer.add("Add", places, writer.constant(offsets[np.newaxis], np.int64))
-    table = np.concatenate(tables)
-    values = writer.add("Gather", writer.constant(table if vectors else table[:, 0], scores.kind), places, axis=0)
-    axis = 1 if vectors else 2
+    values = write_values(writer, leaves, tables if vectors else [table[:, 0] for table in tables], scores.kind)
     if not vectors:
         values = writer.add("Reshape", values, writer.constant([-1, groups, columns], np.int64))
-    values = writer.add("CumSum", values, writer.constant(axis, np.int64))
-    total = writer.add("Gather", values, writer.constant(columns - 1, np.int64), axis=axis)
+    total = write_total(writer, values, columns, axis=1 if vectors else 2)
     if scores.count != 1:
         total = writer.add("Div", total, writer.constant(scores.count, scores.kind))
     if scores.scale != 1:
