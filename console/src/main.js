@@ -1,0 +1,3 @@
+import { Connection } from "./connection.js";
+import { mount } from "./live/index.js";
+mount(document.getElementById("page"), new Connection());
