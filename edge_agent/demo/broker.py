@@ -1,4 +1,4 @@
-"""The embedded broker, a separate process: `python -m edge_agent.demo.broker PORT`.
+"""The embedded broker, a separate process: `python -m edge_agent.demo.broker PORT [WEBSOCKETS_PORT]`.
 
 It ends on SIGTERM, or when its parent ends (standard input is closed).
 """
@@ -13,11 +13,14 @@ import sys
 from amqtt.broker import Broker
 
 
-async def serve(port: int) -> None:
-    """Serve MQTT on a loopback port until told to stop; says `ready` on standard output."""
+async def serve(port: int, websockets: int | None = None) -> None:
+    """Serve MQTT on loopback ports until told to stop, the second one over WebSockets; says `ready` on standard output."""
+    listeners = {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}}
+    if websockets is not None:
+        listeners["websockets"] = {"type": "ws", "bind": f"127.0.0.1:{websockets}"}
     broker = Broker(
         {
-            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+            "listeners": listeners,
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
         }
     )
@@ -35,4 +38,4 @@ async def serve(port: int) -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(*map(int, sys.argv[1:])))

@@ -86,10 +86,14 @@ class Scene:
         self._waiting: dict[int, tuple[Reading, float]] = {}
         self.score = Score(output.columns[0])
 
-    def play(self, seconds: float, view: View, stop: int, ready: Callable[[int], None]) -> None:
-        """Play for `seconds`, or until the file descriptor `stop` is readable. `ready` is called before the first."""
-        port = _free_port()
-        with _broker(port), _agent(port, self._routes):
+    def play(
+        self, seconds: float, view: View, stop: int, ready: Callable[[int], None], *, websockets: int | None = None
+    ) -> None:
+        """Play for `seconds`, or until the file descriptor `stop` is readable. `ready` is called with the broker's port before
+        the first. The broker also listens for `websockets` on that port.
+        """
+        port = free_port()
+        with _broker(port, websockets), _agent(port, self._routes):
             link = self._connect(port)
             ready(port)
             try:
@@ -143,12 +147,14 @@ class Scene:
     def _take(self, message: Message, view: View) -> None:
         template = self._errors if self._errors.match(message.topic) else self._answers
         captured = template.match(message.topic)
-        if captured is None:
+        content = _content(message.payload)
+        if captured is None or content is None:
             return
-        content = json.loads(message.payload)
         number = content.get("id")
-        if number not in self._waiting:  # not JSON, or a model with a feature called `id`
-            number = self._oldest(captured["sensor"])
+        if type(number) is not int or number not in self._waiting:
+            number = self._oldest_unnumbered(captured["sensor"])
+        if number is None:
+            return  # what a person sends from the page
         reading, sent = self._waiting.pop(number)
         self.score.latencies.append(time.monotonic() - sent)
         topic = reading.topic
@@ -163,9 +169,19 @@ class Scene:
             reason = f"{place}: {first['msg']}" if place else first["msg"]
             view.show(Line(topic, reading.summary, error=content["error"], reason=reason))
 
-    def _oldest(self, sensor: str) -> int:
-        """Return the oldest unanswered message of a sensor: an answer without an id belongs to it, because answers are in order."""
-        return next(number for number, (reading, _) in self._waiting.items() if reading.sensor == sensor)
+    def _oldest_unnumbered(self, sensor: str) -> int | None:
+        """Return the oldest message of a sensor whose answer has no id of ours: answers are in order. None if there is none."""
+        waiting = self._waiting.items()
+        return next((number for number, (one, _) in waiting if one.sensor == sensor and not one.numbered), None)
+
+
+def _content(payload: bytes) -> dict[str, Any] | None:
+    """Return the answer to one row; None for anything else, which others may publish."""
+    try:
+        content = json.loads(payload)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and "model" in content else None
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -178,7 +194,8 @@ def _readable(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0)[0])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -186,8 +203,10 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _broker(port: int) -> Iterator[None]:
+def _broker(port: int, websockets: int | None) -> Iterator[None]:
     command = [sys.executable, "-m", "edge_agent.demo.broker", str(port)]
+    if websockets is not None:
+        command.append(str(websockets))
     with _process(command, dict(os.environ), "broker") as (process, said):
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         if not select.select([process.stdout], [], [], _DEADLINE)[0] or process.stdout.readline() != b"ready\n":

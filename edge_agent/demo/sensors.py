@@ -33,7 +33,8 @@ _BROKEN: Final = 10
 class Reading(NamedTuple):
     """What a sensor sends. `id` stands in the payload too, unless that is not even JSON.
 
-    `level` is the last one of the topic. It is `answered` unless it says nothing new, or others have to come first.
+    `level` is the last one of the topic. It is `answered` unless it says nothing new, or others have to come first. The answer
+    has its id if it is `numbered`.
     """
 
     sensor: str
@@ -42,6 +43,7 @@ class Reading(NamedTuple):
     summary: str
     level: str = WHOLE
     answered: bool = True
+    numbered: bool = True
 
     @property
     def topic(self) -> str:
@@ -88,7 +90,9 @@ class SimulatedSensors:
                 garbage, summary = True, "not JSON"
         number = next(self._numbers)
         payload = to_json({"id": number, **row})
-        return Reading(next(self._names), number, payload[: len(payload) // 2] if garbage else payload, summary)
+        numbered = not garbage and "id" not in row
+        sent = payload[: len(payload) // 2] if garbage else payload
+        return Reading(next(self._names), number, sent, summary, numbered=numbered)
 
 
 class Phone:
@@ -112,7 +116,9 @@ class Phone:
         self._known |= row
         number = next(self._numbers)
         is_complete = len(self._known) == len(self._features)
-        return Reading(PHONE, number, to_json({"id": number, **row}), _short(row), CHANGES, news and is_complete)
+        return Reading(
+            PHONE, number, to_json({"id": number, **row}), _short(row), CHANGES, news and is_complete, "id" not in row
+        )
 
 
 class Meter:
@@ -132,7 +138,9 @@ class Meter:
         self._known[level] = row
         number = next(self._numbers)
         is_complete = len(self._known) == len(HALVES)
-        return Reading(METER, number, to_json({"id": number, **row}), _short(row), level, news and is_complete)
+        return Reading(
+            METER, number, to_json({"id": number, **row}), _short(row), level, news and is_complete, "id" not in row
+        )
 
 
 def halves(features: Sequence[Feature]) -> tuple[Sequence[Feature], Sequence[Feature]]:
