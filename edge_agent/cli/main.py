@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "try": ("edge_agent.cli.try_", "Run a model on the given input, without a broker."),
     "check": ("edge_agent.cli.check", "Check machine, models, broker and service; say how to fix problems."),
     "status": ("edge_agent.cli.status", "Show the running agent's state, counters and incomplete sensors."),
+    "docs": ("edge_agent.cli.docs", "Describe the topics and payloads of a configuration (AsyncAPI)."),
     "demo": ("edge_agent.cli.demo", "Run a broker, the agent and simulated sensors for fifteen seconds."),
 }
 #: Objects that are made before the garbage collector looks at them: those of a start stay, those of a turn of the loop go by

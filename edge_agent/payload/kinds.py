@@ -18,9 +18,7 @@ from pydantic_core import PydanticCustomError
 from edge_agent.contract.card import TRUTH, Feature
 
 #: Words that firmware sends for "no value".
-_NO_VALUE: Final = frozenset(
-    {"", "-", "--", "---", "n/a", "nan", "none", "null", "unavailable", "undefined", "unknown"}
-)
+NO_VALUE: Final = frozenset({"", "-", "--", "---", "n/a", "nan", "none", "null", "unavailable", "undefined", "unknown"})
 _LONGEST_WORD: Final = 20
 #: Larger whole numbers are no category.
 _MAX_WHOLE: Final = 1 << 63
@@ -40,7 +38,7 @@ def is_no_value(feature: Feature, value: object) -> bool:
     if isinstance(value, str):
         return (
             len(value) <= _LONGEST_WORD
-            and value.strip().lower() in _NO_VALUE
+            and value.strip().lower() in NO_VALUE
             and value.strip() not in feature.categories
         )
     return isinstance(value, float) and math.isnan(value)

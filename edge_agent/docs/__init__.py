@@ -1,0 +1,1 @@
+"""What runs, described for others: AsyncAPI of a configuration and its model cards."""

@@ -1,0 +1,238 @@
+"""AsyncAPI 3.0 of a node: its topics, and what they carry, made from the settings and the cards of its models.
+
+Rules:
+
+* deterministic: the same settings and models give the same bytes, whatever the time, the machine and the broker;
+* whoever may subscribe reads it: see `edge_agent.docs.server`;
+* topics, labels and names come from outside: they are values, or names of properties, and never keys of AsyncAPI's own maps
+  (`edge_agent.docs.keys`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, get_type_hints
+
+from edge_agent import __version__
+from edge_agent.config.routes import FieldSettings
+from edge_agent.config.settings import Settings
+from edge_agent.contract import topics
+from edge_agent.contract.card import ModelCard
+from edge_agent.contract.messages import JSON_TYPE, Busy, Health, Info, UnknownVerb, to_json
+from edge_agent.contract.templates import Template
+from edge_agent.docs import extension, outgoing, schemas
+from edge_agent.docs.channels import Channels, message
+from edge_agent.docs.incoming import Incoming
+from edge_agent.docs.keys import Keys, ref
+from edge_agent.docs.schemas import PLACE, Schema
+from edge_agent.docs.server import security, server
+from edge_agent.routing.routes import Route
+from edge_agent.routing.sources import FEATURE
+from edge_agent.serving.requests import VERBS
+
+VERSION: Final = "3.0.0"
+#: What the document is on the wire (https://www.asyncapi.com/docs/reference/specification/v3.0.0#media-type).
+CONTENT_TYPE: Final = "application/vnd.aai.asyncapi+json"
+_SAYS: Final = "What the agent takes and publishes: made from its configuration and from the cards of its models."
+#: Where the topic of an answer stands in a message (MQTT 5).
+_RESPONSE_TOPIC: Final = "$message.header#/responseTopic"
+_HEADERS: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "responseTopic": {"type": "string", "description": "Response Topic (MQTT 5): where the answer goes instead."},
+        "correlationData": {"type": "string", "description": "Correlation Data (MQTT 5): goes back with the answer."},
+    },
+}
+_STATES: Final = ("online", "degraded", "offline")
+
+
+class Served(NamedTuple):
+    """A model as it is served."""
+
+    card: ModelCard
+    sha256: str
+
+
+def write(settings: Settings, models: Mapping[str, Served]) -> bytes:
+    """Return the document as JSON. `models` are those that the routes name."""
+    return to_json(document(settings, models))
+
+
+def document(settings: Settings, models: Mapping[str, Served]) -> dict[str, Any]:
+    """Return the document. `models` are those that the routes name."""
+    return _Document(settings, models).whole()
+
+
+class _Model(NamedTuple):
+    """A model with references to its schemas: of an answer, of those to a batch, and of each feature."""
+
+    card: ModelCard
+    answer: Schema
+    batch: Schema
+    features: Mapping[str, Schema]
+
+
+class _Document:
+    def __init__(self, settings: Settings, models: Mapping[str, Served]) -> None:
+        self._settings = settings
+        self._served = models
+        self._routes = settings.routes()
+        self._channels = Channels()
+        verbs = [get_type_hints(verb.answer)["return"] for verb in VERBS.values()]
+        kinds = (*outgoing.KINDS, Info, Health, *verbs, Busy, UnknownVerb)
+        self._wire = schemas.of_wire(dict.fromkeys(kinds))
+        answers = {kind.__name__ for kind in outgoing.KINDS} - {"Rejection"}
+        self._schemas = {name: schema for name, schema in self._wire.items() if name not in answers}
+        self._keys = Keys()
+        for name in self._schemas:
+            self._keys.make(name)
+        self._models: dict[str, _Model] = {}
+
+    def whole(self) -> dict[str, Any]:
+        """Return the whole document."""
+        settings = self._settings
+        self._add_models()
+        routes = [self._add_route(number, route) for number, route in enumerate(self._routes, start=1)]
+        self._add_node()
+        schemes = security(settings)
+        models = {sha256: extension.of_model(card, sha256) for card, sha256 in self._served.values()}
+        return {
+            "asyncapi": VERSION,
+            "info": {
+                "title": f"edge-agent {settings.node.id}",
+                "version": __version__,
+                "description": _SAYS,
+                "license": {"name": "Apache-2.0"},
+            },
+            "defaultContentType": JSON_TYPE,
+            "servers": {"broker": server(settings)},
+            "channels": self._channels.channels,
+            "operations": self._channels.operations,
+            "components": {"schemas": self._schemas, **({"securitySchemes": schemes} if schemes else {})},
+            "x-edge-agent": extension.extension(settings, [*models.values()], routes),
+        }
+
+    # -- models
+
+    def _add_models(self) -> None:
+        made: dict[str, _Model] = {}
+        for name, (card, sha256) in self._served.items():
+            if sha256 not in made:
+                asking = (route for route in self._routes if self._served[route.model].sha256 == sha256)
+                made[sha256] = self._model(card, doubts=any(route.min_confidence for route in asking))
+            self._models[name] = made[sha256]
+
+    def _model(self, card: ModelCard, *, doubts: bool) -> _Model:
+        features: dict[str, Schema] = {}
+        for feature in card.features:
+            features[feature.name] = self._put(f"{card.name}.{feature.name}", schemas.of_feature(feature))
+        answer = self._put(f"{card.name}.answer", outgoing.of_model(card, self._wire, doubts=doubts))
+        batch = self._put(f"{card.name}.answers", {"type": "array", "items": {"anyOf": [answer, outgoing.REJECTION]}})
+        return _Model(card, answer, batch, features)
+
+    def _put(self, name: str, schema: Schema) -> Schema:
+        """Put a schema among those that others refer to; return the reference."""
+        key = self._keys.make(name)
+        self._schemas[key] = schema
+        return ref(*PLACE, key)
+
+    # -- routes
+
+    def _add_route(self, number: int, route: Route) -> dict[str, Any]:
+        """Add the channels of a route; return what the extension has of it."""
+        model = self._models[route.model]
+        limit = self._settings.limits.batch_rows
+        inputs = [Incoming(route, source, model.card, model.features, limit) for source in route.inputs]
+        formats = dict.fromkeys(one for incoming in inputs for one in incoming.answers)
+        batches = any(incoming.takes_batches for incoming in inputs) and not route.gathers
+        about = f"Answers of the model {model.card.name}."
+        answer = {"anyOf": [model.answer, model.batch]} if batches else model.answer
+        answers = {_short(one): message(one, outgoing.in_format(answer, one), "An answer") for one in formats}
+        rejections = {
+            _short(one): message(one, outgoing.in_format(outgoing.REJECTION, one), "A rejection") for one in formats
+        }
+        out = self._channels.add(f"answers-{number}", route.publish, answers, about)
+        self._channels.send(out, about, retain=route.retain)
+        why = f"Why the model {model.card.name} has no answer."
+        wrong = self._channels.add(f"errors-{number}", route.errors, rejections, why)
+        self._channels.send(wrong, why)
+        reply = self._reply(number, route, model, answers)
+        for place, incoming in enumerate(inputs, start=1):
+            name = f"features-{number}" if len(inputs) == 1 else f"features-{number}-{place}"
+            self._add_source(name, route.inputs[place - 1].subscribe, incoming, model, reply)
+        return extension.of_route(route, model.card.name, inputs, self._fields_of(number))
+
+    def _fields_of(self, number: int) -> list[Mapping[str, FieldSettings]]:
+        route = self._settings.route[number - 1]
+        return [route.fields] if route.source is None else [source.fields for source in route.source]
+
+    def _add_source(
+        self, name: str, subscribe: Template, incoming: Incoming, model: _Model, reply: dict[str, Any] | None
+    ) -> None:
+        about = f"Features for the model {model.card.name}."
+        headers = {} if reply is None else {"headers": _HEADERS}
+        row = self._put(name, incoming.document) if incoming.levels is None else {}
+        messages = {
+            _short(one): message(
+                one,
+                incoming.schema(one, row),
+                "Features",
+                examples=incoming.examples() if one == JSON_TYPE else (),
+                **headers,
+            )
+            for one in incoming.formats
+        }
+        levels = {} if incoming.levels is None else {FEATURE: {"enum": list(incoming.levels)}}
+        key = self._channels.add(name, subscribe, messages, about, known=levels)
+        self._channels.receive(key, about, reply)
+
+    def _reply(
+        self, number: int, route: Route, model: _Model, answers: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Return the reply by Response Topic; None where none is followed."""
+        mqtt = self._settings.mqtt
+        if mqtt.protocol == "3.1.1" or not mqtt.response_topics or route.remembers:
+            return None
+        about = f"Answers of the model {model.card.name} to who named a Response Topic (MQTT 5)."
+        either = {name: outgoing.or_rejection(answer) for name, answer in answers.items()}
+        key = self._channels.add(f"replies-{number}", None, either, about)
+        return self._channels.reply(key, location=_RESPONSE_TOPIC)
+
+    # -- the node's own topics
+
+    def _add_node(self) -> None:
+        node = self._settings.node.id
+        state = message("text/plain", {"type": "string", "enum": list(_STATES)}, "State")
+        info = message(JSON_TYPE, ref(*PLACE, "Info"), "Info")
+        health = message(JSON_TYPE, ref(*PLACE, "Health"), "Health")
+        seconds = self._settings.health.interval
+        for name, topic, said, about, kept in (
+            ("state", topics.state(node), state, "Whether the node is there; offline is also its will.", True),
+            ("info", topics.info(node), info, "Versions, models and routes of the node.", True),
+            ("health", topics.health(node), health, f"Counters and rates, every {seconds:g} seconds.", False),
+        ):
+            key = self._channels.add(name, Template(topic), {name: said}, about)
+            self._channels.send(key, about, qos=int(kept), retain=kept and self._settings.mqtt.retain is not False)
+        for name, verb in VERBS.items():
+            kind: type[Any] = get_type_hints(verb.answer)["return"]
+            self._add_verb(name, Template(topics.request(node).render({"verb": name})), verb.about, kind)
+        self._add_verb("other", topics.request(node), "what there is to ask", UnknownVerb)
+
+    def _add_verb(self, name: str, request: Template, about: str, kind: type[Any]) -> None:
+        node = self._settings.node.id
+        verb = "{verb}" if name == "other" else name
+        answers = {
+            one.__name__.lower(): message(JSON_TYPE, ref(*PLACE, one.__name__), one.__name__) for one in (kind, Busy)
+        }
+        said = f"The answer to a request: {about}."
+        response = self._channels.add(
+            f"response-{name}", Template(topics.response(node, verb), output=True), answers, said
+        )
+        asked = {"request": message("text/plain", {}, "A request")}
+        key = self._channels.add(f"request-{name}", request, asked, f"A request for {about}.")
+        self._channels.receive(key, f"A request for {about}.", self._channels.reply(response))
+
+
+def _short(content_type: str) -> str:
+    """Return the name of the messages of a content type."""
+    return content_type.rpartition("/")[2].replace("+", "-")
