@@ -91,6 +91,8 @@ class Answering:
                 link.answer(message, answers)
             ended = self._clock()
             self._tally.took(ended - arrived, len(messages))
+            if self._tally.detailed:
+                self.pipeline.took(messages, ended - arrived)
             self._intake.took(ended - began)
         self._working = ()
 

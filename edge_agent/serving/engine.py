@@ -28,7 +28,7 @@ from edge_agent.serving.writing import (
     Written,
     failed,
 )
-from edge_agent.tally import Tally
+from edge_agent.tally import Counts
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +58,18 @@ class Model(Protocol):
         """Decode one row's output for `output.fields`."""
 
 
+class Asker(Protocol):
+    """What an engine needs to know of who asks."""
+
+    @property
+    def sensor(self) -> str | None:
+        """The sensor that the answer must name, or None."""
+
+    @property
+    def counts(self) -> Counts:
+        """What counts the answer."""
+
+
 class Engine:
     """One served model with its codec. `max_answer` is in bytes; below `min_confidence` an answer has no label."""
 
@@ -77,8 +89,8 @@ class Engine:
         #: Predictions by the model's output: a tree has one per leaf, so most are made once.
         self._made: dict[Hashable, Settled] = {}
 
-    def outcomes(self, asked: Sequence[tuple[Message, str | None]], tally: Tally) -> list[Written]:
-        """Return the answer to each message; each comes with the sensor that the answer must name, or None."""
+    def outcomes(self, asked: Sequence[tuple[int, Message, Asker]]) -> list[Written]:
+        """Return the answer to each message; each comes with a number of the caller's, and with who asks."""
         decode, find = self._codec.decode, formats.find
         return self.settle(
             [
@@ -87,28 +99,28 @@ class Engine:
                     decode(message.payload, message.content_type),
                     # A payload that can't be read is answered in JSON.
                     find(message.content_type) or formats.JSON,
-                    sensor,
+                    asker.sensor,
+                    asker.counts,
                 )
-                for message, sensor in asked
-            ],
-            tally,
+                for _, message, asker in asked
+            ]
         )
 
-    def settle(self, questions: Sequence[Asked], tally: Tally) -> list[Written]:
+    def settle(self, questions: Sequence[Asked]) -> list[Written]:
         """Return the answer to each message, with as few model calls as possible for all their rows."""
         rows: list[tuple[float, ...]] = []
-        for _, content, _, _ in questions:
+        for _, content, _, _, _ in questions:
             if isinstance(content, Features):
                 rows.append(content.values)
             elif isinstance(content, Batch):
                 rows += content.values
         predicted = _Predicted(self, rows)
-        return [self._settle(question, predicted, tally) for question in questions]
+        return [self._settle(question, predicted) for question in questions]
 
-    def _settle(self, question: Asked, predicted: _Predicted, tally: Tally) -> Written:
-        topic, content, answering, sensor = question
+    def _settle(self, question: Asked, predicted: _Predicted) -> Written:
+        topic, content, answering, sensor, counts = question
         if isinstance(content, Batch):
-            return self._settle_batch(question, content, predicted, tally)
+            return self._settle_batch(question, content, predicted)
         echo = content.echo if sensor is None else {**content.echo, "sensor": sensor}
         if isinstance(content, Features):
             settled = predicted.one()
@@ -117,36 +129,36 @@ class Engine:
                     echo = {"outside": content.outside, **echo}
                 payload = settled.write(echo, answering)
                 if len(payload) > self._max_answer:
-                    return self._too_large(question, tally)
-                tally.predictions += 1
+                    return self._too_large(question)
+                counts.predictions += 1
                 if content.outside:
-                    tally.outside += 1
+                    counts.outside += 1
                 if settled.uncertain:
-                    tally.uncertain += 1
+                    counts.uncertain += 1
                 return Written(payload, False, answering.answers)  # noqa: FBT003 - twice as fast as by name
             content = failed(content.echo)
         payload = self._wording.encode({**self._rejection(content, topic), **echo}, answering)
         if len(payload) > self._max_answer:
-            return self._too_large(question, tally)
-        tally.rejected(content.code, reason_of(content))
+            return self._too_large(question)
+        counts.rejected(content.code, reason_of(content))
         return Written(payload, rejected=True, content_type=answering.answers)
 
-    def _settle_batch(self, question: Asked, batch: Batch, predicted: _Predicted, tally: Tally) -> Written:
+    def _settle_batch(self, question: Asked, batch: Batch, predicted: _Predicted) -> Written:
         writer = BatchWriter(question, self._name, self.version, self._max_answer, doubting=self._least > 0)
         payload = writer.write(batch, predicted)
         if payload is None:
-            return self._too_large(question, tally)
-        writer.count(tally)
+            return self._too_large(question)
+        writer.count(question[4])
         return Written(payload, rejected=False, content_type=question[2].answers)
 
-    def _too_large(self, question: Asked, tally: Tally) -> Written:
+    def _too_large(self, question: Asked) -> Written:
         """Return the rejection for a message whose answer would be too large; it is always short."""
         unusable = refuse(
             ErrorCode.PAYLOAD_TOO_LARGE,
             f"The answer would have more than {self._max_answer} bytes (limits.answer_bytes); send fewer rows at once",
         )
-        tally.rejected(unusable.code, f"{unusable.code} (the answer would be too large)")
-        topic, _, answering, _ = question
+        topic, _, answering, _, counts = question
+        counts.rejected(unusable.code, f"{unusable.code} (the answer would be too large)")
         payload = answering.encode(self._rejection(unusable, topic))
         return Written(payload, rejected=True, content_type=answering.answers)
 

@@ -36,7 +36,7 @@ from edge_agent.routing.sparkplug import SparkplugGathering
 from edge_agent.serving.engine import Engine, Model
 from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Asked, Written
-from edge_agent.tally import Tally
+from edge_agent.tally import Counts, Tally, bucket
 
 #: Topics whose targets are cached, and the longest of them: they come from outside, so both are bounded.
 _REMEMBERED: Final = 10_000
@@ -58,7 +58,6 @@ class Pipeline:
         max_sensors: int = MAX_SENSORS,
         response_topics: Sequence[str] = DEFAULT_FILTERS,
     ) -> None:
-        self.tally = tally or Tally()
         self._routes = tuple(routes)
         self._table = RouteTable(self._routes)
         self._response_topics = ResponseTopics(response_topics, self._routes)
@@ -85,7 +84,21 @@ class Pipeline:
             for route in self._routes
             if route.gathers and route.model in models
         }
-        self._gathered_for = {one: self._engines[route.asks] for route, one in self._gatherings.items()}
+        self.tally = tally or Tally()
+
+    @property
+    def tally(self) -> Tally:
+        """What counts the messages, by route."""
+        return self._tally
+
+    @tally.setter
+    def tally(self, tally: Tally) -> None:
+        self._tally = tally
+        self.counts = tally.serve(self._routes)
+        self._targets.clear()  # they know what counts them
+        self._gathered_for = {
+            one: (self._engines[route.asks], self.counts[route]) for route, one in self._gatherings.items()
+        }
 
     def _gathering(self, route: Route, model: Model, limits: Mapping[str, int]) -> Gathering:
         features = model.card.features
@@ -104,6 +117,14 @@ class Pipeline:
         self.tally.note(f"Response Topic not followed, so the answer went to the route's topic: {refusal}", topic)
         return None
 
+    def took(self, messages: Sequence[Message], seconds: float) -> None:
+        """Note that `messages` were answered within `seconds`, in the counts of each of their routes."""
+        place = bucket(seconds)
+        for message in messages:
+            for target in self._targets_of(message.topic):
+                target.counts.latencies[place] += 1
+                target.counts.seconds += seconds
+
     def takes(self, topic: str) -> bool:
         """Tell whether any route matches `topic`."""
         return bool(self._targets_of(topic))
@@ -120,7 +141,7 @@ class Pipeline:
             for target in self._targets_of(message.topic):
                 if target.is_silent or not message.payload or (message.retained and not target.takes_retained):
                     # A retained topic that was cleared looks like this; and what was kept may not be wanted.
-                    self.tally.ignored += 1
+                    target.counts.ignored += 1
                 elif target.gathered is None:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
                 else:
@@ -153,7 +174,7 @@ class Pipeline:
             if target.is_silent:
                 continue
             name, engine = target.engine[0], self._engines.get(target.engine)
-            self.tally.rejected(unusable.code, unusable.code)
+            target.counts.rejected(unusable.code, unusable.code)
             version = engine.version if engine is not None else None
             payload = to_json(rejection(unusable, message.topic, name, version))
             answers.append(Answer(target.errors, payload, message.qos))
@@ -211,11 +232,11 @@ class Pipeline:
         asked: dict[Engine, list[Asked]] = {}
         told: list[tuple[Engine, Outputs, int]] = []
         for gathering, sensor, topic, content, qos, is_judged in found:
-            engine, outputs = self._gathered_for[gathering], gathering.outputs(sensor)
+            (engine, counts), outputs = self._gathered_for[gathering], gathering.outputs(sensor)
             judged = content if is_judged or isinstance(content, Unusable) else engine.judge(content)
-            asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor))
+            asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor, counts))
             told.append((engine, outputs, qos))
-        settled = {engine: iter(engine.settle(questions, self.tally)) for engine, questions in asked.items()}
+        settled = {engine: iter(engine.settle(questions)) for engine, questions in asked.items()}
         answers: list[Answer] = []
         for engine, outputs, qos in told:
             payload, rejected, content_type = next(settled[engine])
@@ -248,6 +269,7 @@ class Pipeline:
             route.takes_retained,
             route.retain,
             route.asks not in self._engines and not asks(route, source, topic),
+            self.counts[route],
         )
 
     def _takers_of(self, topic: str) -> list[Taker]:
@@ -257,12 +279,12 @@ class Pipeline:
     def _outcomes(self, key: Asking, questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
         engine, (name, *_) = self._engines.get(key), key
         if engine is not None:
-            return engine.outcomes([(message, target.sensor) for _, message, target in questions], self.tally)
+            return engine.outcomes(questions)
         reason: Detail = {"type": "model_unavailable", "loc": [], "msg": f"No model {name!r} is served", "input": None}
         unusable = Unusable(ErrorCode.MODEL_UNAVAILABLE, [reason], {})
         written: list[Written] = []
-        for _, message, _ in questions:
-            self.tally.rejected(unusable.code, unusable.code)
+        for _, message, target in questions:
+            target.counts.rejected(unusable.code, unusable.code)
             answering = formats.find(message.content_type) or formats.JSON
             payload = answering.encode(rejection(unusable, message.topic, name, None))
             written.append(Written(payload, rejected=True, content_type=answering.answers))
@@ -272,7 +294,8 @@ class Pipeline:
 class _Target(NamedTuple):
     """A route for one topic: the model with its fields, the topics of the answer, the gathered topic when it gathers, the
     name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, whether the
-    broker is to keep its predictions, and whether nothing is answered: with no model to ask, what is no question.
+    broker is to keep its predictions, whether nothing is answered (with no model to ask, what is no question), and what
+    counts its messages.
     """
 
     engine: Asking
@@ -284,6 +307,7 @@ class _Target(NamedTuple):
     takes_retained: bool
     retain: bool
     is_silent: bool
+    counts: Counts
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type if it has none itself."""

@@ -18,7 +18,7 @@ from edge_agent.contract.messages import JSON_TYPE, Detail, ErrorCode, Rejection
 from edge_agent.payload.checks import Brief, Said, in_full
 from edge_agent.payload.features import Unusable
 from edge_agent.payload.format import Format
-from edge_agent.tally import Tally
+from edge_agent.tally import Counts
 
 #: Shared parts, and inputs, that stay encoded while one batch is written.
 _KEPT: Final = 512
@@ -117,11 +117,11 @@ class RejectionWriter:
                 written.append(pieces.begins[0] + sent + pieces.ends)
         return written
 
-    def count(self, tally: Tally) -> None:
+    def count(self, counts: Counts) -> None:
         """Count what was written."""
         self._sum_up()
         for (code, reason), count in self._reasons.items():
-            tally.rejected(code, reason, count)
+            counts.rejected(code, reason, count)
 
     def _whole(self, unusable: Unusable, named: Mapping[str, Any]) -> bytes:
         self._reasons[unusable.code, reason_of(unusable)] += 1

@@ -14,7 +14,7 @@ from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, to
 from edge_agent.payload.features import Batch, Brief, Features, Unusable
 from edge_agent.payload.format import Format
 from edge_agent.serving.rejecting import RejectionWriter
-from edge_agent.tally import Tally
+from edge_agent.tally import Counts
 
 #: Rejections written in one step: a batch that becomes too large is abandoned after one step more.
 _RUN: Final = 256
@@ -24,9 +24,10 @@ _FAILED: Final[list[Detail]] = [
 ]
 
 
-#: A message to answer: its topic, its outcome, the format of the answer, and what the route captured if the answer has to
-#: name it. It is as bare as it is because there is one for each message: a tuple with names takes ten times as long to make.
-Asked: TypeAlias = tuple[str, Features | Unusable | Batch, Format, str | None]
+#: A message to answer: its topic, its outcome, the format of the answer, what the route captured if the answer has to
+#: name it, and what counts it. It is as bare as it is because there is one for each message: a tuple with names takes ten
+#: times as long to make.
+Asked: TypeAlias = tuple[str, Features | Unusable | Batch, Format, str | None, Counts]
 
 
 class Written(NamedTuple):
@@ -87,7 +88,7 @@ class BatchWriter:
         doubting: bool = False,
     ) -> None:
         self._doubting = doubting
-        topic, _, self._answering, sensor = question
+        topic, _, self._answering, sensor, _ = question
         self._named = NOTHING if sensor is None else {"sensor": sensor}
         self._is_json = self._answering.encode is to_json
         self._encode = self._answering.row_encoder()
@@ -107,12 +108,12 @@ class BatchWriter:
             return None
         return b"".join((begin, self._answering.between.join(self._pieces), end))
 
-    def count(self, tally: Tally) -> None:
+    def count(self, counts: Counts) -> None:
         """Count what was written."""
-        tally.predictions += self._predictions
-        tally.outside += self._outside
-        tally.uncertain += self._uncertain
-        self._rejections.count(tally)
+        counts.predictions += self._predictions
+        counts.outside += self._outside
+        counts.uncertain += self._uncertain
+        self._rejections.count(counts)
 
     def _add_all(self, batch: Batch, total: int, predicted: Predictions) -> int:
         """Add the rows in order while there is room; return how many predictions were taken."""

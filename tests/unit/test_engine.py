@@ -21,7 +21,8 @@ from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable
 from edge_agent.payload.packed import CONTENT_TYPE as PACKED_TYPE
 from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.serving.engine import Engine
-from edge_agent.tally import Tally
+from edge_agent.serving.writing import Asked
+from edge_agent.tally import Counts
 from edge_agent.testing import FakeModel, make_card
 from tests.unit.strategies import json_values
 
@@ -35,8 +36,15 @@ ECHOED = st.one_of(
 )
 
 
+class Alone:
+    """Asks for itself: nothing to name, and counts that nobody reads."""
+
+    def __init__(self) -> None:
+        self.sensor, self.counts = None, Counts()
+
+
 def answers(engine: Engine, messages: list[Message]) -> list[bytes]:
-    return [one.payload for one in engine.outcomes([(message, None) for message in messages], Tally())]
+    return [one.payload for one in engine.outcomes([(0, message, Alone()) for message in messages])]
 
 
 def with_members(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +91,10 @@ def test_in_senml_as_one_pack(rows: list[tuple[float, dict[str, Any]]]) -> None:
     as_cbor, answering = formats.find(CBOR_TYPE), formats.find(SENML_TYPE)
     assert as_cbor is not None
     assert answering is not None
-    questions = [("a", engine._codec.check({"loudness": loudness, **echo}), as_cbor, None) for loudness, echo in rows]
-    alone = [cbor2.loads(one.payload) for one in engine.settle(questions, Tally())]
+    questions: list[Asked] = [
+        ("a", engine._codec.check({"loudness": loudness, **echo}), as_cbor, None, Counts()) for loudness, echo in rows
+    ]
+    alone = [cbor2.loads(one.payload) for one in engine.settle(questions)]
     batch = Batch([], rejected={})
     for number, question in enumerate(questions):
         if isinstance(question[1], Features):
@@ -92,7 +102,7 @@ def test_in_senml_as_one_pack(rows: list[tuple[float, dict[str, Any]]]) -> None:
         elif isinstance(question[1], Unusable):
             batch = batch._replace(rejected={**batch.rejected, number: question[1]})
     echoes = [one[1].echo for one in questions if isinstance(one[1], Features)]
-    (together,) = engine.settle([("a", batch._replace(echoes=echoes), answering, None)], Tally())
+    (together,) = engine.settle([("a", batch._replace(echoes=echoes), answering, None, Counts())])
     assert together.payload == to_json(senml.pack([with_members(row) for row in alone]))
 
 
@@ -130,7 +140,7 @@ def test_the_predictions_that_are_kept_take_bounded_memory() -> None:
     engine = Engine(Varied(), FeatureCodec(MODEL.card.features))
     tracemalloc.start()
     for number in range(500):
-        (outcome,) = engine.outcomes([(Message("a", b'{"loudness": %f}' % (number / 1000)), None)], Tally())
+        (outcome,) = engine.outcomes([(0, Message("a", b'{"loudness": %f}' % (number / 1000)), Alone())])
         assert not outcome.rejected
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -157,7 +167,7 @@ def test_what_are_no_probabilities_is_no_prediction(probabilities: list[float], 
         def read(self, output: Any) -> tuple[str, list[float]]:
             return output, probabilities
 
-    engine, tally = Engine(Odd(), FeatureCodec(MODEL.card.features)), Tally()
-    (outcome,) = engine.outcomes([(Message("a", b'{"loudness": 0.9}'), None)], tally)
+    engine = Engine(Odd(), FeatureCodec(MODEL.card.features))
+    (outcome,) = engine.outcomes([(0, Message("a", b'{"loudness": 0.9}'), Alone())])
     assert outcome.rejected is not good
     assert ("error" in json.loads(outcome.payload)) is not good
