@@ -1,3 +1,9 @@
+/** Puts the page together. */
+import { h } from "./dom.js";
 import { Connection } from "./connection.js";
 import { mount } from "./live/index.js";
-mount(document.getElementById("page"), new Connection());
+import { followTheme } from "./theme.js";
+
+followTheme();
+const root = /** @type {HTMLElement} */ (document.getElementById("page"));
+mount(root.appendChild(h("main")), new Connection());
