@@ -55,3 +55,19 @@ export class Template {
     return captured;
   }
 }
+
+/** The filters of which none takes all that another one takes: who subscribes to both may get a message twice. */
+export function withoutCovered(filters) {
+  const all = [...filters];
+  return new Set(all.filter((one) => !all.some((other) => other !== one && covers(other, one))));
+}
+
+function covers(wide, narrow) {
+  const theirs = narrow.split("/");
+  const ours = wide.split("/");
+  for (const [place, level] of ours.entries()) {
+    if (level === "#") return true;
+    if (place >= theirs.length || theirs[place] === "#" || (level !== "+" && level !== theirs[place])) return false;
+  }
+  return ours.length === theirs.length;
+}

@@ -1,0 +1,91 @@
+/** The table of nodes: what each serves, its state, rates, latency and rejections, as it tells itself. */
+import { fill, h, newId } from "../dom.js";
+import { age, count, milliseconds, rate } from "./words.js";
+
+const COLUMNS = ["Node", "State", "Serves", "Messages/s", "Latency p50, p99 (ms)", "Rejections", "Outside", "Uncertain", "Agent"];
+const SHOWN = 200;
+
+export class NodeTable {
+  constructor() {
+    const title = newId();
+    this._rows = new Map();
+    this._body = h("tbody");
+    this._said = h("p", { class: "live-said" });
+    this._table = h(
+      "table",
+      { class: "live-nodes", "aria-labelledby": title },
+      h("thead", {}, h("tr", {}, COLUMNS.map((name, place) => h("th", { scope: "col", class: place >= 3 && place <= 7 ? "live-number" : null }, name)))),
+      this._body,
+    );
+    this.element = h(
+      "section",
+      { class: "live-part" },
+      h("div", { class: "live-bar" }, h("h2", { id: title }, "Nodes")),
+      h("div", { class: "live-scroll", tabindex: "0", role: "region", "aria-labelledby": title }, this._table),
+      this._said,
+    );
+  }
+
+  /** Write what differs. @param {import("./store.js").Store} store @param {number} now */
+  draw(store, now) {
+    const nodes = [...store.nodes.values()].sort((one, other) => (one.id < other.id ? -1 : 1)).slice(0, SHOWN);
+    const ids = new Set(nodes.map((node) => node.id));
+    for (const [id, row] of this._rows) {
+      if (ids.has(id)) continue;
+      row.element.remove();
+      this._rows.delete(id);
+    }
+    let next = this._body.firstChild;
+    for (const node of nodes) {
+      let row = this._rows.get(node.id);
+      if (row === undefined) {
+        row = this._make();
+        this._rows.set(node.id, row);
+      }
+      if (row.element === next) next = next.nextSibling;
+      else this._body.insertBefore(row.element, next);
+      this._write(row, node, now);
+    }
+    const parts = [];
+    if (store.nodes.size === 0) parts.push("No node has told of itself on this broker yet (edge/+/info).");
+    if (store.nodes.size > SHOWN) parts.push(`${SHOWN} of ${count(store.nodes.size)} nodes are shown`);
+    if (store.left.nodes > 0) parts.push(`only the first ${count(store.bounds.nodes)} nodes are followed`);
+    if (store.left.routes > 0) parts.push(`only the first ${count(store.bounds.routes)} routes are followed`);
+    const said = parts.join("; ");
+    if (this._said.textContent !== said) this._said.textContent = said;
+  }
+
+  _make() {
+    const cells = COLUMNS.map((_, place) => (place === 0 ? h("th", { scope: "row" }) : h("td", { class: place >= 3 && place <= 7 ? "live-number" : null })));
+    return { element: h("tr", {}, cells), cells, said: [] };
+  }
+
+  _write(row, node, now) {
+    const { health } = node;
+    const state = node.state ?? "unknown";
+    const texts = [
+      node.id,
+      `${state}\n${node.reason ?? ""}\n${age(now - node.since)}`,
+      node.models.map(({ name, version }) => `${name ?? "?"} ${version ?? ""}`).join("\n"),
+      rate(health?.rate),
+      health?.p50 === undefined ? "–" : `${milliseconds(health.p50)}, ${milliseconds(health.p99)}`,
+      count(health?.rejections),
+      count(health?.outside),
+      count(health?.uncertain),
+      node.agent ?? "",
+    ];
+    texts.forEach((text, place) => {
+      if (row.said[place] === text) return;
+      row.said[place] = text;
+      if (place === 1) {
+        const known = ["online", "degraded", "offline"].includes(state) ? state : "unknown";
+        fill(row.cells[1], h("span", { class: `live-mark live-${known}` }, state), ` for ${age(now - node.since)}`, node.reason && h("div", { class: "live-reason" }, node.reason));
+      } else if (place === 2) {
+        fill(row.cells[2], node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "live-faint" }, ` ${task}`))) : "–");
+      } else {
+        row.cells[place].textContent = text;
+      }
+    });
+    row.element.classList.toggle("live-warned", state !== "online");
+  }
+}
