@@ -37,6 +37,10 @@ export class Connection {
   #attempt = 0;
   #timer = 0;
 
+  get user() {
+    return this.#login.username;
+  }
+
   /** @returns {Status} */
   get status() {
     const { state, reason, protocol, url } = this;
@@ -147,8 +151,9 @@ export class Connection {
       accepted = true;
       this.#attempt = 0;
       this.protocol = version;
-      this.#tell("online", "");
+      // Before anybody is told, so that what is sent then is answered to a subscription.
       for (const [filter, subscription] of this.#subscriptions) this.#ask(filter, subscription).catch(() => {});
+      this.#tell("online", "");
     });
     client.on("message", (topic, payload, packet) => this.#deliver(topic, payload, packet));
     client.on("error", (error) => (failure = error));

@@ -1,9 +1,54 @@
 /** Puts the page together. */
-import { h } from "./dom.js";
+import { isLoopback, offered } from "./address.js";
+import { connectBox } from "./connect.js";
 import { Connection } from "./connection.js";
-import { mount } from "./live/index.js";
-import { followTheme } from "./theme.js";
+import { readDocument } from "./document.js";
+import { fill, h } from "./dom.js";
+import { mount as mountLive } from "./live/index.js";
+import { nodePicker } from "./nodes.js";
+import { mountReference } from "./reference.js";
+import { tabsOf } from "./tabs.js";
+import { followTheme, themeButton } from "./theme.js";
+import { mountTry } from "./try.js";
 
-followTheme();
-const root = /** @type {HTMLElement} */ (document.getElementById("page"));
-mount(root.appendChild(h("main")), new Connection());
+const content = (id) => document.getElementById(id)?.textContent ?? "";
+
+function main() {
+  followTheme();
+  const embedded = JSON.parse(content("document"));
+  const node = embedded === null ? null : readDocument(embedded);
+  const connection = new Connection();
+  const address = offered(location, node);
+  const connect = connectBox(connection, address);
+
+  const panels = { "Try it": h("div", {}), "Topics": h("div", { hidden: true }), "Live": h("div", { hidden: true }) };
+  const place = h("main", { id: "panels" }, Object.values(panels));
+  const attempt = mountTry(panels["Try it"], connection, () => connect.ask());
+  const reference = mountReference(panels.Topics);
+  const live = mountLive(panels.Live, connection);
+  const tabs = tabsOf(Object.keys(panels), "Views", place.id, (name) => {
+    for (const [one, panel] of Object.entries(panels)) panel.hidden = one !== name;
+    live.shown(name === "Live");
+  });
+  const about = h("span", {});
+  const picker = nodePicker(connection, node, (shown) => {
+    document.title = shown ? `${shown.node} · edge-agent` : "edge-agent";
+    fill(about, shown ? `${shown.node}, edge-agent ${shown.version}` : "edge-agent");
+    attempt.show(shown);
+    reference.show(shown);
+  });
+  fill(
+    /** @type {Element} */ (document.getElementById("page")),
+    h(
+      "header",
+      {},
+      h("div", { class: "bar" }, h("div", { class: "bar-inner" }, h("h1", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "edge-agent"), picker, h("span", { class: "spring" }), themeButton(), connect.button, tabs.element)),
+      connect.box,
+    ),
+    place,
+    h("footer", { class: "foot" }, about, h("details", {}, h("summary", {}, "Licenses of what is in this page"), h("pre", {}, content("licenses")))),
+  );
+  if (/[#&]broker=/.test(location.hash) && isLoopback(address)) connection.open(address);
+}
+
+main();

@@ -1,0 +1,62 @@
+/** The documentation: each topic, what goes there, and in which form. */
+import { groupsOf } from "./asyncapi.js";
+import { fill, h } from "./dom.js";
+
+/** @param {HTMLElement} root */
+export function mountReference(root) {
+  return {
+    /** @param {import("./document.js").NodeDocument | null} document */
+    show(document) {
+      if (!document) return void fill(root, h("p", { class: "card dim" }, "Connect to a broker to read what its nodes take and answer."));
+      fill(root, groupsOf(document.asyncapi).map(groupOf));
+    },
+  };
+}
+
+function groupOf({ title, channels }) {
+  return h("section", { class: "group" }, h("h2", {}, title), channels.map(channelOf));
+}
+
+function channelOf({ address, about, parameters, messages, qos, retain, answered }) {
+  return h(
+    "details",
+    { class: "card channel" },
+    h("summary", {}, h("code", { class: "address" }, addressOf(address)), h("span", { class: "dim small" }, about)),
+    h(
+      "p",
+      { class: "badges" },
+      messages.map(({ contentType }) => h("span", { class: "badge" }, contentType)),
+      qos !== null && h("span", { class: "badge" }, `QoS ${qos}`),
+      retain && h("span", { class: "badge accent" }, "retained"),
+      answered && h("span", { class: "badge accent" }, "follows a Response Topic"),
+    ),
+    parameters.length > 0 &&
+      h("dl", { class: "parameters" }, parameters.map(({ name, about: what }) => h("div", {}, h("dt", { class: "mono" }, `{${name}}`), h("dd", { class: "dim" }, what)))),
+    messages.map(messageOf),
+  );
+}
+
+/** The topic, with the levels that have names set apart. */
+function addressOf(address) {
+  return address.split("/").flatMap((level, place) => [place > 0 && h("span", { class: "dim" }, "/"), /^\{.*\}$/.test(level) ? h("em", {}, level) : level]);
+}
+
+function messageOf({ contentType, rows, about, examples }) {
+  if (!rows.length && !examples.length && !about) return null;
+  return h(
+    "div",
+    { class: "message-doc" },
+    h("h3", {}, contentType),
+    about && h("p", { class: "dim" }, about),
+    rows.length > 0 && tableOf(rows),
+    examples.length > 0 && h("pre", { class: "code" }, examples.join("\n")),
+  );
+}
+
+function tableOf(rows) {
+  const head = ["Key", "Type", "Values", "Meaning"].map((name) => h("th", { scope: "col" }, name));
+  const body = rows.map(({ path, type, limits, about, required }) =>
+    h("tr", {}, h("th", { scope: "row", class: "mono" }, path, !required && h("span", { class: "dim" }, "?")), h("td", { class: "dim" }, type), h("td", {}, limits), h("td", { class: "dim" }, about)),
+  );
+  return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+}

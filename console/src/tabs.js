@@ -1,0 +1,36 @@
+/** Tabs, with the keys that people know from them. */
+import { h } from "./dom.js";
+
+/**
+ * @param {string[]} names @param {string} label @param {string} controls id of what they switch
+ * @param {(name: string) => void} chosen told of each change
+ */
+export function tabsOf(names, label, controls, chosen) {
+  const buttons = names.map((name, place) =>
+    h(
+      "button",
+      { type: "button", role: "tab", "aria-controls": controls, "data-tab": name, on: { click: () => choose(place), keydown: (event) => move(event, place) } },
+      name,
+    ),
+  );
+  function show(place) {
+    for (const [number, button] of buttons.entries()) {
+      button.setAttribute("aria-selected", String(number === place));
+      button.tabIndex = number === place ? 0 : -1;
+    }
+  }
+  function choose(place) {
+    show(place);
+    chosen(names[place]);
+  }
+  function move(event, place) {
+    const to = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: names.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = (to + names.length) % names.length;
+    buttons[next].focus();
+    choose(next);
+  }
+  show(0);
+  return { element: h("div", { class: "tabs", role: "tablist", "aria-label": label }, buttons), choose: (name) => choose(names.indexOf(name)) };
+}

@@ -1,0 +1,152 @@
+/**
+ * One question to the agent and its answer.
+ *
+ * With MQTT 5 the message names a Response Topic of this page's own: the answer comes to nobody else. With 3.1.1, and on
+ * routes that put a row together of several messages, the answer comes on the route's topic, where others read it as well.
+ */
+import { random } from "./connection.js";
+import { isOurs } from "./answer.js";
+import { JSON_TYPE } from "./payload.js";
+import { captures, fillTemplate, filterOf, matches } from "./topics.js";
+
+export const PATIENCE = 10_000;
+
+/**
+ * @typedef {import("./document.js").NodeDocument} NodeDocument
+ * @typedef {import("./document.js").Route} Route
+ * @typedef {{topic: string, payload: string, milliseconds: number}} Reply
+ */
+
+/** A Response Topic that the node follows; null if it follows none that a page could have. @param {string[]} filters @param {string} id */
+export function responseTopic(filters, id) {
+  const candidates = [`try/${id}`, `page-${id}/response/try`];
+  const own = filters.filter((filter) => filter.includes("#")).map((filter) => filter.replaceAll("+", `page-${id}`).replace("#", id));
+  return [...candidates, ...own].find((topic) => !topic.startsWith("$") && filters.some((filter) => matches(filter, topic))) ?? null;
+}
+
+export class Trial {
+  #connection;
+  /** Of this page, as long as it is open. */
+  #id = random(12);
+  /** Response topic -> what ends its subscription. */
+  #listening = new Map();
+  #waiting = new Map();
+
+  /** @param {import("./connection.js").Connection} connection */
+  constructor(connection) {
+    this.#connection = connection;
+    // The broker forgets a page that went; whoever asks again subscribes again.
+    connection.watch(({ state }) => state === "offline" && this.#forget());
+  }
+
+  /** Where answers of a route come: to this page alone, or for all to see. @param {NodeDocument} document @param {Route} route */
+  isPrivate(document, route) {
+    return this.#responseTopic(document, route) !== null;
+  }
+
+  /** What answers are known by on a topic that others use. */
+  get id() {
+    return `page-${this.#id}`;
+  }
+
+  /**
+   * Send messages, and wait for the answer to the last of them. Raises an Error in words.
+   * @param {NodeDocument} document @param {Route} route @param {{topic: string, payload: string, formats: string[]}[]} messages
+   * @param {Record<string, string>} levels @returns {Promise<Reply>}
+   */
+  async ask(document, route, messages, levels) {
+    const topic = this.#responseTopic(document, route);
+    return topic === null ? this.#askAloud(route, messages, levels) : this.#askPrivately(topic, messages);
+  }
+
+  #responseTopic(document, route) {
+    if (this.#connection.protocol !== 5 || document.protocol === "3.1.1" || route.remembers) return null;
+    return responseTopic(document.responseTopics, this.#id);
+  }
+
+  #forget() {
+    for (const end of this.#listening.values()) end();
+    this.#listening.clear();
+  }
+
+  async #askPrivately(responseTopic, messages) {
+    await this.#listen(responseTopic);
+    const number = random(8);
+    const replied = new Promise((resolve) => this.#waiting.set(number, resolve));
+    const sent = performance.now();
+    try {
+      const correlationData = new TextEncoder().encode(number);
+      const published = this.#send(messages, { responseTopic, correlationData });
+      const { topic, payload } = await Promise.race([replied, silence(published)]);
+      return { topic, payload: decode(payload), milliseconds: performance.now() - sent };
+    } finally {
+      this.#waiting.delete(number);
+    }
+  }
+
+  async #listen(topic) {
+    if (!this.#listening.has(topic)) {
+      const end = this.#connection.subscribe(topic, (message) => this.#reply(message), { qos: 1 });
+      this.#listening.set(topic, end);
+    }
+    const end = this.#listening.get(topic);
+    try {
+      await end.ready;
+    } catch (error) {
+      this.#listening.delete(topic);
+      end();
+      throw error;
+    }
+  }
+
+  #reply(message) {
+    const data = message.properties.correlationData;
+    this.#waiting.get(data ? decode(data) : "")?.(message);
+  }
+
+  async #askAloud(route, messages, levels) {
+    const ends = [];
+    const { promise: replied, resolve } = deferred();
+    const heard = (message) => {
+      if (!message.retain && isOurs(decode(message.payload), this.id)) resolve(message);
+    };
+    try {
+      for (const template of new Set([route.publish, route.errors])) {
+        const filled = fillTemplate(template, levels);
+        const end = this.#connection.subscribe(captures(filled).length ? filterOf(filled) : filled, heard, { qos: 1 });
+        ends.push(end);
+        await end.ready;
+      }
+      const sent = performance.now();
+      const published = this.#send(messages, {});
+      const { topic, payload } = await Promise.race([replied, silence(published)]);
+      return { topic, payload: decode(payload), milliseconds: performance.now() - sent };
+    } finally {
+      for (const end of ends) end();
+    }
+  }
+
+  async #send(messages, properties) {
+    for (const { topic, payload, formats } of messages) {
+      if (this.#connection.protocol !== 5 && formats[0] !== JSON_TYPE) {
+        throw new Error(`${topic} takes ${formats[0]}; JSON can be sent there with MQTT 5 only, and this broker speaks 3.1.1`);
+      }
+      await this.#connection.publish(topic, payload, { qos: 1, contentType: JSON_TYPE, ...properties });
+    }
+  }
+}
+
+/** Rejects when sending failed, or some time after it succeeded. */
+async function silence(published) {
+  await published;
+  await new Promise((resolve) => setTimeout(resolve, PATIENCE));
+  throw new Error(`no answer within ${PATIENCE / 1000} seconds`);
+}
+
+function deferred() {
+  let resolve;
+  const promise = new Promise((done) => (resolve = done));
+  return { promise, resolve };
+}
+
+const decode = (bytes) => new TextDecoder().decode(bytes);

@@ -1,0 +1,74 @@
+/** An answer for eyes and ears: the label with bars, a number, a score, or the reasons why there is none. */
+import { h } from "./dom.js";
+import { short } from "./form.js";
+
+/** A model may have a thousand labels. */
+const MOST_BARS = 10;
+
+/** @param {ReturnType<typeof import("./answer.js").readAnswer>} answer @param {import("./document.js").Model} model @returns {any[]} */
+export function verdictOf(answer, model) {
+  if (answer.kind === "unknown") return [h("p", { class: "verdict-title" }, answer.title)];
+  if (answer.kind === "rejection") {
+    const beside = [...answer.byFeature].map(([name, reasons]) => h("li", {}, h("strong", {}, name), `: ${reasons.join("; ")}`));
+    return [
+      h("p", {}, h("span", { class: "badge bad" }, "rejected")),
+      h("p", { class: "verdict-reason" }, answer.title),
+      h("ul", { class: "reasons" }, beside, answer.others.map((reason) => h("li", {}, reason))),
+    ];
+  }
+  return [
+    answer.title !== "" &&
+      h("p", { class: answer.uncertain ? "verdict-title doubtful" : "verdict-title" }, answer.title, answer.unit && h("span", { class: "unit" }, ` ${answer.unit}`)),
+    answer.note && h("p", { class: "dim" }, answer.note),
+    answer.values.length > 0 && valuesOf(answer.values),
+    answer.bars.length > 0 && barsOf(answer.bars),
+    answer.score !== null && scoreOf(answer.score, model.threshold),
+    answer.outside.length > 0 &&
+      h("p", { class: "verdict-warn" }, h("span", { class: "badge warn" }, "outside"), ` beyond all that the model was trained on: ${answer.outside.join(", ")}`),
+  ];
+}
+
+function barsOf(bars) {
+  const shown = bars.slice(0, MOST_BARS);
+  const left = bars.length - shown.length;
+  return [
+    h(
+      "ol",
+      { class: "bars", "aria-label": "Probabilities" },
+      shown.map(({ label, share, chosen }) =>
+        h(
+          "li",
+          { class: chosen ? "chosen" : null },
+          h("span", { class: "bar-label" }, label),
+          h("span", { class: "bar-track", "aria-hidden": "true" }, h("span", { style: { width: `${100 * share}%` } })),
+          h("span", { class: "bar-share" }, `${(100 * share).toFixed(1)} %`),
+        ),
+      ),
+    ),
+    left > 0 && h("p", { class: "dim small" }, `and ${left} more, below ${(100 * shown.at(-1).share).toFixed(1)} %`),
+  ];
+}
+
+function valuesOf(values) {
+  return h(
+    "dl",
+    { class: "values" },
+    values.map(({ name, value, unit }) => h("div", {}, h("dt", {}, name), h("dd", {}, value, unit && h("span", { class: "unit" }, ` ${unit}`)))),
+  );
+}
+
+function scoreOf(score, threshold) {
+  const top = Math.max(1, score, threshold ?? 0);
+  const place = (value) => `${100 * Math.min(1, Math.max(0, value / top))}%`;
+  return h(
+    "div",
+    { class: "score" },
+    h(
+      "div",
+      { class: "bar-track", "aria-hidden": "true" },
+      h("span", { style: { width: place(score) } }),
+      threshold !== null && h("i", { style: { left: place(threshold) } }),
+    ),
+    h("p", { class: "small" }, `score ${short(score)}`, threshold !== null && h("span", { class: "dim" }, `, an anomaly from ${short(threshold)} on`)),
+  );
+}
