@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"payload", "link", "model"}),
     frozenset({"routing"}),
     frozenset({"config", "serving"}),
-    frozenset({"docs"}),
+    frozenset({"docs", "page"}),
     frozenset({"assembly", "testing", "demo"}),
     frozenset({"client"}),
     frozenset({"doctor"}),
