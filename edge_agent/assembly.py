@@ -56,7 +56,13 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         response_topics=settings.mqtt.response_topics,
     )
     node = settings.node.id
-    return Plan(pipeline, subscriptions(node, routes), describer(node, routes, models), settings.health.interval)
+    return Plan(
+        pipeline,
+        subscriptions(node, routes),
+        describer(node, routes, models),
+        settings.health.interval,
+        textfile=settings.metrics.path,
+    )
 
 
 def make_connection_settings(settings: Settings) -> ConnectionSettings:

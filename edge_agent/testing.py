@@ -13,6 +13,7 @@ second of waiting.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
@@ -221,7 +222,12 @@ def make_connection_settings(*links: FakeLink | BrokerError, node: str = "node",
 
 
 def make_plan(
-    *, model: Model | None = None, routes: Sequence[Route] = (ROUTE,), node: str = "node", health_interval: float = 30.0
+    *,
+    model: Model | None = None,
+    routes: Sequence[Route] = (ROUTE,),
+    node: str = "node",
+    health_interval: float = 30.0,
+    textfile: Path | None = None,
 ) -> Plan:
     """Return a plan of `routes` that all lead to `model`."""
 
@@ -238,7 +244,7 @@ def make_plan(
         }
 
     pipeline = Pipeline(routes, {"genre": model or FakeModel()})
-    return Plan(pipeline, subscriptions(node, routes), describe, health_interval)
+    return Plan(pipeline, subscriptions(node, routes), describe, health_interval, textfile=textfile)
 
 
 def make_agent(
@@ -248,6 +254,7 @@ def make_agent(
     clock: FakeClock | None = None,
     notifier: Notifier | None = None,
     health_interval: float = 30.0,
+    textfile: Path | None = None,
     **options: Any,
 ) -> Agent:
     """Return an agent called `node` that gets `links` one after the other as it connects; an error is raised instead.
@@ -256,7 +263,7 @@ def make_agent(
     """
     return Agent(
         make_connection_settings(*links, **options),
-        make_plan(model=model, routes=routes, health_interval=health_interval),
+        make_plan(model=model, routes=routes, health_interval=health_interval, textfile=textfile),
         notifier=notifier,
         clock=clock or FakeClock(),
     )

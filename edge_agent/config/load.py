@@ -185,6 +185,11 @@ def _anchored(content: dict[str, Any], directory: Path) -> dict[str, Any]:
         for part in place:
             table = table.get(part) if isinstance(table, dict) else None
         _anchor(table, keys, directory)
+    metrics = content.get("metrics")
+    if isinstance(metrics, dict) and "/" in str(
+        metrics.get("textfile")
+    ):  # a name alone is not beside the configuration
+        _anchor(metrics, ("textfile",), directory)
     for route in _routes(content):
         if isinstance(route, dict) and str(route.get("model", "")).endswith(".onnx"):
             _anchor(route, ("model",), directory)

@@ -5,6 +5,7 @@ The defaults run the bundled model against a broker on this machine.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from functools import cached_property
@@ -15,12 +16,15 @@ from pydantic import BaseModel, Field, field_validator
 
 from edge_agent.config.connection import Mqtt, Tls
 from edge_agent.config.routes import FieldSettings, RouteSettings, SourceSettings
-from edge_agent.config.values import Bytes, FilePath, Many, Section
+from edge_agent.config.values import Bytes, FileOrNone, FilePath, Many, Section
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import MAX_BATCH_ROWS
 from edge_agent.routing.routes import Route, refuse_loops, refuse_overlaps
 from edge_agent.routing.sensors import MAX_SENSORS
+
+#: The service's directory in memory, where systemd does not say another one.
+RUNTIME_DIRECTORY: Final = "/run/edge-agent"
 
 
 def host_name() -> str:
@@ -70,6 +74,21 @@ class HealthSettings(Section):
     interval: Annotated[float, Field(ge=1, le=86_400)] = 30.0
 
 
+class MetricsSettings(Section):
+    """Metrics for Prometheus."""
+
+    #: A name alone is one in the service's directory in memory; empty for no metrics.
+    textfile: FileOrNone = ""
+
+    @property
+    def path(self) -> Path | None:
+        """The file to write, None for none."""
+        if not self.textfile:
+            return None
+        given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # by systemd.exec(5)
+        return Path(given or RUNTIME_DIRECTORY) / self.textfile
+
+
 class Log(Section):
     """Logging to stderr."""
 
@@ -85,6 +104,7 @@ class Settings(Section):
     models: Models = Field(default_factory=Models)
     limits: Limits = Field(default_factory=Limits)
     health: HealthSettings = Field(default_factory=HealthSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     log: Log = Field(default_factory=Log)
 
     @field_validator("route", mode="before")
@@ -124,5 +144,6 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "models": Models,
     "limits": Limits,
     "health": HealthSettings,
+    "metrics": MetricsSettings,
     "log": Log,
 }

@@ -63,6 +63,12 @@ def _path(path: Path) -> Path:
     return path
 
 
+def _file_or_none(text: str) -> str:
+    if text and (text.endswith("/") or _path(Path(text)).name in {"", "..", "."}):
+        raise ValueError("a directory; name a file in it, such as edge-agent.prom")
+    return text
+
+
 def _host(host: str) -> str:
     # One colon precedes a port; an IPv6 address has more. The value is not shown: it may be mqtt://user:password@host.
     if re.search(r"[\s/@\[\]\x00-\x1f]|^[^:]*:[^:]*$", host):
@@ -96,6 +102,8 @@ TopicText = Annotated[str, AfterValidator(_topic)]
 #: One level of a topic.
 LevelText = Annotated[str, StringConstraints(pattern=r"^[^/+#\x00-\x1f\x7f-\x9f]{1,256}$"), AfterValidator(_string)]
 FilePath = Annotated[Path, AfterValidator(_path)]
+#: The path of a file, or empty for none.
+FileOrNone = Annotated[str, AfterValidator(_file_or_none)]
 HostName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_host)]
 #: A path that ends in .onnx, or the name of a model.
 Model = Annotated[str, StringConstraints(min_length=1), AfterValidator(_model)]

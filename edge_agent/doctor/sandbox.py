@@ -54,9 +54,13 @@ ExecStart={command}
 StandardInput=null
 StandardOutput=truncate:{directory}/out
 StandardError=truncate:{directory}/err
-# Keep the files of the running service there.
-RuntimeDirectoryPreserve=yes
+# Those of the running service: as its own, the copy would move them out of sight (DynamicUser=) or remove them at its end.
+RuntimeDirectory=
 """
+#: What stands for a directory of the running service's in memory; it may not be there.
+_RUNTIME = """
+ReadWritePaths=-%t/{name}
+Environment=RUNTIME_DIRECTORY=%t/{name}"""
 
 
 class Done(NamedTuple):
@@ -120,6 +124,7 @@ def copy_of(unit: str, text: str, command: str, directory: str) -> str | Blind:
     changed = _CHANGED.format(
         longest=_LONGEST, directory=directory, command=f"{start['program']} {command}{start['arguments']}"
     )
+    changed += "".join(_RUNTIME.format(name=name) for name in reversed(_last(lines, "RuntimeDirectory").split()))
     head = f"# Written by edge-agent check; temporary.\n[Unit]\nDescription=edge-agent check, as {unit}\n\n[Service]"
     return "\n".join([head, *(_specific(line, unit) for line in lines), _specific(changed, unit)])
 

@@ -1,4 +1,4 @@
-"""Reads files that a person named, so that no file can crash or hang the agent.
+"""Reads files that a person named, and replaces one, so that no file can crash or hang the agent.
 
 Rules:
 
@@ -6,6 +6,7 @@ Rules:
   a directory that we may not enter. Each of these is one `FileError` that gives place, cause and fix.
 * Its type is checked before it is opened: opening alone can hang (a pipe) or cause damage (/dev/watchdog starts a countdown).
 * Reads are bounded. Messages contain no secrets.
+* A file is written beside its place and renamed, so that whoever reads it finds the old one or the new one, whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,14 @@ _KINDS: Final = (
     (stat.S_ISCHR, "is a device"),
     (stat.S_ISBLK, "is a device"),
 )
+#: What follows the system's own words about an error.
+_ADVICE: Final = {
+    errno.ELOOP: ": it is a circular link; fix the link",
+    errno.EIO: ": the disk or SD card may be failing; copy its data and replace it",
+    errno.ENOSPC: "; free some space there, or name another directory",
+    errno.EDQUOT: "; free some space there, or name another directory",
+    errno.EROFS: "; name a directory that can be written to",
+}
 
 
 def read(path: Path, *, limit: int) -> bytes:
@@ -88,9 +97,37 @@ def listing(directory: Path, suffix: str) -> list[Path]:
     return [directory / name for name in sorted(names) if name.endswith(suffix) and not name.startswith(".")]
 
 
+def replace(path: Path, content: Iterable[bytes], mode: int) -> None:
+    """Write a file with this content and mode in the place of `path`. Raises `FileError`.
+
+    It is not waited for until it is on a disk: this is for a directory in memory.
+    """
+    # Hidden, and with another ending: whoever collects the files of a directory passes over it.
+    beside = path.with_name(f".{path.name}.new")
+    with _explained(path, _writing_denied):
+        try:
+            # A remainder of ours, or what somebody put there to have us write elsewhere: neither is opened.
+            beside.unlink(missing_ok=True)
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+            with open(descriptor, "wb", buffering=1 << 16) as file:  # noqa: PTH123 - a descriptor
+                os.fchmod(descriptor, mode)  # whatever the umask
+                file.writelines(content)
+            beside.rename(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+
+
+def remove(path: Path) -> None:
+    """Remove the file at `path`, if there is one. Raises `FileError`."""
+    with _explained(path, _writing_denied):
+        path.unlink(missing_ok=True)
+
+
 def explain(path: Path, error: OSError | ValueError) -> FileError:
     """Return the cause and the fix for an `OSError` about `path`."""
-    return FileError(f"{_shown(path)}: {_cause(path, error)}")
+    return FileError(f"{_shown(path)}: {_cause(path, error, _denied)}")
 
 
 def exposed(path: Path) -> str | None:
@@ -144,11 +181,11 @@ def _group(number: int) -> str:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, denied: Callable[[Path], str] | None = None) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or a character that no path can hold
-        raise explain(path, error) from error
+        raise FileError(f"{_shown(path)}: {_cause(path, error, denied or _denied)}") from error
 
 
 def _expect_file(path: Path, status: os.stat_result) -> None:
@@ -157,20 +194,15 @@ def _expect_file(path: Path, status: os.stat_result) -> None:
             raise FileError(f"{_shown(path)}: {name}, not a file; name the file itself")
 
 
-def _cause(path: Path, error: OSError | ValueError) -> str:
+def _cause(path: Path, error: OSError | ValueError, denied: Callable[[Path], str]) -> str:
     if not isinstance(error, OSError):
         return "contains a character that paths can't have; correct the path"
     said = error.strerror or str(error)
-    match error.errno:
-        case errno.ENOENT if path.is_symlink():
-            return f"{said}: it is a link to {path.readlink()}; fix the link, or put the file there"
-        case errno.EACCES | errno.EPERM:
-            return f"{said}: {_denied(path)}"
-        case errno.ELOOP:
-            return f"{said}: it is a circular link; fix the link"
-        case errno.EIO:
-            return f"{said}: the disk or SD card may be failing; copy its data and replace it"
-    return f"{said}; check path and permissions"
+    if error.errno == errno.ENOENT and path.is_symlink():
+        return f"{said}: it is a link to {path.readlink()}; fix the link, or put the file there"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{said}: {denied(path)}"
+    return said + _ADVICE.get(error.errno or 0, "; check path and permissions")
 
 
 def _denied(path: Path) -> str:
@@ -180,3 +212,7 @@ def _denied(path: Path) -> str:
         if not os.access(directory, os.X_OK, effective_ids=True):
             return f"{user()} may not enter {directory}; allow it with chmod or chown, {otherwise}"
     return f"{user()} may not read it; allow it with chmod or chown, {otherwise}"
+
+
+def _writing_denied(path: Path) -> str:
+    return f"{user()} may not write in {path.parent}; allow it with chmod or chown, or name another directory"

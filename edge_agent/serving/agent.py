@@ -103,6 +103,7 @@ class Agent:
             self.step(signals.wakeup)
         self.notifier.stopping()
         self.leave()
+        self._reporter.close()
         _log.info("stopped; %d messages answered", self.tally.answered)
         return False
 
@@ -126,6 +127,7 @@ class Agent:
             what = "" if self._link is None else " to grant the subscriptions"
             self.notifier.ready(f"waiting for the broker{what}")
         self._feed_watchdog()
+        self._reporter.expose(self._link if self._greeted else None)
         if self._link is None and not self._connect(wakeup):
             return
         link = self._link

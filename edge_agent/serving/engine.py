@@ -76,7 +76,7 @@ class Engine:
     def __init__(
         self, model: Model, codec: FeatureCodec, *, max_answer: int = MAX_ANSWER_BYTES, min_confidence: float = 0.0
     ) -> None:
-        self._name = model.card.name
+        self.name = model.card.name
         self.version = model.card.version
         self._model = model
         self._codec = codec
@@ -144,7 +144,7 @@ class Engine:
         return Written(payload, rejected=True, content_type=answering.answers)
 
     def _settle_batch(self, question: Asked, batch: Batch, predicted: _Predicted) -> Written:
-        writer = BatchWriter(question, self._name, self.version, self._max_answer, doubting=self._least > 0)
+        writer = BatchWriter(question, self.name, self.version, self._max_answer, doubting=self._least > 0)
         payload = writer.write(batch, predicted)
         if payload is None:
             return self._too_large(question)
@@ -164,7 +164,7 @@ class Engine:
 
     def _rejection(self, unusable: Unusable, topic: str) -> Rejection:
         """Return the rejection without echoed keys."""
-        return rejection(unusable, topic, self._name, self.version)
+        return rejection(unusable, topic, self.name, self.version)
 
     @property
     def at_once(self) -> int:
@@ -188,7 +188,7 @@ class Engine:
         _log.log(
             logging.DEBUG if told else logging.ERROR,
             "model %s: inference failed on %d rows",
-            self._name,
+            self.name,
             len(rows),
             exc_info=True,
         )
@@ -205,7 +205,7 @@ class Engine:
     def _make(self, output: Hashable) -> Settled:
         fields = self._model.output.fields(self._model.read(output))
         doubted = self._model.output.doubted(fields, self._least) if self._least else None
-        prediction = {**(fields if doubted is None else doubted), "model": self._name, "version": self.version}
+        prediction = {**(fields if doubted is None else doubted), "model": self.name, "version": self.version}
         if len(self._made) >= self._most:
             self._made.clear()
         made = self._made[output] = Settled(prediction, to_json(prediction)[:-1], doubted is not None)

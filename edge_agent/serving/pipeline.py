@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from edge_agent.contract.messages import (
@@ -124,6 +124,13 @@ class Pipeline:
             for target in self._targets_of(message.topic):
                 target.counts.latencies[place] += 1
                 target.counts.seconds += seconds
+
+    def shares(self) -> Iterator[tuple[str, str, str, Counts]]:
+        """Yield what each route has counted: the name of its model, its topics in and out as configured, and the counts."""
+        for route in self._routes:
+            engine = self._engines.get(route.asks)
+            model = route.model if engine is None else engine.name
+            yield model, ", ".join(one.subscribe.text for one in route.inputs), route.publish.text, self.counts[route]
 
     def takes(self, topic: str) -> bool:
         """Tell whether any route matches `topic`."""

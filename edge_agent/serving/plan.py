@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from edge_agent.contract.messages import Answer, Described, Message, Refused
@@ -87,7 +88,8 @@ class Plan(NamedTuple):
 
     `subscriptions` are topic filters, each with whether its retained messages are wanted on every connection;
     `describe` returns the node's info for a connection's protocol and the time at which the agent started;
-    `health_interval` is in seconds; `announcements` are the node's own messages.
+    `health_interval` is in seconds; `announcements` are the node's own messages; `textfile` is the file for its metrics, if
+    they are wanted.
     """
 
     pipeline: Pipeline
@@ -95,3 +97,4 @@ class Plan(NamedTuple):
     describe: Callable[[str, str], Described]
     health_interval: float = 30.0
     announcements: tuple[Announcement, ...] = (STATE, INFO)
+    textfile: Path | None = None

@@ -1,4 +1,4 @@
-"""A running node's reports: health on the wire, and summaries in the log."""
+"""A running node's reports: health on the wire, metrics in a file, and summaries in the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Final
 
 from edge_agent.contract.messages import Gathered, Health, Message, Refused
 from edge_agent.host.process import rss_bytes
-from edge_agent.serving.plan import Plan
+from edge_agent.serving.announcements import standing
+from edge_agent.serving.metrics import Seen, TextFile, exposition
+from edge_agent.serving.plan import Connection, Plan
 from edge_agent.tally import Tally
 from edge_agent.wording import LOGGED
 
@@ -45,11 +47,17 @@ class Reporter:
         self._first_refused: Refused | None = None
         self._next_refused = self._started
         self._next_notes = self._started
+        self._textfile = TextFile()
+        self._next_metrics = self._started
+        self._protocol = ""
+        self.go_on_with(plan)
 
     def go_on_with(self, plan: Plan) -> None:
         """Report on another plan from now on; the current interval goes on."""
         self._plan = plan
         self._surveyed = None
+        self._textfile.move(plan.textfile)
+        self._tally.detailed = plan.textfile is not None
 
     def is_due(self) -> bool:
         """Tell whether the interval is over."""
@@ -96,6 +104,38 @@ class Reporter:
         if (gathered := self._survey()) is not None:
             health["gathering"] = {**gathered, "waiting": gathered["waiting"][:waiting]}
         return health
+
+    def expose(self, link: Connection | None) -> None:
+        """Write the metrics when it is time, if they are wanted; `link` is the connection that the node is online on, if it is.
+
+        Whatever goes wrong with that must not touch the connection.
+        """
+        if self._plan.textfile is None or self._clock() < self._next_metrics:
+            return
+        self._next_metrics = self._clock() + self._plan.health_interval
+        try:
+            self._textfile.write(exposition(self._seen(link)))
+        except Exception as error:  # noqa: BLE001 - a bug of ours
+            self.fault(error)
+
+    def close(self) -> None:
+        """Take back what would be wrong once the agent has stopped."""
+        self._textfile.remove()
+
+    def _seen(self, link: Connection | None) -> Seen:
+        if link is not None:
+            self._protocol = link.protocol
+        return Seen(
+            self._plan.describe(self._protocol, ""),
+            "offline" if link is None else standing(link.refused).state,
+            self._clock() - self._started,
+            0 if link is None else link.in_flight,
+            rss_bytes(),
+            self._tally,
+            self._plan.pipeline.shares(),
+            self._survey(),
+            self._textfile.failures,
+        )
 
     def _survey(self) -> Gathered | None:
         """Return the figures of gathering routes, at most one second old: computing them visits every sensor."""

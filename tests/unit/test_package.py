@@ -132,10 +132,16 @@ def test_the_units_differ_where_they_have_to() -> None:
         "Description=Edge agent %i: features in over MQTT, labels out",
         "ExecStart=/usr/bin/edge-agent run --config /etc/edge-agent/%i.toml",
         "ExecReload=/usr/bin/edge-agent check --offline --quiet --config /etc/edge-agent/%i.toml",
+        "RuntimeDirectory=edge-agent-%i",
         "ImportCredential=edge-agent.%i.mqtt-*:mqtt-",
     ]
     missing = [line for line in one.splitlines() if line not in each.splitlines()]
-    assert [line.partition("=")[0] for line in missing] == ["Description", "ExecStart", "ExecReload"]
+    assert [line.partition("=")[0] for line in missing] == [
+        "Description",
+        "ExecStart",
+        "ExecReload",
+        "RuntimeDirectory",
+    ]
 
 
 def test_a_credential_is_set_with_the_same_command_everywhere() -> None:

@@ -90,13 +90,24 @@ def test_all_that_the_unit_says_of_user_sandbox_and_credentials_is_in_the_copy(f
         "TimeoutStartSec",
         "TimeoutStopSec",
         "ExecReload",
+        "RuntimeDirectory",
     }
     for key, value in theirs["Service"].items():
         if key not in starting:
-            assert copy[key][-1] == value, key
+            # Of Environment= all lines count.
+            assert value in copy[key] if key == "Environment" else copy[key][-1] == value, key
     assert (copy["Type"][-1], copy["Restart"][-1], copy["WatchdogSec"][-1]) == ("oneshot", "no", "0")
     argument = "%i" if file is INSTANCE else "edge-agent"
     assert copy["ExecStart"][-2:] == ["", f"/usr/bin/edge-agent {COMMAND} --config /etc/edge-agent/{argument}.toml"]
+
+
+@pytest.mark.parametrize(("file", "name"), [(UNIT, "edge-agent"), (INSTANCE, "edge-agent-%i")])
+def test_the_directory_in_memory_stays_that_of_the_service(file: Path, name: str) -> None:
+    """As one of the copy's own, systemd would move or remove it with the copy."""
+    copy = settings_of(copy_of(file.stem, file.read_text(), COMMAND, "/run/x"))
+    assert copy["RuntimeDirectory"] == [name, ""]
+    assert copy["ReadWritePaths"] == [f"-%t/{name}"]
+    assert copy["Environment"][-1] == f"RUNTIME_DIRECTORY=%t/{name}"
 
 
 def test_nothing_else_is_started_or_waited_for() -> None:
@@ -121,7 +132,7 @@ ExecStart=!/opt/edge/bin/edge-agent run --config "/srv/my %i.toml"
 ExecStartPre=/bin/rm -rf /
 """
     copy = settings_of(copy_of("edge-agent@kitchen", INSTANCE.read_text() + added, COMMAND, "/run/x"))
-    assert copy["Environment"][-1] == "ONE=1  TWO=2"
+    assert "ONE=1  TWO=2" in copy["Environment"]
     # What names the unit is that of the unit, in the copy too; the instance is the same.
     assert copy["LoadCredential"] == [
         "mqtt-password:/etc/edge-agent/%i.edge-agent@kitchen.edge-agent@kitchen.service%%n"
