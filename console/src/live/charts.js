@@ -9,8 +9,9 @@ import uPlot from "uplot";
 import { fill, h, newId } from "../dom.js";
 import { amount, count, percent } from "./words.js";
 
-/** Told apart on light and on dark ground, and by those who see colors differently (after Okabe and Ito). */
-export const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#b59b00", "#7f7f7f", "#7b5cd6", "#8c564b", "#1fa2a2", "#b2182b", "#999999"];
+/** So many labels have a color of their own, which style.css gives. */
+const COLORS = 12;
+const HEIGHT = 190;
 const SECONDS = 180;
 
 export class Charts {
@@ -26,20 +27,20 @@ export class Charts {
     const title = newId();
     this.element = h(
       "section",
-      { class: "live-part", "aria-labelledby": title },
-      h("div", { class: "live-bar" }, h("h2", { id: title }, "Over time"), h("label", {}, "of ", this._subject)),
+      { class: "card", "aria-labelledby": title },
+      h("div", { class: "live-head" }, h("h2", { id: title }, "Over time"), h("label", {}, "of", this._subject)),
       h("div", { class: "live-charts" }, [0, 1].map((place) => h("figure", {}, this._titles[place], this._canvases[place]))),
       this._legend,
     );
-    this._dark = matchMedia("(prefers-color-scheme: dark)");
+    // A canvas has the colors of the moment in which it was drawn.
     this._redraw = () => (this._shapes = ["", ""]);
-    this._dark.addEventListener("change", this._redraw);
+    addEventListener("theme", this._redraw);
     this._resized = new ResizeObserver(() => this._fit());
     this._canvases.forEach((one) => this._resized.observe(one));
   }
 
   close() {
-    this._dark.removeEventListener("change", this._redraw);
+    removeEventListener("theme", this._redraw);
     this._resized.disconnect();
     this._plots.forEach((plot) => plot?.destroy());
   }
@@ -58,7 +59,7 @@ export class Charts {
   static color(store, sensor) {
     const trend = store.trends.get(sensor.model);
     if (sensor.uncertain || typeof sensor.label !== "string" || trend === undefined) return "transparent";
-    return PALETTE[trend.place(sensor.label) % PALETTE.length];
+    return `var(${variable(trend.place(sensor.label))})`;
   }
 
   /** @param {import("./store.js").Store} store @param {number} now */
@@ -96,11 +97,11 @@ export class Charts {
     const { times, counts, confidence, value } = trend.series(now, SECONDS);
     if (trend.labels.length > 0) {
       this._put(0, `model ${trend.labels.length}`, "Labels a second", [times, ...counts], () => ({
-        series: trend.labels.map((_, place) => line(place, { paths: uPlot.paths.stepped({ align: 1 }), fill: `${PALETTE[place % PALETTE.length]}22` })),
+        series: trend.labels.map((_, place) => this._line(place, { paths: uPlot.paths.stepped({ align: 1 }) })),
         scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.05)] } },
       }));
     } else {
-      this._put(0, "value", "Mean value", [times, value], () => ({ series: [line(0, { spanGaps: true })] }));
+      this._put(0, "value", "Mean value", [times, value], () => ({ series: [this._line(0, { spanGaps: true })] }));
     }
     this._putConfidence("Mean confidence", times, confidence);
     const sums = counts.map((one) => one.reduce((sum, each) => sum + each, 0));
@@ -116,7 +117,7 @@ export class Charts {
     if (labelled) {
       const { labels } = trend;
       this._put(0, `sensor ${labels.length}`, `Labels of ${sensor.name}`, [times, ...labels.map((_, place) => values.map((value) => (value === place ? place : null)))], () => ({
-        series: labels.map((_, place) => line(place, { paths: () => null, points: { show: true, size: 7, fill: PALETTE[place % PALETTE.length] } })),
+        series: labels.map((_, place) => this._line(place, { paths: () => null, points: { show: true, size: 7, fill: this._color(place) } })),
         scales: { y: { range: [-0.5, labels.length - 0.5] } },
         y: {
           splits: () => labels.map((_, place) => place),
@@ -125,7 +126,7 @@ export class Charts {
         },
       }));
     } else {
-      this._put(0, "sensor value", `Value of ${sensor.name}${sensor.unit ? ` in ${sensor.unit}` : ""}`, [times, values], () => ({ series: [line(0, { points: { show: true, size: 4 } })] }));
+      this._put(0, "sensor value", `Value of ${sensor.name}${sensor.unit ? ` in ${sensor.unit}` : ""}`, [times, values], () => ({ series: [this._line(0, { points: { show: true, size: 4 } })] }));
     }
     this._putConfidence(`Confidence of ${sensor.name}`, times, points.map(([, , confidence]) => confidence));
     const seen = labelled ? trend.labels.map((label, place) => [place, label, count(values.filter((value) => value === place).length)]) : [];
@@ -141,7 +142,7 @@ export class Charts {
     if (known.length === 0) return;
     const score = known.some((one) => one < 0 || one > 1);
     this._put(1, score ? "score" : "confidence", score ? title.replace(/confidence/i, "score") : title, [times, confidence], () => ({
-      series: [line(0, { spanGaps: true, points: { show: true, size: 3 } })],
+      series: [this._line(0, { spanGaps: true, points: { show: true, size: 3 } })],
       scales: score ? {} : { y: { range: [0, 1] } },
       y: score ? {} : { values: (_, splits) => splits.map((one) => `${Math.round(100 * one)} %`) },
     }));
@@ -160,12 +161,12 @@ export class Charts {
       this._plots[place] = new uPlot(
         {
           width: Math.max(200, canvas.clientWidth),
-          height: 200,
+          height: HEIGHT,
           legend: { show: false },
           cursor: { show: false },
           series: [{}, ...series],
           scales: { ...scales, x: { time: true, range: () => [this._now / 1000 - SECONDS, this._now / 1000] } },
-          axes: [{ ...axis, values: clock }, { ...axis, ...y }],
+          axes: [{ ...axis, values: clock }, { ...axis, size: 56, ...y }],
         },
         data,
         canvas,
@@ -183,23 +184,29 @@ export class Charts {
     fill(
       this._legend,
       entries.map(([place, name, figure]) =>
-        h("li", {}, h("span", { class: "live-swatch", "aria-hidden": "true", style: { background: PALETTE[place % PALETTE.length] } }), name, " ", h("span", { class: "live-faint" }, figure)),
+        h("li", {}, h("span", { class: "live-swatch", "aria-hidden": "true", style: { background: `var(${variable(place)})` } }), name, " ", h("span", { class: "dim" }, figure)),
       ),
-      entries.length > 0 && h("li", { class: "live-faint" }, what),
+      entries.length > 0 && h("li", { class: "dim" }, what),
     );
+  }
+
+  /** The color of a place on a canvas, which knows no variables. */
+  _color(place) {
+    return getComputedStyle(this.element).getPropertyValue(variable(place)) || "gray";
+  }
+
+  _line(place, more = {}) {
+    return { stroke: this._color(place), width: 1.5, points: { show: false }, ...more };
   }
 
   _fit() {
     this._plots.forEach((plot, place) => {
       const width = this._canvases[place].clientWidth;
-      if (plot !== null && width > 0 && Math.abs(plot.width - width) > 1) plot.setSize({ width, height: 200 });
+      if (plot !== null && width > 0 && Math.abs(plot.width - width) > 1) plot.setSize({ width, height: HEIGHT });
     });
   }
 }
 
-function line(place, more = {}) {
-  return { stroke: PALETTE[place % PALETTE.length], width: 1.5, points: { show: false }, ...more };
-}
-
+const variable = (place) => `--series-${(place % COLORS) + 1}`;
 const short = (text) => (text.length > 14 ? `${text.slice(0, 13)}…` : text);
-const clock = (_, splits) => splits.map((time) => new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
+const clock = (_, splits) => splits.map((time) => new Date(time * 1000).toLocaleTimeString("en-GB"));

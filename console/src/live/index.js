@@ -6,7 +6,7 @@
  * - What is more is sampled, and the page says so; what nodes tell of themselves never is.
  * - Tables are written four times a second, charts twice; nothing is subscribed to or drawn while the view is not shown.
  */
-import { h } from "../dom.js";
+import { fill, h } from "../dom.js";
 import { Charts } from "./charts.js";
 import { Intake } from "./intake.js";
 import { NodeTable } from "./nodes.js";
@@ -50,7 +50,7 @@ class LiveView {
       (sensor) => Charts.color(this._store, sensor),
     );
     this._nodes = new NodeTable();
-    this._said = h("p", { class: "live-said", role: "status" });
+    this._said = h("p", { class: "live-summary dim", "data-live": "summary" });
     this._sampled = h("p", { class: "live-sampled", role: "status", hidden: true });
     this.element = h("div", { class: "live" }, this._said, this._sampled, this._nodes.element, this._charts.element, this._sensors.element);
     this._url = "";
@@ -164,11 +164,19 @@ class LiveView {
     const parts = [`${count(nodes.size)} ${nodes.size === 1 ? "node" : "nodes"}, ${count(online)} online`, `${count(sensors.size)} sensors`, `${rate(this._store.rate.at(now))} answers/s`];
     if (unread > 0) parts.push(`${count(unread)} answers could not be read`);
     if (this._refused) parts.push(`refused: ${this._refused}`);
-    const said = this._status || parts.join(" · ");
-    if (this._said.textContent !== said) this._said.textContent = said;
-    const { every, skipped } = this._intake;
-    const sampled = every > 1 ? `More answers come than this page can show: it reads about 1 in ${count(every)}, and counts are estimates.` : skipped > 0 ? `${count(skipped)} answers were skipped while more came than this page can show; counts are estimates.` : "";
+    const said = this._status ? [this._status] : parts;
+    if (this._saying !== said.join("\n")) {
+      this._saying = said.join("\n");
+      fill(this._said, said.map((part) => h("span", {}, part)));
+    }
+    const sampled = this._saySampled();
     if (this._sampled.textContent !== sampled) this._sampled.textContent = sampled;
     this._sampled.hidden = sampled === "";
+  }
+
+  _saySampled() {
+    const { every, skipped } = this._intake;
+    if (every > 1) return `More answers come than this page can show: it reads about 1 in ${count(every)}, and its counts are estimates.`;
+    return skipped > 0 ? `${count(skipped)} answers were skipped while more came than this page can show; its counts are estimates.` : "";
   }
 }

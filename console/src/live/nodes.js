@@ -4,13 +4,14 @@ import { age, count, milliseconds, rate } from "./words.js";
 
 const COLUMNS = ["Node", "State", "Serves", "Messages/s", "Latency p50, p99 (ms)", "Rejections", "Outside", "Uncertain", "Agent"];
 const SHOWN = 200;
+const BADGES = new Map([["online", "good"], ["degraded", "warn"], ["offline", "bad"]]);
 
 export class NodeTable {
   constructor() {
     const title = newId();
     this._rows = new Map();
     this._body = h("tbody");
-    this._said = h("p", { class: "live-said" });
+    this._said = h("p", { class: "dim small" });
     this._table = h(
       "table",
       { class: "live-nodes", "aria-labelledby": title },
@@ -19,10 +20,10 @@ export class NodeTable {
     );
     this.element = h(
       "section",
-      { class: "live-part" },
-      h("div", { class: "live-bar" }, h("h2", { id: title }, "Nodes")),
+      { class: "card" },
+      h("div", { class: "live-head" }, h("h2", { id: title }, "Nodes")),
       h("div", { class: "live-scroll", tabindex: "0", role: "region", "aria-labelledby": title }, this._table),
-      this._said,
+      h("div", { class: "live-foot" }, this._said),
     );
   }
 
@@ -78,10 +79,9 @@ export class NodeTable {
       if (row.said[place] === text) return;
       row.said[place] = text;
       if (place === 1) {
-        const known = ["online", "degraded", "offline"].includes(state) ? state : "unknown";
-        fill(row.cells[1], h("span", { class: `live-mark live-${known}` }, state), ` for ${age(now - node.since)}`, node.reason && h("div", { class: "live-reason" }, node.reason));
+        fill(row.cells[1], h("span", { class: `badge ${BADGES.get(state) ?? ""}` }, state), h("span", { class: "dim" }, ` seen for ${age(now - node.since)}`), node.reason && h("div", { class: "dim" }, node.reason));
       } else if (place === 2) {
-        fill(row.cells[2], node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "live-faint" }, ` ${task}`))) : "–");
+        fill(row.cells[2], node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "dim" }, ` ${task}`))) : "–");
       } else {
         row.cells[place].textContent = text;
       }

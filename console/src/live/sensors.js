@@ -21,6 +21,8 @@ const COLUMNS = [
   ["messages", "Answers"],
   ["warnings", "Warnings"],
 ];
+const BADGES = { unread: "bad", rejected: "bad", uncertain: "warn", outside: "warn" };
+const NUMBERS = new Set(["confidence", "age", "messages"]);
 
 export class SensorTable {
   /** @param {(sensor: any) => void} choose called with the sensor whose course is wanted @param {(sensor: any) => string} color */
@@ -39,20 +41,20 @@ export class SensorTable {
     this._warned = h("input", { type: "checkbox", on: { change: () => this._again() } });
     this._heads = new Map();
     const heads = COLUMNS.map(([column, name]) => {
-      const head = h("th", { scope: "col" }, h("button", { type: "button", on: { click: () => this._sort(column) } }, name));
+      const head = h("th", { scope: "col", class: NUMBERS.has(column) ? "live-number" : null }, h("button", { type: "button", on: { click: () => this._sort(column) } }, name));
       this._heads.set(column, head);
       return head;
     });
     this._body = h("tbody");
-    this._said = h("p", { class: "live-said", role: "status" });
+    this._said = h("p", { class: "dim small" });
     this._more = h("button", { type: "button", hidden: true, on: { click: () => this._again((this._most += SHOWN)) } }, `Show ${SHOWN} more`);
     this._table = h("table", { class: "live-sensors", "aria-labelledby": title }, h("thead", {}, h("tr", {}, heads)), this._body);
     this.element = h(
       "section",
-      { class: "live-part" },
-      h("div", { class: "live-bar" }, h("h2", { id: title }, "Sensors"), h("label", { for: id }, "Filter"), this._filter, h("label", {}, this._warned, " with a warning")),
+      { class: "card" },
+      h("div", { class: "live-head" }, h("h2", { id: title }, "Sensors"), h("label", { for: id }, "Filter", this._filter), h("label", { class: "check" }, this._warned, "with a warning")),
       h("div", { class: "live-scroll", tabindex: "0", role: "region", "aria-labelledby": title }, this._table),
-      h("div", { class: "live-bar" }, this._said, this._more),
+      h("div", { class: "live-foot" }, this._said, this._more),
     );
     this._sort("sensor");
   }
@@ -121,7 +123,7 @@ export class SensorTable {
     const name = h("button", { type: "button", class: "live-name", on: { click: () => this._choose(this._store.sensors.get(key)) } });
     const swatch = h("span", { class: "live-swatch", "aria-hidden": "true" });
     const label = h("span");
-    const bar = h("span", { class: "live-bar-of" });
+    const bar = h("span");
     const figure = h("span");
     const cells = { model: h("td"), age: h("td", { class: "live-number" }), messages: h("td", { class: "live-number" }), warnings: h("td", { class: "live-warnings" }) };
     const element = h(
@@ -169,7 +171,7 @@ export class SensorTable {
     const said = found.map(({ kind, words }) => `${kind}\n${words}`).join("\n");
     if (row.said.warnings === said) return;
     row.said.warnings = said;
-    fill(row.warnings, found.map(({ kind, words }) => [h("span", { class: `live-mark live-${kind}` }, kind), " ", h("span", { class: "live-reason" }, words), " "]));
+    fill(row.warnings, found.map(({ kind, words }) => [h("span", { class: `badge ${BADGES[kind]}` }, kind), " ", h("span", { class: "dim" }, words), " "]));
     row.element.classList.toggle("live-warned", found.length > 0);
   }
 

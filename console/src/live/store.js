@@ -158,6 +158,11 @@ export class Store {
 
   _takeRow({ route, captured }, topic, row, now, retain, weight) {
     const model = row.model ?? route.model ?? "";
+    const answered = row.unread === undefined && row.error === undefined;
+    const measured = row.confidence ?? row.score;
+    // Also for sensors that are too many for the table; what a broker had kept is of no known time.
+    const trend = answered && !retain ? this._trend(model) : undefined;
+    trend?.add(now, row.label, row.value, measured, weight);
     const name = captured.length > 0 ? captured.join("/") : (row.sensor ?? topic);
     const sensor = this._sensor(route, name, model, now);
     if (sensor === undefined) return;
@@ -177,9 +182,6 @@ export class Store {
     sensor.rejected = undefined;
     for (const key of ["label", "value", "values", "unit", "score", "confidence", "uncertain", "outside"]) sensor[key] = row[key];
     if (retain) return;
-    const trend = this._trend(model);
-    const measured = row.confidence ?? row.score;
-    trend?.add(now, row.label, row.value, measured, weight);
     const value = row.label === undefined ? row.value : (trend?.place(row.label ?? "(uncertain)") ?? 0);
     sensor.history.add(now, value ?? NaN, measured);
   }
