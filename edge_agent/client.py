@@ -10,7 +10,7 @@ from typing import Final
 from edge_agent import assembly
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
-from edge_agent.contract.messages import Answer, Message
+from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Answer, Message
 from edge_agent.errors import AdaptedError, BrokerError, NarrowedError, NoAnswerError, ProtocolRefusedError
 from edge_agent.link.link import Link
 from edge_agent.link.terms import Terms
@@ -26,11 +26,13 @@ def log_in(
     purpose: str,
     will: Answer | None = None,
     terms: Terms | None = None,
+    qos: int = 1,
+    max_payload: int = MAX_PAYLOAD_BYTES,
 ) -> tuple[Link, list[Message]]:
     """Connect and subscribe as `run` would, but with another client id and a session that ends with the connection.
 
     Returns the link, and messages that arrived with the broker's answer, such as retained ones. Raises `BrokerError`;
-    refused subscriptions are in the link's `refused`. `terms` are what is known of the broker by now.
+    refused subscriptions are in the link's `refused`. `terms` are what is known of the broker by now; the rest is as for `Link`.
     """
     terms = terms or assembly.make_terms(loaded)
     # The node is part of the id: in containers, process ids are few and repeat.
@@ -39,7 +41,13 @@ def log_in(
     protocols = assembly.protocols(loaded)
     while True:
         link = Link(
-            where, protocol=protocols[0], will=will, subscriptions=dict.fromkeys(subscriptions, False), terms=terms
+            where,
+            protocol=protocols[0],
+            will=will,
+            subscriptions=dict.fromkeys(subscriptions, False),
+            terms=terms,
+            qos=qos,
+            max_payload=max_payload,
         )
         early: list[Message] = []
         try:
@@ -52,6 +60,9 @@ def log_in(
             if len(protocols) == 1:
                 raise
             protocols = protocols[1:]
+        except BaseException:
+            link.abandon()  # also when a signal ends the wait
+            raise
         else:
             return link, early
 

@@ -61,7 +61,7 @@ def command(ctx: click.Context, seconds: float | None, model: str, seed: int, wi
     title = f"{card.name} {card.version}: {output.summary}"
     scene = Scene(card, output, str(Path(predictor.where).resolve()), seed=seed)
     with contextlib.ExitStack() as stack:
-        signals = stack.enter_context(Signals())
+        signals = stack.enter_context(Signals(reloads=False))
         websockets, address = None, None
         if with_page:
             websockets = free_port()

@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "check": ("edge_agent.cli.check", "Check machine, models, broker and service; say how to fix problems."),
     "status": ("edge_agent.cli.status", "Show the running agent's state, counters and incomplete sensors."),
     "docs": ("edge_agent.cli.docs", "Describe the topics and payloads of a configuration (AsyncAPI)."),
+    "watch": ("edge_agent.cli.watch", "Show live what the agents on a broker answer."),
     "demo": ("edge_agent.cli.demo", "Run a broker, the agent and simulated sensors for fifteen seconds."),
 }
 #: Objects that are made before the garbage collector looks at them: those of a start stay, those of a turn of the loop go by

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -18,11 +18,16 @@ _BETWEEN_RELOADS: Final = 1.0
 
 class Signals:
     """While entered, SIGTERM and SIGINT set `received`, SIGHUP requests a reload, and, with `children`, SIGCHLD tells that
-    a child process has ended; each makes `wakeup` readable, so that a waiting poll returns.
+    a child process has ended; each makes `wakeup` readable, so that a waiting poll returns. For a command at a terminal,
+    which `reloads` nothing, SIGHUP says that the terminal is gone, and sets `received` too.
     """
 
-    def __init__(self, *, children: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, children: bool = False, reloads: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.received = False
+        self._reloads = reloads
+        self._interrupts = False
         self._reload = False
         self._ended = False
         self._clock = clock
@@ -72,6 +77,17 @@ class Signals:
         poll.poll(seconds * 1000)
         self._sleep()
 
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Inside, a signal to end raises `KeyboardInterrupt`: for calls that wait for something else than `wakeup`."""
+        self._interrupts = True
+        try:
+            if self.received:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interrupts = False
+
     def _is_reload_due(self) -> bool:
         return self._reload and self._clock() >= self._next_reload
 
@@ -83,12 +99,14 @@ class Signals:
                     pass
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == signal.SIGHUP and self._reloads:
             self._reload = True
         elif number == signal.SIGCHLD:
             self._ended = True
         else:
             self.received = True
+            if self._interrupts:
+                raise KeyboardInterrupt
 
 
 def rss_bytes() -> int:

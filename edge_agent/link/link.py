@@ -42,7 +42,7 @@ class Link:
     """One connection.
 
     `protocol` is "5" or "3.1.1". `will` is published by the broker when the connection dies. `subscriptions` are topic
-    filters, all asked for at QoS 1; those that are refused stand in `refused` once `ready` is true. Those that are true
+    filters, all asked for at `qos`; those that are refused stand in `refused` once `ready` is true. Those that are true
     ask for retained messages on every connection, not only when the subscription is new. Of a payload larger than
     `max_payload` bytes only the beginning is kept, which is still larger. `opens` opens the socket.
     `terms` are what is known of the broker, over all connections to it.
@@ -58,6 +58,7 @@ class Link:
         subscriptions: Mapping[str, bool] = MappingProxyType({}),
         tally: Tally | None = None,
         max_payload: int = MAX_PAYLOAD_BYTES,
+        qos: int = 1,
         opens: transport.Opens = transport.open_socket,
         terms: Terms | None = None,
     ) -> None:
@@ -69,7 +70,7 @@ class Link:
         self._wire = prepare(self._client, address, is_5=protocol == "5", max_payload=max_payload, opens=opens)
         self._session = Session(
             self._wire,
-            paho_client.Paho(self._client, protocol),
+            paho_client.Paho(self._client, protocol, qos),
             address,
             protocol=protocol,
             wanted=subscriptions,
@@ -83,7 +84,7 @@ class Link:
         self.subscribe = self._session.subscribe
         self._delivery = self._session.delivery
         self._patience = self._session.patience
-        paho_client.listen(self._client, self._session)
+        paho_client.listen(self._client, self._session, qos=qos)
         self._client.on_disconnect = self._on_disconnect
         #: Topics and reasons of refused answers; read and cleared by the owner.
         self.refused_answers = self._delivery.refused

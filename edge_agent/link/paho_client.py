@@ -74,26 +74,27 @@ def connect(client: paho.Client, address: Address, protocol: str, wire: Stream |
 
 
 class Paho:
-    """Sends SUBSCRIBE and UNSUBSCRIBE; returns the packet's id, 0 when the connection has ended."""
+    """Sends SUBSCRIBE, at most at `qos`, and UNSUBSCRIBE; returns the packet's id, 0 when the connection has ended."""
 
-    def __init__(self, client: Any, protocol: str) -> None:
+    def __init__(self, client: Any, protocol: str, qos: int = 1) -> None:
         self._client = client
         self._protocol = protocol
+        self._qos = qos
 
     def subscribe(self, filters: Mapping[str, bool]) -> int:
-        """Subscribe to all `filters` at QoS 1, in one packet.
+        """Subscribe to all `filters`, in one packet.
 
         A retained message comes when a subscription is new; for the filters that are true also when it is not, as MQTT
         3.1.1 has it for all.
         """
         if self._protocol == "5":
-            if_new = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-            always = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
+            if_new = SubscribeOptions(qos=self._qos, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+            always = SubscribeOptions(qos=self._qos, retainHandling=SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE)
             _, packet_id = self._client.subscribe(
                 [(one, always if retained else if_new) for one, retained in filters.items()]
             )
         else:
-            _, packet_id = self._client.subscribe([(one, 1) for one in filters])
+            _, packet_id = self._client.subscribe([(one, self._qos) for one in filters])
         return packet_id or 0
 
     def unsubscribe(self, filters: Collection[str]) -> int:
@@ -121,8 +122,8 @@ class Told(Protocol):
         """UNSUBACK."""
 
 
-def listen(client: Any, told: Told) -> None:
-    """Pass on paho's callbacks in our own terms."""
+def listen(client: Any, told: Told, *, qos: int = 1) -> None:
+    """Pass on paho's callbacks in our own terms. `qos` is what subscriptions ask for."""
 
     def on_connect(_client: object, _data: object, _flags: object, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -131,7 +132,7 @@ def listen(client: Any, told: Told) -> None:
             told.let_in(granted.read(properties))
 
     def on_subscribe(_client: object, _data: object, packet_id: int, reasons: list[Any], properties: Any) -> None:
-        if all(one.value == 0 for one in reasons):
+        if qos and all(one.value == 0 for one in reasons):
             told.granted_qos_0()
         told.subscribed(packet_id, [words(one, properties) if one.is_failure else None for one in reasons])
 

@@ -30,7 +30,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"docs", "page"}),
     frozenset({"assembly", "testing", "demo"}),
     frozenset({"client"}),
-    frozenset({"doctor"}),
+    frozenset({"doctor", "watching"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -44,7 +44,7 @@ VENDORS = {
     "google": frozenset({"payload/sparkplug"}),
     "pydantic_settings": frozenset({"config/load"}),
     "click": frozenset({"cli", "demo"}),
-    "rich": frozenset({"demo"}),
+    "rich": frozenset({"demo", "watching/table"}),
     "amqtt": frozenset({"demo"}),
 }
 #: module -> who alone imports it: what stands behind a door is nobody else's business.

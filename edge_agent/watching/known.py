@@ -1,0 +1,165 @@
+"""What the nodes on a broker say of themselves in `edge/{node}/info`: their routes, so where their answers come.
+
+An info is from outside: what is no info, or has topics that are none, is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from edge_agent.contract import topics
+from edge_agent.contract.messages import Message
+from edge_agent.contract.templates import Template
+from edge_agent.errors import TopicError
+from edge_agent.payload import formats
+from edge_agent.routing.trie import Trie
+from edge_agent.watching.reading import text
+
+#: Most nodes, and most routes of one node, that are known; most topic filters that are asked for on account of them.
+MOST_NODES: Final = 500
+_ROUTES: Final = 256
+_FILTERS: Final = 1000
+#: Topics whose places are remembered.
+_REMEMBERED: Final = 10_000
+#: Largest info that is read, in bytes.
+MOST_INFO: Final = 1 << 20
+#: What a node says of itself, by the last level of the topic.
+STATE, INFO, HEALTH = "state", "info", "health"
+
+
+class RouteSeen(NamedTuple):
+    """A route of a node: the model, where features come from, and where answers and rejections go."""
+
+    node: str
+    model: str
+    subscribe: tuple[Template, ...]
+    publish: Template
+    errors: Template
+
+    @property
+    def gathers(self) -> bool:
+        """Whether one answer is made of several messages, as far as its topics tell."""
+        return len(self.subscribe) > 1 or any("feature" in one.captures for one in self.subscribe)
+
+
+class Place(NamedTuple):
+    """Where an answer belongs: `topic` is that of the sensor's answers, also for its rejections, where that can be told. On
+    a topic that is `shared`, those of all sensors come.
+    """
+
+    node: str
+    model: str
+    topic: str
+    rejects: bool
+    shared: bool
+
+
+class Known:
+    """The routes of all nodes, or of the one called `node`."""
+
+    def __init__(self, node: str | None = None) -> None:
+        self._node = node
+        self._routes: dict[str, tuple[RouteSeen, ...]] = {}
+        self._trie: Trie[tuple[RouteSeen, bool]] = Trie()
+        self._places: dict[str, tuple[Place, ...]] = {}
+        #: Grows with each change.
+        self.version = 0
+        #: Routes that were left out: too many, or with topics that are none.
+        self.left_out = 0
+
+    @property
+    def own(self) -> list[str]:
+        """Filters of what nodes say of themselves."""
+        return [make(self._node or "+") for make in (topics.state, topics.info, topics.health)]
+
+    @property
+    def routes(self) -> Iterator[RouteSeen]:
+        """All routes."""
+        for routes in self._routes.values():
+            yield from routes
+
+    def kind_of(self, topic: str) -> tuple[str, str] | None:
+        """Return whose state, info or health comes on a topic, and which of them; None for any other topic."""
+        if not topic.startswith(f"{topics.ROOT}/"):
+            return None
+        levels = topic.split("/")
+        if (
+            len(levels) != 3
+            or levels[2] not in {STATE, INFO, HEALTH}
+            or (self._node is not None and levels[1] != self._node)
+        ):
+            return None
+        return levels[1], levels[2]
+
+    def take(self, node: str, info: Any) -> None:
+        """Take what a node says of itself, None where it says nothing any more."""
+        routes = tuple(self._read(node, info)) if isinstance(info, dict) else ()
+        if routes == self._routes.get(node, ()) or (node not in self._routes and len(self._routes) >= MOST_NODES):
+            return
+        self._routes[node] = routes
+        if not routes:
+            del self._routes[node]
+        self._trie = Trie()
+        self._places.clear()
+        self.version += 1
+        for route in self.routes:
+            self._trie.add(route.publish, (route, False))
+            if route.errors != route.publish:
+                self._trie.add(route.errors, (route, True))
+
+    def filters(self) -> list[str]:
+        """Return the filters of all answers and rejections."""
+        found = dict.fromkeys(filter_of(one) for route in self.routes for one in (route.publish, route.errors))
+        return list(found)[:_FILTERS]
+
+    def places(self, topic: str) -> tuple[Place, ...]:
+        """Return where an answer on a topic belongs: nowhere, or in one place for each route that publishes there."""
+        found = self._places.get(topic)
+        if found is None:
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            found = self._places[topic] = tuple(dict.fromkeys(self._find(topic)))
+        return found
+
+    def _find(self, topic: str) -> Iterator[Place]:
+        for (route, rejects), captured in self._trie.matching(topic):
+            is_told = route.publish.captures <= captured.keys()
+            sensors_own = route.publish.render(captured) if is_told else topic
+            yield Place(route.node, route.model, sensors_own, rejects, shared=not captured)
+
+    def _read(self, node: str, info: Mapping[str, Any]) -> Iterator[RouteSeen]:
+        given = info.get("routes")
+        if not isinstance(given, list):
+            return
+        self.left_out += max(0, len(given) - _ROUTES)
+        for one in given[:_ROUTES]:
+            try:
+                yield _route(node, one)
+            except (TopicError, KeyError, TypeError, AttributeError):
+                self.left_out += 1
+
+
+def _route(node: str, one: Mapping[str, Any]) -> RouteSeen:
+    subscribe = tuple(Template(text_) for text_ in one["subscribe"].split(", "))
+    publish, errors = Template(one["publish"], output=True), Template(one["errors"], output=True)
+    # Taking part in a share would take messages from the agents of a pool; the broker's own topics are no answers.
+    if any(text_.startswith("$") for text_ in (publish.text, errors.text, *(one.text for one in subscribe))):
+        raise TopicError(f"{publish.text[:60]}: not a topic of an agent")
+    return RouteSeen(node, text(one["model"]), subscribe, publish, errors)
+
+
+def filter_of(template: Template, captured: Mapping[str, str] | None = None) -> str:
+    """Return a filter that matches all topics of a template to publish on, with those captured levels put in that are known."""
+    before, several, _ = template.filter_for(captured or {}).partition("#")  # which may stand before other levels
+    return before + several
+
+
+def read_info(message: Message) -> Any:
+    """Return what is in an info, None where it is none."""
+    if not message.payload or len(message.payload) > MOST_INFO:
+        return None
+    try:
+        return formats.JSON.decode(message.payload, ())
+    except ValueError:
+        return None
