@@ -9,8 +9,8 @@ const WEB_PORT = 9001;
  * @param {import("./document.js").NodeDocument | null} document
  */
 export function offered(location, document) {
-  const told = /[#&]broker=([^&]+)/.exec(location.hash)?.[1];
-  if (told && /^wss?:\/\//.test(told)) return decodeURIComponent(told);
+  const told = new URLSearchParams(location.hash.slice(1)).get("broker");
+  if (told && /^wss?:\/\/./.test(told)) return told;
   // A page from a web server is most often served by the broker itself (Mosquitto's http_dir).
   if (location.protocol === "http:") return `ws://${location.host}/`;
   if (location.protocol === "https:") return `wss://${location.host}/`;

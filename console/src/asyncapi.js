@@ -1,5 +1,7 @@
 /** AsyncAPI 3.0 taken apart for reading: channels with what goes which way, and schemas as rows. */
 
+import { toJson } from "./payload.js";
+
 /** Schemas may refer to themselves, and come from anybody. */
 const DEEPEST = 4;
 const MOST_ROWS = 200;
@@ -30,7 +32,7 @@ function decode(key) {
 
 /**
  * @typedef {{path: string, type: string, limits: string, about: string, required: boolean}} Row
- * @typedef {{contentType: string, title: string, rows: Row[], about: string, examples: string[]}} Message
+ * @typedef {{contentTypes: string[], title: string, rows: Row[], about: string, examples: string[]}} Message
  * @typedef {{address: string, about: string, parameters: {name: string, about: string}[], messages: Message[], qos: number | null,
  *   retain: boolean, answered: boolean}} Channel
  * @typedef {{name: "takes" | "answers" | "tells", title: string, channels: Channel[]}} Group
@@ -51,7 +53,7 @@ export function groupsOf(document) {
       address,
       about: text(channel.description) || text(operation.summary),
       parameters: Object.entries(object(channel.parameters)).map(([name, one]) => ({ name, about: parameter(object(one)) })),
-      messages: Object.values(object(channel.messages)).map((message) => messageOf(document, resolve(document, message))),
+      messages: together(Object.values(object(channel.messages)).map((message) => messageOf(document, resolve(document, message)))),
       qos: typeof binding.qos === "number" ? binding.qos : null,
       retain: binding.retain === true,
       answered: isObject(operation.reply),
@@ -73,12 +75,26 @@ function parameter({ description, enum: values }) {
 function messageOf(document, message) {
   const schema = resolve(document, message.payload);
   return {
-    contentType: text(message.contentType) || text(document.defaultContentType),
+    contentTypes: [text(message.contentType) || text(document.defaultContentType)],
     title: text(message.title),
     rows: rowsOf(document, schema).slice(0, MOST_ROWS),
     about: text(schema.description),
-    examples: list(message.examples).map((one) => JSON.stringify(object(one).payload)).filter(Boolean),
+    examples: list(message.examples).filter((one) => object(one).payload !== undefined).map(({ payload }) => toJson(payload)),
   };
+}
+
+/** What is the same but for its content type, once. @param {Message[]} messages @returns {Message[]} */
+function together(messages) {
+  const found = new Map();
+  for (const message of messages) {
+    const key = JSON.stringify([message.rows, message.about]);
+    const same = found.get(key);
+    if (same && message.rows.length) {
+      same.contentTypes.push(...message.contentTypes);
+      same.examples = same.examples.length ? same.examples : message.examples;
+    } else found.set(message.rows.length ? key : message, message);
+  }
+  return [...found.values()];
 }
 
 /** The properties of a schema, those inside others by their path. @returns {Row[]} */

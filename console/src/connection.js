@@ -6,6 +6,7 @@
  * - Subscriptions are kept here and made again on each connection, so that who subscribes need not know of them.
  * - A handler that throws is reported, and does not keep the message from the others.
  */
+import { random } from "./random.js";
 import { matches } from "./topics.js";
 import { connect } from "./vendor/mqtt.js";
 
@@ -223,10 +224,4 @@ function unreachable(url) {
   return mixed
     ? "a page that came by https may only connect by wss://"
     : `no MQTT broker answers at ${url}; is it a listener for WebSockets?`;
-}
-
-/** Letters and digits by chance. @param {number} length */
-export function random(length) {
-  const alphabet = "abcdefghijkmnpqrstuvwxyz23456789";
-  return Array.from(crypto.getRandomValues(new Uint8Array(length)), (one) => alphabet[one % 32]).join("");
 }

@@ -21,13 +21,20 @@ export function h(tag, properties = {}, ...children) {
   for (const [name, value] of Object.entries(properties)) {
     if (name === "on") for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
     else if (name === "style") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, one);
-    else if (name === "is") Object.assign(element, value);
+    else if (name === "is") Object.assign(element, allowed(value));
     else if (FORBIDDEN.test(name)) throw new TypeError(`h() sets no ${name}`);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
   }
   append(element, children);
   return element;
+}
+
+/** @param {Record<string, any>} properties */
+function allowed(properties) {
+  const wrong = Object.keys(properties).find((name) => FORBIDDEN.test(name));
+  if (wrong) throw new TypeError(`h() sets no ${wrong}`);
+  return properties;
 }
 
 /** @param {Element} element @param {any[]} children */

@@ -81,7 +81,7 @@ function numberControl(feature, id, changed) {
     if (typeof value === "number") slider.value = String(value);
     slider.classList.toggle("absent", typeof value !== "number");
     const share = (Number(slider.value) - low) / (high - low);
-    slider.style.setProperty("--share", `${100 * Math.min(1, Math.max(0, share))}%`);
+    slider.style.setProperty("--share", `calc(8px + (100% - 16px) * ${Math.min(1, Math.max(0, share))})`);
     slider.setAttribute("aria-valuetext", `${input.value || "none"} ${feature.unit}`.trim());
   }
   const set = (value) => {

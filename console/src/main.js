@@ -29,6 +29,7 @@ function main() {
   const tabs = tabsOf(Object.keys(panels), "Views", place.id, (name) => {
     for (const [one, panel] of Object.entries(panels)) panel.hidden = one !== name;
     live.shown(name === "Live");
+    scrollTo(0, 0);
   });
   const about = h("span", {});
   const picker = nodePicker(connection, node, (shown) => {

@@ -80,9 +80,16 @@ export function put(document, steps, value) {
   return target;
 }
 
+/** JSON on one line, with spaces where it may be broken. @param {any} value */
+function oneLine(value) {
+  // Line ends are between the parts only: in a text they are escaped.
+  const parts = JSON.stringify(value, null, 1).split("\n").map((part) => part.trimStart());
+  return parts.reduce((line, part) => line + (/[[{]$/.test(line) || /^[\]}]/.test(part) ? "" : " ") + part);
+}
+
 /** JSON for eyes and for any tool: what could hide in a text is escaped, such as controls and changes of direction. @param {any} value */
 export function toJson(value) {
-  return JSON.stringify(value).replace(
+  return oneLine(value).replace(
     /[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]/gu,
     (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

@@ -25,7 +25,7 @@ function channelOf({ address, about, parameters, messages, qos, retain, answered
     h(
       "p",
       { class: "badges" },
-      messages.map(({ contentType }) => h("span", { class: "badge" }, contentType)),
+      messages.flatMap(({ contentTypes }) => contentTypes).map((one) => h("span", { class: "badge" }, one)),
       qos !== null && h("span", { class: "badge" }, `QoS ${qos}`),
       retain && h("span", { class: "badge accent" }, "retained"),
       answered && h("span", { class: "badge accent" }, "follows a Response Topic"),
@@ -41,12 +41,12 @@ function addressOf(address) {
   return address.split("/").flatMap((level, place) => [place > 0 && h("span", { class: "dim" }, "/"), /^\{.*\}$/.test(level) ? h("em", {}, level) : level]);
 }
 
-function messageOf({ contentType, rows, about, examples }) {
+function messageOf({ contentTypes, rows, about, examples }) {
   if (!rows.length && !examples.length && !about) return null;
   return h(
     "div",
     { class: "message-doc" },
-    h("h3", {}, contentType),
+    h("h3", {}, contentTypes.join(", ")),
     about && h("p", { class: "dim" }, about),
     rows.length > 0 && tableOf(rows),
     examples.length > 0 && h("pre", { class: "code" }, examples.join("\n")),

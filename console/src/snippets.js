@@ -15,8 +15,9 @@
 /** A word for a POSIX shell. @param {string} text */
 export const shell = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
 
-/** A text as Python writes it; JSON's escapes are Python's as well. @param {string} text */
+/** A text as Python writes it, and YAML between double quotes: they know JSON's escapes, and one for larger codes. @param {string} text */
 export const python = (text) => hideless(JSON.stringify(text), (code) => (code > 0xffff ? `\\U${hex(code, 8)}` : `\\u${hex(code, 4)}`));
+export const yaml = python;
 
 /** A text as C++ writes it: octal, for hexadecimal escapes have no end; no trigraphs. @param {string} text */
 export function cpp(text) {
@@ -28,9 +29,6 @@ export function cpp(text) {
   });
   return `"${escaped.join("")}"`;
 }
-
-/** A text as YAML writes it between double quotes. @param {string} text */
-export const yaml = (text) => hideless(JSON.stringify(text), (code) => (code > 0xffff ? `\\U${hex(code, 8)}` : `\\u${hex(code, 4)}`));
 
 const hex = (code, length) => code.toString(16).padStart(length, "0");
 
@@ -52,35 +50,48 @@ export function mosquittoPub(messages, { host, port, user, tls }) {
 }
 
 /** @param {Sent[]} messages @param {Broker} broker */
-export function paho(messages, { host, port, user, tls }) {
-  const typed = messages.some(({ contentType }) => contentType);
-  const lines = [
-    ...(user ? ["import os", ""] : []),
-    "import paho.mqtt.publish as publish",
-    ...(typed ? ["from paho.mqtt.packettypes import PacketTypes", "from paho.mqtt.properties import Properties"] : []),
-    "import paho.mqtt.client as mqtt",
-    "",
-  ].filter((line) => typed || !line.startsWith("import paho.mqtt.client"));
+export function paho(messages, broker) {
+  const lines = messages.some(({ contentType }) => contentType) ? pahoClient(messages, broker) : pahoPublish(messages, broker);
+  return [...(broker.user ? ["import os", ""] : []), ...lines, ""].join("\n");
+}
+
+function pahoPublish(messages, { host, port, user, tls }) {
   const options = [
     `hostname=${python(host)}`,
     `port=${port}`,
     ...(user ? [`auth={"username": ${python(user)}, "password": os.environ["MQTT_PASSWORD"]}`] : []),
     ...(tls ? ["tls={}"] : []),
   ];
-  if (typed) {
-    // publish.multiple() knows no properties.
-    lines.push("client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)");
-    if (user) lines.push(`client.username_pw_set(${python(user)}, os.environ["MQTT_PASSWORD"])`);
-    if (tls) lines.push("client.tls_set()");
-    lines.push(`client.connect(${python(host)}, ${port})`, "client.loop_start()", "properties = Properties(PacketTypes.PUBLISH)");
-    for (const { topic, payload, contentType } of messages) {
-      if (contentType) lines.push(`properties.ContentType = ${python(contentType)}`);
-      lines.push(`client.publish(${python(topic)}, ${python(payload)}, qos=1, properties=properties).wait_for_publish()`);
-    }
-    return [...lines.filter((line) => line !== "import paho.mqtt.publish as publish"), "client.disconnect()", ""].join("\n");
-  }
-  const sent = messages.map(({ topic, payload }) => `    {"topic": ${python(topic)}, "payload": ${python(payload)}, "qos": 1},`);
-  return [...lines, "messages = [", ...sent, "]", `publish.multiple(messages, ${options.join(", ")})`, ""].join("\n");
+  return [
+    "import paho.mqtt.publish as publish",
+    "",
+    "messages = [",
+    ...messages.map(({ topic, payload }) => `    {"topic": ${python(topic)}, "payload": ${python(payload)}, "qos": 1},`),
+    "]",
+    `publish.multiple(messages, ${options.join(", ")})`,
+  ];
+}
+
+/** publish.multiple() knows no content types. */
+function pahoClient(messages, { host, port, user, tls }) {
+  return [
+    "import paho.mqtt.client as mqtt",
+    "from paho.mqtt.packettypes import PacketTypes",
+    "from paho.mqtt.properties import Properties",
+    "",
+    "client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)",
+    ...(user ? [`client.username_pw_set(${python(user)}, os.environ["MQTT_PASSWORD"])`] : []),
+    ...(tls ? ["client.tls_set()"] : []),
+    `client.connect(${python(host)}, ${port})`,
+    "client.loop_start()",
+    "properties = Properties(PacketTypes.PUBLISH)",
+    ...messages.flatMap(({ topic, payload, contentType }) => [
+      `properties.ContentType = ${python(contentType ?? "application/json")}`,
+      `client.publish(${python(topic)}, ${python(payload)}, qos=1, properties=properties).wait_for_publish()`,
+    ]),
+    "client.disconnect()",
+    "client.loop_stop()",
+  ];
 }
 
 /** For the library PubSubClient; what is sent can be taken apart with ArduinoJson. @param {Sent[]} messages @param {Broker} broker */
@@ -105,6 +116,11 @@ export function arduino(messages, { host, port, user }) {
   ].join("\n");
 }
 
+/** ESPHome would put its substitutions in place of ${…}; JSON has another way to write the sign. */
+function withoutSubstitutions(payload) {
+  return /^[\[{"]/.test(payload) ? payload.replaceAll("$", "\\u0024") : payload;
+}
+
 /** @param {Sent[]} messages @param {Broker} broker */
 export function esphome(messages, { host, port, user }) {
   return [
@@ -119,8 +135,7 @@ export function esphome(messages, { host, port, user }) {
     ...messages.flatMap(({ topic, payload }) => [
       "      - mqtt.publish:",
       `          topic: ${yaml(topic)}`,
-      // ESPHome would put its substitutions in place of ${…}; JSON has another way to write the sign.
-      `          payload: ${yaml(payload.replaceAll("$", "\\u0024"))}`,
+      `          payload: ${yaml(withoutSubstitutions(payload))}`,
       "          qos: 1",
     ]),
     "",

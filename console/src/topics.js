@@ -48,3 +48,10 @@ export function levelError(value, several = false) {
   if (/[\u0000-\u001f\u007f-\u009f]/.test(value)) return "has a control character";
   return "";
 }
+
+/** A Response Topic that the node follows; null if it follows none that a page could have. @param {string[]} filters @param {string} id */
+export function responseTopic(filters, id) {
+  const candidates = [`try/${id}`, `page-${id}/response/try`];
+  const own = filters.filter((filter) => filter.includes("#")).map((filter) => filter.replaceAll("+", `page-${id}`).replace("#", id));
+  return [...candidates, ...own].find((topic) => !topic.startsWith("$") && filters.some((filter) => matches(filter, topic))) ?? null;
+}

@@ -4,10 +4,10 @@
  * With MQTT 5 the message names a Response Topic of this page's own: the answer comes to nobody else. With 3.1.1, and on
  * routes that put a row together of several messages, the answer comes on the route's topic, where others read it as well.
  */
-import { random } from "./connection.js";
 import { isOurs } from "./answer.js";
 import { JSON_TYPE } from "./payload.js";
-import { captures, fillTemplate, filterOf, matches } from "./topics.js";
+import { random } from "./random.js";
+import { captures, fillTemplate, filterOf, responseTopic } from "./topics.js";
 
 export const PATIENCE = 10_000;
 
@@ -16,13 +16,6 @@ export const PATIENCE = 10_000;
  * @typedef {import("./document.js").Route} Route
  * @typedef {{topic: string, payload: string, milliseconds: number}} Reply
  */
-
-/** A Response Topic that the node follows; null if it follows none that a page could have. @param {string[]} filters @param {string} id */
-export function responseTopic(filters, id) {
-  const candidates = [`try/${id}`, `page-${id}/response/try`];
-  const own = filters.filter((filter) => filter.includes("#")).map((filter) => filter.replaceAll("+", `page-${id}`).replace("#", id));
-  return [...candidates, ...own].find((topic) => !topic.startsWith("$") && filters.some((filter) => matches(filter, topic))) ?? null;
-}
 
 export class Trial {
   #connection;
@@ -41,7 +34,7 @@ export class Trial {
 
   /** Where answers of a route come: to this page alone, or for all to see. @param {NodeDocument} document @param {Route} route */
   isPrivate(document, route) {
-    return this.#responseTopic(document, route) !== null;
+    return this.#ownTopic(document, route) !== null;
   }
 
   /** What answers are known by on a topic that others use. */
@@ -55,11 +48,11 @@ export class Trial {
    * @param {Record<string, string>} levels @returns {Promise<Reply>}
    */
   async ask(document, route, messages, levels) {
-    const topic = this.#responseTopic(document, route);
+    const topic = this.#ownTopic(document, route);
     return topic === null ? this.#askAloud(route, messages, levels) : this.#askPrivately(topic, messages);
   }
 
-  #responseTopic(document, route) {
+  #ownTopic(document, route) {
     if (this.#connection.protocol !== 5 || document.protocol === "3.1.1" || route.remembers) return null;
     return responseTopic(document.responseTopics, this.#id);
   }

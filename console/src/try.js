@@ -75,7 +75,8 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
 
   function changed() {
     const values = Object.fromEntries(fields.map(({ feature, get }) => [feature.name, get()]));
-    const id = trial.isPrivate(document, route) ? undefined : trial.id;
+    const isShared = connection.state === "online" && !trial.isPrivate(document, route);
+    const id = isShared ? trial.id : undefined;
     const messages = messagesOf(route, values, levels.values(), id);
     if (messages.length === areas.length) {
       for (const [place, { area, topic }] of areas.entries()) {
@@ -116,6 +117,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
 
   function showReply({ topic, payload, milliseconds }) {
     const read = readAnswer(payload, model);
+    if (!follow.checked) showAnswer();
     const isRejection = read.kind === "rejection";
     const outside = new Set(read.kind === "prediction" ? read.outside : []);
     for (const { feature, mark } of fields) {
@@ -131,7 +133,13 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
     );
   }
 
+  /** On a phone the answer is below what is seen. */
+  function showAnswer() {
+    requestAnimationFrame(() => answer.scrollIntoView({ block: "nearest" }));
+  }
+
   function showFailure(error) {
+    showAnswer();
     for (const { mark } of fields) mark([]);
     answer.dataset.kind = "failure";
     const why = /no answer/.test(error.message) ? whySilent(route) : "";
@@ -185,8 +193,8 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
           how,
         ),
         answer,
-        copy.element,
       ),
+      copy.element,
     ),
   );
   changed();
