@@ -198,10 +198,20 @@ class Page:
             " if (found) done(found instanceof Node ? true : found); else setTimeout(look, 20); }; look(); })"
         )
         try:
-            return self.evaluate(look, deadline=deadline)
+            return self._evaluate_again(look, deadline)
         except ChromiumError as error:
             text = self.evaluate("document.body?.innerText") if "in time" in str(error) else ""
             raise ChromiumError(f"{condition}: {error}; problems: {self.problems}; the page shows:\n{text}") from error
+
+    def _evaluate_again(self, expression: str, deadline: float) -> Any:
+        """Evaluate, and once more in the next page if the present one goes meanwhile."""
+        until = time.monotonic() + deadline
+        while True:
+            try:
+                return self.evaluate(expression, deadline=max(0.0, until - time.monotonic()))
+            except ChromiumError as error:
+                if "navigated" not in str(error):
+                    raise
 
     def click(self, selector: str) -> None:
         """Wait for an element, and click it."""

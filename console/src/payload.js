@@ -25,6 +25,9 @@ export function typedValue(typed) {
   return Number.isFinite(Number(written)) ? Number(written) : written;
 }
 
+/** What the configuration says of a feature; undefined where it is a key of its own name. @param {Source} source @param {string} name */
+const pathOf = (source, name) => (Object.hasOwn(source.fields, name) ? source.fields[name] : undefined);
+
 /** The steps of a path: keys, positions, selectors. @param {any} path @param {string} name that of the feature @returns {string[]} */
 export function stepsOf(path, name) {
   if (typeof path === "string") return path.split(".");
@@ -75,8 +78,13 @@ export function put(document, steps, value) {
     array[Number(step)] = put(array[Number(step)] ?? undefined, rest, value);
     return array;
   }
+  return putKey(document, step, value, rest);
+}
+
+/** The same for a key, whatever is in its name. */
+function putKey(document, key, value, rest = []) {
   const target = document !== null && typeof document === "object" && !Array.isArray(document) ? document : bare();
-  target[step] = put(target[step], rest, value);
+  target[key] = put(target[key], rest, value);
   return target;
 }
 
@@ -128,21 +136,22 @@ export function messagesOf(route, values, levels, id) {
 function asOne(source, given, values, levels, id) {
   let document;
   for (const { name } of given) {
-    const path = source.fields[name];
-    document = put(document, stepsOf(path, name), unconverted(path, values[name]));
+    const path = pathOf(source, name);
+    const value = unconverted(path, values[name]);
+    document = path === undefined ? putKey(document, name, value) : put(document, stepsOf(path, name), value);
   }
   const isDocument = document === undefined || (document !== null && typeof document === "object");
   for (const [name, path] of Object.entries(source.capture)) {
     if (levels[name]) document = put(document, stepsOf(path, name), levels[name]);
   }
-  if (id !== undefined && isDocument) document = put(document, stepsOf(source.fields.id, "id"), id);
+  if (id !== undefined && isDocument) document = put(document, stepsOf(pathOf(source, "id"), "id"), id);
   return { topic: fillTemplate(source.subscribe, levels), payload: toJson(document ?? {}), formats: source.formats };
 }
 
 function byLevel(source, given, values, levels) {
   const documents = new Map();
   for (const { name } of given) {
-    const path = source.fields[name];
+    const path = pathOf(source, name);
     const [level, ...rest] = stepsOf(path, name);
     documents.set(level, put(documents.get(level), rest, unconverted(path, values[name])));
   }

@@ -48,6 +48,13 @@ test("no path takes the page apart", () => {
   assert.equal(toJson(put(put(undefined, ["a"], 1), ["a", "b"], 2)), '{"a": {"b": 2}}');
 });
 
+test("a feature's own name is a key, whatever is in it", () => {
+  const features = ["0", "a=b", "a.b", "__proto__"].map((name) => ({ name }));
+  const document = { "x-edge-agent": { models: [{ name: "m", features }], routes: [{ model: "m", publish: "out", sources: [{ subscribe: "in" }] }] } };
+  const values = JSON.parse('{"0": 1, "a=b": 2, "a.b": 3, "__proto__": 4}');
+  assert.deepEqual(sent(readDocument(document).routes[0], values, {}), [["in", '{"0": 1, "a=b": 2, "a.b": 3, "__proto__": 4}']]);
+});
+
 test("a conversion is undone", () => {
   assert.equal(unconverted({ scale: 0.1, offset: -40 }, 20.3), 603);
   assert.equal(unconverted({ map: { OPEN: 1, CLOSED: 0 } }, 0), "CLOSED");

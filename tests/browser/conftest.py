@@ -6,13 +6,13 @@ listener for WebSockets at `broker.url`. `built` is the page as scripts/console 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.chromium import Chromium, find
+from benchmarks.chromium import Chromium, Page, find
 from tests.brokers import HOST, Mosquitto, free_port
 from tests.requirements import require_mosquitto
 
@@ -30,8 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class WebMosquitto(Mosquitto):
     """A Mosquitto that browsers reach as well, at `url`."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
+    def __init__(self, directory: Path, *, after: Sequence[str] = (), **options: Any) -> None:
+        """`after` are lines for the listener of WebSockets."""
         self.web_port = free_port()
+        self._after = after
         super().__init__(directory, **options)
 
     @property
@@ -39,7 +41,9 @@ class WebMosquitto(Mosquitto):
         return f"ws://{HOST}:{self.web_port}"
 
     def configure(self, *, lines: Any = (), **options: Any) -> None:
-        super().configure(lines=[*lines, f"listener {self.web_port} {HOST}", "protocol websockets"], **options)
+        super().configure(
+            lines=[*lines, f"listener {self.web_port} {HOST}", "protocol websockets", *self._after], **options
+        )
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +71,10 @@ def broker(tmp_path: Path) -> Iterator[WebMosquitto]:
     yield started
     started.stop()
     print(f"--- mosquitto said:\n{started.log()}")  # noqa: T201
+
+
+def connect(page: Page, url: str) -> None:
+    """Connect as a person would, and wait until it is."""
+    page.fill(".connect input[type=url]", url)
+    page.click(".connect button")
+    page.wait("document.querySelector('.status').textContent.includes('MQTT')")

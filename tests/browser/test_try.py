@@ -1,0 +1,192 @@
+"""A model is tried from the page: against a real agent, and against one that a test plays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.chromium import Chromium, Page
+from edge_agent.config.models import loading
+from edge_agent.docs import asyncapi
+from edge_agent.page import page as page_with
+from tests.brokers import HOST, free_port
+from tests.browser.conftest import WebMosquitto, connect
+from tests.browser.documents import document, pump, source, write
+from tests.contract.agents import NODE, RunningAgent, settings
+from tests.contract.client import Client
+
+pytestmark = pytest.mark.usefixtures("built")
+
+
+def open_with_own_document(chromium: Chromium, directory: Path, port: int) -> Page:
+    """The page with the document of the agent that the tests run."""
+    own = settings(port, None, {})
+    served = {
+        name: asyncapi.Served(one.predictor.card, one.predictor.sha256) for name, one in loading(own).models().items()
+    }
+    file = directory / "page.html"
+    file.write_bytes(page_with(asyncapi.write(own, served)))
+    return chromium.open(file.as_uri())
+
+
+def test_tried_and_rejected(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
+    """By the real agent: label, bars, latency; reasons beside their fields; and none of it on the route's topics."""
+    page = open_with_own_document(chromium, tmp_path, broker.port)
+    with RunningAgent(broker.port), Client(broker.port) as client:
+        client.subscribe("music/#", "edge/+/state")
+        client.wait_for_payload(f"edge/{NODE}/state", "online")
+        connect(page, broker.url)
+        assert "MQTT 5" in page.text("header")
+        page.wait("document.querySelector('.node .badge').textContent === 'online'")
+        page.click(".chip:nth-of-type(2)")
+        page.click(".send button")
+        page.wait("document.querySelector('.answer[data-kind=prediction]')")
+        assert page.text(".verdict-title") == "Rock"
+        assert [line.split("\n")[0] for line in page.text(".bars").split("%\n")] == ["Rock", "Hip-Hop"]
+        assert float(page.evaluate("document.querySelector('[data-latency]').dataset.latency")) > 0
+
+        page.fill('[data-feature="tempo"] .typed input', "-5")
+        page.fill('[data-feature="energy"] .typed input', "loud")
+        page.fill('[data-feature="valence"] .typed input', "")
+        page.click(".send button")
+        page.wait("document.querySelector('.answer[data-kind=rejection]')")
+        assert "greater than or equal to 0" in page.text('[data-feature="tempo"] .reason')
+        assert "valid number" in page.text('[data-feature="energy"] .reason')
+        assert "Field required" in page.text('[data-feature="valence"] .reason')
+        assert page.text('[data-feature="liveness"] .reason') == ""
+        assert page.evaluate("document.querySelectorAll('[aria-invalid=true]').length") == 3
+
+        # What is typed into the message goes as it is.
+        page.fill(".message textarea", "no JSON")
+        page.click(".send button")
+        page.wait("document.querySelector('.verdict-reason')?.textContent.includes(\"can't be read\")")
+        assert {message.topic for message in client.messages(3, "music/#")} == {"music/try/features"}
+        assert page.problems == []
+
+
+def test_answers_while_the_sliders_move(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
+    page = open_with_own_document(chromium, tmp_path, broker.port)
+    with RunningAgent(broker.port), Client(broker.port) as client:
+        client.subscribe("edge/+/state")
+        client.wait_for_payload(f"edge/{NODE}/state", "online")
+        connect(page, broker.url)
+        page.click(".check input")
+        page.wait("document.querySelector('.verdict-title')?.textContent === 'Hip-Hop'")
+        for name, value in (("danceability", "0.2"), ("speechiness", "0.03"), ("energy", "0.9"), ("tempo", "150")):
+            page.fill(f'[data-feature="{name}"] input[type=range]', value)
+        page.wait("document.querySelector('.verdict-title')?.textContent === 'Rock'")
+        assert page.problems == []
+
+
+def test_the_page_comes_from_the_broker_itself(chromium: Chromium, tmp_path: Path) -> None:
+    """Mosquitto's http_dir serves it on the port where it takes WebSockets, so nothing has to be typed; the documents are those
+    that the nodes keep on the broker.
+    """
+    (tmp_path / "www").mkdir()
+    write(tmp_path / "www", None)
+    broker = WebMosquitto(tmp_path, after=[f"http_dir {tmp_path / 'www'}"])
+    broker.start()
+    try:
+        page = chromium.open(f"http://{HOST}:{broker.web_port}/page.html")
+        route = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
+        with Client(broker.port) as client:
+            client.publish("edge/pi-1/docs", document(pump(), route), retain=True)
+            client.publish("edge/broken/docs", b"{", retain=True)
+            client.publish("edge/other/docs", document(pump(), route, node="pi-1"), retain=True)
+            page.click(".connect button")
+            page.wait("document.querySelector('.model')")
+            assert page.text(".node select") == "pi-1"
+            assert page.problems == []
+    finally:
+        broker.stop()
+
+
+def test_a_password_is_asked_for_and_kept_nowhere(chromium: Chromium, tmp_path: Path) -> None:
+    broker = WebMosquitto(tmp_path, users={"me": "s3cret-word"})
+    broker.start()
+    try:
+        page = chromium.open(write(tmp_path, None))
+        page.fill(".connect input[type=url]", broker.url)
+        page.click(".connect button")
+        page.wait("document.querySelector('.connect .error')?.textContent.includes('not allow')")
+        page.fill(".connect label:nth-of-type(2) input", "me")
+        page.fill(".connect input[type=password]", "wrong")
+        page.click(".connect button")
+        page.wait("document.querySelector('.status').textContent === 'Not connected'")
+        page.fill(".connect input[type=password]", "s3cret-word")
+        page.click(".connect button")
+        page.wait("document.querySelector('.status').textContent.includes('MQTT')")
+        kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, location.href]) + document.documentElement.outerHTML"
+        assert "s3cret" not in page.evaluate(kept)
+        # A reload forgets it.
+        page.call("Page.reload")
+        page.wait("document.querySelector('.connect input[type=password]')?.value === ''")
+    finally:
+        broker.stop()
+
+
+def test_a_broker_of_3_1_1(chromium: Chromium, tmp_path: Path) -> None:
+    """The answer comes on the route's topic, and an answer to somebody else is not taken for it."""
+    pytest.importorskip("amqtt", reason="needs the extra `demo`")
+    port, web_port = free_port(), free_port()
+    command = [sys.executable, "-m", "edge_agent.demo.broker", str(port), str(web_port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as broker:
+        try:
+            assert broker.stdout is not None
+            assert "ready" in broker.stdout.readline()
+            page = open_with_own_document(chromium, tmp_path, port)
+            connect(page, f"ws://{HOST}:{web_port}")
+            assert "MQTT 3.1.1" in page.text("header")
+            assert "others read it" in page.text(".message")
+            with RunningAgent(port, mqtt={"protocol": "3.1.1"}):
+                # The agent's state, which the page shows as well.
+                page.wait("document.querySelector('.node .badge').textContent === 'online'")
+                page.click(".send button")
+                page.wait("document.querySelector('.answer[data-kind=prediction]')")
+                assert page.text(".verdict-title") == "Hip-Hop"
+                page.fill('[data-feature="tempo"] .typed input', "-5")
+                page.click(".send button")
+                page.wait("document.querySelector('.answer[data-kind=rejection]')")
+                assert "greater than" in page.text('[data-feature="tempo"] .reason')
+            assert page.problems == []
+        finally:
+            broker.terminate()
+
+
+ANSWERS: list[tuple[dict[str, Any], str]] = [
+    ({"label": "anomaly", "score": 0.61}, "anomaly"),
+    ({"value": 21.7, "unit": "°C"}, "21.7 °C"),
+    ({"values": {"indoor": 21.7, "power": 3}}, "power"),
+    ({"label": None, "uncertain": True, "confidence": 0.51}, "uncertain"),
+    ({"label": "normal", "score": 0.1, "outside": ["vibration"]}, "beyond all that the model was trained on"),
+]
+
+
+def test_answers_of_every_kind(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
+    """Of a feature of each kind; the test plays the agent."""
+    route = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
+    page = chromium.open(write(tmp_path, document(pump(), route)))
+    connect(page, broker.url)
+    page.click(".chip")
+    page.fill(".level input", "hall/3")
+    page.click(".send button")
+    assert "one level has no /" in page.text(".level")
+    page.fill(".level input", "3")
+    with Client(broker.port) as client:
+        client.subscribe("plant/+/raw")
+        for number, (answer, shown) in enumerate(ANSWERS, start=1):
+            page.click(".send button")
+            message: Any = client.messages(number, "plant/3/raw")[-1]
+            assert json.loads(message.payload) == {"vibration": 9.5, "valve": False, "mode": "boost"}
+            reply = message.properties.ResponseTopic, message.properties.CorrelationData
+            client.publish(reply[0], b'{"label": "of another"}', CorrelationData=b"else")
+            client.publish(reply[0], {**answer, "model": "pump", "version": "1"}, CorrelationData=reply[1])
+            page.wait(f"document.querySelector('.answer').innerText.includes({json.dumps(shown)})")
+    assert "vibration" in page.text(".field.outside")
+    assert "of another" not in page.text()
+    assert page.problems == []
