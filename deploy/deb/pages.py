@@ -25,6 +25,10 @@ PICTURES: Final = ("docs/**/*.svg",)
 ELSEWHERE: Final[Mapping[str, str]] = {
     "deploy/edge-agent.toml": "/usr/share/edge-agent/edge-agent.toml",
     "docs/examples/network.conf": "/usr/share/doc/edge-agent/examples/network.conf",
+    "deploy/prometheus/mqtt-exporter.yaml": "/usr/share/edge-agent/prometheus/mqtt-exporter.yaml",
+    "deploy/prometheus/prometheus.yml": "/usr/share/edge-agent/prometheus/prometheus.yml",
+    "deploy/prometheus/edge-agent-alerts.yml": "/usr/share/edge-agent/prometheus/edge-agent-alerts.yml",
+    "deploy/grafana/dashboard.json": "/usr/share/edge-agent/grafana/dashboard.json",
     "systemd/edge-agent.service": "/usr/lib/systemd/system/edge-agent.service",
     "systemd/edge-agent@.service": "/usr/lib/systemd/system/edge-agent@.service",
 }
