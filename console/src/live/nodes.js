@@ -23,7 +23,7 @@ export class NodeTable {
       { class: "card" },
       h("div", { class: "live-head" }, h("h2", { id: title }, "Nodes")),
       h("div", { class: "live-scroll", tabindex: "0", role: "region", "aria-labelledby": title }, this._table),
-      h("div", { class: "live-foot" }, this._said),
+      this._said,
     );
   }
 
@@ -54,6 +54,7 @@ export class NodeTable {
     if (store.left.routes > 0) parts.push(`only the first ${count(store.bounds.routes)} routes are followed`);
     const said = parts.join("; ");
     if (this._said.textContent !== said) this._said.textContent = said;
+    this._said.hidden = said === "";
   }
 
   _make() {
@@ -64,9 +65,11 @@ export class NodeTable {
   _write(row, node, now) {
     const { health } = node;
     const state = node.state ?? "unknown";
+    // How long it was so before this page came is not known.
+    const since = node.changed ? ` for ${age(now - node.since)}` : "";
     const texts = [
       node.id,
-      `${state}\n${node.reason ?? ""}\n${age(now - node.since)}`,
+      `${state}\n${node.reason ?? ""}\n${since}`,
       node.models.map(({ name, version }) => `${name ?? "?"} ${version ?? ""}`).join("\n"),
       rate(health?.rate),
       health?.p50 === undefined ? "–" : `${milliseconds(health.p50)}, ${milliseconds(health.p99)}`,
@@ -79,7 +82,7 @@ export class NodeTable {
       if (row.said[place] === text) return;
       row.said[place] = text;
       if (place === 1) {
-        fill(row.cells[1], h("span", { class: `badge ${BADGES.get(state) ?? ""}` }, state), h("span", { class: "dim" }, ` seen for ${age(now - node.since)}`), node.reason && h("div", { class: "dim" }, node.reason));
+        fill(row.cells[1], h("span", { class: `badge ${BADGES.get(state) ?? ""}` }, state), h("span", { class: "dim" }, since), node.reason && h("div", { class: "dim" }, node.reason));
       } else if (place === 2) {
         fill(row.cells[2], node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "dim" }, ` ${task}`))) : "–");
       } else {

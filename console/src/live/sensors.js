@@ -124,6 +124,7 @@ export class SensorTable {
     const swatch = h("span", { class: "live-swatch", "aria-hidden": "true" });
     const label = h("span");
     const bar = h("span");
+    const gauge = h("span", { class: "live-gauge", "aria-hidden": "true" }, bar);
     const figure = h("span");
     const cells = { model: h("td"), age: h("td", { class: "live-number" }), messages: h("td", { class: "live-number" }), warnings: h("td", { class: "live-warnings" }) };
     const element = h(
@@ -132,12 +133,12 @@ export class SensorTable {
       h("th", { scope: "row" }, name),
       cells.model,
       h("td", {}, swatch, label),
-      h("td", { class: "live-number" }, figure, h("span", { class: "live-gauge", "aria-hidden": "true" }, bar)),
+      h("td", { class: "live-number" }, figure, gauge),
       cells.age,
       cells.messages,
       cells.warnings,
     );
-    return { element, name, swatch, label, bar, figure, ...cells, said: {} };
+    return { element, name, swatch, label, bar, gauge, figure, ...cells, said: {} };
   }
 
   _write(row, sensor, now) {
@@ -155,6 +156,7 @@ export class SensorTable {
       row.swatch.style.setProperty("background", color);
     }
     set("figure", sensor.confidence !== undefined ? percent(sensor.confidence) : sensor.score !== undefined ? sensor.score.toFixed(3) : "");
+    row.gauge.hidden = sensor.confidence === undefined;
     const width = `${Math.round(100 * Math.min(1, Math.max(0, sensor.confidence ?? 0)))}%`;
     if (row.said.width !== width) {
       row.said.width = width;

@@ -80,7 +80,10 @@ export class Store {
     if (kind === "state") {
       const said = new TextDecoder().decode(payload.slice(0, 40));
       const state = STATES.has(said) ? said : text(said, 20);
-      if (state !== node.state) node.since = now;
+      if (state !== node.state) {
+        node.changed = node.state !== undefined;
+        node.since = now;
+      }
       node.state = state;
       return false;
     }
