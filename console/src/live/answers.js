@@ -80,7 +80,7 @@ function names(value) {
 /** The first reason of a rejection, with its place, and how many more there are. */
 function reason(detail) {
   if (!Array.isArray(detail) || object(detail[0]) === undefined) return "";
-  const place = Array.isArray(detail[0].loc) ? detail[0].loc.slice(0, 4).map(String).join(".") : "";
+  const place = Array.isArray(detail[0].loc) ? detail[0].loc.slice(0, 4).filter((one) => typeof one === "string" || typeof one === "number").join(".") : "";
   const more = detail.length > 1 ? ` (and ${detail.length - 1} more)` : "";
   return text(`${place ? `${place}: ` : ""}${text(detail[0].msg) ?? ""}${more}`);
 }

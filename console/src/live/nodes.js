@@ -29,19 +29,19 @@ export class NodeTable {
 
   /** Write what differs. @param {import("./store.js").Store} store @param {number} now */
   draw(store, now) {
-    const nodes = [...store.nodes.values()].sort((one, other) => (one.id < other.id ? -1 : 1)).slice(0, SHOWN);
-    const ids = new Set(nodes.map((node) => node.id));
+    const nodes = [...store.nodes].sort(([one], [other]) => (one < other ? -1 : 1)).slice(0, SHOWN);
+    const ids = new Set(nodes.map(([id]) => id));
     for (const [id, row] of this._rows) {
       if (ids.has(id)) continue;
       row.element.remove();
       this._rows.delete(id);
     }
     let next = this._body.firstChild;
-    for (const node of nodes) {
-      let row = this._rows.get(node.id);
+    for (const [id, node] of nodes) {
+      let row = this._rows.get(id);
       if (row === undefined) {
         row = this._make();
-        this._rows.set(node.id, row);
+        this._rows.set(id, row);
       }
       if (row.element === next) next = next.nextSibling;
       else this._body.insertBefore(row.element, next);

@@ -74,7 +74,7 @@ export class Store {
         this.left.nodes += 1;
         return false;
       }
-      node = { id, state: undefined, since: now, reason: undefined, agent: undefined, models: [], routes: [], health: undefined };
+      node = { id: text(id), state: undefined, since: now, reason: undefined, agent: undefined, models: [], routes: [], health: undefined };
       this.nodes.set(id, node);
     }
     if (kind === "state") {
@@ -166,8 +166,8 @@ export class Store {
     // Also for sensors that are too many for the table; what a broker had kept is of no known time.
     const trend = answered && !retain ? this._trend(model) : undefined;
     trend?.add(now, row.label, row.value, measured, weight);
-    const name = captured.length > 0 ? captured.join("/") : (row.sensor ?? topic);
-    const sensor = this._sensor(route, name, model, now);
+    const whole = captured.length > 0 ? captured.join("/") : (row.sensor ?? topic);
+    const sensor = this._sensor(route, whole, model, now);
     if (sensor === undefined) return;
     sensor.at = now;
     sensor.retained = retain === true;
@@ -189,8 +189,9 @@ export class Store {
     sensor.history.add(now, value ?? NaN, measured);
   }
 
-  _sensor(route, name, model, now) {
-    const key = `${route.answers.text}\0${name}`;
+  _sensor(route, whole, model, now) {
+    const key = `${route.answers.text}\0${whole}`;
+    const name = text(whole);
     let sensor = this.sensors.get(key);
     if (sensor !== undefined) {
       sensor.model = model;
