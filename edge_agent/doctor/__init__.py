@@ -18,6 +18,7 @@ from edge_agent.doctor import host, inside
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.agent import check_pong
 from edge_agent.doctor.findings import Finding, failed, looked_at
+from edge_agent.doctor.metrics import check_place
 from edge_agent.doctor.models import check_models
 from edge_agent.doctor.mosquitto import check_rules
 from edge_agent.doctor.service import check_service, check_writing
@@ -39,6 +40,7 @@ def examine(loaded: Settings, config: Path | None, device: Device) -> Iterator[F
     yield from looked_at("processor", host.check_processor(device))
     yield from looked_at("memory", host.check_memory(device, service))
     yield from looked_at("disk", _check_disk(device, loaded.models.directory), advice.check)
+    yield from looked_at("metrics", check_place(loaded, device), advice.check)
     try:
         yield host.check_runtime(runtime_version(), os.environ)
     except ModelError as error:

@@ -19,6 +19,7 @@ from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.agent import check_agent
 from edge_agent.doctor.broker import check_broker
 from edge_agent.doctor.findings import Finding, fail, failed, from_json, looked_at, note, ok
+from edge_agent.doctor.metrics import check_writing
 from edge_agent.doctor.models import check_models
 from edge_agent.doctor.reach import check_connection_files, check_secrets
 from edge_agent.doctor.sandbox import Blind
@@ -62,6 +63,7 @@ def examine(
     trained.update({name: model.card.training.date for name, model in models.items()})
     closed = list(looked_at("configuration", check_connection_files(loaded, advice))) if as_service else []
     yield from closed
+    yield from looked_at("metrics", check_writing(loaded, as_service=as_service))
     yield from looked_at("secrets", check_secrets(loaded, advice))
     if closed:
         return

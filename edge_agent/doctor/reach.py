@@ -62,7 +62,7 @@ def barrier(path: Path, *, how: int = os.R_OK, may: May = may) -> Barrier | None
         if not may(real, how):
             return Barrier(real, "may not read" if how == os.R_OK else "may not write to")
     except FileNotFoundError:
-        return Barrier(real, "does not see") if _hiding(real) else None
+        return Barrier(real, "does not see") if hiding(real) else None
     except OSError:
         return None
     return None
@@ -80,11 +80,15 @@ def check_connection_files(loaded: Settings, advice: Advice, *, may: May = may) 
         }
     for setting, path in named.items():
         if path is not None and (found := barrier(path, may=may)) is not None:
-            yield fail("configuration", f"{setting}: {path}: {_said(found)}", _mend_file(setting, path, found, advice))
+            yield fail(
+                "configuration",
+                f"{setting}: {path}: {explain_barrier(found)}",
+                _mend_file(setting, path, found, advice),
+            )
     if mqtt.transport == "unix" and mqtt.socket is not None:
         found = barrier(mqtt.socket, how=os.W_OK, may=may)
         if found is not None:
-            yield fail("broker", f"mqtt.socket: {mqtt.socket}: {_said(found)}", _mend_socket(found, advice))
+            yield fail("broker", f"mqtt.socket: {mqtt.socket}: {explain_barrier(found)}", _mend_socket(found, advice))
 
 
 def explain_configuration(config: Path, *, may: May = may) -> Finding | None:
@@ -93,7 +97,7 @@ def explain_configuration(config: Path, *, may: May = may) -> Finding | None:
     if found is None:
         return None
     mend = f"it holds no secrets: sudo chmod a+{'r' if found.how == 'may not read' else 'x'} {_quoted(found.at)}"
-    return fail("configuration", f"{config}: {_said(found)}", mend)
+    return fail("configuration", f"{config}: {explain_barrier(found)}", mend)
 
 
 def check_secrets(loaded: Settings, advice: Advice) -> Iterator[Finding]:
@@ -121,11 +125,12 @@ def explain_model(name: str, path: Path, *, may: May = may) -> Finding | None:
             f'then in the configuration: model = "{path.stem}"'
         )
     named = "" if name == str(path) else f"{name}: "
-    return fail("model", f"{named}{path}: {_said(found)}", mend)
+    return fail("model", f"{named}{path}: {explain_barrier(found)}", mend)
 
 
-def _said(found: Barrier) -> str:
-    hidden = _hiding(found.at)
+def explain_barrier(found: Barrier) -> str:
+    """Return a barrier in words."""
+    hidden = hiding(found.at)
     if found.how == "does not see":
         return f"the service does not see it: its sandbox has its own {hidden[0] if hidden else found.at}"
     closed = f"the service's user {found.how} " + ("it" if found.how != "may not enter" else str(found.at))
@@ -152,7 +157,7 @@ def _as_credential(setting: str, path: Path, advice: Advice) -> str:
 
 
 def _mend_socket(found: Barrier, advice: Advice) -> str:
-    if _hiding(found.at):
+    if hiding(found.at):
         return (
             "have the broker create its socket elsewhere (docs/security.md, on the same machine); set mqtt.socket to it"
         )
@@ -164,7 +169,8 @@ def _mend_socket(found: Barrier, advice: Advice) -> str:
     )
 
 
-def _hiding(path: Path) -> tuple[Path, str] | None:
+def hiding(path: Path) -> tuple[Path, str] | None:
+    """Return what a sandbox hides of a path, and the setting that does it."""
     return next(((top, setting) for top, setting in _HIDDEN.items() if path.is_relative_to(top)), None)
 
 

@@ -34,6 +34,8 @@ PLACES = (
     "usr/share/bash-completion/completions/edge-agent",
     "usr/share/doc/edge-agent/",
     "usr/share/edge-agent/edge-agent.toml",
+    "usr/share/edge-agent/grafana/",
+    "usr/share/edge-agent/prometheus/",
     "usr/share/fish/vendor_completions.d/edge-agent.fish",
     "usr/share/lintian/overrides/edge-agent",
     "usr/share/man/man1/edge-agent.1.gz",
