@@ -48,6 +48,8 @@ def require_gaps_taken(folded: Folded, draft: Draft, reference: Reference) -> No
 def say_answers(task: Task, model: Estimator, say: Say) -> None:
     """Say what a person may not expect of the answers."""
     if isinstance(task, Classification) and task.bare:
+        if hasattr(model, "notes"):
+            return  # it has its own words: `edge_convert.foreign`
         why = (
             "its probabilities are another model's, which may contradict the label"
             if hasattr(model, "predict_proba")

@@ -85,6 +85,8 @@ class _ExportOptions(_FileOptions):
     missing_value: float | None
     tolerance: float | None
     bounds: Literal["sheet", "data"]
+    outputs: tuple[str, ...]
+    scores: str | None
 
 
 class _VerifyOptions(_TableOptions):
@@ -228,10 +230,23 @@ def train(**options: Unpack[_TrainOptions]) -> None:
     show_default=True,
     help="What the agent is to take: within the bounds of the feature sheet, or (data) of the table's own values too.",
 )
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="NAME",
+    help="Of an ONNX file: which of its outputs to answer, one of labels, one of numbers, or both.  [default: the only ones]",
+)
+@click.option(
+    "--scores",
+    type=click.Choice(["probabilities", "softmax", "sigmoid", "numbers", "labels"]),
+    help="Of an ONNX file: what its numbers are: probabilities; logits, one for each label (softmax) or of the second one (sigmoid); "
+    "numbers to answer; or (labels) scores of which the largest is the label's, without probabilities.  [default: as the file and the table tell]",
+)
 @click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
 def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
-    """Write OUT from MODEL, which was trained elsewhere: an estimator or Pipeline of scikit-learn (.skops), or a model of XGBoost
-    (.json, .ubj), LightGBM (.txt) or CatBoost (.cbm).
+    """Write OUT from MODEL, which was trained elsewhere: an estimator or Pipeline of scikit-learn (.skops), a model of XGBoost
+    (.json, .ubj), LightGBM (.txt) or CatBoost (.cbm), or an ONNX file (.onnx).
 
     Give the table that it was trained on: its rows are used to check the file, and its quantiles go into the model card.
     """
@@ -254,6 +269,8 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
         missing_value=options["missing_value"],
         tolerance=options["tolerance"],
         bounds=options["bounds"],
+        outputs=options["outputs"],
+        scores=options["scores"],
     )
 
 
@@ -276,9 +293,9 @@ def verify(model: Path, **options: Unpack[_VerifyOptions]) -> None:
     """
     choice = _table(options, labelled=False)
 
-    from edge_convert import workflow
+    from edge_convert import comparing
 
-    workflow.compare(
+    comparing.compare(
         model,
         options["estimator"],
         choice,

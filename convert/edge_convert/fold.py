@@ -85,7 +85,10 @@ def fold(model: Estimator, *, missing: bool = False, words: Mapping[int, Words] 
     trees: list[Tree] | None = getattr(estimator, "own_trees", None) or trees_of(estimator)
     wide = bool(scalers) or not rounds(estimator)
     if trees is None or not all(type(scaler) in FOLDABLE for scaler in scalers):
-        return Folded(model, None, n_features, wide=True, words=words or {})
+        # What is neither of these says for itself what it takes: `edge_convert.foreign`.
+        return Folded(
+            model, None, n_features, wide=bool(scalers) or not getattr(estimator, "rounds", False), words=words or {}
+        )
     takes_absent = getattr(estimator, "takes_absent", False)
     if scalers and takes_absent:
         raise InputError(

@@ -15,11 +15,17 @@ from edge_convert import versions
 from edge_convert.boosters import opening as boosters
 from edge_convert.classifier import Estimator, inputs_of, unwrapped
 from edge_convert.families.transforms import FUNCTIONS
+from edge_convert.foreign.model import open_file
 from edge_convert.tasks import task_of
 
 #: What scikit-learn's own estimators hold besides, and what runs nothing: the type of an imputer's numbers, functions of numpy.
 _HARMLESS: Final = frozenset({"numpy.dtype", *(f"numpy.{name}" for name in FUNCTIONS)})
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
+
+
+def open_model(path: Path, *, trust_pickle: bool = False) -> Any:
+    """Return the estimator in a file (`load_estimator`), or a foreign ONNX file, of which a table has to tell what it means."""
+    return open_file(path) if path.suffix.lower() == ".onnx" else load_estimator(path, trust_pickle=trust_pickle)
 
 
 def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
@@ -29,15 +35,10 @@ def load_estimator(path: Path, *, trust_pickle: bool = False) -> Estimator:
     is a pickle without `trust_pickle`, or is none that can be served (`edge_convert.tasks`).
     """
     ending = path.suffix.lower()
-    if ending == ".onnx":
-        raise InputError(
-            f"{path}: is a graph already, and what its inputs and outputs mean is not known; export the estimator or model that it was "
-            f"made from (.skops, a pickle, or the own file of {boosters.FILES})"
-        )
     if ending not in {".skops", *_PICKLES, *boosters.ENDINGS}:
         raise InputError(
-            f"{path}: an estimator is a .skops file, the own file of {boosters.FILES}, or with --trust-pickle a .pkl, .pickle or "
-            ".joblib file"
+            f"{path}: an estimator is a .skops file, the own file of {boosters.FILES}, an .onnx file, or with --trust-pickle a .pkl, "
+            ".pickle or .joblib file"
         )
     if ending in _PICKLES and not trust_pickle:
         raise InputError(

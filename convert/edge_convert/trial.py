@@ -20,10 +20,13 @@ _MIB: Final = 1 << 20
 _REFUSED: Final = 2
 
 
-def require_opens(path: Path) -> None:
-    """Raise `InputError` if opening a file fails in a process apart: with its own words, or because it crashed or exceeded the limits."""
-    seconds = _seconds(path)
-    command = [sys.executable, "-P", "-m", __name__, str(path)]
+def require_opens(path: Path, width: int | None = None, *, seconds: float = 30.0) -> None:
+    """Raise `InputError` if opening a file fails in a process apart: with its own words, or because it crashed or exceeded the limits.
+
+    `width` is how many columns it takes, where the file does not say. It may take `seconds` of the processor, and one for each MiB.
+    """
+    seconds += path.stat().st_size / _MIB
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(seconds), *([] if width is None else [str(width)])]
     try:
         done = subprocess.run(command, capture_output=True, timeout=4 * seconds, check=False)  # noqa: S603 - our own
     except subprocess.TimeoutExpired:
@@ -40,10 +43,6 @@ def require_opens(path: Path) -> None:
     )
 
 
-def _seconds(path: Path) -> float:
-    return 30.0 + path.stat().st_size / _MIB
-
-
 def _why(code: int, said: list[str]) -> str:
     if code == -signal.SIGXCPU:
         return "it exceeded its limit of processor time"
@@ -52,33 +51,46 @@ def _why(code: int, said: list[str]) -> str:
     return f"it failed: {said[-1][:200]}" if said else f"it ended with status {code}"
 
 
-def _limit(path: Path) -> None:
+def _limit(path: Path, seconds: float) -> None:
     """Bound this process: a device allows less, but libraries for training are larger."""
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     memory = mapped + 2048 * _MIB + 24 * path.stat().st_size
     for what, limit in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, int(_seconds(path))),
+        (resource.RLIMIT_CPU, max(1, int(seconds))),
         (resource.RLIMIT_AS, memory),
     ):
         _, hard = resource.getrlimit(what)
         resource.setrlimit(what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
-def main(path: Path) -> None:
+def main(path: Path, seconds: float, width: int | None) -> None:
     """Open a file and ask for one answer."""
-    import numpy as np
-
-    from edge_convert.boosters.opening import opened
-
-    _limit(path)
+    ask = _asked_graph if path.suffix.lower() == ".onnx" else _asked_booster
     try:
-        model = opened(path)
-        model.predict(np.zeros((1, model.n_features_in_)))
+        ask(path, seconds, width)
     except InputError as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(_REFUSED)
 
 
+def _asked_graph(path: Path, seconds: float, width: int | None) -> None:
+    from edge_convert.foreign.model import tried
+
+    _limit(path, seconds)
+    tried(path, width)
+
+
+def _asked_booster(path: Path, seconds: float, _width: int | None) -> None:
+    import numpy as np
+
+    from edge_convert.boosters.opening import opened
+
+    _limit(path, seconds)
+    model = opened(path)
+    model.predict(np.zeros((1, model.n_features_in_)))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    _path, _seconds, *_width = sys.argv[1:]
+    main(Path(_path), float(_seconds), int(_width[0]) if _width else None)

@@ -135,8 +135,8 @@ class Opened(NamedTuple):
     chunk: int
 
 
-def open_session(content: bytes) -> Opened:
-    """Open an ONNX file for comparing. Raises `InputError` if onnxruntime does not take it."""
+def open_any(content: bytes) -> Opened:
+    """Open an ONNX file for comparing, whatever it takes. Raises `InputError` if onnxruntime does not take it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # sums in one order
     options.log_severity_level = 4
@@ -144,13 +144,21 @@ def open_session(content: bytes) -> Opened:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise InputError(f"the model file does not open in onnxruntime: {str(error).splitlines()[0]}") from error
-    if len(session.get_inputs()) != 1:
-        raise InputError("the model file does not have one input")
-    # A model that compares each row with rows that it keeps holds as many numbers for each.
+    # A model that compares each row with rows that it keeps holds as many numbers for each. A power of two, so that those who ask in
+    # chunks of the largest size ask about the same rows at once: a product of matrices may depend on that in its last bit.
     widest = max(
         (np.prod(one.dims, dtype=np.int64) for one in onnx.load_from_string(content).graph.initializer), default=1
     )
-    return Opened(session, int(np.clip(_MEMORY // max(1, widest), 1 << 8, _CHUNK)))
+    most = int(np.clip(_MEMORY // max(1, widest), 1 << 8, _CHUNK))
+    return Opened(session, 1 << (most.bit_length() - 1))
+
+
+def open_session(content: bytes) -> Opened:
+    """Open a model file for comparing. Raises `InputError` if onnxruntime does not take it, or it does not have one input."""
+    opened = open_any(content)
+    if len(opened.session.get_inputs()) != 1:
+        raise InputError("the model file does not have one input")
+    return opened
 
 
 def run(opened: Opened, X: Rows, task: Task) -> Answers:

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
 from edge_agent.contract import card
-from edge_agent.contract.seal import is_sealed, seal
-from edge_agent.errors import CardError, InputError
+from edge_agent.contract.seal import seal
+from edge_agent.errors import InputError
 from edge_convert.admission import require_codes_known, require_gaps_taken, say_answers
 from edge_convert.agreement import agreement
 from edge_convert.atomic import write_atomically
@@ -35,8 +33,10 @@ from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
 from edge_convert.explaining import trees_on_card
 from edge_convert.fold import Folded, fold
+from edge_convert.foreign.case import Hints
+from edge_convert.foreign.model import Opened
 from edge_convert.holdouts import flattery, require_held_out
-from edge_convert.load import load_estimator
+from edge_convert.load import open_model
 from edge_convert.modelcard import Draft, Identity, Origin, bounds_of, build_card, draft_card
 from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
@@ -47,7 +47,6 @@ from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Answers, Classification, Regression, Task, quantities_of, task_of
 from edge_convert.trainers import Trainer, blaming, trainer_for
 from edge_convert.verify import GENERATED, Verification, require_verified, verify
-from edge_convert.words import words_of
 
 Say = Callable[[str], object]
 
@@ -154,15 +153,31 @@ def export(
     missing_value: float | None = None,
     tolerance: float | None = None,
     bounds: str = "sheet",
+    outputs: Sequence[str] = (),
+    scores: str | None = None,
 ) -> None:
     """Write the model file of an estimator that was fitted elsewhere; the table is what it was trained on."""
-    model = naming.with_missing(load_estimator(estimator, trust_pickle=trust_pickle), missing_value, estimator)
-    model = naming.named(model, label_names, estimator)
+    opened = open_model(estimator, trust_pickle=trust_pickle)
+    if isinstance(opened, Opened):
+        if missing_value is not None:
+            raise InputError(f"{estimator}: --missing-value is for XGBoost's own files (.json, .ubj)")
+        names = opened.column_names
+    else:
+        if outputs or scores:
+            raise InputError(
+                f"{estimator}: --output and --scores are for ONNX files (.onnx); this model knows for itself"
+            )
+        opened = naming.named(naming.with_missing(opened, missing_value, estimator), label_names, estimator)
+        _, names = inputs_of(opened)
+    table = replace(choice, columns=choice.columns or names).read()
+    if isinstance(opened, Opened):
+        model = opened.settled(table, Hints(tuple(outputs), scores, tuple(label_names)))
+    else:
+        model = opened
+        require_codes_known(model, table)
     for sentence in naming.notes(model):
         say(f"model: {sentence}")
-    n_features, names = inputs_of(model)
-    table = replace(choice, columns=choice.columns or names).read()
-    require_codes_known(model, table)
+    n_features, _ = inputs_of(model)
     for sentence in (*table.left_out, *table.strange):
         say(f"table: {sentence}")
     sheet = _sheet(table, describe, say)
@@ -182,7 +197,13 @@ def export(
         title_of(model), last.get_params(deep=False), _UNMEASURED, dict(filter(None, [getattr(last, "library", None)]))
     )
     content, _ = model_file(
-        model, draft, origin, seed=seed, say=say, seen=lambda answers: agreement(table, task, answers)
+        model,
+        draft,
+        origin,
+        seed=seed,
+        say=say,
+        rows=getattr(model, "generated", GENERATED),
+        seen=lambda answers: agreement(table, task, answers),
     )
     write(out, content, say)
 
@@ -277,58 +298,6 @@ def write(path: Path, content: bytes, say: Say) -> None:
     """Write a file, whole or not at all, and say so."""
     write_atomically(path, content)
     say(f"wrote {path} ({len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()})")
-
-
-def compare(
-    path: Path, estimator: Path, choice: TableChoice, *, trust_pickle: bool, rows: int, seed: int, say: Say
-) -> None:
-    """Say how far a model file is from the estimator that it was made from. Raises `ModelError` if it is too far."""
-    content, model_card = read_model(path)
-    model = naming.as_on_card(load_estimator(estimator, trust_pickle=trust_pickle), model_card)
-    words = {one.name: found for one in model_card.features if (found := words_of(one)) is not None}
-    native = any(one.missing for one in model_card.features)
-    choice = replace(choice, missing="native" if native and choice.missing == "refuse" else choice.missing)
-    table = replace(choice, columns=model_card.feature_names, words=words).read()
-    n_features, _ = inputs_of(model)
-    if n_features != len(table.feature_names):
-        raise InputError(f"{path}: takes {len(table.feature_names)} features, the estimator {n_features}")
-    sealed = is_sealed(content, where=str(path))
-    say(
-        "digest: correct"
-        if sealed
-        else "digest: the file has none, so damage that leaves it readable would go unnoticed"
-    )
-    with progress_bar("verifying") as progress:
-        gaps = [position for position, one in enumerate(model_card.features) if one.missing]
-        folded = fold(model, words=table.words_by_place)
-        task = task_of(model)
-        if task is not None:
-            task = task.within(model_card.self_test.tolerance)
-        bounds = bounds_of(model_card.features)
-        reference = Reference(model, table.X, task, gaps=gaps, words=folded.words, bounds=bounds)
-        result = verify(reference, folded, content, rows=rows, seed=seed, progress=progress)
-    say(str(result))
-    require_verified(result, str(path))
-
-
-def read_model(path: Path) -> tuple[bytes, card.ModelCard]:
-    """Return a model file's bytes and its card. Raises `InputError` if it is not an ONNX file with a card, `ModelError` if
-    it is damaged.
-    """
-    try:
-        content = path.read_bytes()
-        is_sealed(content, where=str(path))
-        properties = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror or error}") from error
-    except DecodeError:
-        raise InputError(f"{path}: is not an ONNX file") from None
-    if card.METADATA_KEY not in properties:
-        raise InputError(f"{path}: is not a model file of edge-agent: it has no model card")
-    try:
-        return content, card.parse(properties[card.METADATA_KEY], where=str(path))
-    except CardError as error:
-        raise InputError(str(error)) from error
 
 
 def _recommended(table: Table, training: Training, seed: int, say: Say) -> Training:

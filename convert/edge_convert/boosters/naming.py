@@ -43,7 +43,7 @@ def _called(model: Any, labels: Sequence[str]) -> Any:
 def notes(model: Any) -> list[str]:
     """Return sentences about what a person may not expect of a model's answers: labels that are mere numbers, for one."""
     _, last = split(model)
-    found = list(last.source.notes) if isinstance(last, Boosted) else []
+    found = list(last.source.notes if isinstance(last, Boosted) else getattr(last, "notes", ()))
     if hasattr(last, "named") and _numbered(last):
         labels = ", ".join(labels_of(last))
         found.append(

@@ -308,12 +308,3 @@ def test_a_library_that_is_not_installed_is_named() -> None:
     assert "pip install xgboost, in the version" in opening.needed("xgboost.sklearn", error)
     assert opening.needed("torch", error) == ""
     assert "model.save_model('model.json')" in opening.way_out(["xgboost.sklearn.XGBClassifier"])
-
-
-def test_a_graph_of_others_is_refused_with_the_way_out(run: Run, tmp_path: Path, table_file: Path) -> None:
-    file = tmp_path / "theirs.onnx"
-    file.write_bytes(b"")
-    done = run("export", file, "--data", table_file, "--target", "mood", "--out", tmp_path / "m.onnx")
-    assert done.exit_code == 2
-    assert "is a graph already" in done.stderr
-    assert "export the estimator or model that it was made from" in done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_convert import estimators, regressors
+from edge_convert.comparing import read_model
 from edge_convert.costs import Cost, measure, measured_apart
 from edge_convert.estimators import KINDS, SAMPLE, Floats, Kind, Parameters, fit, sample_of, with_fixed
 from edge_convert.evaluate import evaluate
@@ -20,7 +21,7 @@ from edge_convert.residuals import evaluate_numbers
 from edge_convert.smaller import smaller
 from edge_convert.tasks import task_of
 from edge_convert.verify import part_of, verify
-from edge_convert.workflow import read_model, say_cost
+from edge_convert.workflow import say_cost
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 

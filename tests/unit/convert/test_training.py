@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_convert.classifier import Classifier, labels_of, title_of
+from edge_convert.comparing import read_model
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.estimators import KINDS, Parameters, fit, macro_f1
 from edge_convert.evaluate import Evaluation, default_jobs, evaluate
@@ -16,7 +17,7 @@ from edge_convert.tables import DataFile, Table
 from edge_convert.tasks import Classification
 from edge_convert.trees import trees_of
 from edge_convert.verify import Verification
-from edge_convert.workflow import Training, model_file, read_model
+from edge_convert.workflow import Training, model_file
 from sklearn.metrics import f1_score
 
 from edge_agent.contract import card, seal

@@ -1,0 +1,289 @@
+"""A foreign ONNX file as the rest of `edge_convert` sees it: `Opened`, of which is known what it takes, and `Foreign`, a fitted estimator.
+
+What a file's outputs mean is found out with the table (`meaning.py`), so `Opened.settled` stands between the two. Answers are those of the original in
+onnxruntime; nothing is taken from the new graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+from sklearn.base import BaseEstimator
+
+from edge_agent.contract import card
+from edge_agent.errors import InputError
+from edge_convert.classifier import split
+from edge_convert.fold import Folded
+from edge_convert.foreign import naming
+from edge_convert.foreign.case import Case, Hints, largest
+from edge_convert.foreign.feeding import require_fits, takes_float64
+from edge_convert.foreign.graph import graph_of
+from edge_convert.foreign.meaning import Meaning, settle
+from edge_convert.foreign.outputs import Asked, asked_of, said
+from edge_convert.foreign.reading import Original, read
+from edge_convert.foreign.running import Session, version
+from edge_convert.foreign.scores import LABELS, NUMBERS, PROBABILITIES
+from edge_convert.graph import LABEL
+from edge_convert.graph import PROBABILITIES as PROBABILITIES_OUT
+from edge_convert.tables import Table
+from edge_convert.tasks import Answers, Classification, Comparison, Regression
+from edge_convert.trial import require_opens
+from edge_convert.verify import GENERATED, open_session
+from edge_convert.words import Words
+
+#: What a device with another processor may be off by: float32 products are added up in another order there.
+ON_DEVICE: Final = 1e-5
+#: Where the original answers a few rows at a time, or where the last step is ours, and not the original's.
+_ROUNDED: Final = 1e-6
+#: Rows that are generated for one that answers a fixed number of rows at once, which takes long.
+_FEW: Final = 100_000
+
+
+@dataclass(frozen=True)
+class ForeignLabels(Classification):
+    """One of several labels, as an ONNX file says."""
+
+    def ask(self, model: Any, rows: Any) -> Answers:
+        """Return the original's labels and probabilities."""
+        answers: Answers = split(model)[1].labels_of(rows)
+        return answers
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the graph around the original's."""
+        graph: ModelProto = split(folded.estimator)[1].graph()
+        return graph
+
+    def self_test(self, answers: Answers) -> dict[str, Any]:
+        """Return labels and probabilities, with what another processor may be off by."""
+        return super().self_test(answers) | ({} if self.bare else {"tolerance": self.comparison.tolerance or ON_DEVICE})
+
+
+@dataclass(frozen=True)
+class ForeignNumbers(Regression):
+    """Numbers, as an ONNX file says."""
+
+    def ask(self, model: Any, rows: Any) -> Answers:
+        """Return the original's numbers."""
+        answers: Answers = split(model)[1].numbers_of(rows)
+        return answers
+
+    def graph(self, folded: Folded) -> ModelProto:
+        """Return the graph around the original's."""
+        graph: ModelProto = split(folded.estimator)[1].graph()
+        return graph
+
+    def self_test(self, answers: Answers) -> dict[str, Any]:
+        """Return the values, with what another processor may be off by."""
+        return super().self_test(answers) | {"tolerance": self.comparison.tolerance or ON_DEVICE}
+
+
+class Opened:
+    """A file that is safe to open, before it is known what its answers mean."""
+
+    def __init__(self, original: Original) -> None:
+        self.original = original
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of its columns, where it has them."""
+        return self.original.column_names
+
+    def settled(self, table: Table, hints: Hints = Hints()) -> Foreign:  # noqa: B008 - it never changes
+        """Return the model that it is for this table. Raises `InputError` where it does not fit, or what it answers is not clear."""
+        original, width = self.original, len(table.feature_names)
+        if original.width is None:
+            require_opens(original.path, width)
+        elif original.width != width:
+            names = f" ({', '.join(original.column_names)})" if original.column_names else ""
+            raise InputError(
+                f"{table.sources[0].path}: has {width} feature columns, and {original.path} takes {original.width}{names}; choose them with --columns, in "
+                "its order"
+            )
+        notes = [*original.notes, *require_fits(original, table)]
+        session, asked = Session(original), asked_of(original, hints.outputs)
+        words = table.words_by_place
+        answered = said(original, asked, session.run(asked.names, table.X, words), _keys(original, asked))
+        meaning = settle(Case(original, asked, answered, table, hints))
+        meaning = replace(meaning, notes=(*notes, *meaning.notes))
+        model = Foreign(original, session, meaning, width=width, words=words)
+        if meaning.assumed:
+            _require_agreement(model, table)
+        _require_any_number_of_rows(model, table)
+        return model
+
+
+class Foreign(BaseEstimator):  # type: ignore[misc]
+    """A fitted model of an ONNX file. `own_task`, `rounds` and `library` are what `task_of`, `fold` and `Reference` look for."""
+
+    def __init__(
+        self, original: Original, session: Session, meaning: Meaning, *, width: int, words: Mapping[int, Words]
+    ) -> None:
+        self.original, self.meaning = original, meaning
+        self.n_features_in_ = width
+        self.title = f"ONNX file ({original.producer})"
+        self.library = ("onnxruntime", version())
+        self.notes = meaning.notes
+        #: Whether rows are rounded to float32 by the file itself.
+        self.rounds = not takes_float64(original.sources)
+        self._session, self._words, self._keys = session, words, _keys(original, meaning.asked)
+        if meaning.how != NUMBERS:
+            self.classes_ = np.array(meaning.names)
+
+    def fit(self, _X: Any, _y: Any = None) -> Foreign:
+        """Return itself: it is fitted already."""
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __deepcopy__(self, _memo: Any) -> Foreign:
+        return self  # nobody changes it, and a session can't be copied
+
+    @property
+    def generated(self) -> int:
+        """How many rows to generate."""
+        return GENERATED if self.original.batch is None else _FEW
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - theirs
+        """Return what the file is, and what was said of it: enough to verify the new file with it."""
+        opsets = {f"opset {entry.domain}".strip(): entry.version for entry in self.original.model.opset_import}
+        return {
+            "sha256": hashlib.sha256(self.original.content).hexdigest(),
+            "outputs": ", ".join(self.meaning.asked.names),
+            "scores": self.meaning.how,
+            **opsets,
+        }
+
+    def own_task(self, quantities: Sequence[card.Quantity] = ()) -> Any:
+        """Return what it answers."""
+        meaning, batch = self.meaning, self.original.batch
+        if meaning.how == NUMBERS:
+            found = tuple(quantities) or tuple(card.Quantity(name=f"output {n + 1}") for n in range(meaning.width))
+            tolerance = 0.0 if batch is None else _ROUNDED
+            return ForeignNumbers(found, Comparison("value", tolerance, relative=True, has_labels=False))
+        ours = meaning.how != PROBABILITIES
+        tolerance = _ROUNDED if batch is not None or (ours and meaning.how != LABELS) else 0.0
+        outputs = (LABEL,) if meaning.how == LABELS else (LABEL, PROBABILITIES_OUT)
+        return ForeignLabels(meaning.names, Comparison("probability", tolerance), outputs)
+
+    def graph(self) -> ModelProto:
+        """Return the new graph."""
+        return graph_of(self.original, self.meaning, self.n_features_in_, self._words)
+
+    def _said(self, asked: Asked, rows: NDArray[np.float64]) -> Any:
+        return said(self.original, asked, self._session.run(asked.names, rows, self._words), self._keys)
+
+    def numbers_of(self, rows: NDArray[np.float64]) -> Answers:
+        """Return the numbers (n, k) that the original answers."""
+        numbers = self._said(self.meaning.asked, rows).numbers.astype(np.float64)
+        return Answers(np.full(len(rows), ""), numbers)
+
+    def labels_of(self, rows: NDArray[np.float64]) -> Answers:
+        """Return the labels that the original answers, and its probabilities (n, k), (n, 0) if there are none."""
+        meaning, names = self.meaning, np.array(self.meaning.names)
+        answered = self._said(meaning.asked, rows)
+        numbers = np.empty((len(rows), 0)) if answered.numbers is None else answered.numbers.astype(np.float64)
+        if answered.labels is None:
+            place = (
+                largest(numbers)
+                if meaning.width > 1
+                else (numbers[:, 0] > (0.5 if meaning.how == PROBABILITIES else 0.0)).astype(np.int64)
+            )
+            labels = names[place]
+        elif isinstance(meaning.classes[0], str):
+            labels = answered.labels.astype(str)
+        else:
+            called = dict(zip(meaning.classes, meaning.names, strict=True))
+            labels = np.array([called.get(number, str(number)) for number in answered.labels.tolist()])
+        return Answers(labels, self._probabilities(numbers))
+
+    def _probabilities(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probabilities as the agent publishes them: float32, widened."""
+        how = self.meaning.how
+        if how == LABELS:
+            return numbers[:, :0]
+        narrow = numbers.astype(np.float32)
+        if how == PROBABILITIES:
+            return (np.c_[np.float32(1) - narrow, narrow] if self.meaning.width == 1 else narrow).astype(np.float64)
+        logits = np.c_[0 * numbers, numbers] if self.meaning.width == 1 else numbers
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found: NDArray[np.float64] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32).astype(np.float64)
+        return found
+
+
+def open_file(path: Path) -> Opened:
+    """Return a foreign file. Raises `InputError` with the way out.
+
+    It is read, and asked for one answer, in a process apart first: it may be an attack, or crash what reads it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: can't be read: no such file")
+    require_opens(path)
+    return Opened(read(path))
+
+
+def hints_on(model_card: card.ModelCard) -> Hints:
+    """Return what the card of a model file knows of the ONNX file that it was made from."""
+    parameters = model_card.training.parameters
+    outputs, scores = parameters.get("outputs"), parameters.get("scores")
+    if not isinstance(outputs, str) or not isinstance(scores, str):
+        return Hints(label_names=model_card.labels)
+    return Hints(tuple(outputs.split(", ")), scores, model_card.labels)
+
+
+def tried(path: Path, width: int | None) -> None:
+    """Open a file in this process and ask it for one answer, as far as it is known how many columns it takes. Raises `InputError`."""
+    original = read(path)
+    session = Session(original)
+    width = original.width if width is None else width
+    if width is not None:
+        words = {place: Words("category", ("", "a")) for place in range(width)}
+        inputs = [source.name for source in original.sources]
+        outputs = [one.name for one in original.graph.output if naming.depends_on(original.graph, one.name, inputs)]
+        with contextlib.suppress(InputError):  # a row of zeros may well be none of its rows; the table has better ones
+            session.run(outputs, np.zeros((1, width)), words)
+
+
+def _keys(original: Original, asked: Asked) -> naming.Labels:
+    """Return the labels that answers by label have, in the order of their numbers."""
+    return naming.labels_of_columns(original.graph, asked.numbers) if asked.zipped and asked.numbers else ()
+
+
+def _require_agreement(model: Foreign, table: Table) -> None:
+    """Refuse names of labels whose order is assumed, where the answers do not fit the table."""
+    labels = model.labels_of(table.X).labels
+    share = float(np.mean(labels == table.truth))
+    most = max(table.class_counts.values()) / len(table.X)
+    if share < most:
+        raise InputError(
+            f"{model.original.path}: does not tell what its labels are called, and with the values of column {table.label_column!r} in their order "
+            f"({', '.join(model.meaning.names[:8])}) it agrees with {share:.1%} of the rows, less than the commonest label for each ({most:.1%}); give "
+            "their names in its own order with --label-names, and see that the columns are in its order"
+        )
+
+
+def _require_any_number_of_rows(model: Foreign, table: Table) -> None:
+    """Refuse a graph that holds for its own number of rows only: the agent answers several messages at once."""
+    session = open_session(model.graph().SerializeToString()).session
+    source = session.get_inputs()[0]
+    dtype = np.float64 if source.type == "tensor(double)" else np.float32
+    for rows in (table.X[:1], table.X[:3]):
+        try:
+            found = session.run(None, {source.name: rows.astype(dtype)})
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen kinds with no common base but Exception
+            found, why = [], f" ({next(iter(str(error).strip().splitlines()), '')[:200]})"
+        else:
+            why = ""
+        if not found or any(len(one) != len(rows) for one in found):
+            raise InputError(
+                f"{model.original.path}: its graph does not answer {len(rows)} rows at once{why}; export it with the first dimension free "
+                "(torch.onnx.export: dynamic_axes={'input': {0: 'n'}}; Keras: an input of (None, columns))"
+            )

@@ -1,0 +1,126 @@
+"""What a foreign graph itself says of its outputs: which labels there are, in which order, and which operator made a number.
+
+Only what stands in the graph counts: the labels of a classifier or a ZipMap, a table that the place of the largest looks its label up in. Nothing
+is inferred from answers here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from onnx import GraphProto, NodeProto, helper, numpy_helper
+
+from edge_convert.foreign.reading import subgraphs
+
+Labels = tuple[Any, ...]
+
+#: What keeps the columns of a tensor where they are.
+_PASSING: Final = frozenset(
+    {"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Normalizer", "Clip", "Softmax"}
+)
+_CLASSIFIERS: Final = {
+    "ZipMap": ("classlabels_strings", "classlabels_int64s"),
+    "TreeEnsembleClassifier": ("classlabels_strings", "classlabels_int64s"),
+    "LinearClassifier": ("classlabels_strings", "classlabels_ints"),
+    "SVMClassifier": ("classlabels_strings", "classlabels_ints"),
+}
+_ENCODER: Final = ("values_strings", "values_int64s", "classes_strings")
+
+
+def made_by(graph: GraphProto, name: str) -> NodeProto | None:
+    """Return the node that makes a tensor; None where it is an input or a constant."""
+    return next((node for node in graph.node if name in node.output), None)
+
+
+def zip_map_of(graph: GraphProto, output: str) -> NodeProto | None:
+    """Return the ZipMap that an output comes from."""
+    node = made_by(graph, output)
+    while node is not None and node.op_type == "Identity":
+        node = made_by(graph, node.input[0])
+    return node if node is not None and node.op_type == "ZipMap" else None
+
+
+def operator_behind(graph: GraphProto, output: str) -> str:
+    """Return the operator that made the numbers of an output, apart from what only shapes or copies them; "" for none."""
+    node = made_by(graph, output)
+    while node is not None and node.op_type in _PASSING - {"Softmax", "Normalizer", "Clip"}:
+        node = made_by(graph, node.input[0])
+    return "" if node is None else node.op_type
+
+
+def labels_of_columns(graph: GraphProto, output: str) -> Labels:
+    """Return the labels that the columns of a tensor belong to; none where the graph does not tell."""
+    node = made_by(graph, output)
+    while node is not None:
+        if node.op_type in _CLASSIFIERS:
+            return _attribute(node, _CLASSIFIERS[node.op_type])
+        if node.op_type not in _PASSING:
+            return ()
+        node = made_by(graph, node.input[0])
+    return ()
+
+
+def labels_of_answers(graph: GraphProto, output: str) -> Labels:
+    """Return the labels that an output of labels can have, in the order of their numbers; none where the graph does not tell."""
+    node = made_by(graph, output)
+    while node is not None:
+        if node.op_type in _CLASSIFIERS:
+            return _attribute(node, _CLASSIFIERS[node.op_type])
+        if node.op_type in {"ArrayFeatureExtractor", "Gather"}:
+            return constant(graph, node.input[0])
+        if node.op_type == "LabelEncoder":
+            return _attribute(node, _ENCODER)
+        if node.op_type not in _PASSING:
+            return ()
+        node = made_by(graph, node.input[0])
+    return ()
+
+
+def constant(graph: GraphProto, name: str) -> Labels:
+    """Return the whole numbers or texts of a constant; none where it is no such thing."""
+    tensor = next((one for one in graph.initializer if one.name == name), None)
+    node = made_by(graph, name)
+    while tensor is None and node is not None and node.op_type in {"Identity", "Constant"}:
+        if node.op_type == "Constant":
+            tensor = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+            break
+        name = node.input[0]
+        tensor = next((one for one in graph.initializer if one.name == name), None)
+        node = made_by(graph, name)
+    if tensor is None:
+        return ()
+    values = numpy_helper.to_array(tensor).ravel()
+    if values.dtype.kind in "iu":
+        return tuple(map(int, values))
+    if values.dtype.kind in "OSU":
+        return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in values)
+    return ()
+
+
+def depends_on(graph: GraphProto, output: str, inputs: Sequence[str]) -> bool:
+    """Return whether an output has anything to do with one of the inputs."""
+    makers = {name: node for node in graph.node for name in node.output}
+    seen, waiting = set[str](), [output]
+    while waiting:
+        name = waiting.pop()
+        if name in inputs:
+            return True
+        if name not in seen and name in makers:
+            seen.add(name)
+            waiting += needs(makers[name])
+    return False
+
+
+def needs(node: NodeProto) -> list[str]:
+    """Return the tensors that a node takes, also those that graphs inside of it may take from outside."""
+    inner = [name for graph in subgraphs(node) for one in graph.node for name in needs(one)]
+    outer = [output.name for graph in subgraphs(node) for output in graph.output]
+    return [*filter(None, node.input), *inner, *outer]
+
+
+def _attribute(node: NodeProto, names: Sequence[str]) -> Labels:
+    for attribute in node.attribute:
+        if attribute.name in names and (values := helper.get_attribute_value(attribute)):
+            return tuple(value.decode() if isinstance(value, bytes) else int(value) for value in values)
+    return ()

@@ -1,0 +1,70 @@
+"""A foreign file in onnxruntime, just as it is: the truth that the new file is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.errors import InputError
+from edge_convert.foreign.feeding import feed
+from edge_convert.foreign.reading import Original
+from edge_convert.verify import open_any
+from edge_convert.words import Words
+
+
+def version() -> str:
+    """Return the version of onnxruntime."""
+    import onnxruntime  # after edge_convert.verify, which turns its telemetry off
+
+    return str(onnxruntime.__version__)
+
+
+class Session:
+    """An original, open. Asked from several threads at once."""
+
+    def __init__(self, original: Original) -> None:
+        self.original = original
+        try:
+            self._opened = open_any(original.content)
+        except InputError as error:
+            raise InputError(
+                f"{original.path}: {error}; export it again with the standard operators and an older opset (skl2onnx: zipmap=False, where the dictionaries "
+                "are the trouble)"
+            ) from error
+
+    def run(self, outputs: Sequence[str], rows: NDArray[np.float64], words: Mapping[int, Words]) -> list[Any]:
+        """Return what the file says of `rows` (n, f) in each of `outputs`: an array (n, …), or a list of n dictionaries.
+
+        Raises `InputError` where onnxruntime refuses the rows.
+        """
+        size = self.original.batch or self._opened.chunk
+        parts = [self._some(outputs, rows[start : start + size], words) for start in range(0, len(rows), size)]
+        return [_joined([part[place] for part in parts]) for place in range(len(outputs))]
+
+    def _some(self, outputs: Sequence[str], rows: NDArray[np.float64], words: Mapping[int, Words]) -> list[Any]:
+        n, fixed = len(rows), self.original.batch
+        if fixed is not None and n < fixed:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], fixed - n, axis=0)])
+        try:
+            found = self._opened.session.run(list(outputs), feed(self.original.sources, rows, words))
+        except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise InputError(
+                f"{self.original.path}: onnxruntime can't answer the rows with it ({first[:300]}); are these its columns, in its order (--columns)?"
+            ) from error
+        for name, answers in zip(outputs, found, strict=True):
+            if np.ndim(answers) == 0 or len(answers) != len(rows):
+                raise InputError(
+                    f"{self.original.path}: output {name!r} has {len(answers) if np.ndim(answers) else 1} answers for {len(rows)} rows; a model "
+                    "answers each row by itself (--output names another one)"
+                )
+        return [answers[:n] for answers in found]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], list):
+        return [answer for part in parts for answer in part]
+    return np.concatenate(parts)
