@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def table_of(
     labels: Any = TEXTS,
     names: Sequence[str] = SIZES,
     *,
-    words: dict[str, Words] | None = None,
+    words: Mapping[str, Words] | None = None,
     others: dict[str, Any] | None = None,
 ) -> Table:
     """A table as it was read; `labels` None for one without a target."""
@@ -46,7 +46,7 @@ def table_of(
         row_names=[f"row {row + 2}" for row in range(len(X))],
         label_column="" if labels is None else "species",
         sources=(DataFile(Path("table.csv"), "0" * 64, "plain"),),
-        words=words or {},
+        words=dict(words or {}),
         others=others or {},
     )
 
@@ -98,7 +98,8 @@ def net(
         ),
     ]
     if last:
-        nodes.append(helper.make_node(last, ["logits"], ["output"], **({"axis": 1} if last == "Softmax" else {})))
+        attributes: dict[str, Any] = {"axis": 1} if last == "Softmax" else {}
+        nodes.append(helper.make_node(last, ["logits"], ["output"], **attributes))
     return graph(
         nodes,
         [("input", TensorProto.FLOAT, [batch, n_features])],
