@@ -21,10 +21,11 @@ from edge_agent.host.process import Signals
 from edge_agent.host.systemd import borrow_credentials
 from edge_agent.link.link import Link
 from edge_agent.watching.known import MOST_INFO, Known
-from edge_agent.watching.lines import All, LineView
+from edge_agent.watching.lines import All, LineView, Source
 from edge_agent.watching.loop import Watch
 from edge_agent.watching.output import Output
 from edge_agent.watching.view import View
+from edge_agent.watching.way import Way
 
 
 @click.command(name="watch")
@@ -35,15 +36,27 @@ from edge_agent.watching.view import View
     help=f"Configuration file of an agent on the broker.  [default: {DEFAULT_FILE}, when it is there]",
 )
 @click.option("--node", help="Show one node only, by its id.  [default: all nodes]")
+@click.option(
+    "--topic",
+    help="Follow the messages on this topic, of a sensor or of its answers, and what becomes of each; + and # are allowed.",
+)
 @click.option("--seconds", type=click.FloatRange(min=0.1), help="End after so many seconds.  [default: with Ctrl-C]")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each event.")
 @click.pass_context
-def command(ctx: click.Context, config: Path | None, node: str | None, seconds: float | None, *, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    config: Path | None,
+    node: str | None,
+    topic: str | None,
+    seconds: float | None,
+    *,
+    as_json: bool,
+) -> None:
     """Show live what the agents on a broker answer.
 
     On a terminal it is a table: the nodes with state, rates, latency and rejections, and the sensors with their latest label or
     value, its confidence and age, and what is wrong or in doubt about it. In a pipe, or without the library rich, it is one line
-    per event.
+    per event. With --topic it is what one sensor sends, what is answered, and the time between.
 
     Connects to the agent's broker under another client id, subscribes, and publishes nothing. When run as root it uses the
     service's credentials. A broker that is away is tried again. Ctrl-C ends it.
@@ -55,7 +68,8 @@ def command(ctx: click.Context, config: Path | None, node: str | None, seconds: 
     borrow_credentials(config)
     loaded = load(config)
     broker = str(assembly.address(loaded))
-    view = _view(Known(node), broker, node, as_json=as_json)
+    known = Known(node)
+    view = _view(known, broker, node, as_json=as_json) if topic is None else _lines(Way(known, topic), as_json=as_json)
     with Signals(reloads=False) as signals:
         watch = Watch(_connector(loaded), view, signals, broker=broker, seconds=seconds)
         watch.run()
@@ -77,7 +91,11 @@ def _view(known: Known, broker: str, node: str | None, *, as_json: bool) -> View
                 err=True,
             )
     hint = f"nothing on {ROOT}/{node or '+'}/#: check that an agent runs on this broker, and that this user may read these topics"
-    return LineView(All(known, hint), Output(sys.stdout.fileno(), sys.stdout.encoding), as_json=as_json)
+    return _lines(All(known, hint), as_json=as_json)
+
+
+def _lines(source: Source, *, as_json: bool) -> LineView:
+    return LineView(source, Output(sys.stdout.fileno(), sys.stdout.encoding), as_json=as_json)
 
 
 def _connector(loaded: Settings) -> Any:

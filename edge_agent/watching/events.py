@@ -17,6 +17,8 @@ Event = dict[str, Any]
 #: Longest state, in characters, and the most of a payload that is shown where it can't be read, in bytes.
 _STATE: Final = 40
 _PAYLOAD: Final = 120
+#: Most characters of what a sensor sent in a line.
+_FEATURES: Final = 500
 
 
 def of_connection(told: Told) -> Event:
@@ -87,7 +89,7 @@ def _line(event: Event, message: Message | None) -> str:
         return _LINES[what](event)
     if what in {INFO, HEALTH}:
         return f"{event['node'][:LOGGED]}  {_node(event.get(what))}"
-    said = _answer(message) if message is not None and what in {"prediction", "rejection"} else _payload(event)
+    said = _answer(message) if message is not None and what in {"prediction", "rejection"} else _message(event)
     retained = " (retained)" if event.get("retained") else ""
     spent = f", after {event['after_ms']:.1f} ms" if "after_ms" in event else ""
     return f"{event['topic'][:LOGGED]}  {said}{retained}{spent}"
@@ -98,6 +100,10 @@ _LINES: Final[dict[str, Callable[[Event], str]]] = {
     "lost": lambda event: f"{event['reason']}; trying again in {event['retry']:g} s",
     "refused": lambda event: f"subscription to {event['filter'][:LOGGED]} refused: {event['reason']}",
     "skipped": lambda event: f"{event['messages']} messages are not shown: too many at once",
+    "unanswered": lambda event: (
+        f"{event['topic'][:LOGGED]}  not answered within {event['seconds']:g} s; "
+        + (", ".join(f"{text(node)} is {state}" for node, state in event["nodes"].items()) or "no known route takes it")
+    ),
     "hint": lambda event: str(event["hint"]),
     STATE: lambda event: f"{event['node'][:LOGGED]}  {event['state']}",
 }
@@ -113,10 +119,13 @@ def _answer(message: Message) -> str:
     return f"{said}; {reading.note}" if reading.note else said
 
 
-def _payload(event: Event) -> str:
+def _message(event: Event) -> str:
     if "unreadable" in event:
-        return f"{event['unreadable']}: {event['beginning']!r}"
-    return text(event.get("payload", ""))
+        said = f"{event['unreadable']}: {event['beginning']!r}"
+    else:
+        said = text(event.get("message", ""), _FEATURES)
+    asks = f" (answer wanted on {event['response_topic'][:LOGGED]})" if "response_topic" in event else ""
+    return f"{said}{asks}" if event.get("models") else f"{said}{asks}; no known route takes it"
 
 
 def _node(found: Any) -> str:

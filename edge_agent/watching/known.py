@@ -1,11 +1,12 @@
-"""What the nodes on a broker say of themselves in `edge/{node}/info`: their routes, so where their answers come.
+"""What the nodes on a broker say of themselves in `edge/{node}/info`: their routes, so where their answers come. More of a route, such
+as whether it gathers, is in `edge/{node}/docs`, which takes precedence where it is.
 
-An info is from outside: what is no info, or has topics that are none, is left out and counted.
+Both are from outside: what has another form, or topics that are none, is left out and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from edge_agent.contract import topics
@@ -16,9 +17,10 @@ from edge_agent.payload import formats
 from edge_agent.routing.trie import Trie
 from edge_agent.watching.reading import text
 
-#: Most nodes, and most routes of one node, that are known; most topic filters that are asked for on account of them.
+#: Most nodes, most routes of one node and sources of one route that are known; most topic filters that are asked for on account of them.
 MOST_NODES: Final = 500
 _ROUTES: Final = 256
+_SOURCES: Final = 64
 _FILTERS: Final = 1000
 #: Topics whose places are remembered.
 _REMEMBERED: Final = 10_000
@@ -28,19 +30,24 @@ MOST_INFO: Final = 1 << 20
 STATE, INFO, HEALTH = "state", "info", "health"
 
 
+class SourceSeen(NamedTuple):
+    """Where features come from, and what names the sensor besides what the topic says."""
+
+    subscribe: Template
+    sensor: tuple[tuple[str, str], ...] = ()
+
+
 class RouteSeen(NamedTuple):
-    """A route of a node: the model, where features come from, and where answers and rejections go."""
+    """A route of a node: the model, where features come from, and where answers and rejections go. One that `gathers` need not
+    answer each message.
+    """
 
     node: str
     model: str
-    subscribe: tuple[Template, ...]
+    sources: tuple[SourceSeen, ...]
     publish: Template
     errors: Template
-
-    @property
-    def gathers(self) -> bool:
-        """Whether one answer is made of several messages, as far as its topics tell."""
-        return len(self.subscribe) > 1 or any("feature" in one.captures for one in self.subscribe)
+    gathers: bool
 
 
 class Place(NamedTuple):
@@ -63,6 +70,9 @@ class Known:
         self._routes: dict[str, tuple[RouteSeen, ...]] = {}
         self._trie: Trie[tuple[RouteSeen, bool]] = Trie()
         self._places: dict[str, tuple[Place, ...]] = {}
+        self._filters: list[str] | None = None
+        #: Nodes whose routes are those of their document.
+        self._documented: set[str] = set()
         #: Grows with each change.
         self.version = 0
         #: Routes that were left out: too many, or with topics that are none.
@@ -94,7 +104,20 @@ class Known:
 
     def take(self, node: str, info: Any) -> None:
         """Take what a node says of itself, None where it says nothing any more."""
-        routes = tuple(self._read(node, info)) if isinstance(info, dict) else ()
+        if not isinstance(info, dict):
+            self._documented.discard(node)
+        if node not in self._documented:
+            self._know(node, info.get("routes") if isinstance(info, dict) else None)
+
+    def take_docs(self, node: str, document: Any) -> None:
+        """Take the document of a node (docs/messages.md)."""
+        told = document.get("x-edge-agent") if isinstance(document, dict) else None
+        if isinstance(told, dict) and (node in self._documented or len(self._documented) < MOST_NODES):
+            self._documented.add(node)
+            self._know(node, told.get("routes"))
+
+    def _know(self, node: str, given: Any) -> None:
+        routes = tuple(self._read(node, given)) if isinstance(given, list) else ()
         if routes == self._routes.get(node, ()) or (node not in self._routes and len(self._routes) >= MOST_NODES):
             return
         self._routes[node] = routes
@@ -102,6 +125,7 @@ class Known:
             del self._routes[node]
         self._trie = Trie()
         self._places.clear()
+        self._filters = None
         self.version += 1
         for route in self.routes:
             self._trie.add(route.publish, (route, False))
@@ -110,8 +134,10 @@ class Known:
 
     def filters(self) -> list[str]:
         """Return the filters of all answers and rejections."""
-        found = dict.fromkeys(filter_of(one) for route in self.routes for one in (route.publish, route.errors))
-        return list(found)[:_FILTERS]
+        if self._filters is None:
+            found = dict.fromkeys(filter_of(one) for route in self.routes for one in (route.publish, route.errors))
+            self._filters = list(found)[:_FILTERS]
+        return self._filters
 
     def places(self, topic: str) -> tuple[Place, ...]:
         """Return where an answer on a topic belongs: nowhere, or in one place for each route that publishes there."""
@@ -128,10 +154,7 @@ class Known:
             sensors_own = route.publish.render(captured) if is_told else topic
             yield Place(route.node, route.model, sensors_own, rejects, shared=not captured)
 
-    def _read(self, node: str, info: Mapping[str, Any]) -> Iterator[RouteSeen]:
-        given = info.get("routes")
-        if not isinstance(given, list):
-            return
+    def _read(self, node: str, given: Sequence[Any]) -> Iterator[RouteSeen]:
         self.left_out += max(0, len(given) - _ROUTES)
         for one in given[:_ROUTES]:
             try:
@@ -141,12 +164,25 @@ class Known:
 
 
 def _route(node: str, one: Mapping[str, Any]) -> RouteSeen:
-    subscribe = tuple(Template(text_) for text_ in one["subscribe"].split(", "))
+    sources = tuple(_sources(one))
     publish, errors = Template(one["publish"], output=True), Template(one["errors"], output=True)
+    templates = (publish, errors, *(source.subscribe for source in sources))
     # Taking part in a share would take messages from the agents of a pool; the broker's own topics are no answers.
-    if any(text_.startswith("$") for text_ in (publish.text, errors.text, *(one.text for one in subscribe))):
+    if any(template.text.startswith("$") for template in templates):
         raise TopicError(f"{publish.text[:60]}: not a topic of an agent")
-    return RouteSeen(node, text(one["model"]), subscribe, publish, errors)
+    by_feature = any("feature" in source.subscribe.captures for source in sources)
+    gathers = one.get("gathers", len(sources) > 1 or by_feature)
+    return RouteSeen(node, text(one["model"]), sources, publish, errors, bool(gathers))
+
+
+def _sources(one: Mapping[str, Any]) -> Iterator[SourceSeen]:
+    if isinstance(documented := one.get("sources"), list):
+        for source in documented[:_SOURCES]:
+            sensor = source.get("sensor") or {}
+            yield SourceSeen(Template(source["subscribe"]), tuple((str(key), str(sensor[key])) for key in sensor))
+        return
+    for subscribe in one["subscribe"].split(", ")[:_SOURCES]:
+        yield SourceSeen(Template(subscribe))
 
 
 def filter_of(template: Template, captured: Mapping[str, str] | None = None) -> str:

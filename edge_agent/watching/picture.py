@@ -13,6 +13,7 @@ from typing import Any, Final
 from edge_agent.contract.messages import Message
 from edge_agent.watching.known import INFO, MOST_NODES, STATE, Known, Place, read_info
 from edge_agent.watching.reading import Reading, decoded, read
+from edge_agent.wording import LOGGED
 
 #: Most sensors that are kept; the least recently heard goes first.
 MOST_SENSORS: Final = 5000
@@ -96,6 +97,8 @@ class Picture:
     @property
     def rates(self) -> tuple[float, float]:
         """Messages a second that come, and that are read, over the last seconds."""
+        if not self._counts:
+            return 0.0, 0.0
         (began, taken, read_), (ended, more, more_read) = self._counts[0], self._counts[-1]
         span = ended - began
         return ((more - taken) / span, (more_read - read_) / span) if span else (0.0, 0.0)
@@ -133,6 +136,7 @@ class Picture:
     def _answered(self, places: tuple[Place, ...], message: Message, arrived: float | None) -> None:
         place = places[0]
         reading = read(message)
+        reading = reading._replace(note=reading.note[:LOGGED])
         key = place.topic, reading.sensor if place.shared else ""
         sensor = self.sensors.get(key)
         if sensor is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from edge_agent.contract.messages import Message
+from edge_agent.contract.messages import MAX_DETAILS, Message
 from edge_agent.payload import formats
 from edge_agent.payload.format import Format
 from edge_agent.payload.weights import MAX_WEIGHT
@@ -16,9 +16,8 @@ from edge_agent.wording import mebibytes
 
 #: Longest payload that is read, in bytes: an answer with a thousand labels has half of it.
 MOST_BYTES: Final = 64 * 1024
-#: Most characters of a text that is kept, most reasons and most names that are shown.
+#: Most characters of a text that is kept, and most names that are shown.
 _TEXT: Final = 120
-_REASONS: Final = 3
 _NAMES: Final = 4
 
 
@@ -176,8 +175,8 @@ def reasons(detail: Any) -> str:
     """Return the reasons of a rejection in one text: the place and what is wrong there, with what came."""
     if not isinstance(detail, list):
         return text(detail) if isinstance(detail, str) else ""
-    told = [_reason(one) for one in detail[:_REASONS] if isinstance(one, dict)]
-    more = len(detail) - _REASONS
+    told = [_reason(one) for one in detail[:MAX_DETAILS] if isinstance(one, dict)]
+    more = len(detail) - MAX_DETAILS
     return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
 
 
@@ -202,14 +201,14 @@ def number(value: Any, digits: int = 6) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else text(value)
 
 
-def text(value: Any) -> str:
-    """Return any value as a text that is not long. Not yet safe for a terminal."""
-    said = value if isinstance(value, str) else _brief(value)
-    return said if len(said) <= _TEXT else said[: _TEXT - 1] + "…"
+def text(value: Any, most: int = _TEXT) -> str:
+    """Return any value as a text of so many characters at most. Not yet safe for a terminal."""
+    said = value if isinstance(value, str) else _brief(value, most)
+    return said if len(said) <= most else said[: most - 1] + "…"
 
 
-def _brief(value: Any) -> str:
+def _brief(value: Any, most: int) -> str:
     # A number may have thousands of digits, for which Python refuses to write it.
     if isinstance(value, int) and not -(10**30) < value < 10**30:
         return "a very large number"
-    return str(formats.JSON.encode(value)[: 4 * _TEXT], "utf-8", "ignore")
+    return str(formats.JSON.encode(value)[: 4 * most], "utf-8", "ignore")

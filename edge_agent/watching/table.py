@@ -29,6 +29,8 @@ _STATES: Final = {"online": "green", "degraded": "yellow", "offline": "red"}
 #: From this many columns on, everything is shown; below the other number only what counts.
 _WIDE: Final = 100
 _NARROW: Final = 70
+#: Lines from which on there is room for nodes beside sensors.
+_ROOM_FOR_BOTH: Final = 8
 #: Most refused filters that are named.
 _REFUSED: Final = 3
 
@@ -112,16 +114,14 @@ class TableView:
     def drawing(self, now: float) -> RenderableType:
         """Return all of it, in as many lines as the terminal has."""
         height, width = self._console.size.height, self._console.size.width
-        head, foot = self._head(), self._foot(now)
+        head, foot = self._head(), self._foot(now)[: max(1, height // 4)]
         nodes = sorted(self._picture.nodes.values(), key=lambda node: figures.natural(node.name))
-        room = max(
-            2, height - 1 - len(foot) - 4
-        )  # two lines with names of columns, one between, one to tell what is left out
-        for_nodes = min(len(nodes), max(1, room // 3))
         sensors = list(self._picture.sensors.values())
-        for_sensors = max(1, min(len(sensors), room - for_nodes))
+        room = height - 1 - len(foot) - 1  # a line tells what is left out
+        for_nodes = min(len(nodes), max(1, room // 3 - 1)) if room >= _ROOM_FOR_BOTH or not sensors else 0
+        for_sensors = max(1, room - (for_nodes + 2 if for_nodes else 0) - 1)
         parts: list[RenderableType] = [head]
-        if nodes:
+        if for_nodes:
             parts += [self._nodes(nodes[:for_nodes], now, width), Text("")]
         if sensors:
             parts.append(self._sensors(_chosen(sensors, for_sensors), now, width, several=len(nodes) > 1))

@@ -156,6 +156,28 @@ def test_a_reader_that_has_ended_ends_it(mosquitto: MosquittoFactory, configurat
         assert process.returncode == 0
 
 
+def test_the_way_of_one_sensors_messages(
+    mosquitto: MosquittoFactory, connect: Connect, stack: ExitStack, configuration: Callable[..., Path]
+) -> None:
+    broker = mosquitto()
+    client = connect(broker)
+    stack.enter_context(RunningAgent(broker.port))
+    topic = f"{SENSOR}/features"
+    watching = stack.enter_context(Watching(configuration(broker.port), "--json", "--topic", topic))
+    wait_until(lambda: f"{SENSOR}/genre/error (QoS 0)" in broker.log(), "the subscription to the answers")
+    client.publish("music/attic/features", ROCK)
+    client.publish(topic, {**ROCK, "id": 1})
+    client.publish(topic, {"tempo": -5, "id": 2})
+    assert watching.event("message", topic=topic)["message"] == {**ROCK, "id": 1}
+    prediction = watching.event("prediction", topic=f"{SENSOR}/genre", to=topic)
+    assert prediction["prediction"]["label"] == "Rock"
+    rejection = watching.event("rejection", to=topic)
+    assert len(rejection["rejection"]["detail"]) == 8
+    assert min(prediction["after_ms"], rejection["after_ms"]) >= 0
+    assert not any("attic" in line for line in watching.lines)
+    assert watching.end() == (0, "")
+
+
 def test_a_broker_that_is_away_is_said_and_tried_again(
     mosquitto: MosquittoFactory, stack: ExitStack, configuration: Callable[..., Path]
 ) -> None:
