@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -13,6 +14,7 @@ from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
 from edge_agent.contract.messages import Answer, Described, ServedModel
 from edge_agent.errors import SettingsError
+from edge_agent.host.device import Device
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
 from edge_agent.link.terms import Terms
@@ -22,6 +24,8 @@ from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route, subscriptions, told_overlaps
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import will
+from edge_agent.serving.discovery import Discovery
+from edge_agent.serving.home_assistant import About, kind_of
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.tally import Tally
@@ -46,6 +50,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
     loaded = loading(settings).models() if loaded is None else loaded
     models = {name: one.predictor for name, one in loaded.items()}
     check_routes(routes, models)
+    discovery = make_discovery(settings, models) if settings.home_assistant.enabled else None
     pipeline = Pipeline(
         routes,
         models,
@@ -54,15 +59,35 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         max_answer=settings.limits.answer_bytes,
         max_sensors=settings.limits.sensors,
         response_topics=settings.mqtt.response_topics,
+        watcher=discovery,
     )
     node = settings.node.id
+    wanted = subscriptions(node, routes)
+    if discovery is not None:
+        wanted = {**discovery.subscriptions, **wanted}  # the record first: what it says is waited for
     return Plan(
         pipeline,
-        subscriptions(node, routes),
+        wanted,
         describer(node, routes, models),
         settings.health.interval,
         textfile=settings.metrics.path,
+        discovery=discovery,
     )
+
+
+def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Discovery:
+    """Return what tells Home Assistant of the node that serves `models`, given by the names that the routes use."""
+    about = About(
+        settings.node.id,
+        settings.home_assistant.prefix,
+        __version__,
+        tuple(dict.fromkeys((model.card.name, model.card.version) for model in models.values())),
+        settings.health.interval,
+        settings.home_assistant.expire_after,
+        has_temperature=Device().temperature() is not None,
+    )
+    kinds = [kind_of(route, models[route.model].card) for route in settings.routes() if route.model in models]
+    return Discovery(about, kinds, limit=settings.limits.sensors, clock=time.monotonic)
 
 
 def make_connection_settings(settings: Settings) -> ConnectionSettings:
@@ -141,6 +166,12 @@ def check_routes(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
             raise SettingsError(
                 f"route {number}: min_confidence: the answers of model {route.model!r} ({model.card.task}) have no confidence; "
                 "remove min_confidence"
+            )
+        on, labels = route.binary_sensor, model.card.labels
+        if on is not None and (len(labels) != 2 or on not in labels):
+            has = f"has the labels {', '.join(map(repr, labels))}" if labels else f"({model.card.task}) has no labels"
+            raise SettingsError(
+                f"route {number}: binary_sensor: model {route.model!r} {has}; it takes a model with two labels, and one of them"
             )
         _check_fields(number, route, model.card.feature_names)
 

@@ -147,6 +147,8 @@ class RouteSettings(Section):
     min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
     #: Whether the broker is asked to keep predictions.
     retain: bool = False
+    #: For Home Assistant, of a model with two labels: the one with which a binary sensor is on.
+    binary_sensor: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
 
     @model_validator(mode="after")
     def _one_kind_of_input(self) -> Self:
@@ -182,6 +184,7 @@ class RouteSettings(Section):
             outside=self.outside,
             min_confidence=self.min_confidence,
             retain=self.retain,
+            binary_sensor=self.binary_sensor,
         )
         refuse_mixtures(route)
         self._refuse_outputs(route)

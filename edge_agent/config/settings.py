@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, field_validator
 
 from edge_agent.config.connection import Mqtt, Tls
 from edge_agent.config.routes import FieldSettings, RouteSettings, SourceSettings
-from edge_agent.config.values import Bytes, FileOrNone, FilePath, Many, Section
+from edge_agent.config.values import Bytes, FileOrNone, FilePath, Many, Section, Wait
+from edge_agent.contract import topics
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import MAX_BATCH_ROWS
@@ -35,6 +36,12 @@ def host_name() -> str:
 def one_word(text: str) -> str:
     """Return text with only the characters that a node id may have."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+def _levels(prefix: str) -> str:
+    if prefix.endswith("/"):
+        raise ValueError("write it without a slash at the end")
+    return prefix
 
 
 class Node(Section):
@@ -89,6 +96,25 @@ class MetricsSettings(Section):
         return Path(given or RUNTIME_DIRECTORY) / self.textfile
 
 
+class HomeAssistant(Section):
+    """Announcements to Home Assistant."""
+
+    enabled: bool = False
+    #: The discovery prefix of Home Assistant's MQTT integration.
+    prefix: Annotated[
+        str,
+        StringConstraints(pattern=r"^[^/+#{}$\x00-\x1f\x7f-\x9f][^+#{}\x00-\x1f\x7f-\x9f]{0,199}$"),
+        AfterValidator(_levels),
+    ] = "homeassistant"
+    #: Seconds after which an answer is too old to be shown; 0 for never.
+    expire_after: Wait = 3600.0
+
+    @property
+    def topics(self) -> tuple[str, str]:
+        """Templates of the topics that are its own."""
+        return f"{self.prefix}/status", f"{self.prefix}/device/{{id}}/config"
+
+
 class Log(Section):
     """Logging to stderr."""
 
@@ -105,6 +131,7 @@ class Settings(Section):
     limits: Limits = Field(default_factory=Limits)
     health: HealthSettings = Field(default_factory=HealthSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    home_assistant: HomeAssistant = Field(default_factory=HomeAssistant)
     log: Log = Field(default_factory=Log)
 
     @field_validator("route", mode="before")
@@ -121,7 +148,9 @@ class Settings(Section):
     @cached_property
     def _routes(self) -> tuple[Route, ...]:
         routes = tuple(_in_place(f"route {number}", one) for number, one in enumerate(self.route, start=1))
-        refuse_loops(routes, self.node.id)
+        node, told = self.node.id, self.home_assistant
+        besides = (*told.topics, topics.announced(node), topics.model(node, "{name}")) if told.enabled else ()
+        refuse_loops(routes, node, besides)
         refuse_overlaps(routes)
         return routes
 
@@ -145,5 +174,6 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "limits": Limits,
     "health": HealthSettings,
     "metrics": MetricsSettings,
+    "home_assistant": HomeAssistant,
     "log": Log,
 }

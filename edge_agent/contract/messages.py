@@ -169,7 +169,8 @@ class Health(TypedDict):
     `outside` and `uncertain` count predictions that say so (`edge_agent.contract.answers.Prediction`).
     `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
     errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
-    handed to the connection. `gathering` is there when a route gathers.
+    handed to the connection. `temperature` is that of the processor in °C, where the machine tells it. `gathering` is there
+    when a route gathers.
     """
 
     time: str
@@ -194,7 +195,36 @@ class Health(TypedDict):
     predictions_per_second: float
     latency_ms: dict[Literal["p50", "p99"], float] | None
     rss_bytes: int
+    temperature: NotRequired[float]
     gathering: NotRequired[Gathered]
+
+
+class ModelState(TypedDict):
+    """The versions of a model; retained, while Home Assistant is told of it. What is installed is the latest one, as far as is
+    known.
+    """
+
+    installed_version: str
+    latest_version: str
+    in_progress: bool
+    title: str
+    state: Literal["idle"]
+
+
+class AnnouncedRoute(TypedDict):
+    """What was announced to Home Assistant of a route: the `topics` of its answers, and with which entities (`shape`)."""
+
+    publish: str
+    shape: str
+    topics: list[str]
+
+
+class Announced(TypedDict):
+    """What a node has announced to Home Assistant; retained, for its own next start to take back what is no longer there."""
+
+    prefix: str
+    models: list[str]
+    routes: list[AnnouncedRoute]
 
 
 class Status(Health):

@@ -33,6 +33,16 @@ def health(node: str) -> str:
     return f"{ROOT}/{node}/health"
 
 
+def model(node: str, name: str) -> str:
+    """The topic of the versions of a model, retained."""
+    return f"{ROOT}/{node}/model/{name}"
+
+
+def announced(node: str) -> str:
+    """The topic of what a node has announced to Home Assistant, retained: a record for itself."""
+    return f"{ROOT}/{node}/home_assistant"
+
+
 def request(node: str) -> Template:
     """The topics of management requests to a node."""
     return Template(f"{ROOT}/{node}/request/{{verb}}")

@@ -18,6 +18,8 @@ _MAX_BYTES: Final = 1 << 18
 _TIMEOUT: Final = 5.0
 #: A cgroup without a limit has a number larger than any memory (version 1), or "max" (version 2).
 _UNLIMITED: Final = 1 << 60
+#: What the kernel calls the thermal zone of a processor: "cpu-thermal" on a Raspberry Pi, "soc-thermal", "x86_pkg_temp".
+_OF_PROCESSOR: Final = re.compile(r"cpu|soc|pkg", re.IGNORECASE)
 _BETWEEN: Final = re.compile(r"[ \t]+")
 #: How the kernel writes blanks, line ends and backslashes in the names that it lists (proc(5)): \040 and the like.
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
@@ -98,6 +100,18 @@ class Device:
             return None if text is None else int(text, 16)
         except ValueError:
             return None
+
+    def temperature(self) -> float | None:
+        """Return the temperature of the processor in °C, as the first of its sensors tells; None on machines that do not say."""
+        zones = sorted((self._root / "sys/class/thermal").glob("thermal_zone*"))
+        for zone in (
+            one for one in zones if _OF_PROCESSOR.search(self._text(f"{one.relative_to(self._root)}/type") or "")
+        ):
+            try:
+                return round(int(self._text(f"{zone.relative_to(self._root)}/temp") or "") / 1000, 1)
+            except ValueError:
+                continue
+        return None
 
     # -- memory
 

@@ -34,7 +34,8 @@ class Route(NamedTuple):
     had kept are ignored unless `takes_retained`.
 
     `outside` says what becomes of values beyond all that the model was trained on. An answer whose confidence is below
-    `min_confidence` has no label. With `retain` the broker keeps predictions; rejections never.
+    `min_confidence` has no label. With `retain` the broker keeps predictions; rejections never. `binary_sensor` is the label of
+    two with which Home Assistant shows a binary sensor that is on.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Route(NamedTuple):
     outside: Outside = "flag"
     min_confidence: float = 0.0
     retain: bool = False
+    binary_sensor: str | None = None
 
     @property
     def asks(self) -> Asking:
@@ -202,10 +204,12 @@ def _refuse_unlike_sources(route: Route) -> None:
                 )
 
 
-def refuse_loops(routes: Sequence[Route], node: str) -> None:
-    """Raise `SettingsError` when a node would take its own output, or its own management topics, for features."""
+def refuse_loops(routes: Sequence[Route], node: str, besides: Iterable[str] = ()) -> None:
+    """Raise `SettingsError` when a node would take its own output, or its own management topics, for features. `besides` are
+    templates of further topics that are its own.
+    """
     own: Trie[None] = Trie()
-    for text in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}")):
+    for text in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}"), *besides):
         own.add(Template(text), None)
     requests = topics.request(node)
     takers: Trie[int] = Trie()

@@ -73,7 +73,7 @@ class Agent:
         self._started = now()
         self._attempt = 0  # index of the protocol to try
         self._link: Connection | None = None
-        self._answering = Answering(plan.pipeline, clock, self._respond)
+        self._answering = Answering(plan, clock, self._respond)
         self._greeted_at = 0.0
         self._greeted = False  # `online` was published on this connection
         self._announced = False  # the plan's announcements were published
@@ -138,6 +138,7 @@ class Agent:
                 self._look_after_subscriptions(link)
             self._answering.answer(link)
             self._answering.answer_due(link)
+            self._answering.introduce(link)
             self._report(link)
         except SurplusError as error:
             self._begin_again(link, error)
@@ -163,7 +164,7 @@ class Agent:
             self._schedule(error)
             return False
         self._greeted = self._asked_again = False
-        self._plan.pipeline.reconnected()  # before any message: the session's backlog comes before the subscriptions are granted
+        self._answering.reconnected()  # before any message: the session's backlog comes before the subscriptions are granted
         return True
 
     def _begin_again(self, link: Connection, error: SurplusError) -> None:
@@ -308,7 +309,7 @@ class Agent:
         if not stays:  # else what was learned of the broker goes on
             self._settings = settings
         self._plan = plan
-        self._answering.pipeline = plan.pipeline
+        self._answering.go_on_with(plan)
         self._requests = Requests(settings.node, self._clock)
         self._reporter.go_on_with(plan)
         self._announced = self._settled = self._asked_again = False

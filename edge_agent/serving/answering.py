@@ -21,8 +21,7 @@ from edge_agent.link.poison import Poison, cause_of
 from edge_agent.serving import trace
 from edge_agent.serving.caution import Caution
 from edge_agent.serving.intake import Intake
-from edge_agent.serving.pipeline import Pipeline
-from edge_agent.serving.plan import Connection
+from edge_agent.serving.plan import Connection, Plan
 
 #: While more bytes of answers than this are unconfirmed, nothing more is answered.
 _MOST_HELD: Final = 4 << 20
@@ -40,18 +39,35 @@ class Answering:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        plan: Plan,
         clock: Callable[[], float],
         respond: Callable[[Connection, Message], Answer | None],
     ) -> None:
-        self.pipeline = pipeline
-        self._tally = pipeline.tally
+        self.pipeline, self.discovery = plan.pipeline, plan.discovery
+        self._tally = plan.pipeline.tally
         self._clock = clock
         self._respond = respond
         self._intake = Intake()
         self._poison = Poison(self._tally)
         self._caution = Caution(self._poison, self._intake, self._tally, clock)
         self._working: Sequence[Message] = ()  # the messages being answered
+
+    def go_on_with(self, plan: Plan) -> None:
+        """Answer by another plan from now on; what was announced by the last one is taken back where it is gone."""
+        self.pipeline, former, self.discovery = plan.pipeline, self.discovery, plan.discovery
+        if former is None:
+            if self.discovery is not None:
+                self.discovery.begin()
+        elif self.discovery is None:
+            self.discovery = former.retired()
+        else:
+            self.discovery.take_over(former)
+
+    def reconnected(self) -> None:
+        """Note a new connection, before any of its messages."""
+        self.pipeline.reconnected()
+        if self.discovery is not None:
+            self.discovery.reconnected()
 
     @property
     def busy_alone(self) -> bool:
@@ -70,9 +86,9 @@ class Answering:
         """Tell whether the agent's own messages may be sent now, unless they are known to end the connection."""
         return self._caution.may_say(link, *answers)
 
-    def say(self, link: Connection, answer: Answer) -> None:
-        """Send one of the agent's own messages, unless it is known to end the connection."""
-        self._caution.say(link, answer)
+    def say(self, link: Connection, answer: Answer) -> bool:
+        """Send one of the agent's own messages, unless it is known to end the connection; return whether it was sent."""
+        return self._caution.say(link, answer)
 
     def greeted(self) -> None:
         """Note that the connection is up, and that `online` was published."""
@@ -87,7 +103,9 @@ class Answering:
         elif self._intake:
             messages, arrived = self._intake.take()
             began = self._clock()
-            for message, answers in zip(messages, self.work(link, messages), strict=True):
+            made = self.work(link, messages)
+            self._say_first(link)
+            for message, answers in zip(messages, made, strict=True):
                 link.answer(message, answers)
             ended = self._clock()
             self._tally.took(ended - arrived, len(messages))
@@ -103,7 +121,7 @@ class Answering:
         for message, answers in zip(messages, made, strict=True):
             if message.topic.startswith(ROOT) and (response := self._respond(link, message)) is not None:
                 answers.append(response)
-            elif not answers and not self.pipeline.takes(message.topic):
+            elif not answers and not self.pipeline.takes(message.topic) and not self._heard(message):
                 self._tally.unrouted += 1
         trace.answered(messages, made)
         return made
@@ -126,6 +144,17 @@ class Answering:
         self._take_in(later)
         if self._caution.stands:
             self._publish(link, self.pipeline.due(self._clock(), limit=sys.maxsize, ahead=math.inf))
+
+    def introduce(self, link: Connection) -> None:
+        """Send a few of the announcements that are due."""
+        if self.discovery is None or not self._caution.stands:
+            return
+        self.discovery.refused(link.refused_answers)
+        for said in self.discovery.due(link.in_flight):
+            if not self.may_say(link, said):
+                return
+            if not self.say(link, said):
+                self.discovery.forbid("it ends the connection over them")
 
     def answer_due(self, link: Connection) -> None:
         """Send delayed answers that are due."""
@@ -158,7 +187,17 @@ class Answering:
                 "lost at QoS 0: too many messages are waiting, and the broker does not confirm answers", lost.topic
             )
 
+    def _heard(self, message: Message) -> bool:
+        return self.discovery is not None and self.discovery.heard(message)
+
+    def _say_first(self, link: Connection) -> None:
+        """Send what has to come before the answers that were just made."""
+        if self.discovery is not None:
+            for answer in self.discovery.first():
+                self.say(link, answer)
+
     def _publish(self, link: Connection, answers: Sequence[Answer]) -> None:
+        self._say_first(link)
         for answer in answers:
             link.publish(answer)
         trace.published(answers)

@@ -140,10 +140,12 @@ class Caution:
                 return False
         return True
 
-    def say(self, link: Connection, answer: Answer) -> None:
-        """Send one of the agent's own messages, unless it is known to end the connection."""
-        if self._poison.course(cause_of_own(answer.topic), self._clock()) is not Course.NOTHING:
-            link.publish(answer)
+    def say(self, link: Connection, answer: Answer) -> bool:
+        """Send one of the agent's own messages, unless it is known to end the connection; return whether it was sent."""
+        if self._poison.course(cause_of_own(answer.topic), self._clock()) is Course.NOTHING:
+            return False
+        link.publish(answer)
+        return True
 
     # -- the parts of a turn
 

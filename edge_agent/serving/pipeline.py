@@ -13,8 +13,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from edge_agent.contract.messages import (
     MAX_ANSWER_BYTES,
@@ -43,8 +43,21 @@ _REMEMBERED: Final = 10_000
 _LONGEST_REMEMBERED: Final = 256
 
 
+class Watcher(Protocol):
+    """Wants to know each topic that is answered (implemented by `edge_agent.serving.discovery.Discovery`)."""
+
+    @property
+    def known(self) -> Container[str]:
+        """Topics that it need not be told of: looked into for each answer."""
+
+    def meet(self, route: Route, topic: str, content_type: str) -> None:
+        """Note that a prediction was made for a topic that is not in `known`."""
+
+
 class Pipeline:
-    """Answers messages. `models` by the names that routes use; a route without its model answers `model_unavailable`."""
+    """Answers messages. `models` by the names that routes use; a route without its model answers `model_unavailable`.
+    A `watcher` is told of the topics that are answered.
+    """
 
     def __init__(
         self,
@@ -57,7 +70,9 @@ class Pipeline:
         max_answer: int = MAX_ANSWER_BYTES,
         max_sensors: int = MAX_SENSORS,
         response_topics: Sequence[str] = DEFAULT_FILTERS,
+        watcher: Watcher | None = None,
     ) -> None:
+        self._watcher = watcher
         self._routes = tuple(routes)
         self._table = RouteTable(self._routes)
         self._response_topics = ResponseTopics(response_topics, self._routes)
@@ -155,6 +170,8 @@ class Pipeline:
                     gathered.append((position, target.typed(message), target.gathered))
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, questions)
+            if self._watcher is not None:
+                self._watch(self._watcher, questions, outcomes)
             for (position, message, target), written in zip(questions, outcomes, strict=True):
                 payload, rejected, content_type = written
                 topic, retain = None if message.response_topic is None else self.respond_to(message), False
@@ -237,19 +254,32 @@ class Pipeline:
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
         """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
         asked: dict[Engine, list[Asked]] = {}
-        told: list[tuple[Engine, Outputs, int]] = []
+        told: list[tuple[Gathering, Engine, Outputs, int]] = []
         for gathering, sensor, topic, content, qos, is_judged in found:
             (engine, counts), outputs = self._gathered_for[gathering], gathering.outputs(sensor)
             judged = content if is_judged or isinstance(content, Unusable) else engine.judge(content)
             asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor, counts))
-            told.append((engine, outputs, qos))
+            told.append((gathering, engine, outputs, qos))
         settled = {engine: iter(engine.settle(questions)) for engine, questions in asked.items()}
         answers: list[Answer] = []
-        for engine, outputs, qos in told:
+        for gathering, engine, outputs, qos in told:
             payload, rejected, content_type = next(settled[engine])
             topic, retain = (outputs.errors, False) if rejected else (outputs.publish, outputs.retain)
             answers.append(Answer(topic, payload, qos, retain, content_type))
+            if self._watcher is not None and not rejected and topic not in self._watcher.known:
+                self._watcher.meet(gathering.route, topic, content_type)
         return answers
+
+    @staticmethod
+    def _watch(
+        watcher: Watcher, questions: Sequence[tuple[int, Message, _Target]], outcomes: Sequence[Written]
+    ) -> None:
+        """Tell the watcher of topics that are answered for the first time."""
+        known = watcher.known
+        for (_, message, target), (_, rejected, content_type) in zip(questions, outcomes, strict=True):
+            # What goes to a Response Topic is not seen by those who follow the sensor.
+            if target.publish not in known and not rejected and message.response_topic is None:
+                watcher.meet(target.route, target.publish, content_type)
 
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
@@ -277,6 +307,7 @@ class Pipeline:
             route.retain,
             route.asks not in self._engines and not asks(route, source, topic),
             self.counts[route],
+            route,
         )
 
     def _takers_of(self, topic: str) -> list[Taker]:
@@ -301,8 +332,8 @@ class Pipeline:
 class _Target(NamedTuple):
     """A route for one topic: the model with its fields, the topics of the answer, the gathered topic when it gathers, the
     name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, whether the
-    broker is to keep its predictions, whether nothing is answered (with no model to ask, what is no question), and what
-    counts its messages.
+    broker is to keep its predictions, whether nothing is answered (with no model to ask, what is no question), what counts
+    its messages, and the route itself.
     """
 
     engine: Asking
@@ -315,6 +346,7 @@ class _Target(NamedTuple):
     retain: bool
     is_silent: bool
     counts: Counts
+    route: Route
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type if it has none itself."""

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from edge_agent.contract.messages import Answer, Described, Message, Refused
 from edge_agent.serving.announcements import INFO, STATE, Announcement
+from edge_agent.serving.discovery import Discovery
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.tally import Tally
 
@@ -89,7 +90,7 @@ class Plan(NamedTuple):
     `subscriptions` are topic filters, each with whether its retained messages are wanted on every connection;
     `describe` returns the node's info for a connection's protocol and the time at which the agent started;
     `health_interval` is in seconds; `announcements` are the node's own messages; `textfile` is the file for its metrics, if
-    they are wanted.
+    they are wanted; `discovery` tells Home Assistant of it.
     """
 
     pipeline: Pipeline
@@ -98,3 +99,4 @@ class Plan(NamedTuple):
     health_interval: float = 30.0
     announcements: tuple[Announcement, ...] = (STATE, INFO)
     textfile: Path | None = None
+    discovery: Discovery | None = None

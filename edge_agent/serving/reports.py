@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edge_agent.contract.messages import Gathered, Health, Message, Refused
+from edge_agent.host.device import Device
 from edge_agent.host.process import rss_bytes
 from edge_agent.serving.announcements import standing
 from edge_agent.serving.metrics import Seen, TextFile, exposition
@@ -35,6 +36,7 @@ class Reporter:
     def __init__(self, tally: Tally, plan: Plan, clock: Callable[[], float]) -> None:
         self._tally = tally
         self._plan = plan
+        self._device = Device()
         self._surveyed: tuple[float, Gathered | None] | None = None
         self._clock = clock
         self._started = clock()
@@ -101,6 +103,8 @@ class Reporter:
             "latency_ms": {"p50": round(latency[0] * 1e3, 3), "p99": round(latency[1] * 1e3, 3)} if latency else None,
             "rss_bytes": rss_bytes(),
         }
+        if (temperature := self._device.temperature()) is not None:
+            health["temperature"] = temperature
         if (gathered := self._survey()) is not None:
             health["gathering"] = {**gathered, "waiting": gathered["waiting"][:waiting]}
         return health

@@ -31,6 +31,7 @@ EXAMPLES = {
     "route.errors",
     "route.share",
     "route.fields",
+    "route.binary_sensor",
     "route.max_age",
     "route.capture",
     "route.source.subscribe",

@@ -1,0 +1,342 @@
+"""Which devices Home Assistant knows of this node, and what it has to be told next.
+
+Rules:
+
+* a topic is announced once it has been answered; the answer itself costs one look into `known`;
+* what is announced stands in a retained record of ours before (`edge_agent.contract.topics.announced`), so that whoever is
+  started next can take it back. Until the record of the former run has come, or for `_GRACE` seconds, nothing is announced;
+* a turn of the loop sends a few messages, and one only while much is in flight: live traffic goes first. What a new plan answers
+  for the first time is announced at once, before the answer (`first`): Home Assistant ignores a label that it does not know;
+* there are at most `limit` topics. Room is made by those of former runs that were not answered since;
+* the record comes from the broker, so from anyone: of what it says only topics of our own routes are believed, and of
+  discovery messages only our own are cleared.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Final
+
+import pydantic
+
+from edge_agent.contract import topics
+from edge_agent.contract.messages import (
+    JSON_TYPE,
+    Announced,
+    AnnouncedRoute,
+    Answer,
+    Message,
+    Refused,
+    to_json,
+    validator,
+)
+from edge_agent.routing.routes import Route
+from edge_agent.serving import home_assistant
+from edge_agent.serving.home_assistant import About, Kind
+from edge_agent.wording import LOGGED
+
+_log = logging.getLogger(__name__)
+
+#: Messages of one turn; while so many or more messages are in flight, only one.
+_BURST: Final = 20
+_BUSY: Final = 100
+#: Seconds after the first connection within which the broker sends what it has retained.
+_GRACE: Final = 2.0
+#: Seconds between two records of what was announced, and topics for each of which there is one second more.
+_PAUSE: Final = 1.0
+_A_SECOND_MORE: Final = 1000
+
+
+class Discovery:
+    """The announcements of one node. `kinds` are its routes whose models are there; `clock` gives seconds. One that is
+    `retired` takes back what was announced, and says nothing of the node.
+    """
+
+    def __init__(
+        self, about: About, kinds: Sequence[Kind], *, limit: int, clock: Callable[[], float], retired: bool = False
+    ) -> None:
+        self.about = about
+        self._is_retired = retired
+        #: Topics of answers that are announced, or about to be; looked into for each answer.
+        self.known: dict[str, Kind] = {}
+        #: Topics that a former run or plan announced, and that were not answered since.
+        self._former: OrderedDict[str, Kind] = OrderedDict()
+        self._kinds = {kind.route: kind for kind in kinds}
+        self._limit = limit
+        self._clock = clock
+        #: Retained messages that are to be cleared, and those that were, as long as the broker has not confirmed all of it.
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._cleared: OrderedDict[str, None] = OrderedDict()
+        #: What the node says of itself and its models; topics that wait for the record, and that are to be announced.
+        self._own: list[Answer] = []
+        self._new: OrderedDict[str, None] = OrderedDict()
+        self._queue: OrderedDict[str, None] = OrderedDict()
+        #: Topics whose former announcement had other entities.
+        self._reshaped: set[str] = set()
+        self._first: list[Answer] = []
+        self._is_recorded = False
+        self._next_record = 0.0
+        self._grace_ends: float | None = None
+        self._has_learned = False
+        self._is_forbidden = False
+        self._is_full_told = False
+
+    @property
+    def subscriptions(self) -> dict[str, bool]:
+        """What it listens to, each with whether what the broker has retained is wanted on every connection."""
+        return {self.about.status: False, topics.announced(self.about.node): True}
+
+    # -- what the pipeline tells
+
+    def meet(self, route: Route, topic: str, content_type: str) -> None:
+        """Note an answer on a topic that is not in `known`. Home Assistant reads JSON only."""
+        if content_type != JSON_TYPE or self._is_forbidden:
+            return
+        is_full = len(self.known) + len(self._former) >= self._limit
+        if is_full and not self._former:
+            self._tell_full(topic)
+            return
+        kind = self._kinds.get(route)
+        if kind is None or topics.is_unfit(topic):
+            return
+        self._is_recorded = self._is_recorded and topic in self._former
+        if self._former.pop(topic, None) is not None:
+            self.known[topic] = kind
+            self._queue.pop(topic, None)
+            self._first += self._announcement(topic)
+            self._reshaped.discard(topic)
+            return
+        if is_full:
+            self._take_back(self.about, self._former.popitem(last=False)[0])
+        self.known[topic] = kind
+        self._new[topic] = None
+
+    def first(self) -> list[Answer]:
+        """Return, once, what is to be said before the answers that were just made."""
+        if self._first:
+            first, self._first = self._first, []
+            return first
+        return self._first
+
+    # -- what the loop tells
+
+    def reconnected(self) -> None:
+        """Note a new connection: everything is announced again."""
+        if self._grace_ends is None:
+            self._grace_ends = self._clock() + _GRACE
+        self._is_recorded = False
+        self._gone.update(self._cleared)
+        self._cleared.clear()
+        self._first.clear()
+        self._announce_all()
+
+    def heard(self, message: Message) -> bool:
+        """Take a message that no route takes; return whether it is for this."""
+        if message.topic == self.about.status:
+            if message.payload.strip() == b"online":
+                self._announce_all()
+            return True
+        if message.topic == topics.announced(self.about.node):
+            if message.retained and not self._has_learned:
+                self._has_learned = True
+                self._learn(message.payload)
+            return True
+        return False
+
+    def due(self, in_flight: int) -> Iterator[Answer]:
+        """Yield what is to be said in this turn: each one counts as said when the next is asked for."""
+        if self._is_forbidden or not self._is_ready():
+            return
+        if not in_flight:
+            self._cleared.clear()
+        left = _BURST if in_flight < _BUSY else 1
+        for said in self._pending():
+            if not left:
+                return
+            left -= 1
+            yield said
+
+    def refused(self, refused: Iterable[Refused]) -> None:
+        """Stop where the broker refuses an announcement: thousands would be refused, too."""
+        for one in refused:
+            if one.topic.startswith(f"{self.about.prefix}/device/"):
+                self.forbid(one.reason)
+
+    def forbid(self, reason: str) -> None:
+        """Announce nothing any more, because the broker does not take it."""
+        if not self._is_forbidden:
+            self._is_forbidden = True
+            _log.error(
+                "Home Assistant: the broker takes no discovery messages (%s): allow this node to publish on %r, then reload",
+                reason,
+                f"{self.about.prefix}/device/+/config",
+            )
+
+    def begin(self) -> None:
+        """Begin on a connection that is there already."""
+        self._announce_own()
+        self._grace_ends = self._clock() + _GRACE
+
+    def take_over(self, former: Discovery) -> None:
+        """Go on after a reload: what is announced and still right stays, what is gone is taken back."""
+        self._announce_own()
+        self._has_learned, self._grace_ends = former._has_learned, former._grace_ends
+        self._gone.update(former._gone)
+        self._gone.update(former._cleared)
+        if former.about.node != self.about.node:
+            self._gone[topics.announced(former.about.node)] = None
+        if former.about.topic(former.about.device) != self.about.topic(self.about.device) or self._is_retired:
+            self._gone[former.about.topic(former.about.device)] = None
+        self._clear_models(former.about.node, [name for name, _ in former.about.models])
+        stays = {
+            id(kind): self.about == former.about and self._kinds.get(kind.route) == kind
+            for kind in former._kinds.values()
+        }
+        for topic, kind in (*former.known.items(), *former._former.items()):
+            is_known = topic in former.known
+            if not self._adopt(former.about, topic, kind.route.publish.text, kind.shape) or not is_known:
+                continue
+            if stays[id(kind)]:
+                self.known[topic] = self._former.pop(topic)
+            if topic in former._new:
+                self._new[topic] = None
+            elif not stays[id(kind)] or topic in former._queue:
+                self._queue[topic] = None
+        self._reshaped |= former._reshaped & self._queue.keys()
+
+    def retired(self) -> Discovery:
+        """Return what takes all of this back, where Home Assistant is to be told no more."""
+        last = Discovery(self.about._replace(models=()), (), limit=0, clock=self._clock, retired=True)
+        last.take_over(self)
+        return last
+
+    # -- what is said
+
+    def _is_ready(self) -> bool:
+        """Tell whether the record of the former run has come, or does not come any more."""
+        if not self._has_learned and self._grace_ends is not None and self._clock() >= self._grace_ends:
+            self._has_learned = True
+        return self._has_learned
+
+    def _pending(self) -> Iterator[Answer]:
+        while self._gone:
+            topic = next(iter(self._gone))
+            yield _cleared(topic)
+            if topic in self._gone:
+                del self._gone[topic]
+                self._cleared[topic] = None
+        while self._own:
+            said = self._own[0]
+            yield said
+            self._own = [one for one in self._own if one is not said]
+        if not self._is_recorded and self._clock() >= self._next_record:
+            yield self._record()
+            self._is_recorded = True
+            self._next_record = self._clock() + _PAUSE + (len(self.known) + len(self._former)) / _A_SECOND_MORE
+            self._queue.update(self._new)
+            self._new.clear()
+        while self._queue:
+            topic = next(iter(self._queue))
+            if topic in self._former:
+                self.known[topic] = self._former.pop(topic)
+            if topic in self.known:
+                for said in self._announcement(topic):
+                    yield said
+                    self._reshaped.discard(topic)
+            self._queue.pop(topic, None)
+
+    def _announcement(self, topic: str) -> list[Answer]:
+        """Return what announces a topic in `known`."""
+        said = home_assistant.sensor(self.about, self.known[topic], topic)
+        return [_cleared(said.topic), said] if topic in self._reshaped else [said]
+
+    def _announce_all(self) -> None:
+        self._announce_own()
+        self._queue.update((topic, None) for topic in self.known if topic not in self._new)
+
+    def _announce_own(self) -> None:
+        if not self._is_retired:
+            models = [home_assistant.model_state(self.about, *model) for model in self.about.models]
+            self._own = [*models, home_assistant.node(self.about)]
+
+    def _record(self) -> Answer:
+        """Return what the next run has to know; nothing where nothing is announced."""
+        routes: dict[str, AnnouncedRoute] = {}
+        for topic, kind in (*self._former.items(), *self.known.items()):
+            text = kind.route.publish.text
+            routes.setdefault(text, AnnouncedRoute(publish=text, shape=kind.shape, topics=[]))["topics"].append(topic)
+        models = [name for name, _ in self.about.models]
+        told = Announced(prefix=self.about.prefix, models=models, routes=[*routes.values()])
+        topic = topics.announced(self.about.node)
+        return Answer(topic, to_json(told), qos=1, retain=True) if routes or models else _cleared(topic)
+
+    # -- what was announced before
+
+    def _learn(self, payload: bytes) -> None:
+        """Take over what a former run announced."""
+        if not payload:
+            return
+        try:
+            told: Announced = validator(Announced).validate_json(payload)
+        except pydantic.ValidationError as error:
+            self._tell_unreadable(error.errors(include_url=False)[0]["msg"])
+            return
+        if any(_is_no_name(one) for one in (told["prefix"], *told["models"])):
+            self._tell_unreadable("names that no topic can have")
+            return
+        before = self.about._replace(prefix=told["prefix"])
+        for route in told["routes"]:
+            for topic in route["topics"]:
+                if topic not in self.known and topic not in self._former:
+                    self._adopt(before, topic, route["publish"], route["shape"])
+        self._clear_models(self.about.node, told["models"])
+        if before.prefix != self.about.prefix:
+            self._gone[before.topic(before.device)] = None
+        self._is_recorded = False
+
+    def _adopt(self, before: About, topic: str, publish: str, shape: str) -> bool:
+        """Keep what was announced of a topic, if there is room, and a route that has it; else take it back."""
+        kind = next((one for one in self._kinds.values() if one.route.publish.text == publish), None)
+        has_moved = (before.node, before.prefix) != (self.about.node, self.about.prefix)
+        stays = kind is not None and len(self.known) + len(self._former) < self._limit
+        if has_moved or not stays:
+            self._take_back(before, topic)
+        if kind is None or not stays or kind.route.publish.match(topic) is None:
+            return False
+        self._former[topic] = kind
+        if shape != kind.shape and not has_moved:
+            self._reshaped.add(topic)
+        return True
+
+    def _take_back(self, about: About, topic: str) -> None:
+        self._gone[home_assistant.announced_topic(about, topic)] = None
+
+    def _clear_models(self, node: str, names: Collection[str]) -> None:
+        served = {topics.model(self.about.node, name) for name, _ in self.about.models}
+        self._gone.update((topic, None) for name in names if (topic := topics.model(node, name)) not in served)
+
+    # -- the log
+
+    def _tell_unreadable(self, why: str) -> None:
+        topic = topics.announced(self.about.node)
+        _log.warning("Home Assistant: what is retained on %r is no record of announcements (%s)", topic, why[:LOGGED])
+
+    def _tell_full(self, topic: str) -> None:
+        if not self._is_full_told:
+            self._is_full_told = True
+            _log.warning(
+                "Home Assistant: %d sensors are announced, and no more will be (the first: %r); raise limits.sensors",
+                self._limit,
+                topic[:LOGGED],
+            )
+
+
+def _cleared(topic: str) -> Answer:
+    """Return the message that clears a retained one."""
+    return Answer(topic, b"", qos=1, retain=True, content_type=None)
+
+
+def _is_no_name(text: str) -> bool:
+    return not text or any(mark in text for mark in "+#") or topics.is_unfit(text) is not None
