@@ -13,6 +13,8 @@ from edge_agent import __version__
 from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
 from edge_agent.contract.messages import Answer, Described, ServedModel
+from edge_agent.docs.making import Documentation
+from edge_agent.docs.served import Served
 from edge_agent.errors import SettingsError
 from edge_agent.host.device import Device
 from edge_agent.host.systemd import Notifier
@@ -65,6 +67,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
     wanted = subscriptions(node, routes)
     if discovery is not None:
         wanted = {**discovery.subscriptions, **wanted}  # the record first: what it says is waited for
+    served = {name: Served(one.card, one.sha256) for name, one in models.items()}
     return Plan(
         pipeline,
         wanted,
@@ -72,6 +75,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         settings.health.interval,
         textfile=settings.metrics.path,
         discovery=discovery,
+        later=(Documentation(settings, served),) if settings.docs.publish and settings.mqtt.retain is not False else (),
     )
 
 

@@ -127,6 +127,8 @@ class FakeLink:
         #: Inputs whose answers were sent but not confirmed, by their cause in `edge_agent.link.poison`.
         self.under_way: set[int] = set()
         self.takes = True
+        #: Whether retained messages are kept.
+        self.retains = True
         self.hangs_up: Callable[[Answer], bool] = lambda _: False
         #: Messages whose answers copied no properties.
         self.bare: list[Message] = []
@@ -167,6 +169,10 @@ class FakeLink:
     def publish(self, answer: Answer) -> None:
         """Record a message that is not an answer."""
         self._send(answer, cause_of_own(answer.topic))
+
+    def keeps(self, answer: Answer) -> bool:  # noqa: ARG002 - the interface
+        """Return whether retained messages are kept."""
+        return self.retains
 
     def settle(self) -> bool:
         """Return whether everything is confirmed."""

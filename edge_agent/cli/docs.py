@@ -9,6 +9,7 @@ import click
 from edge_agent.config.load import DEFAULT_FILE, load
 from edge_agent.config.models import loading
 from edge_agent.docs import asyncapi
+from edge_agent.docs.served import Served
 from edge_agent.errors import InputError
 from edge_agent.page import page
 
@@ -40,8 +41,7 @@ def command(config: Path | None, as_json: bool, out: Path | None) -> None:  # no
         raise click.UsageError("say in which form: --json or --out FILE.html")
     settings = load(config)
     models = {
-        name: asyncapi.Served(one.predictor.card, one.predictor.sha256)
-        for name, one in loading(settings).models().items()
+        name: Served(one.predictor.card, one.predictor.sha256) for name, one in loading(settings).models().items()
     }
     document = asyncapi.write(settings, models)
     if out is not None:

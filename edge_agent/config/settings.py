@@ -115,6 +115,13 @@ class HomeAssistant(Section):
         return f"{self.prefix}/status", f"{self.prefix}/device/{{id}}/config"
 
 
+class DocsSettings(Section):
+    """The description of all topics and payloads (AsyncAPI) on `edge/{node}/docs`."""
+
+    #: Whether it is published, retained, where the broker keeps such messages.
+    publish: bool = True
+
+
 class Log(Section):
     """Logging to stderr."""
 
@@ -132,6 +139,7 @@ class Settings(Section):
     health: HealthSettings = Field(default_factory=HealthSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     home_assistant: HomeAssistant = Field(default_factory=HomeAssistant)
+    docs: DocsSettings = Field(default_factory=DocsSettings)
     log: Log = Field(default_factory=Log)
 
     @field_validator("route", mode="before")
@@ -175,5 +183,6 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "health": HealthSettings,
     "metrics": MetricsSettings,
     "home_assistant": HomeAssistant,
+    "docs": DocsSettings,
     "log": Log,
 }

@@ -43,6 +43,11 @@ def announced(node: str) -> str:
     return f"{ROOT}/{node}/home_assistant"
 
 
+def docs(node: str) -> str:
+    """The topic of the description of a node's topics and payloads, retained."""
+    return f"{ROOT}/{node}/docs"
+
+
 def request(node: str) -> Template:
     """The topics of management requests to a node."""
     return Template(f"{ROOT}/{node}/request/{{verb}}")

@@ -23,16 +23,15 @@ from edge_agent.contract.templates import Template
 from edge_agent.docs import extension, outgoing, schemas
 from edge_agent.docs.channels import Channels, message
 from edge_agent.docs.incoming import Incoming
-from edge_agent.docs.keys import Keys, ref
+from edge_agent.docs.keys import Shared, ref
 from edge_agent.docs.schemas import PLACE, Schema
+from edge_agent.docs.served import CONTENT_TYPE, Served
 from edge_agent.docs.server import security, server
 from edge_agent.routing.routes import Route
 from edge_agent.routing.sources import FEATURE
 from edge_agent.serving.requests import VERBS
 
 VERSION: Final = "3.0.0"
-#: What the document is on the wire (https://www.asyncapi.com/docs/reference/specification/v3.0.0#media-type).
-CONTENT_TYPE: Final = "application/vnd.aai.asyncapi+json"
 _SAYS: Final = "What the agent takes and publishes: made from its configuration and from the cards of its models."
 #: Where the topic of an answer stands in a message (MQTT 5).
 _RESPONSE_TOPIC: Final = "$message.header#/responseTopic"
@@ -44,13 +43,6 @@ _HEADERS: Final[Schema] = {
     },
 }
 _STATES: Final = ("online", "degraded", "offline")
-
-
-class Served(NamedTuple):
-    """A model as it is served."""
-
-    card: ModelCard
-    sha256: str
 
 
 def write(settings: Settings, models: Mapping[str, Served]) -> bytes:
@@ -82,10 +74,8 @@ class _Document:
         kinds = (*outgoing.KINDS, Info, Health, *verbs, Busy, UnknownVerb)
         self._wire = schemas.of_wire(dict.fromkeys(kinds))
         answers = {kind.__name__ for kind in outgoing.KINDS} - {"Rejection"}
-        self._schemas = {name: schema for name, schema in self._wire.items() if name not in answers}
-        self._keys = Keys()
-        for name in self._schemas:
-            self._keys.make(name)
+        known = {name: schema for name, schema in self._wire.items() if name not in answers}
+        self._schemas, self._messages = Shared("schemas", known), Shared("messages")
         self._models: dict[str, _Model] = {}
 
     def whole(self) -> dict[str, Any]:
@@ -108,7 +98,11 @@ class _Document:
             "servers": {"broker": server(settings)},
             "channels": self._channels.channels,
             "operations": self._channels.operations,
-            "components": {"schemas": self._schemas, **({"securitySchemes": schemes} if schemes else {})},
+            "components": {
+                "schemas": self._schemas.all,
+                "messages": self._messages.all,
+                **({"securitySchemes": schemes} if schemes else {}),
+            },
             "x-edge-agent": extension.extension(settings, [*models.values()], routes),
         }
 
@@ -125,16 +119,12 @@ class _Document:
     def _model(self, card: ModelCard, *, doubts: bool) -> _Model:
         features: dict[str, Schema] = {}
         for feature in card.features:
-            features[feature.name] = self._put(f"{card.name}.{feature.name}", schemas.of_feature(feature))
-        answer = self._put(f"{card.name}.answer", outgoing.of_model(card, self._wire, doubts=doubts))
-        batch = self._put(f"{card.name}.answers", {"type": "array", "items": {"anyOf": [answer, outgoing.REJECTION]}})
+            features[feature.name] = self._schemas.put(f"{card.name}.{feature.name}", schemas.of_feature(feature))
+        answer = self._schemas.put(f"{card.name}.answer", outgoing.of_model(card, self._wire, doubts=doubts))
+        batch = self._schemas.put(
+            f"{card.name}.answers", {"type": "array", "items": {"anyOf": [answer, outgoing.REJECTION]}}
+        )
         return _Model(card, answer, batch, features)
-
-    def _put(self, name: str, schema: Schema) -> Schema:
-        """Put a schema among those that others refer to; return the reference."""
-        key = self._keys.make(name)
-        self._schemas[key] = schema
-        return ref(*PLACE, key)
 
     # -- routes
 
@@ -148,13 +138,13 @@ class _Document:
         about = f"Answers of the model {model.card.name}."
         answer = {"anyOf": [model.answer, model.batch]} if batches else model.answer
         answers = {_short(one): message(one, outgoing.in_format(answer, one), "An answer") for one in formats}
+        out = self._channels.add(f"answers-{number}", route.publish, self._shared(model, "answer", answers), about)
+        self._channels.send(out, about, retain=route.retain)
         rejections = {
             _short(one): message(one, outgoing.in_format(outgoing.REJECTION, one), "A rejection") for one in formats
         }
-        out = self._channels.add(f"answers-{number}", route.publish, answers, about)
-        self._channels.send(out, about, retain=route.retain)
         why = f"Why the model {model.card.name} has no answer."
-        wrong = self._channels.add(f"errors-{number}", route.errors, rejections, why)
+        wrong = self._channels.add(f"errors-{number}", route.errors, self._shared(None, "rejection", rejections), why)
         self._channels.send(wrong, why)
         reply = self._reply(number, route, model, answers)
         for place, incoming in enumerate(inputs, start=1):
@@ -171,7 +161,7 @@ class _Document:
     ) -> None:
         about = f"Features for the model {model.card.name}."
         headers = {} if reply is None else {"headers": _HEADERS}
-        row = self._put(name, incoming.document) if incoming.levels is None else {}
+        row = self._schemas.put(f"{model.card.name}.row", incoming.document) if incoming.levels is None else {}
         messages = {
             _short(one): message(
                 one,
@@ -183,7 +173,7 @@ class _Document:
             for one in incoming.formats
         }
         levels = {} if incoming.levels is None else {FEATURE: {"enum": list(incoming.levels)}}
-        key = self._channels.add(name, subscribe, messages, about, known=levels)
+        key = self._channels.add(name, subscribe, self._shared(model, "features", messages), about, known=levels)
         self._channels.receive(key, about, reply)
 
     def _reply(
@@ -195,8 +185,15 @@ class _Document:
             return None
         about = f"Answers of the model {model.card.name} to who named a Response Topic (MQTT 5)."
         either = {name: outgoing.or_rejection(answer) for name, answer in answers.items()}
-        key = self._channels.add(f"replies-{number}", None, either, about)
+        key = self._channels.add(f"replies-{number}", None, self._shared(model, "reply", either), about)
         return self._channels.reply(key, location=_RESPONSE_TOPIC)
+
+    def _shared(
+        self, model: _Model | None, what: str, messages: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, str]]:
+        """Return references to messages, by the names of their formats."""
+        whose = what if model is None else f"{model.card.name}.{what}"
+        return {name: self._messages.put(f"{whose}.{name}", one) for name, one in messages.items()}
 
     # -- the node's own topics
 
@@ -206,11 +203,15 @@ class _Document:
         info = message(JSON_TYPE, ref(*PLACE, "Info"), "Info")
         health = message(JSON_TYPE, ref(*PLACE, "Health"), "Health")
         seconds = self._settings.health.interval
-        for name, topic, said, about, kept in (
+        own = [
             ("state", topics.state(node), state, "Whether the node is there; offline is also its will.", True),
             ("info", topics.info(node), info, "Versions, models and routes of the node.", True),
             ("health", topics.health(node), health, f"Counters and rates, every {seconds:g} seconds.", False),
-        ):
+        ]
+        if self._settings.docs.publish and self._settings.mqtt.retain is not False:
+            docs = message(CONTENT_TYPE, {"type": "object"}, "AsyncAPI")
+            own.append(("docs", topics.docs(node), docs, "This document, where the broker keeps it.", True))
+        for name, topic, said, about, kept in own:
             key = self._channels.add(name, Template(topic), {name: said}, about)
             self._channels.send(key, about, qos=int(kept), retain=kept and self._settings.mqtt.retain is not False)
         for name, verb in VERBS.items():

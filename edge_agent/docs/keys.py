@@ -7,18 +7,21 @@ a key of its own, which no other one has; whatever is behind it says the name as
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 from urllib.parse import quote
+
+from edge_agent.contract.messages import to_json
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST: Final = 64
 
 
 class Keys:
-    """Makes keys that are unlike one another."""
+    """Makes keys that are unlike one another, and unlike those that are `taken`."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {one.lower() for one in taken}
 
     def make(self, name: str) -> str:
         """Return a key for a name: the same names in the same order give the same keys."""
@@ -29,6 +32,25 @@ class Keys:
             key = f"{plain}-{number}"
         self._taken.add(key.lower())
         return key
+
+
+class Shared:
+    """Things that others refer to, below `components`: each once, however often it is put there."""
+
+    def __init__(self, kind: str, there: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._kind = kind
+        self.all: dict[str, Mapping[str, Any]] = dict(there or {})
+        self._keys = Keys(self.all)
+        self._known: dict[bytes, dict[str, str]] = {}
+
+    def put(self, name: str, thing: Mapping[str, Any]) -> dict[str, str]:
+        """Return the reference to a thing, which is put there under a key for its name."""
+        content = to_json(thing)
+        if content not in self._known:
+            key = self._keys.make(name)
+            self.all[key] = thing
+            self._known[content] = ref("components", self._kind, key)
+        return self._known[content]
 
 
 def ref(*path: str) -> dict[str, str]:

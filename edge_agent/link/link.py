@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Answer, Message, Refused
-from edge_agent.link import paho_client, transport
+from edge_agent.contract.messages import MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, Answer, Message, Refused
+from edge_agent.link import packets, paho_client, transport
 from edge_agent.link.fast_lane import Stream, prepare
 from edge_agent.link.granted import Granted
 from edge_agent.link.session import TICK, Session
@@ -36,6 +36,8 @@ from edge_agent.tally import Tally
 _BATCH: Final = 1000
 #: Bytes that may wait for the socket before reading stops.
 _MAX_UNWRITTEN: Final = 1 << 20
+#: Bytes of a packet that all brokers take: AWS IoT ends the connection over more.
+_SAFE_PACKET: Final = 128 << 10
 
 
 class Link:
@@ -137,6 +139,15 @@ class Link:
     def under_way(self) -> frozenset[int]:
         """Inputs whose answers were sent but not confirmed, by their cause in `edge_agent.link.poison`."""
         return self._delivery.under_way
+
+    def keeps(self, answer: Answer) -> bool:
+        """Return whether the broker keeps this retained message for those who come later, as far as is known. In MQTT 3.1.1 it
+        can't say up to which size.
+        """
+        limit = self._delivery.size_limit
+        if limit is None:
+            limit = _SAFE_PACKET if self.protocol != "5" else MAX_PACKET_BYTES
+        return self.terms.retains and packets.size_of(answer) <= limit
 
     def settle(self) -> bool:
         """Return whether the broker has confirmed everything; ping it if only the last confirmation is missing."""

@@ -209,7 +209,14 @@ def refuse_loops(routes: Sequence[Route], node: str, besides: Iterable[str] = ()
     templates of further topics that are its own.
     """
     own: Trie[None] = Trie()
-    for text in (topics.state(node), topics.info(node), topics.health(node), topics.response(node, "{verb}"), *besides):
+    for text in (
+        topics.state(node),
+        topics.info(node),
+        topics.health(node),
+        topics.docs(node),
+        topics.response(node, "{verb}"),
+        *besides,
+    ):
         own.add(Template(text), None)
     requests = topics.request(node)
     takers: Trie[int] = Trie()

@@ -22,6 +22,7 @@ from edge_agent.errors import AdaptedError, BrokerError, NarrowedError, Protocol
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.granted import advice_on
+from edge_agent.serving.afterwards import Afterwards
 from edge_agent.serving.announcements import ONLINE, News, Retry, announce, standing, will
 from edge_agent.serving.answering import Answering
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
@@ -82,6 +83,7 @@ class Agent:
         self._standing = ONLINE
         self._retry = Retry(clock)
         self._asked_again = False  # refused subscriptions were requested again
+        self._afterwards = Afterwards()
         self._failures = 0
         self._trials = 0
         self._next_attempt = 0.0
@@ -102,6 +104,7 @@ class Agent:
                 return True
             self.step(signals.wakeup)
         self.notifier.stopping()
+        self._afterwards.close()
         self.leave()
         self._reporter.close()
         _log.info("stopped; %d messages answered", self.tally.answered)
@@ -236,6 +239,8 @@ class Agent:
         elif (costly := self._retry.take()) is not None:
             self._asked_again = True
             link.subscribe(self._plan.subscriptions, costly)
+        else:
+            self._afterwards.turn(link, self._answering, self.node)
 
     def _announce(self, link: Connection) -> None:
         """Publish state and announcements: on a new connection, with a new plan, and when the state has changed."""
@@ -269,6 +274,8 @@ class Agent:
         where = f"{'still ' if self._greeted else ''}connected to {self._settings.broker} as node {self.node}"
         _log.info("%s; %s", where, status)
         self.notifier.status(status)
+        if news & (News.CONNECTION | News.PLAN):
+            self._afterwards.begin(self._plan)
         self._greeted = self._announced = True
         self._answering.greeted()
 

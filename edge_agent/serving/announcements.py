@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Flag, auto
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Info, Refused, to_json
@@ -68,6 +68,20 @@ class Announcement(NamedTuple):
 
     tells: News
     make: Callable[[str, Info], Iterable[Answer]]
+
+
+class Later(Protocol):
+    """A message for those who come later: published once it is there, after the others, where the broker keeps it."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is there, or known not to come; asked once a turn until then."""
+
+    def message(self, node: str) -> Answer | None:
+        """Return the message, retained; None where there is none."""
+
+    def close(self) -> None:
+        """End what is made of it: it is not asked for any more."""
 
 
 def announce(announcements: Iterable[Announcement], news: News, node: str, info: Info) -> list[Answer]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from edge_agent.contract.messages import Answer, Described, Message, Refused
-from edge_agent.serving.announcements import INFO, STATE, Announcement
+from edge_agent.serving.announcements import INFO, STATE, Announcement, Later
 from edge_agent.serving.discovery import Discovery
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.tally import Tally
@@ -55,6 +55,9 @@ class Connection(Protocol):
     def publish(self, answer: Answer) -> None:
         """Send a message that is not an answer."""
 
+    def keeps(self, answer: Answer) -> bool:
+        """Return whether the broker keeps this retained message for those who come later, as far as is known."""
+
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
         """Change the subscriptions."""
 
@@ -89,8 +92,8 @@ class Plan(NamedTuple):
 
     `subscriptions` are topic filters, each with whether its retained messages are wanted on every connection;
     `describe` returns the node's info for a connection's protocol and the time at which the agent started;
-    `health_interval` is in seconds; `announcements` are the node's own messages; `textfile` is the file for its metrics, if
-    they are wanted; `discovery` tells Home Assistant of it.
+    `health_interval` is in seconds; `announcements` are the node's own messages, `later` those that follow on each connection;
+    `textfile` is the file for its metrics, if they are wanted; `discovery` tells Home Assistant of it.
     """
 
     pipeline: Pipeline
@@ -100,3 +103,4 @@ class Plan(NamedTuple):
     announcements: tuple[Announcement, ...] = (STATE, INFO)
     textfile: Path | None = None
     discovery: Discovery | None = None
+    later: tuple[Later, ...] = ()

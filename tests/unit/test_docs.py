@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from edge_agent.cli.main import cli
 from edge_agent.config.settings import Settings
 from edge_agent.docs import asyncapi
-from edge_agent.docs.asyncapi import Served
+from edge_agent.docs.served import Served
 from edge_agent.testing import make_card
 
 MODELS = {"genre": Served(make_card(("loudness", "tempo")), "0" * 64)}
