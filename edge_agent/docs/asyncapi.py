@@ -25,7 +25,8 @@ from edge_agent.docs.channels import Channels, message
 from edge_agent.docs.incoming import Incoming
 from edge_agent.docs.keys import Shared, ref
 from edge_agent.docs.schemas import PLACE, Schema
-from edge_agent.docs.served import CONTENT_TYPE, Served
+from edge_agent.docs.served import CONTENT_TYPE
+from edge_agent.docs.served import Served as Served  # noqa: PLC0414 - re-exported for users of this file
 from edge_agent.docs.server import security, server
 from edge_agent.routing.routes import Route
 from edge_agent.routing.sources import FEATURE
