@@ -4,7 +4,7 @@
     python deploy/sbom.py deb FILE.deb --status /var/lib/dpkg/status
 
 A wheel's libraries are those of the lock, with which it was tested; a Debian package's are those of the Debian that it was
-built in, as dpkg's status names them. The same file and list give the same bytes: nothing of the time or the machine is in it.
+built in, as dpkg's status names them. What the page of `docs --out` has of npm's libraries is told by the page itself. The same file and list give the same bytes: nothing of the time or the machine is in it.
 Standard library only, for it runs wherever the package is built.
 """
 
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import re
 import subprocess
 import sys
+import tarfile
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -26,6 +28,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 MODELS: Final = "edge_agent/models/"
+#: The page of `edge-agent docs --out`, which is in what was built with it.
+PAGE: Final = "edge_agent/docs/page.html"
 LICENSE: Final = "Apache-2.0"
 #: On top of which the serial numbers are made.
 _SPACE: Final = uuid.UUID("c1f6a2c5-2a57-4e0f-9a52-3f0b3fb0a6d4")
@@ -64,6 +68,11 @@ def pypi(name: str, version: str) -> str:
 def debian(name: str, version: str, architecture: str) -> str:
     """Return the package URL of a Debian package."""
     return f"pkg:deb/debian/{quote(name, safe='.')}@{quote(version, safe='.~')}?arch={architecture}"
+
+
+def npm(name: str, version: str) -> str:
+    """Return the package URL of a library from npm."""
+    return f"pkg:npm/{quote(name)}@{quote(version, safe='.')}"
 
 
 def locked(text: str) -> tuple[list[Component], set[str]]:
@@ -127,6 +136,16 @@ def installed(status: str, names: list[str]) -> tuple[list[Component], set[str]]
     return [components[name] for name in sorted(components)], {components[name].ref for name in direct}
 
 
+def bundled(page: bytes) -> list[Component]:
+    """The libraries within the page of `edge-agent docs --out`: it has their licenses, each below its name and version."""
+    found = re.search(r'<script type="text/plain" id="licenses">(.*?)</script>', page.decode(), re.DOTALL)
+    if found is None:
+        raise ValueError(f"{PAGE}: names no libraries")
+    heads = [part.split("\n", 1)[0] for part in re.split(r"\n\n-{72}\n\n", found[1])]
+    named = [re.fullmatch(r"(\S+) (\S+) \(.+\)", head) for head in heads]
+    return [Component(one[1], one[2], npm(one[1], one[2])) for one in named if one]
+
+
 def _alternatives(relations: str) -> Iterator[list[str]]:
     """The names in a field of dependencies, without versions: "a (>= 1) | b, c" is [a, b] and [c]."""
     for relation in relations.split(","):
@@ -185,9 +204,11 @@ def of_wheel(wheel: Path, lock: Path) -> dict[str, Any]:
             for name in archive.namelist()
             if name.startswith(MODELS) and name.endswith(".onnx")
         }
+        inside = bundled(archive.read(PAGE)) if PAGE in archive.namelist() else []
     name, version = str(said["Name"]), str(said["Version"])
     components, direct = locked(lock.read_text(encoding="utf-8"))
-    return bill(wheel, Component(name, version, pypi(name, version), needs=direct), components, models)
+    needs = direct | {one.ref for one in inside}
+    return bill(wheel, Component(name, version, pypi(name, version), needs=needs), [*components, *inside], models)
 
 
 def of_deb(deb: Path, status: Path) -> dict[str, Any]:
@@ -203,7 +224,12 @@ def of_deb(deb: Path, status: Path) -> dict[str, Any]:
     components, direct = installed(status.read_text(encoding="utf-8"), names)
     name, version = fields["Package"], fields["Version"]
     ref = debian(name, version, fields["Architecture"])
-    return bill(deb, Component(name, version, ref, needs=direct), components, {})
+    content = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(deb)], check=True, capture_output=True).stdout  # noqa: S603, S607
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        pages = [archive.extractfile(one) for one in archive.getmembers() if one.name.endswith(f"/{PAGE}")]
+    inside = [component for page in pages if page is not None for component in bundled(page.read())]
+    needs = direct | {one.ref for one in inside}
+    return bill(deb, Component(name, version, ref, needs=needs), [*components, *inside], {})
 
 
 def main() -> None:

@@ -266,6 +266,15 @@ setup_console() {
     if [[ -f "$CONSOLE_PAGE" ]] && stamped build/console/.stamp "$stamp"; then
         return 0
     fi
+    setup_console_libraries || return 1
+    say "building the page"
+    (cd console && node build.mjs "$ROOT/$CONSOLE_PAGE") || return 1
+    mkdir -p build/console
+    printf '%s' "$stamp" >build/console/.stamp
+}
+
+# Node.js, and the page's libraries in console/node_modules.
+setup_console_libraries() {
     setup_node || {
         echo "error: the page takes Node.js 20 or later: sudo apt install nodejs npm, or the network, for one from PyPI" >&2
         return 1
@@ -277,10 +286,6 @@ setup_console() {
         fetched npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 </dev/null || return 1
         printf '%s' "$lock" >console/node_modules/.stamp
     fi
-    say "building the page"
-    (cd console && node build.mjs "$ROOT/$CONSOLE_PAGE") || return 1
-    mkdir -p build/console
-    printf '%s' "$stamp" >build/console/.stamp
 }
 
 # build_wheel DIRECTORY: leaves one wheel in it, with its bill of materials, and prints the wheel's name.

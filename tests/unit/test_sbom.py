@@ -144,3 +144,13 @@ def test_a_lock_fits_the_project(project: Any, lock: Path, suite: bool) -> None:
         versions = [version for name, version in pinned if name == wanted.name.lower()]
         assert versions, f"{lock.name} lacks {wanted.name}: run scripts/lock"
         assert all(version in wanted.specifier for version in versions), f"{text} is not {versions}: run scripts/lock"
+
+
+def test_the_page_tells_what_is_in_it() -> None:
+    line = "-" * 72
+    said = f"mqtt 5.16.0 (MIT)\n\nThe MIT License\n\n{line}\n\n@a/b 1.0.0 (ISC OR MIT)\n\ntext\n---\nmore (x)"
+    page = f'<script type="text/plain" id="licenses">{said}</script><script>x</script>'
+    found = sbom.bundled(page.encode())
+    assert [component.ref for component in found] == ["pkg:npm/mqtt@5.16.0", "pkg:npm/%40a/b@1.0.0"]
+    with pytest.raises(ValueError, match="names no libraries"):
+        sbom.bundled(b"<p>")
