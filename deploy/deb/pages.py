@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: What is shipped as it lies in the clone, by file name: the pages, which are rewritten, and what they show.
 PAGES: Final = ("README.md", "CHANGELOG.md", "SECURITY.md", "docs/**/*.md")
-PICTURES: Final = ("docs/**/*.svg",)
+PICTURES: Final = ("docs/**/*.svg", "docs/**/*.png")
 #: Files that pages speak of and that lie elsewhere on a device: in the clone, and there.
 ELSEWHERE: Final[Mapping[str, str]] = {
     "deploy/edge-agent.toml": "/usr/share/edge-agent/edge-agent.toml",
