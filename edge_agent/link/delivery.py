@@ -73,7 +73,7 @@ class Delivery:
         #: Causes of answers sent at QoS 0, or confirmed, with the number of packets sent by then that get a response.
         self._open: deque[tuple[int, int]] = deque(maxlen=_OPEN_KEPT)
         self._packets = 0
-        #: Whether each confirmation is logged; asked for once a turn, not for each message.
+        #: Whether each confirmation and acknowledgement is logged; asked for once a turn, not for each message.
         self._tracing = False
         #: The last of those packets that the broker has answered: what was settled when it was sent is taken. Nothing is
         #: taken out of `_open` for it, which would have to be done for each message.
@@ -226,5 +226,7 @@ class Delivery:
 
     def _acknowledge(self, packet_ids: Iterable[int]) -> None:
         for packet_id in packet_ids:
+            if self._tracing:
+                _log.debug("packet %d: acknowledged", packet_id)
             self._wire.acknowledge(packet_id)
             self._tally.acknowledged += 1

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from edge_agent.contract.messages import Message
+
 
 class Debt:
     """One input that must be acknowledged: its packet id, and the number of unconfirmed answers."""
@@ -22,6 +24,12 @@ class Debt:
         self.packet_id = packet_id
         #: None until it is known how many answers there are.
         self.unconfirmed: int | None = None
+
+
+def packet_of(message: Message) -> int | None:
+    """Return the packet id under which a message has to be acknowledged, None at QoS 0."""
+    debt = None if message.token is None else message.token[0]
+    return None if debt is None else int(debt.packet_id)
 
 
 class Ledger:

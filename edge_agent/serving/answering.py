@@ -117,6 +117,7 @@ class Answering:
     def work(self, link: Connection, messages: Sequence[Message]) -> list[list[Answer]]:
         """Return the answers to each message."""
         self._working = messages
+        trace.received(messages, self.pipeline.routes_of)
         made = self.pipeline.process(messages, self._clock())
         for message, answers in zip(messages, made, strict=True):
             if message.topic.startswith(ROOT) and (response := self._respond(link, message)) is not None:

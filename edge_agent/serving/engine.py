@@ -20,6 +20,7 @@ from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, R
 from edge_agent.model.outputs import Output
 from edge_agent.payload import formats
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable, refuse
+from edge_agent.serving import trace
 from edge_agent.serving.rejecting import Wording, reason_of, rejection
 from edge_agent.serving.writing import (
     Asked,
@@ -79,6 +80,7 @@ class Engine:
         self.name = model.card.name
         self.version = model.card.version
         self._model = model
+        self._names = model.card.feature_names
         self._codec = codec
         self.judge = codec.judge
         self._wording = Wording()
@@ -108,6 +110,7 @@ class Engine:
 
     def settle(self, questions: Sequence[Asked]) -> list[Written]:
         """Return the answer to each message, with as few model calls as possible for all their rows."""
+        trace.asked(self.name, self._names, questions)
         rows: list[tuple[float, ...]] = []
         for _, content, _, _, _ in questions:
             if isinstance(content, Features):

@@ -151,6 +151,11 @@ class Pipeline:
         """Tell whether any route matches `topic`."""
         return bool(self._targets_of(topic))
 
+    def routes_of(self, topic: str) -> Iterator[str]:
+        """Yield the routes that match `topic`, in words."""
+        for route, _, _ in self._takers_of(topic):
+            yield f"to {route.publish.text}, model {route.model}{', gathers' if route.gathers else ''}"
+
     def process(self, messages: Sequence[Message], now: float = 0.0) -> list[list[Answer]]:
         """Return the answers to each of `messages`: one from each matching route, so possibly none.
 
