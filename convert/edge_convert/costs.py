@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.errors import ModelError
-from edge_convert.verify import open_session
+from edge_convert.sessions import open_session
 
 #: By how much a core of a Raspberry Pi 4 is slower than one of a workstation.
 PI: Final = 5.0

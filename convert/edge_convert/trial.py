@@ -75,7 +75,7 @@ def main(path: Path, seconds: float, width: int | None) -> None:
 
 
 def _asked_graph(path: Path, seconds: float, width: int | None) -> None:
-    from edge_convert.foreign.model import tried
+    from edge_convert.foreign.running import tried
 
     _limit(path, seconds)
     tried(path, width)

@@ -4,10 +4,9 @@ on onnxruntime itself.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -19,18 +18,13 @@ from edge_convert.fold import Folded
 from edge_convert.graph import INPUT
 from edge_convert.reference import Reference
 from edge_convert.rows import Generated, Rows, around_label_changes, around_thresholds, as_sent
+from edge_convert.sessions import CHUNK, Opened, open_session
 from edge_convert.tasks import PROBABILITIES_ALIKE, Answers, Comparison, Task
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import
-import onnxruntime
-
 GENERATED: Final = 1_000_000
-_CHUNK: Final = 1 << 15
 #: Rows that are compared at once, and numbers that these may have: 128 MiB in float64. A multiple of eight: of each part three quarters are edges.
-_PART: Final = 8 * _CHUNK
+_PART: Final = 8 * CHUNK
 _NUMBERS: Final = 1 << 24
-#: So many numbers may a constant of the file come to when each row is compared with it.
-_MEMORY: Final = 1 << 26
 _TREES: Final = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 
 
@@ -126,39 +120,6 @@ def require_verified(result: Verification, what: str) -> None:
         f"{what} does not reproduce {result.library}: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {number} off by more "
         f"than {tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if relative else ''}"
     )
-
-
-class Opened(NamedTuple):
-    """An open file, and how many rows it is asked about at once."""
-
-    session: Any
-    chunk: int
-
-
-def open_any(content: bytes) -> Opened:
-    """Open an ONNX file for comparing, whatever it takes. Raises `InputError` if onnxruntime does not take it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # sums in one order
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise InputError(f"the model file does not open in onnxruntime: {str(error).splitlines()[0]}") from error
-    # A model that compares each row with rows that it keeps holds as many numbers for each. A power of two, so that those who ask in
-    # chunks of the largest size ask about the same rows at once: a product of matrices may depend on that in its last bit.
-    widest = max(
-        (np.prod(one.dims, dtype=np.int64) for one in onnx.load_from_string(content).graph.initializer), default=1
-    )
-    most = int(np.clip(_MEMORY // max(1, widest), 1 << 8, _CHUNK))
-    return Opened(session, 1 << (most.bit_length() - 1))
-
-
-def open_session(content: bytes) -> Opened:
-    """Open a model file for comparing. Raises `InputError` if onnxruntime does not take it, or it does not have one input."""
-    opened = open_any(content)
-    if len(opened.session.get_inputs()) != 1:
-        raise InputError("the model file does not have one input")
-    return opened
 
 
 def run(opened: Opened, X: Rows, task: Task) -> Answers:

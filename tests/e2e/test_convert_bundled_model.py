@@ -19,9 +19,10 @@ from edge_convert.classifier import labels_of, title_of
 from edge_convert.describe import sheet_for
 from edge_convert.estimators import KINDS, fit
 from edge_convert.modelcard import Identity, Origin, draft_card
+from edge_convert.sessions import open_session
 from edge_convert.tables import Table, read_pair
 from edge_convert.tasks import Classification
-from edge_convert.verify import open_session, run
+from edge_convert.verify import run
 from edge_convert.workflow import model_file
 
 import edge_agent

@@ -7,7 +7,7 @@ code of a word becomes the word where it is text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from onnx import TensorProto, helper
 
 from edge_agent.errors import InputError
 from edge_convert.foreign.reading import KINDS, Original, Source
-from edge_convert.tables import Table
 from edge_convert.words import Words
 from edge_convert.writer import Writer
+
+if TYPE_CHECKING:
+    from edge_convert.tables import Table  # takes a second to import, and no table is needed to try a file
 
 _NARROW: Final = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
 #: Whole numbers beyond these become what a processor makes of them.

@@ -6,7 +6,6 @@ onnxruntime; nothing is taken from the new graph.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,14 +28,15 @@ from edge_convert.foreign.graph import graph_of
 from edge_convert.foreign.meaning import Meaning, settle
 from edge_convert.foreign.outputs import Asked, asked_of, said
 from edge_convert.foreign.reading import Original, read
-from edge_convert.foreign.running import Session, version
+from edge_convert.foreign.running import Session
 from edge_convert.foreign.scores import LABELS, NUMBERS, PROBABILITIES
 from edge_convert.graph import LABEL
 from edge_convert.graph import PROBABILITIES as PROBABILITIES_OUT
+from edge_convert.sessions import open_session, runtime_version
 from edge_convert.tables import Table
 from edge_convert.tasks import Answers, Classification, Comparison, Regression
 from edge_convert.trial import require_opens
-from edge_convert.verify import GENERATED, open_session
+from edge_convert.verify import GENERATED
 from edge_convert.words import Words
 
 #: What a device with another processor may be off by: float32 products are added up in another order there.
@@ -129,7 +129,7 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
         self.original, self.meaning = original, meaning
         self.n_features_in_ = width
         self.title = f"ONNX file ({original.producer})"
-        self.library = ("onnxruntime", version())
+        self.library = ("onnxruntime", runtime_version())
         self.notes = meaning.notes
         #: Whether rows are rounded to float32 by the file itself.
         self.rounds = not takes_float64(original.sources)
@@ -237,19 +237,6 @@ def hints_on(model_card: card.ModelCard) -> Hints:
     if not isinstance(outputs, str) or not isinstance(scores, str):
         return Hints(label_names=model_card.labels)
     return Hints(tuple(outputs.split(", ")), scores, model_card.labels)
-
-
-def tried(path: Path, width: int | None) -> None:
-    """Open a file in this process and ask it for one answer, as far as it is known how many columns it takes. Raises `InputError`."""
-    original = read(path)
-    session = Session(original)
-    width = original.width if width is None else width
-    if width is not None:
-        words = {place: Words("category", ("", "a")) for place in range(width)}
-        inputs = [source.name for source in original.sources]
-        outputs = [one.name for one in original.graph.output if naming.depends_on(original.graph, one.name, inputs)]
-        with contextlib.suppress(InputError):  # a row of zeros may well be none of its rows; the table has better ones
-            session.run(outputs, np.zeros((1, width)), words)
 
 
 def _keys(original: Original, asked: Asked) -> naming.Labels:

@@ -1,25 +1,26 @@
-"""A foreign file in onnxruntime, just as it is: the truth that the new file is compared with."""
+"""A foreign file in onnxruntime, just as it is: the truth that the new file is compared with.
+
+Light to import, for the process that tries a file (`edge_convert.trial`): no scikit-learn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.errors import InputError
 from edge_convert.foreign.feeding import feed
-from edge_convert.foreign.reading import Original
-from edge_convert.verify import open_any
+from edge_convert.foreign.naming import depends_on
+from edge_convert.foreign.reading import Original, read
+from edge_convert.sessions import open_any
 from edge_convert.words import Words
 
-
-def version() -> str:
-    """Return the version of onnxruntime."""
-    import onnxruntime  # after edge_convert.verify, which turns its telemetry off
-
-    return str(onnxruntime.__version__)
+#: How onnxruntime reports that memory ran out; std::bad_alloc is C++'s exception.
+_NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory")
 
 
 class Session:
@@ -68,3 +69,21 @@ def _joined(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], list):
         return [answer for part in parts for answer in part]
     return np.concatenate(parts)
+
+
+def tried(path: Path, width: int | None) -> None:
+    """Open a file in this process and ask it for one answer, as far as it is known how many columns it takes. Raises `InputError`."""
+    original = read(path)
+    session = Session(original)
+    width = original.width if width is None else width
+    if width is None:
+        return
+    inputs = [source.name for source in original.sources]
+    outputs = [one.name for one in original.graph.output if depends_on(original.graph, one.name, inputs)]
+    try:
+        session.run(outputs, np.zeros((1, width)), dict.fromkeys(range(width), Words("category", ("",))))
+    except InputError as error:  # a row of zeros may well be none of its rows; the table has better ones
+        if any(words in str(error) for words in _NO_MEMORY):
+            raise InputError(
+                f"{path}: takes more memory for one row than a model may; the file is damaged, or no model of rows"
+            ) from error

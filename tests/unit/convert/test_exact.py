@@ -12,9 +12,10 @@ from edge_convert.describe import Sheet
 from edge_convert.fold import fold
 from edge_convert.modelcard import Identity, Origin, draft_card
 from edge_convert.reference import Reference
+from edge_convert.sessions import open_session
 from edge_convert.tables import DataFile, Table
 from edge_convert.tasks import task_of
-from edge_convert.verify import Verification, open_session, run, verify
+from edge_convert.verify import Verification, run, verify
 from edge_convert.workflow import model_file
 from numpy.typing import NDArray
 from sklearn.datasets import load_iris, load_wine

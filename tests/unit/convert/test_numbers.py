@@ -12,8 +12,9 @@ import pytest
 import skops.io
 from edge_convert.fold import fold
 from edge_convert.reference import Reference
+from edge_convert.sessions import open_session
 from edge_convert.tasks import Anomaly, Regression, Task, task_of
-from edge_convert.verify import open_session, require_verified, verify
+from edge_convert.verify import require_verified, verify
 from edge_convert.verify import run as run_file
 from numpy.typing import NDArray
 from sklearn.base import clone

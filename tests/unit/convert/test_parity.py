@@ -14,9 +14,10 @@ from edge_convert.fold import fold
 from edge_convert.graph import IR_VERSION, OPSETS, build_graph
 from edge_convert.modelcard import Identity, Origin, build_card, draft_card
 from edge_convert.reference import Reference
+from edge_convert.sessions import open_session
 from edge_convert.tasks import Classification, task_of
 from edge_convert.trees import float32_floor, thresholds_by_feature, trees_of
-from edge_convert.verify import Verification, open_session, require_verified, run, verify
+from edge_convert.verify import Verification, require_verified, run, verify
 from edge_convert.workflow import model_file
 from sklearn.base import clone
 from sklearn.decomposition import PCA
