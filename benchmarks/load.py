@@ -128,6 +128,8 @@ def _ask(
             sent += 1
         if parts:
             connection.send(b"".join(parts))
+        elif not asked:
+            continue  # the last answer came before it was known that there is no more question
         answers = connection.receive_answers()
         now = time.perf_counter()
         latencies.extend(now - asked.popleft() for _ in range(answers))
