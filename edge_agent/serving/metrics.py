@@ -54,7 +54,7 @@ Share: TypeAlias = tuple[str, str, str, Counts]
 
 class Seen(NamedTuple):
     """A node at one moment: `shares` are those of its routes, `gathered` the figures of all that gather, None without any.
-    `uptime` is in seconds, `failures` counts files that could not be written.
+    `uptime` is in seconds, `failures` counts files that could not be written, `temperature` is that of the processor in °C.
     """
 
     described: Described
@@ -66,6 +66,7 @@ class Seen(NamedTuple):
     shares: Iterable[Share]
     gathered: Gathered | None = None
     failures: int = 0
+    temperature: float | None = None
 
 
 def exposition(seen: Seen) -> Iterator[str]:
@@ -87,6 +88,8 @@ def exposition(seen: Seen) -> Iterator[str]:
     yield from _gauge("state", "1 for the state that the node is in, as on edge/{node}/state.", states)
     yield from _gauge("uptime_seconds", "Time since the start.", [(node, round(seen.uptime, 1))])
     yield from _gauge("resident_memory_bytes", "Resident memory of the agent.", [(node, seen.rss_bytes)])
+    if seen.temperature is not None:
+        yield from _gauge("temperature_celsius", "Temperature of the processor.", [(node, seen.temperature)])
     yield from _gauge("messages_in_flight", "Messages that wait for a confirmation.", [(node, seen.in_flight)])
     for name, text, key in _TOTALS:
         yield from _total(name, text, [(node, getattr(seen.tally, key))])

@@ -139,6 +139,7 @@ class Reporter:
             self._plan.pipeline.shares(),
             self._survey(),
             self._textfile.failures,
+            self._device.temperature(),
         )
 
     def _survey(self) -> Gathered | None:

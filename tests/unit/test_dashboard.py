@@ -14,7 +14,7 @@ from edge_agent.contract.messages import ErrorCode, Gathered, Health
 from edge_agent.serving.metrics import exposition
 from edge_agent.tally import Counts
 from tests.unit.exposed import Exposed, read
-from tests.unit.test_metrics import DESCRIBED, IN, OUT, seen
+from tests.unit.test_metrics import IN, OUT, seen
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -26,8 +26,7 @@ ONLY_OVER_MQTT = {"edge_agent_latency_p50_seconds", "edge_agent_latency_p99_seco
 @pytest.fixture(scope="module")
 def exposed() -> Exposed:
     gathered = {"sensors": 1, "complete": 1, "forgotten": 0, "ignored": 0}
-    described = {**DESCRIBED, "models": DESCRIBED["models"]}
-    return read("".join(exposition(seen([("genre", IN, OUT, Counts())], described=described, gathered=gathered))))
+    return read("".join(exposition(seen([("genre", IN, OUT, Counts())], gathered=gathered, temperature=48.3))))
 
 
 @pytest.fixture(scope="module")

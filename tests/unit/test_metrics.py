@@ -61,6 +61,11 @@ def test_versions_and_models() -> None:
     assert found.value("model_info", node="pi-1", **model) == 1
 
 
+def test_the_temperature_is_there_where_the_machine_tells_it() -> None:
+    assert told(temperature=48.3).value("temperature_celsius", node="pi-1") == 48.3
+    assert told().values("temperature_celsius") == []
+
+
 @pytest.mark.parametrize("state", ["online", "degraded", "offline"])
 def test_a_node_is_in_one_state(state: str) -> None:
     found = told(state=state)
