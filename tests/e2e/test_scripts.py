@@ -26,7 +26,7 @@ def clone(tmp_path: Path) -> Path:
     return directory
 
 
-def without_network(clone: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def without_network(clone: Path, script: str = "demo", **environment: str) -> subprocess.CompletedProcess[str]:
     if shutil.which("unshare") is None or call(*ALONE, "true").returncode != 0:
         pytest.skip("a network namespace can't be made here (unshare)")
     # Nothing from a cache or a directory of packages: what it needs, it needs from the network.
@@ -39,7 +39,7 @@ def without_network(clone: Path, **environment: str) -> subprocess.CompletedProc
         "UV_NO_CONFIG": "1",
         "UV_HTTP_RETRIES": "0",
     }
-    return call(*ALONE, clone / "scripts" / "demo", env={**bare, **environment}, cwd=clone.parent)
+    return call(*ALONE, clone / "scripts" / script, env={**bare, **environment}, cwd=clone.parent)
 
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])
@@ -69,3 +69,24 @@ def test_what_uv_made_is_made_anew_without_it(clone: Path) -> None:
     (clone / ".venv" / ".made").touch()
     done = without_network(clone, WITHOUT_UV="1")
     assert ".venv was made by uv, which is not here: making it anew" in done.stdout
+
+
+@pytest.mark.parametrize("has_node", [True, False])
+def test_the_page_takes_a_network_the_first_time(clone: Path, tmp_path: Path, *, has_node: bool) -> None:
+    if has_node and not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("there is no Node.js")
+    (clone / "console").mkdir()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(ROOT / "console" / name, clone / "console")
+    path = os.environ["PATH"]
+    if not has_node:
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        (programs / "node").write_text("#!/bin/sh\nexit 1\n")
+        (programs / "node").chmod(0o755)
+        path = f"{programs}:{path}"
+    done = without_network(clone, "console", PATH=path, npm_config_cache=str(tmp_path / "cache"))
+    assert done.returncode == 1
+    assert "error: The network is missing." in done.stderr
+    assert "error: the page can't be built" in done.stderr
+    assert ("sudo apt install nodejs npm" in done.stderr) != has_node
