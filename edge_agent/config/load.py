@@ -186,9 +186,9 @@ def _anchored(content: dict[str, Any], directory: Path) -> dict[str, Any]:
             table = table.get(part) if isinstance(table, dict) else None
         _anchor(table, keys, directory)
     metrics = content.get("metrics")
-    if isinstance(metrics, dict) and "/" in str(
-        metrics.get("textfile")
-    ):  # a name alone is not beside the configuration
+    named = str(metrics.get("textfile")) if isinstance(metrics, dict) else ""
+    # A name alone is not beside the configuration, and a directory is refused as it was written.
+    if "/" in named and not named.endswith("/"):
         _anchor(metrics, ("textfile",), directory)
     for route in _routes(content):
         if isinstance(route, dict) and str(route.get("model", "")).endswith(".onnx"):
