@@ -213,14 +213,14 @@ class Answering:
         next delayed answer is due.
         """
         if self._caution.pause:
-            return self._caution.pause
+            return min(self._caution.pause, self._caution.look_within)
         if self._intake and not _is_behind(link):
             return 0.0
         due = self.pipeline.next_due
         if due is None or self._room(link) <= 0:
-            return _TICK
+            return self._caution.look_within
         # One millisecond more: the wait counts whole milliseconds and would otherwise end too early.
-        return min(_TICK, max(0.0, due - self._clock()) + 0.001)
+        return min(self._caution.look_within, max(0.0, due - self._clock()) + 0.001)
 
 
 def _is_behind(link: Connection) -> bool:

@@ -56,6 +56,8 @@ class Caution:
         self._look_asked = -math.inf
         self._looked = False
         self._pause = 0.0
+        #: Seconds until the connection is to be read, because a suspect waits for that; other work of the turn changes nothing in it.
+        self.look_within = _TICK
 
     @property
     def due(self) -> bool:
@@ -80,6 +82,7 @@ class Caution:
         """Note that the connection was read, and has not ended."""
         self._looked = self._clock() - self._look_asked <= _FRESH
         self._look_asked = -math.inf
+        self.look_within = _TICK
 
     def clear(self) -> None:
         """Forget what was to be sent on a connection that has ended; delayed answers are sent on the next one."""
@@ -235,11 +238,12 @@ class Caution:
         self._looked = False
         left = self._stands_since + _QUIET * _LONGER ** (strikes - 1) - now
         if left > 0:
-            self._pause = min(left, _TICK)
+            self._pause = self.look_within = min(left, _TICK)
             return False
         if not looked:
             # It may have ended while the scheduler kept us waiting: the end is read after all that came before it.
-            self._look_asked, self._pause = now, _LOOK
+            self._look_asked = now
+            self._pause = self.look_within = _LOOK
         return looked
 
 

@@ -10,7 +10,7 @@ from edge_agent.contract.messages import Message, Rejection, validator
 from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError, FarewellError
 from edge_agent.routing.routes import Route
-from edge_agent.testing import FakeLink
+from edge_agent.testing import FakeClock, FakeLink
 from tests.unit.remembering import Session, message, to
 
 pytestmark = pytest.mark.usefixtures("kept_awake")
@@ -199,6 +199,30 @@ def test_what_the_agent_says_of_itself(topic: str) -> None:
     session.run(20)
     assert session.links[-1] is link, "it stays"
     assert {"edge/node/info", "edge/node/state"} - {topic} <= {answer.topic for answer in link.sent}
+
+
+class SilentLink(FakeLink):
+    """Nothing comes, so each wait lasts as long as it may."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def receive(self, timeout: float, wakeup: int | None = None, *, reading: bool = True) -> list[Message]:
+        self._clock.advance(timeout)
+        return super().receive(timeout, wakeup, reading=reading)
+
+
+@pytest.mark.parametrize("inputs", [[], [message("hall")]], ids=["no input", "an input that waits"])
+def test_an_info_that_is_not_taken_is_found_without_waiting_for_a_packet(inputs: list[Message]) -> None:
+    """The broker has nothing to say between the keep-alive's pings."""
+    session = Session(lambda answer: answer.topic == "edge/node/info", link=lambda: SilentLink(session.clock))
+    session.send(*inputs)
+    for _ in range(100):
+        if session.agent.tally.poisoned == 0:
+            session.run(1)
+    assert session.agent.tally.poisoned == 1
+    assert session.clock() < 30
 
 
 def test_health_that_is_not_taken() -> None:
