@@ -1,10 +1,11 @@
 """The pictures of the README: what the demo shows on a terminal, and the benchmark as a chart. `scripts/pictures` makes both.
 
     python -m benchmarks.pictures demo docs/pictures/demo.svg
+    python -m benchmarks.pictures watch docs/pictures/watch.svg
     python -m benchmarks.pictures chart docs/pictures/bench.json docs/pictures/performance.svg
 
-The first runs `edge-agent demo` on a terminal of its own, and draws what stands there at its end. The second draws what
-`scripts/bench` wrote; the same figures give the same bytes. Neither picture refers to anything on the web.
+The first runs `edge-agent demo` on a terminal of its own, and draws what stands there at its end. The second does the same with
+`edge-agent watch`, which looks on at a demo. The third draws what `scripts/bench` wrote; the same figures give the same bytes. No picture refers to anything on the web.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Sequence
 from html import escape
@@ -120,6 +122,28 @@ def watch(command: Sequence[str]) -> str:
     return written.decode()
 
 
+def look_on(program: str) -> list[str]:
+    """Run a demo and `edge-agent watch` beside it; return what the latter leaves on its terminal."""
+    command = [program, "demo", "--seconds", "60"]
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        ) as demo,
+    ):
+        assert demo.stdout is not None  # noqa: S101 - for the type checker
+        found = re.search(r":(\d+)", demo.stdout.readline())
+        try:
+            if found is None:
+                raise RuntimeError(f"{' '.join(command)}: it does not say the port of its broker")
+            file = Path(directory, "watch.toml")
+            file.write_text(f'[mqtt]\nhost = "127.0.0.1"\nport = {found[1]}\n', encoding="utf-8")
+            written = watch([program, "watch", "--config", str(file), "--seconds", "45"])
+        finally:
+            demo.terminate()
+    return screen(written.rpartition("\x1b[?1049l")[2])
+
+
 def draw_terminal(command: str, lines: Sequence[str]) -> str:
     """Return a terminal as SVG: the command that was typed, and the lines below it."""
     console = Console(record=True, width=_COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115, PTH123 - ends with the program
@@ -211,6 +235,8 @@ def main(kind: str, *files: str) -> None:
     if kind == "demo":
         program = Path(sys.executable).with_name("edge-agent")
         drawn = draw_terminal(_COMMAND, screen(watch([str(program), "demo"])))
+    elif kind == "watch":
+        drawn = draw_terminal("edge-agent watch", look_on(str(Path(sys.executable).with_name("edge-agent"))))
     else:
         drawn = draw_chart(json.loads(given[0].read_text(encoding="utf-8")))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,12 @@ def is_current(node: Node, now: float) -> bool:
 def rate(node: Node, key: str, now: float) -> str:
     """Return a rate of a node a second."""
     value = node.health.get(key)
-    return number(value, 4) if is_current(node, now) and isinstance(value, int | float) else "-"
+    return a_second(value) if is_current(node, now) and isinstance(value, int | float) else "-"
+
+
+def a_second(value: float) -> str:
+    """Return a rate in few digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def latency(node: Node, now: float) -> str:
@@ -84,7 +89,19 @@ def up(node: Node, now: float) -> str:
 
 def age(sensor: Sensor, now: float) -> str:
     """Return how long ago a sensor was answered; nobody knows that of what the broker had kept."""
-    return "retained" if sensor.arrived is None else duration(float(int(now - sensor.arrived))).replace(".0 s", " s")
+    return "retained" if sensor.arrived is None else _ago(now - sensor.arrived)
+
+
+def note(sensor: Sensor, now: float) -> str:
+    """Return what is to be said of the latest answer, or of a rejection a short time before it."""
+    reading = sensor.reading
+    if reading.note or reading.error or (rejection := sensor.rejected_lately(now)) is None:
+        return reading.note
+    return f"rejected {_ago(now - sensor.rejected)} ago: {rejection.note or rejection.error}"
+
+
+def _ago(seconds: float) -> str:
+    return duration(float(int(seconds))).replace(".0 s", " s")
 
 
 def troubles(nodes: Iterable[Node]) -> list[str]:

@@ -23,6 +23,8 @@ _READ: Final = 500
 _SHARED: Final = 64
 #: Most bytes of a state that are kept.
 _STATE: Final = 40
+#: Seconds for which a rejection is shown after the sensor was answered again.
+_LATELY: Final = 60.0
 #: Seconds over which messages are counted for a rate.
 _SPAN: Final = 5.0
 
@@ -40,8 +42,8 @@ class Node:
 
 @dataclass(slots=True)
 class Sensor:
-    """A sensor of a route with its latest answer, or the rejection that came after it. `arrived` is None for what the broker had
-    kept. `nodes` are those whose routes publish there.
+    """A sensor of a route with its latest answer, or the rejection that came after it, and with the latest rejection. `arrived` is None
+    for what the broker had kept. `nodes` are those whose routes publish there.
     """
 
     topic: str
@@ -50,6 +52,16 @@ class Sensor:
     model: str
     reading: Reading
     arrived: float | None = None
+    rejection: Reading | None = None
+    rejected: float = 0.0
+
+    def is_troubled(self, now: float) -> bool:
+        """Tell whether there is a doubt about the latest answer, or was a rejection lately."""
+        return not self.reading.is_sound or self.rejected_lately(now) is not None
+
+    def rejected_lately(self, now: float) -> Reading | None:
+        """Return the latest rejection, also where it was answered since, while it is not old."""
+        return self.rejection if now - self.rejected < _LATELY else None
 
 
 class Picture:
@@ -144,7 +156,9 @@ class Picture:
                 self.sensors.popitem(last=False)
                 self.forgotten += 1
             sensor = self.sensors[key] = Sensor(place.topic, key[1], (), "", reading)
-        elif sensor.arrived is not None and (arrived is None or arrived < sensor.arrived):
+        if reading.error and arrived is not None:
+            sensor.rejection, sensor.rejected = reading, arrived
+        if sensor.arrived is not None and (arrived is None or arrived < sensor.arrived):
             return  # kept by the broker, or overtaken while it waited
         self.sensors.move_to_end(key)
         sensor.nodes = tuple(dict.fromkeys(one.node for one in places))

@@ -124,20 +124,20 @@ class TableView:
         if for_nodes:
             parts += [self._nodes(nodes[:for_nodes], now, width), Text("")]
         if sensors:
-            parts.append(self._sensors(_chosen(sensors, for_sensors), now, width, several=len(nodes) > 1))
-        if (hidden := _hidden(len(nodes) - for_nodes, sensors, for_sensors)) is not None:
+            parts.append(self._sensors(_chosen(sensors, for_sensors, now), now, width, several=len(nodes) > 1))
+        if (hidden := _hidden(len(nodes) - for_nodes, sensors, for_sensors, now)) is not None:
             parts.append(_text(hidden, "dim"))
         return Group(*parts, *foot)
 
     def _head(self) -> Text:
         picture = self._picture
         where = f"{self._broker}, MQTT {self._connected.protocol}" if self._connected else self._broker
-        figures_ = (
+        shown = (
             f"{count(len(picture.nodes), 'node')}, {count(len(picture.sensors), 'sensor')}, "
-            f"{picture.rates[0]:.3g} messages a second"
+            f"{figures.a_second(picture.rates[0])} messages a second"
         )
         head = Text("edge-agent watch", "bold", no_wrap=True, overflow="ellipsis")
-        return head.append(plain(f"   {where}   {figures_}"), "not bold")
+        return head.append(plain(f"   {where}   {shown}"), "not bold")
 
     def _foot(self, now: float) -> list[Text]:
         told: list[tuple[str | None, str]] = []
@@ -202,23 +202,25 @@ class TableView:
                 _text(said if wide or not reading.figure else f"{said} {reading.figure}", style),
                 *([_text(reading.figure)] if wide else []),
                 _text(figures.age(sensor, now)),
-                _text(reading.note, "" if reading.is_sound else style),
+                _text(figures.note(sensor, now), "dim" if reading.is_sound else style),
             )
         return table
 
 
-def _chosen(sensors: Sequence[Sensor], room: int) -> list[Sensor]:
-    """Return the sensors to show, by name; where not all find room, first those that are rejected or doubtful."""
+def _chosen(sensors: Sequence[Sensor], room: int, now: float) -> list[Sensor]:
+    """Return the sensors to show, by name; where not all find room, first those with a rejection or a doubt."""
     if len(sensors) > room:
-        sensors = sorted(sensors, key=lambda one: (one.reading.is_sound, figures.natural(one.topic), one.name))[:room]
+        sensors = sorted(sensors, key=lambda one: (not one.is_troubled(now), figures.natural(one.topic), one.name))[
+            :room
+        ]
     return sorted(sensors, key=lambda one: (figures.natural(one.topic), one.name))
 
 
-def _hidden(nodes: int, sensors: Sequence[Sensor], room: int) -> str | None:
+def _hidden(nodes: int, sensors: Sequence[Sensor], room: int, now: float) -> str | None:
     told = [count(nodes, "node")] if nodes > 0 else []
     if (more := len(sensors) - room) > 0:
-        unsound = sum(not one.reading.is_sound for one in sensors)
-        told.append(f"{count(more, 'sensor')} (in all, {unsound} of {len(sensors)} have a rejection or a doubt)")
+        troubled = sum(one.is_troubled(now) for one in sensors)
+        told.append(f"{count(more, 'sensor')} (in all, {troubled} of {len(sensors)} have a rejection or a doubt)")
     return f"not shown: {', '.join(told)}" if told else None
 
 

@@ -18,7 +18,7 @@ from edge_agent.demo.sensors import NAMES
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
-@pytest.mark.parametrize("name", ["demo.svg", "performance.svg"])
+@pytest.mark.parametrize("name", ["demo.svg", "watch.svg", "performance.svg"])
 def test_a_picture_stands_alone(name: str) -> None:
     """Well-formed, and nothing of it is fetched from the web: not by a browser, and not on a device."""
     text = (PICTURES / name).read_text()
@@ -51,6 +51,12 @@ def test_the_demo_in_the_picture_answers_every_message() -> None:
     topic = Template("music/{sensor}/features")
     assert all(topic.render({"sensor": name}) in text for name in NAMES)
     assert "./scripts/demo" in text
+
+
+def test_the_picture_of_watch_has_nodes_sensors_and_reasons() -> None:
+    text = " ".join("".join(ET.fromstring((PICTURES / "watch.svg").read_text()).itertext()).split())  # noqa: S314 - ours
+    assert all(word in text for word in ("$ edge-agent watch", "online", "genre 1.0.0", "rejected", "ago: "))
+    assert all(f"music/{name}/genre" in text for name in NAMES)
 
 
 def test_what_stands_on_the_screen_at_the_end() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_agent.contract.messages import Message
-from edge_agent.watching import events
+from edge_agent.watching import events, figures
 from edge_agent.watching.known import Known
 from edge_agent.watching.picture import MOST_SENSORS, Picture
 from edge_agent.watching.reading import MOST_BYTES, read
@@ -169,7 +169,12 @@ def test_the_picture_has_the_latest_of_each_sensor() -> None:
     picture.settle(6.0)
     picture.take(message("music/hall/genre", {**ROCK, "label": "old"}, retained=True), 7.0)
     picture.settle(8.0)
-    assert picture.sensors["music/hall/genre", ""].reading.value == "Rock"
+    hall = picture.sensors["music/hall/genre", ""]
+    assert hall.reading.value == "Rock"
+    assert hall.is_troubled(8.0)  # there was a rejection
+    assert figures.note(hall, 8.0).startswith("rejected 4 s ago: tempo: Field required")
+    assert not hall.is_troubled(100.0)
+    assert figures.note(hall, 100.0) == ""
     # A node whose state and info are cleared is gone.
     picture.take(message("edge/pi-1/state", b"", retained=True), 9.0)
     picture.settle(9.0)
