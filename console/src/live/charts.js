@@ -166,7 +166,7 @@ export class Charts {
           cursor: { show: false },
           series: [{}, ...series],
           scales: { ...scales, x: { time: true, range: () => [this._now / 1000 - SECONDS, this._now / 1000] } },
-          axes: [{ ...axis, values: clock }, { ...axis, size: 56, ...y }],
+          axes: [{ ...axis, size: 34, values: clock }, { ...axis, size: 56, ...y }],
         },
         data,
         canvas,

@@ -13,7 +13,7 @@ import { NodeTable } from "./nodes.js";
 import { SensorTable } from "./sensors.js";
 import { OWN, Store } from "./store.js";
 import { withoutCovered } from "./topics.js";
-import { count, rate } from "./words.js";
+import { count, many, rate } from "./words.js";
 
 const TABLES = 250;
 const CHARTS = 500;
@@ -161,7 +161,7 @@ class LiveView {
   _say(now) {
     const { nodes, sensors, unread } = this._store;
     const online = [...nodes.values()].filter((node) => node.state === "online").length;
-    const parts = [`${count(nodes.size)} ${nodes.size === 1 ? "node" : "nodes"}, ${count(online)} online`, `${count(sensors.size)} sensors`, `${rate(this._store.rate.at(now))} answers/s`];
+    const parts = [`${many(nodes.size, "node")}, ${count(online)} online`, many(sensors.size, "sensor"), `${rate(this._store.rate.at(now))} answers/s`];
     if (unread > 0) parts.push(`${count(unread)} answers could not be read`);
     if (this._refused) parts.push(`refused: ${this._refused}`);
     const said = this._status ? [this._status] : parts;

@@ -9,7 +9,7 @@
 import { fill, h, newId } from "../dom.js";
 import { sorted, wanted } from "./sorting.js";
 import { warnings } from "./store.js";
-import { age, answer, count, percent } from "./words.js";
+import { age, answer, count, many, percent } from "./words.js";
 
 const SHOWN = 100;
 const COLUMNS = [
@@ -181,7 +181,7 @@ export class SensorTable {
     const all = store.sensors.size;
     const parts = [];
     if (all === 0) parts.push("No sensor has been answered yet.");
-    else parts.push(found < all ? `${count(shown)} of ${count(found)} that match, of ${count(all)} sensors` : `${count(shown)} of ${count(all)} sensors`);
+    else parts.push(found < all ? `${count(shown)} of ${count(found)} that match, of ${many(all, "sensor")}` : `${count(shown)} of ${many(all, "sensor")}`);
     if (store.left.sensors > 0) parts.push(`only the first ${count(store.bounds.sensors)} sensors are followed`);
     const said = parts.join("; ");
     if (this._said.textContent !== said) this._said.textContent = said;

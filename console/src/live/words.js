@@ -5,6 +5,9 @@ const figures = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 /** A count. @param {number | undefined} value */
 export const count = (value) => (value === undefined ? "–" : figures.format(value));
 
+/** So many of something. @param {number} value @param {string} one @param {string} [several] */
+export const many = (value, one, several = `${one}s`) => `${count(value)} ${value === 1 ? one : several}`;
+
 /** A rate a second: with a digit where it is small. @param {number | undefined} value */
 export const rate = (value) => (value === undefined ? "–" : value < 10 ? String(Math.round(value * 10) / 10) : figures.format(value));
 
