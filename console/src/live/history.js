@@ -69,11 +69,13 @@ export class Trend {
     this._most = most;
     this._places = new Map();
     this._buckets = new Map();
+    this._first = Infinity;
   }
 
   /** Count an answer, which stands for `weight` of them. `label` is null where it is uncertain, undefined for a number. */
   add(now, label, value, confidence, weight = 1) {
     const second = Math.floor(now / 1000);
+    this._first = Math.min(this._first, second);
     let bucket = this._buckets.get(second);
     if (bucket === undefined) {
       bucket = { counts: [], confidence: 0, confident: 0, value: 0, valued: 0 };
@@ -112,7 +114,10 @@ export class Trend {
     return place;
   }
 
-  /** The last `seconds` whole seconds before `now`: their times, counts by label, mean confidence and value (null: none). */
+  /**
+   * The last `seconds` whole seconds before `now`: their times, counts by label, mean confidence and value. Null is for none, and
+   * for counts of the time before the first answer, of which nothing is known.
+   */
   series(now, seconds) {
     const last = Math.floor(now / 1000) - 1;
     const times = [];
@@ -122,7 +127,7 @@ export class Trend {
     for (let second = last - seconds + 1; second <= last; second += 1) {
       const bucket = this._buckets.get(second);
       times.push(second);
-      counts.forEach((one, place) => one.push(bucket?.counts[place] ?? 0));
+      counts.forEach((one, place) => one.push(bucket?.counts[place] ?? (second < this._first ? null : 0)));
       confidence.push(bucket?.confident ? bucket.confidence / bucket.confident : null);
       value.push(bucket?.valued ? bucket.value / bucket.valued : null);
     }
