@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,9 +53,12 @@ def demo() -> Iterator[str]:
     """Run the demo, and give the address of its page."""
     with _running(_AGENT, "demo", "--page", "--seconds", str(_SECONDS)) as process:
         said = ""
-        for line in process.stdout or ():
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        for line in process.stdout:
             said += line
             if found := re.search(r"http://\S+", line):
+                # It goes on talking, and would wait for somebody who reads.
+                threading.Thread(target=process.stdout.read, daemon=True).start()
                 break
         else:
             raise RuntimeError(f"the demo tells no address:\n{said}")

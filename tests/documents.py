@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 #: In the order in which they are followed: each goes on where the one before ends.
-DEVICE_PAGES = (ROOT / "docs" / "raspberry-pi.md", ROOT / "docs" / "security.md")
+DEVICE_PAGES = tuple(ROOT / "docs" / name for name in ("raspberry-pi.md", "console.md", "security.md"))
 
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*([\w-]*)")
 _COMMENT = re.compile(r"^\s*<!--\s*(.*?)\s*-->\s*$")

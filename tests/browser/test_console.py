@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks.chromium import Chromium, Page
+from benchmarks.chromium import Chromium
 from tests.brokers import HOST, Mosquitto, free_port
 from tests.browser.conftest import ROOT
+from tests.browser.sliders import find_live, log_in, rock_by_slider
 from tests.certificates import Authority
 from tests.contract.agents import RunningAgent
 from tests.requirements import require_mosquitto
@@ -91,35 +92,17 @@ def agent(broker: Followed) -> RunningAgent:
     return RunningAgent(broker.port, mqtt=login, node={"id": "pi"})
 
 
-def log_in(page: Page, password: str) -> None:
-    """What the page asks a person for; the broker's address stands there already."""
-    page.fill(".connect input[type=text]", "page")
-    page.fill(".connect input[type=password]", password)
-    page.click(".connect button[type=submit]")
-
-
-def a_label_by_slider(page: Page) -> None:
-    """Move sliders, send, and read the label; then find the node in the live view."""
-    page.wait("document.querySelector('.status').textContent.includes('MQTT 5')")
-    for name, value in (("danceability", "0.2"), ("speechiness", "0.03"), ("energy", "0.9"), ("tempo", "150")):
-        page.fill(f'[data-feature="{name}"] input[type=range]', value)
-    page.click(".send button")
-    page.wait("document.querySelector('.answer[data-kind=prediction]')")
-    assert page.text(".verdict-title") == "Rock"
-    page.click("[data-tab=Live]")
-    page.wait("/pi\\s+online\\s+genre/.test(document.querySelector('.live-nodes').innerText)")
-    assert page.problems == []
-
-
 def test_the_page_of_a_pi_by_its_own_broker(chromium: Chromium, built: Path, tmp_path: Path) -> None:
     assert built.is_file()
     plain, _ = written("console.md", "/etc/mosquitto/conf.d/page.conf")
     with followed(tmp_path, plain) as broker, agent(broker):
         page = chromium.open(f"http://{HOST}:{broker.web_port}/")
-        log_in(page, "guessed")
+        log_in(page, "page", "guessed")
         page.wait("/user or password is wrong|does not allow/.test(document.querySelector('.connect').innerText)")
-        log_in(page, PASSWORDS["page"])
-        a_label_by_slider(page)
+        log_in(page, "page", PASSWORDS["page"])
+        rock_by_slider(page, "5")
+        find_live(page, "pi")
+        assert page.problems == []
 
 
 def test_the_page_of_a_pi_with_tls(chromium: Chromium, built: Path, tmp_path: Path) -> None:
@@ -132,5 +115,7 @@ def test_the_page_of_a_pi_with_tls(chromium: Chromium, built: Path, tmp_path: Pa
         # As if the authority had been imported.
         page.call("Security.setIgnoreCertificateErrors", {"ignore": True})
         page.fill(".connect input[type=url]", f"wss://{HOST}:{broker.web_port}/")
-        log_in(page, PASSWORDS["page"])
-        a_label_by_slider(page)
+        log_in(page, "page", PASSWORDS["page"])
+        rock_by_slider(page, "5")
+        find_live(page, "pi")
+        assert page.problems == []

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.chromium import Chromium
+from tests.browser.sliders import find_live, rock_by_slider
 from tests.patience import DEADLINE
 
 
@@ -31,19 +32,13 @@ def test_a_label_by_slider_beside_the_simulated_sensors(chromium: Chromium, buil
             assert found, said
             page = chromium.open(found[0])
             # The embedded broker speaks 3.1.1 only, which the page finds out by itself; then it learns of the node.
-            page.wait("document.querySelector('.status').textContent.includes('MQTT 3.1.1')")
             page.wait("document.querySelector('.node select').value === 'demo'")
-            for name, value in (("danceability", "0.2"), ("speechiness", "0.03"), ("energy", "0.9"), ("tempo", "150")):
-                page.fill(f'[data-feature="{name}"] input[type=range]', value)
-            page.click(".send button")
-            page.wait("document.querySelector('.answer[data-kind=prediction]')")
-            assert page.text(".verdict-title") == "Rock"
+            rock_by_slider(page, "3.1.1")
             page.fill('[data-feature="tempo"] .typed input', "-5")
             page.click(".send button")
             page.wait("document.querySelector('.answer[data-kind=rejection]')")
 
-            page.click("[data-tab=Live]")
-            page.wait("/demo\\s+online\\s+genre 1\\.0\\.0/.test(document.querySelector('.live-nodes').innerText)")
+            find_live(page, "demo")
             # All five simulated sensors, and one that is rejected now and then.
             page.wait("document.querySelectorAll('.live-sensors tbody tr').length >= 5")
             page.wait("/rejected/.test(document.querySelector('.live-sensors').innerText)")

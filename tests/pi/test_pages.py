@@ -1,4 +1,4 @@
-"""docs/raspberry-pi.md and docs/security.md, followed word for word by the user `pi` on a machine that boots.
+"""docs/raspberry-pi.md, docs/console.md and docs/security.md, followed word for word by the user `pi` on a machine that boots.
 
 Before the pages begin there is what Raspberry Pi OS Lite has: a user `pi` with sudo, and the network, for apt alone.
 """
@@ -16,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.chromium import Chromium, find
+from tests.browser.sliders import find_live, log_in, rock_by_slider
 from tests.documents import DEVICE_PAGES, ROOT, Block, blocks
 from tests.pi.machine import ENVIRONMENT, Machine, booted, wait_until
 from tests.pi.service import UNIT
+from tests.requirements import lacking
 from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
@@ -71,12 +74,28 @@ def test_the_pages_can_be_followed(fresh: Machine, tmp_path: Path) -> None:
                     assert "Warning" not in said, f"{block} warns:\n{said}"
             for block, file in printed.items():
                 wait_until(partial(holds, file, *block.prints), f"{block} does not print all of {block.prints}")
+            if page.name == "console.md":
+                shows_the_page(fresh, tmp_path / "page.png")
     log = (fresh.directory / "var/log/mosquitto/mosquitto.log").read_text()
     # mosquitto_passwd and the broker warn of files that others can read, or that belong to somebody else.
     assert "Future versions will refuse" not in log
     keeps_its_secrets(fresh)
     takes_little_memory(fresh)
     lets_in_whom_it_should(fresh)
+
+
+def shows_the_page(machine: Machine, picture: Path) -> None:
+    """To a browser, which this side has: from the address on the page to a label by slider."""
+    if find() is None:
+        lacking("there is no Chromium: sudo apt install chromium")
+    password = machine.shell("cat /home/pi/passwords/page").strip()
+    with machine.network(), Chromium.start() as chromium:
+        page = chromium.open("http://localhost:9001/")
+        log_in(page, "page", password)
+        rock_by_slider(page, "5")
+        find_live(page, machine.name)
+        page.screenshot(picture, whole=True)
+        assert page.problems == []
 
 
 def keeps_its_secrets(machine: Machine) -> None:
