@@ -133,3 +133,20 @@ def test_its_bill_of_materials_is_valid_and_complete(wheel: Path, tmp_path: Path
     if given := os.environ.get("TESTED_WHEEL"):
         # scripts/test built them together.
         assert Path(given + ".cdx.json").read_text() == text
+
+
+def test_the_page_is_carried(wheel: Path, edge_agent: Path, elsewhere: Path) -> None:
+    """One file below 500 KB with the document and the licenses in it; or the command that makes it, where it was not built."""
+    with zipfile.ZipFile(wheel) as archive:
+        carried = "edge_agent/docs/page.html" in archive.namelist()
+    done = call(edge_agent, "docs", "--out", "page.html")
+    if not carried:
+        assert done.returncode == 2
+        assert "./scripts/console in the clone builds it" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    page = (elsewhere / "page.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 500_000
+    assert '"x-edge-agent"' in page
+    assert "Permission is hereby granted" in page
+    assert "default-src 'none'" in page
