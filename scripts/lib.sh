@@ -209,20 +209,20 @@ setup_dev() {
     printf '%s' "$stamp" >.venv/.stamp-dev
 }
 
-# Brokers from npm to test against, in build/brokers: at the versions of requirements/brokers, whose hashes are looked at.
-# Status 1 where there is no npm, or an old one, or no network.
-setup_brokers() {
-    command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2>/dev/null || return 1
+# setup_from_npm DIRECTORY WHAT: what the tests take from npm, in build/DIRECTORY: at the versions of requirements/DIRECTORY, whose
+# hashes are looked at. Status 1 where there is no npm, or an old one, or no network.
+setup_from_npm() {
+    has_node && command -v npm >/dev/null || return 1
     local stamp
-    stamp="$(sha256sum <requirements/brokers/package-lock.json)"
-    if stamped build/brokers/.stamp "$stamp"; then
+    stamp="$(sha256sum <"requirements/$1/package-lock.json")"
+    if stamped "build/$1/.stamp" "$stamp"; then
         return 0
     fi
-    say "installing brokers for Node.js into build/brokers"
-    mkdir -p build/brokers
-    cp requirements/brokers/*.json build/brokers
-    npm ci --prefix build/brokers --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null </dev/null || return 1
-    printf '%s' "$stamp" >build/brokers/.stamp
+    say "installing $2 into build/$1"
+    mkdir -p "build/$1"
+    cp "requirements/$1"/*.json "build/$1"
+    npm ci --prefix "build/$1" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null </dev/null || return 1
+    printf '%s' "$stamp" >"build/$1/.stamp"
 }
 
 # The environment of Ansible, which the tests of its role run: a workstation's, with nothing of ours in it.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from edge_agent.contract.templates import ANY, Template
-from edge_agent.docs.keys import Keys, ref
+from edge_agent.docs.keys import SPECIAL, Keys, ref
 from edge_agent.docs.schemas import Schema
 from edge_agent.docs.server import BINDING
 
@@ -82,6 +82,7 @@ def addressed(topic: Template, known: Mapping[str, Mapping[str, Any]] = {}) -> t
     for position, level in enumerate(levels):
         name = level[1:-1].removesuffix("...") if level.startswith("{") else ""
         if name in topic.captures:
+            name = f"{name}_" if name in SPECIAL else name
             many = "One or more levels" if name == topic.several else "One level"
             parameters[name] = {"description": f"{many} of the topic.", **known.get(name, {})}
         elif level == f"{{{ANY}}}":

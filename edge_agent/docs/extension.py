@@ -13,6 +13,7 @@ from edge_agent.config.routes import FieldSettings
 from edge_agent.config.settings import Settings
 from edge_agent.contract.card import ANOMALY, NORMAL, QUANTILE_LEVELS, Feature, ModelCard
 from edge_agent.docs.incoming import Incoming
+from edge_agent.docs.keys import SPECIAL, fit
 from edge_agent.routing.routes import Route
 from edge_agent.routing.sources import Source
 
@@ -58,6 +59,7 @@ def of_model(card: ModelCard, sha256: str) -> dict[str, Any]:
                 },
             }
             for example in card.examples
+            if not SPECIAL & set(card.feature_names)
         ],
     }
 
@@ -106,13 +108,13 @@ def _source(route: Route, source: Source, incoming: Incoming, fields: Mapping[st
     return {
         "subscribe": source.subscribe.text,
         "parameters": list(source.subscribe.captures),
-        "sensor": dict(source.sensor),
-        "fields": {name: _path(one) for name, one in fields.items()},
+        "sensor": fit(dict(source.sensor)),
+        "fields": fit({name: _path(one) for name, one in fields.items()}),
         "form": "sparkplug" if route.is_sparkplug else "feature" if incoming.levels is not None else "object",
         "formats": list(incoming.formats),
-        **_there({"capture": {name: list(place.at) for name, place in route.capture} or None}),
+        **_there({"capture": fit({name: list(place.at) for name, place in route.capture}) or None}),
         **_there(
-            {"levels": {level: [name for name, _ in on] for level, on in (incoming.levels or {}).items()} or None}
+            {"levels": fit({level: [name for name, _ in on] for level, on in (incoming.levels or {}).items()}) or None}
         ),
     }
 
@@ -120,6 +122,8 @@ def _source(route: Route, source: Source, incoming: Incoming, fields: Mapping[st
 def _path(field: FieldSettings) -> Any:
     """Return the place of a feature as the configuration has it: a path alone, or a table."""
     table: dict[str, Any] = field.model_dump(mode="json", exclude_defaults=True)
+    if "map" in table:
+        table["map"] = fit(table["map"])
     return table["at"] if table.keys() == {"at"} else table
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from edge_agent.contract.card import Example, ModelCard
 from edge_agent.contract.messages import JSON_TYPE
+from edge_agent.docs.keys import SPECIAL, properties
 from edge_agent.docs.schemas import NOTHING, Schema, of_feature
 from edge_agent.payload import formats, packed, senml, sparkplug
 from edge_agent.payload.checks import ECHOED
@@ -134,7 +135,8 @@ class Incoming:
             values = [self._features[name] for name, place in plain if place == Place(())]
             return [_told(one.name, one.word(one.example)) for one in values[:1]]
         places = self._places()
-        if self._route.capture or any(place.how is not None or place.is_in_array for _, place in places):
+        unfit = (place.how is not None or place.is_in_array or SPECIAL & set(place.at) for _, place in places)
+        if self._route.capture or any(unfit):
             return []
         made = [
             _told(one.name, payload) for one in self._examples() if (payload := self._built(one, places)) is not None
@@ -157,6 +159,8 @@ class Incoming:
                 inner = inner.setdefault(step, {})
                 if not isinstance(inner, dict):
                     return None
+            if place.at[-1] in inner:
+                return None  # two features at one place, or one within the other
             inner[place.at[-1]] = word
         return built
 
@@ -173,7 +177,7 @@ def nested(needed: Iterable[Needed], *, top: bool = False) -> Schema:
         inside: Schema = {
             # Where it is text below the top, the JSON in that is looked through.
             "type": "object" if top else ["object", "string"],
-            "properties": {step: nested(ones) for step, ones in below.items()},
+            **properties({step: nested(ones) for step, ones in below.items()}),
         }
         required = [step for step, ones in below.items() if any(one.required for one in ones)]
         whole.append(inside | ({"required": required} if required else {}))

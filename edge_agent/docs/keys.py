@@ -1,7 +1,11 @@
 """Keys of the document's maps, and references to them.
 
-Names come from outside: models, features and levels of topics may have any character. AsyncAPI takes few in keys, so a name becomes
-a key of its own, which no other one has; whatever is behind it says the name as it is.
+Names come from outside: models, features and levels of topics may have any character. Rules:
+
+* AsyncAPI takes few characters in keys, so a name becomes a key of its own, which no other one has; whatever is behind it says the
+  name as it is;
+* names of properties are keys as they are, but for those that mean something else to readers (`SPECIAL`): `$ref` would be
+  followed, as a file or URL, wherever it stands.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from urllib.parse import quote
 
 from edge_agent.contract.messages import to_json
 
+#: To what reads JSON in JavaScript, AsyncAPI's own parser for one.
+SPECIAL: Final = frozenset({"$ref", "__proto__", "hasOwnProperty"})
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST: Final = 64
 
@@ -51,6 +57,18 @@ class Shared:
             self.all[key] = thing
             self._known[content] = ref("components", self._kind, key)
         return self._known[content]
+
+
+def properties(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a schema that says what the properties are; special names stand there as patterns."""
+    plain = {name: schema for name, schema in schemas.items() if name not in SPECIAL}
+    special = {f"^{re.escape(name)}$": schema for name, schema in schemas.items() if name in SPECIAL}
+    return {"properties": plain, **({"patternProperties": special} if special else {})}
+
+
+def fit(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a map without special names."""
+    return {name: value for name, value in named.items() if name not in SPECIAL}
 
 
 def ref(*path: str) -> dict[str, str]:

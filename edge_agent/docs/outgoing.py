@@ -8,6 +8,7 @@ from typing import Any, Final
 from edge_agent.contract.answers import Decision, Detection, Estimate, Estimates, Prediction
 from edge_agent.contract.card import ANOMALY, NORMAL, ModelCard
 from edge_agent.contract.messages import Rejection
+from edge_agent.docs import keys
 from edge_agent.docs.keys import ref
 from edge_agent.docs.schemas import PLACE, Schema
 from edge_agent.payload import senml
@@ -43,7 +44,7 @@ def of_model(card: ModelCard, wire: Mapping[str, Schema], *, doubts: bool) -> Sc
         properties["label"] = {"enum": [*labels, None] if doubts else labels}
     if kind is Prediction:
         share = {"type": "number", "minimum": 0, "maximum": 1}
-        properties |= {"confidence": share, "probabilities": _numbers(card.labels, share)}
+        properties |= {"confidence": share, "probabilities": _numbers(dict.fromkeys(card.labels, share))}
         if not doubts:
             del properties["uncertain"]
     elif kind is Detection:
@@ -55,15 +56,14 @@ def of_model(card: ModelCard, wire: Mapping[str, Schema], *, doubts: bool) -> Sc
             properties |= {"unit": {"const": output.unit}}
             properties["value"] = properties["value"] | {"x-unit": output.unit}
     elif kind is Estimates:
-        properties["values"] = _numbers([one.name for one in card.outputs], {"type": "number"})
-        for one in card.outputs:
-            if one.unit:
-                properties["values"]["properties"][one.name] = {"type": "number", "x-unit": one.unit}
+        properties["values"] = _numbers(
+            {one.name: {"type": "number", **({"x-unit": one.unit} if one.unit else {})} for one in card.outputs}
+        )
     return {**schema, "properties": properties}
 
 
-def _numbers(names: Any, schema: Schema) -> Schema:
-    return {"type": "object", "properties": dict.fromkeys(names, schema), "required": list(names)}
+def _numbers(named: Mapping[str, Schema]) -> Schema:
+    return {"type": "object", **keys.properties(named), "required": list(named)}
 
 
 def in_format(schema: Schema, content_type: str) -> Schema:
