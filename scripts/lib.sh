@@ -287,7 +287,7 @@ setup_console_libraries() {
     lock="$(sha256sum <console/package-lock.json)"
     if ! stamped console/node_modules/.stamp "$lock"; then
         say "installing the page's libraries from npm into console/node_modules"
-        fetched npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=1000 </dev/null || return 1
+        fetched npm ci --prefix console --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=60000 </dev/null || return 1
         printf '%s' "$lock" >console/node_modules/.stamp
     fi
 }

@@ -1,10 +1,13 @@
 /** Which node's document is shown: the one in the page, or one that a node keeps on the broker. */
 import { readDocument } from "./document.js";
 import { fill, h } from "./dom.js";
+import { levelError } from "./topics.js";
 
-/** A document is a few hundred KB at the most; what is larger is none. */
+/** A document is a few hundred KB at the most; what is larger is none. Nobody chooses among more nodes than this. */
 const LARGEST = 4_000_000;
+const MOST_NODES = 1000;
 const DOCS = "edge/+/docs";
+const STATES = new Map([["online", "good"], ["degraded", "warn"], ["offline", "bad"]]);
 
 /**
  * @param {import("./connection.js").Connection} connection
@@ -16,23 +19,25 @@ export function nodePicker(connection, embedded, chosen) {
   const known = new Map(embedded ? [[embedded.node, embedded]] : []);
   let current = embedded;
   let endState = () => {};
-  const dot = h("span", { class: "dot", "aria-hidden": "true" });
   const state = h("span", { class: "badge", role: "status" });
   const select = h("select", { "aria-label": "Node", on: { change: () => choose(select.value) } });
-  const element = h("span", { class: "node" }, select, state);
+  const newer = h("button", { type: "button", class: "newer small", on: { click: () => choose(current?.node) } }, "Show its newer documentation");
+  const element = h("span", { class: "node" }, select, state, newer);
 
   function choose(node) {
     current = known.get(node) ?? null;
+    newer.hidden = true;
     showState("");
     endState();
-    endState = current ? connection.subscribe(`edge/${current.node}/state`, ({ payload }) => showState(new TextDecoder().decode(payload))) : () => {};
+    // A document from a disk may say anything; a filter that a broker takes offense at would end the connection.
+    const isLevel = current !== null && levelError(current.node) === "";
+    endState = isLevel ? connection.subscribe(`edge/${current.node}/state`, ({ payload }) => showState(new TextDecoder().decode(payload))) : () => {};
     chosen(current);
   }
   function showState(said) {
-    const kind = { online: "good", degraded: "warn", offline: "bad" }[said];
-    state.className = `badge ${kind ?? ""}`;
-    fill(state, kind ? said : "");
-    state.hidden = !kind;
+    state.className = `badge ${STATES.get(said) ?? ""}`;
+    fill(state, STATES.has(said) ? said : "");
+    state.hidden = !STATES.has(said);
   }
   function list() {
     const names = [...known.keys()].sort();
@@ -42,7 +47,7 @@ export function nodePicker(connection, embedded, chosen) {
   function learn({ topic, payload }) {
     const node = topic.split("/")[1];
     if (!payload.length) known.delete(node);
-    else if (payload.length <= LARGEST) {
+    else if (payload.length <= LARGEST && (known.has(node) || known.size < MOST_NODES)) {
       try {
         const document = readDocument(JSON.parse(new TextDecoder().decode(payload)));
         if (document.node !== node) return;
@@ -51,8 +56,9 @@ export function nodePicker(connection, embedded, chosen) {
         return console.info(`${topic}: ${error.message}`);
       }
     }
-    // What somebody is filling in is not taken away from under the hands: a newer document of the same node waits for a choice.
     if (!current) choose(known.keys().next().value);
+    // What somebody is filling in is not taken away from under the hands.
+    else if (current.node === node) newer.hidden = !known.has(node) || same(known.get(node), current);
     list();
   }
   connection.subscribe(DOCS, learn);
@@ -61,4 +67,9 @@ export function nodePicker(connection, embedded, chosen) {
   if (current) choose(current.node);
   else chosen(null);
   return element;
+}
+
+/** Whether two documents say the same. */
+function same(one, other) {
+  return JSON.stringify(one.asyncapi) === JSON.stringify(other.asyncapi);
 }

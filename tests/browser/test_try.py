@@ -101,9 +101,33 @@ def test_the_page_comes_from_the_broker_itself(chromium: Chromium, tmp_path: Pat
             page.click(".connect button")
             page.wait("document.querySelector('.model')")
             assert page.text(".node select") == "pi-1"
+            # A newer one does not take away what somebody is filling in.
+            page.fill(".typed input", "7.25")
+            client.publish("edge/pi-1/docs", document(pump(version="2.0.0"), route), retain=True)
+            page.wait("!document.querySelector('.newer').hidden")
+            assert "7.25" in page.evaluate("document.querySelector('.message textarea').value")
+            page.click(".newer")
+            page.wait("document.querySelector('.model .badge').textContent === '2.0.0'")
             assert page.problems == []
     finally:
         broker.stop()
+
+
+def test_a_lost_connection_comes_back_with_all_that_it_had(
+    chromium: Chromium, broker: WebMosquitto, tmp_path: Path
+) -> None:
+    page = open_with_own_document(chromium, tmp_path, broker.port)
+    with RunningAgent(broker.port):
+        connect(page, broker.url)
+        page.click(".send button")
+        page.wait("document.querySelector('.verdict-title')?.textContent === 'Hip-Hop'")
+        broker.stop()
+        page.wait("document.querySelector('.status').textContent === 'Connecting'")
+        broker.start()
+        page.wait("document.querySelector('.node .badge').textContent === 'online'")
+        page.click(".chip:nth-of-type(2)")
+        page.click(".send button")
+        page.wait("document.querySelector('.verdict-title')?.textContent === 'Rock'")
 
 
 def test_a_password_is_asked_for_and_kept_nowhere(chromium: Chromium, tmp_path: Path) -> None:
