@@ -60,7 +60,7 @@ def test_classifiers_with_text_labels(estimator: Any, kind: Any, zipmap: bool, t
 
 
 def test_labels_that_are_numbered_are_named(tmp_path: Path) -> None:
-    model = converted(LogisticRegression().fit(IRIS, SPECIES), name="float_input")
+    model = converted(LogisticRegression(max_iter=1000).fit(IRIS, SPECIES), name="float_input")
     foreign = require_same(model, tmp_path, table_of(labels=SPECIES))
     assert foreign.meaning.names == ("0", "1", "2")
     assert "as the file numbers its labels; --label-names" in foreign.notes[0]
@@ -93,7 +93,7 @@ def test_decision_values_are_no_probabilities(tmp_path: Path) -> None:
 
 
 def test_outputs_that_say_nothing_of_a_row_are_ignored(tmp_path: Path) -> None:
-    model = converted(LogisticRegression().fit(IRIS, TEXTS), zipmap=False, output_class_labels=True)
+    model = converted(LogisticRegression(max_iter=1000).fit(IRIS, TEXTS), zipmap=False, output_class_labels=True)
     assert [output.name for output in model.graph.output][-1] == "class_labels"
     assert require_same(model, tmp_path).meaning.names == tuple(NAMES)
 
