@@ -62,7 +62,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
   const send = h("button", { class: "primary", type: "submit" }, "Send");
   const follow = h("input", { type: "checkbox", id: newId(), on: { change: () => follow.checked && submit() } });
   const how = h("p", { class: "dim small" });
-  const copy = copyCard(() => ({ messages: current(), broker: brokerOf(document, connection) }));
+  const copy = copyCard(() => ({ messages: toCopy(), broker: brokerOf(document, connection) }));
   /** The areas with the messages; what is typed there goes as it is. @type {{message: any, area: HTMLTextAreaElement}[]} */
   let areas = [];
   let busy = false;
@@ -71,6 +71,13 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
 
   function current() {
     return areas.map(({ message, area }) => ({ ...message, payload: area.value }));
+  }
+
+  /** The same without what is this page's own, unless somebody typed it. */
+  function toCopy() {
+    const values = Object.fromEntries(fields.map(({ feature, get }) => [feature.name, get()]));
+    const plain = messagesOf(route, values, levels.values());
+    return current().map((message, place) => (message.payload === areas[place].message.payload ? plain[place] : message));
   }
 
   function changed() {
@@ -209,7 +216,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
 function areaOf(message, edited) {
   const id = newId();
   const topic = h("code", {}, message.topic);
-  const area = h("textarea", { id, rows: 4, spellcheck: "false", on: { input: edited }, is: { value: message.payload } });
+  const area = h("textarea", { id, rows: 3, spellcheck: "false", on: { input: edited }, is: { value: message.payload } });
   return { message, area, topic, element: h("div", { class: "one-message" }, h("label", { for: id, class: "small" }, h("span", { class: "hidden-text" }, "Payload on "), topic), area) };
 }
 

@@ -167,6 +167,8 @@ def test_a_broker_of_3_1_1(chromium: Chromium, tmp_path: Path) -> None:
             connect(page, f"ws://{HOST}:{web_port}")
             assert "MQTT 3.1.1" in page.text("header")
             assert "others read it" in page.text(".message")
+            assert '"id": "page-' in page.evaluate("document.querySelector('.message textarea').value")
+            assert "page-" not in page.text(".copy .code")
             with RunningAgent(port, mqtt={"protocol": "3.1.1"}):
                 # The agent's state, which the page shows as well.
                 page.wait("document.querySelector('.node .badge').textContent === 'online'")

@@ -79,14 +79,14 @@ HOSTILE = ["it's", 'a"b\\c', "$(reboot)${x}", "line\nbreak\t", "\u202e\u2028", "
 def snippets() -> list[dict[str, str]]:
     """The snippets of a message for each hostile text, which is in its topic and in its payload."""
     script = """
-        import { esphome, paho } from "./src/snippets.js";
+        import { arduino, esphome, paho } from "./src/snippets.js";
         import { toJson } from "./src/payload.js";
         import { readFileSync } from "node:fs";
         const broker = { host: "broker.lan", port: 1883, user: "me", tls: true };
         const made = JSON.parse(readFileSync(0, "utf8")).map((text) => {
           const sent = { topic: `t/${text}`, payload: toJson({ [text]: text }), contentType: null };
           const typed = { ...sent, contentType: "application/json" };
-          return { text, esphome: esphome([sent], broker), python: paho([sent], broker), typed: paho([typed], broker) };
+          return { text, arduino: arduino([sent], broker), esphome: esphome([sent], broker), python: paho([sent], broker), typed: paho([typed], broker) };
         });
         console.log(JSON.stringify(made));
     """
@@ -124,6 +124,51 @@ def test_yaml_reads_the_texts_back(snippets: list[dict[str, str]]) -> None:
         assert step["mqtt.publish"]["topic"] == f"t/{made['text']}"
         assert json.loads(step["mqtt.publish"]["payload"]) == {made["text"]: made["text"]}
         assert "${" not in step["mqtt.publish"]["payload"]
+
+
+#: In place of Arduino's library: writes what is published.
+PUB_SUB_CLIENT = """\
+#include <cstdio>
+struct PubSubClient {
+    PubSubClient(int) {}
+    void setServer(const char *, int) {}
+    void setBufferSize(int) {}
+    bool connected() { return false; }
+    bool connect(const char *, const char *, const char *) { return true; }
+    void publish(const char *topic, const char *payload) { printf("%s%c%s%c", topic, 0, payload, 0); }
+};
+static int network;
+static const char *MQTT_PASSWORD = "";
+"""
+
+
+def test_a_compiler_reads_the_texts_back(snippets: list[dict[str, str]], tmp_path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler: sudo apt install g++")
+    (tmp_path / "PubSubClient.h").write_text("#pragma once\n" + PUB_SUB_CLIENT)
+    parts = [f"namespace n{number} {{\n{one['arduino']}\n}}" for number, one in enumerate(snippets)]
+    parts = [part.replace("#include <PubSubClient.h>", "") for part in parts]
+    calls = "".join(f"n{number}::setup(); n{number}::send();" for number in range(len(snippets)))
+    code = "\n".join(["#include <PubSubClient.h>", *parts, f"int main() {{ {calls} }}"])
+    (tmp_path / "all.cpp").write_text(code)
+    # As strict as it gets, with trigraphs.
+    command: list[str | Path] = [
+        compiler,
+        "-std=c++11",
+        "-Wall",
+        "-Werror",
+        "-I",
+        tmp_path,
+        tmp_path / "all.cpp",
+        "-o",
+        tmp_path / "all",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = subprocess.check_output([tmp_path / "all"]).decode().split("\0")[:-1]
+    assert said[::2] == [f"t/{one['text']}" for one in snippets]
+    assert [json.loads(payload) for payload in said[1::2]] == [{one["text"]: one["text"]} for one in snippets]
 
 
 PLACE = '<script type="application/json" id="document">null</script>'
