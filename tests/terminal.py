@@ -2,14 +2,20 @@
 
 A block is typed whole, and every command of it has to end well, not the last one alone: on a terminal nothing ends at the
 first failure, and what follows is done all the same, elsewhere or with other rights than the page thinks.
+
+`Screen` is for one program that draws on its terminal.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import select
 import shlex
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from tests.documents import Block
+from tests.patience import DEADLINE
 
 _FAILED: Final = "@failed@"
 _ENDED: Final = "@ended@"
@@ -88,3 +95,46 @@ class Terminal:
                 raise EOFError(f"the shell has ended; it said:\n{said.decode(errors='replace')}")
             said += more
         return said.decode(errors="replace")
+
+
+class Screen:
+    """A program on a terminal of its own; `text` is what it has written, with all that moves the cursor."""
+
+    def __init__(self, command: Sequence[str | Path], *, columns: int = 100, lines: int = 24) -> None:
+        self._ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        environment = {**os.environ, "TERM": "xterm"}
+        self.process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment)
+        os.close(its)
+        self.text = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+
+    def read_until(self, *parts: str) -> None:
+        """Read until all of these were written."""
+        ends = time.monotonic() + DEADLINE
+        while not all(part in self.text for part in parts):
+            if not select.select([self._ours], [], [], max(0.0, ends - time.monotonic()))[0]:
+                raise TimeoutError(f"not all of {parts} in {self.text!r}")
+            if not self._read():
+                raise EOFError(f"it has ended, and not all of {parts} are in {self.text!r}")
+
+    def end(self) -> int:
+        """Read until it has ended; return its status."""
+        while self._read():
+            pass
+        return self.process.wait(DEADLINE)
+
+    def _read(self) -> bool:
+        try:
+            more = os.read(self._ours, 65_536)
+        except OSError:  # how Linux tells that the other end is closed
+            return False
+        self.text += more.decode(errors="replace")
+        return bool(more)

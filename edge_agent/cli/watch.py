@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -22,9 +23,9 @@ from edge_agent.host.systemd import borrow_credentials
 from edge_agent.link.link import Link
 from edge_agent.watching.known import MOST_INFO, Known
 from edge_agent.watching.lines import All, LineView, Source
-from edge_agent.watching.loop import Watch
+from edge_agent.watching.loop import Connect, Watch
 from edge_agent.watching.output import Output
-from edge_agent.watching.view import View
+from edge_agent.watching.view import Noted, View
 from edge_agent.watching.way import Way
 
 
@@ -70,8 +71,8 @@ def command(
     broker = str(assembly.address(loaded))
     known = Known(node)
     view = _view(known, broker, node, as_json=as_json) if topic is None else _lines(Way(known, topic), as_json=as_json)
-    with Signals(reloads=False) as signals:
-        watch = Watch(_connector(loaded), view, signals, broker=broker, seconds=seconds)
+    with Signals(reloads=False) as signals, _noting(view):
+        watch = Watch(_connector(loaded, known, node), view, signals, broker=broker, seconds=seconds)
         watch.run()
     ctx.exit(0 if watch.connected or signals.received else 1)
 
@@ -98,11 +99,52 @@ def _lines(source: Source, *, as_json: bool) -> LineView:
     return LineView(source, Output(sys.stdout.fileno(), sys.stdout.encoding), as_json=as_json)
 
 
-def _connector(loaded: Settings) -> Any:
+def _connector(loaded: Settings, known: Known, node: str | None) -> Connect:
     terms = assembly.make_terms(loaded)
+    own = loaded.node.id
+    routes = [
+        {
+            "model": route.model,
+            "subscribe": ", ".join(source.subscribe.text for source in route.inputs),
+            "publish": route.publish.text,
+            "errors": route.errors.text,
+            "gathers": route.gathers,
+        }
+        for route in loaded.routes()
+    ]
 
     def connect(filters: Sequence[str]) -> tuple[Link, list[Message]]:
         # At QoS 0 the broker has nothing to keep for who only looks.
-        return log_in(loaded, filters, purpose="watch", terms=terms, qos=0, max_payload=MOST_INFO)
+        link, early = log_in(loaded, filters, purpose="watch", terms=terms, qos=0, max_payload=MOST_INFO)
+        keeps = link.granted.retain_available and loaded.mqtt.retain is not False
+        if not keeps and node in {None, own}:
+            # Nobody can tell us now what the agent said when it connected; but this is its configuration.
+            known.take(own, {"routes": routes})
+        return link, early
 
     return connect
+
+
+class _Notes(logging.Handler):
+    """Shows what the connection warns of in the view: a table has no place for lines of a log."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(logging.WARNING)
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one."""
+        self._view.tell(Noted(record.getMessage()))
+
+
+@contextlib.contextmanager
+def _noting(view: View) -> Iterator[None]:
+    logger, handler = logging.getLogger("edge_agent"), _Notes(view)
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before

@@ -8,7 +8,7 @@ from typing import Any, Final
 from edge_agent.contract.messages import Message, to_json
 from edge_agent.watching.known import HEALTH, INFO, MOST_INFO, STATE, Known
 from edge_agent.watching.reading import Unread, decoded, number, read, text
-from edge_agent.watching.view import Connected, Lost, Told
+from edge_agent.watching.view import Connected, Lost, Noted, Told
 from edge_agent.wording import LOGGED, plain, plain_json
 
 #: An event. Every one has `event`, and, once it is shown, `time`.
@@ -19,6 +19,8 @@ _STATE: Final = 40
 _PAYLOAD: Final = 120
 #: Most characters of what a sensor sent in a line.
 _FEATURES: Final = 500
+#: Most characters of a note on the connection.
+_NOTE: Final = 1000
 
 
 def of_connection(told: Told) -> Event:
@@ -27,6 +29,8 @@ def of_connection(told: Told) -> Event:
         return {"event": "connected", "broker": told.broker, "mqtt": told.protocol}
     if isinstance(told, Lost):
         return {"event": "lost", "reason": told.reason, "retry": round(told.retry, 1)}
+    if isinstance(told, Noted):
+        return {"event": "note", "note": told.text[:_NOTE]}
     return {"event": "refused", "filter": told.topic, "reason": told.reason}
 
 
@@ -104,6 +108,7 @@ _LINES: Final[dict[str, Callable[[Event], str]]] = {
         f"{event['topic'][:LOGGED]}  not answered within {event['seconds']:g} s; "
         + (", ".join(f"{text(node)} is {state}" for node, state in event["nodes"].items()) or "no known route takes it")
     ),
+    "note": lambda event: str(event["note"]),
     "hint": lambda event: str(event["hint"]),
     STATE: lambda event: f"{event['node'][:LOGGED]}  {event['state']}",
 }

@@ -12,7 +12,7 @@ from edge_agent.watching import events
 from edge_agent.watching.events import Event
 from edge_agent.watching.known import Known
 from edge_agent.watching.output import Output
-from edge_agent.watching.view import Told
+from edge_agent.watching.view import Connected, Lost, Told
 
 #: Most messages that are read in a second; the others are counted. A small board reads as many with a part of its time.
 MOST: Final = 1000
@@ -110,11 +110,10 @@ class LineView:
 
     def tell(self, told: Told) -> None:
         """Write what became of the connection."""
-        self._source.restart()
-        self._connected = False
-        event = events.of_connection(told)
-        self._connected = event["event"] != "lost"
-        self._write(event)
+        if isinstance(told, Connected | Lost):
+            self._source.restart()
+            self._connected = isinstance(told, Connected)
+        self._write(events.of_connection(told))
 
     def turn(self, now: float) -> float:
         """Pass on what the reader takes."""

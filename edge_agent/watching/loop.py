@@ -6,10 +6,10 @@ Rules: it never gives up on a broker; a signal ends it at once, also while it co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
-from edge_agent.contract.messages import Message
+from edge_agent.contract.messages import Answer, Message
 from edge_agent.contract.messages import Refused as RefusedFilter
 from edge_agent.errors import BrokerError
 from edge_agent.host.process import Signals
@@ -35,7 +35,7 @@ class Connection(Protocol):
     def receive(self, timeout: float, wakeup: int | None = None) -> list[Message]:
         """Return the messages that arrived."""
 
-    def answer(self, message: Message, answers: Sequence[object]) -> None:
+    def answer(self, message: Message, answers: Iterable[Answer]) -> None:
         """Acknowledge a message."""
 
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:

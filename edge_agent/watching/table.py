@@ -19,7 +19,7 @@ from edge_agent.contract.messages import Message
 from edge_agent.watching import figures
 from edge_agent.watching.known import Known
 from edge_agent.watching.picture import Node, Picture, Sensor
-from edge_agent.watching.view import ClosedError, Connected, Lost, Told
+from edge_agent.watching.view import ClosedError, Connected, Lost, Noted, Told
 from edge_agent.wording import LOGGED, count, plain
 
 #: Least seconds between two drawings, and how many times as long as a drawing takes they are at least.
@@ -61,6 +61,7 @@ class TableView:
         self._since = 0.0
         self._lost: Lost | None = None
         self._refused: dict[str, str] = {}
+        self._noted: str | None = None
 
     @property
     def wanted(self) -> list[str]:
@@ -76,8 +77,11 @@ class TableView:
         if isinstance(told, Connected):
             self._connected, self._since, self._lost = told, self._now, None
             self._refused.clear()
+            self._noted = None
         elif isinstance(told, Lost):
             self._connected, self._lost = None, told
+        elif isinstance(told, Noted):
+            self._noted = told.text
         else:
             self._refused[told.topic] = told.reason
         self._next = 0.0
@@ -145,6 +149,7 @@ class TableView:
             told.append((f"{self._lost.reason}; trying again", "red"))
         elif self._connected is None:
             told.append(("connecting", "yellow"))
+        told.append((self._noted, "yellow"))
         refused = list(self._refused.items())
         told += [(f"subscription to {topic} refused: {reason}", "yellow") for topic, reason in refused[:_REFUSED]]
         if len(refused) > _REFUSED:

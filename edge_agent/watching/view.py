@@ -28,7 +28,13 @@ class Refused(NamedTuple):
     reason: str
 
 
-Told: TypeAlias = Connected | Lost | Refused
+class Noted(NamedTuple):
+    """The connection has a problem, and goes on."""
+
+    text: str
+
+
+Told: TypeAlias = Connected | Lost | Refused | Noted
 
 
 class View(Protocol):

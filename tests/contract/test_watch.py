@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +20,7 @@ from tests.contract.agents import NODE, RunningAgent, wait_until
 from tests.contract.conftest import Connect, MosquittoFactory
 from tests.e2e.tracks import ROCK
 from tests.patience import DEADLINE
+from tests.terminal import Screen
 
 SENSOR = "music/hall"
 
@@ -184,6 +179,21 @@ def test_the_way_of_one_sensors_messages(
     assert watching.end() == (0, "")
 
 
+def test_a_broker_that_retains_nothing(
+    mosquitto: MosquittoFactory, connect: Connect, stack: ExitStack, configuration: Callable[..., Path]
+) -> None:
+    broker = mosquitto(lines=["retain_available false"])
+    client = connect(broker)
+    client.subscribe(f"edge/{NODE}/state")
+    stack.enter_context(RunningAgent(broker.port))
+    client.wait_for_payload(f"edge/{NODE}/state", "online")
+    # Nobody tells it the routes any more, but the configuration does.
+    watching = stack.enter_context(Watching(configuration(broker.port), "--json"))
+    wait_until(lambda: "music/+/genre/error (QoS 0)" in broker.log(), "the subscription to the answers")
+    client.publish(f"{SENSOR}/features", ROCK)
+    assert watching.event("prediction", nodes=[NODE])["topic"] == f"{SENSOR}/genre"
+
+
 def test_a_broker_that_is_away_is_said_and_tried_again(
     mosquitto: MosquittoFactory, stack: ExitStack, configuration: Callable[..., Path]
 ) -> None:
@@ -218,50 +228,18 @@ def test_the_table_on_a_terminal(
     client = connect(broker)
     stack.enter_context(RunningAgent(broker.port))
     program = Path(sys.executable).with_name("edge-agent")
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    command: list[str | Path] = [program, "watch", "--config", configuration(broker.port)]
-    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "xterm"}) as process:
-        os.close(its)
-        written = Screen(ours)
-        try:
-            wait_until(lambda: "music/+/genre/error (QoS 0)" in broker.log(), "the subscription to the answers")
-            client.publish(f"{SENSOR}/features", ROCK)
-            client.publish("music/attic/features", {"tempo": -5})
-            written.read_until(f"{SENSOR}/genre", "Rock", "music/attic/genre", "invalid_features", NODE, "online")
-            process.send_signal(signal.SIGINT)
-            written.read_to_the_end()
-            assert process.wait(DEADLINE) == 0
-        finally:
-            process.kill()
-            os.close(ours)
+    with Screen([program, "watch", "--config", configuration(broker.port)]) as written:
+        wait_until(lambda: "music/+/genre/error (QoS 0)" in broker.log(), "the subscription to the answers")
+        client.publish(f"{SENSOR}/features", ROCK)
+        client.publish("music/attic/features", {"tempo": -5})
+        written.read_until(f"{SENSOR}/genre", "Rock", "music/attic/genre", "invalid_features", NODE, "online")
+        written.process.send_signal(signal.SIGINT)
+        assert written.end() == 0
     screen, _, left = written.text.rpartition("\x1b[?1049l")
     assert "\x1b[?1049h" in screen  # the terminal gets its own content back, and below it the last table
     assert screen.count("\x1b[?25l") == written.text.count("\x1b[?25h") == 1  # and its cursor
     assert f"{SENSOR}/genre" in left
     assert "Traceback" not in written.text
-
-
-class Screen:
-    """What a program writes to its terminal."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.text = ""
-
-    def read_until(self, *parts: str) -> None:
-        ends = time.monotonic() + DEADLINE
-        while not all(part in self.text for part in parts):
-            if not select.select([self._descriptor], [], [], max(0.0, ends - time.monotonic()))[0]:
-                raise TimeoutError(f"none of {parts} in {self.text!r}")
-            self.text += os.read(self._descriptor, 65_536).decode(errors="replace")
-
-    def read_to_the_end(self) -> None:
-        try:
-            while more := os.read(self._descriptor, 65_536):
-                self.text += more.decode(errors="replace")
-        except OSError:  # how Linux tells that the other end is closed
-            return
 
 
 def test_it_ends_after_some_seconds(mosquitto: MosquittoFactory, configuration: Callable[..., Path]) -> None:
