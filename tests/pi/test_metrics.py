@@ -54,8 +54,11 @@ def test_it_goes_with_the_service_however_that_ends(served: Machine) -> None:
     assert served.shell("ls -A /run/edge-agent", check=False) == ""
     served.run("systemctl", "start", UNIT)
     wait_until(lambda: "edge_agent_info{" in read(served), "it is there again")
+    pid = served.show(UNIT, "MainPID")
     served.run("systemctl", "kill", "--signal=SIGKILL", UNIT)
-    wait_until(lambda: "edge_agent_connections_total{" in read(served), "and after a crash")
+    wait_until(lambda: served.show(UNIT, "MainPID") not in {pid, "0"}, "it was not started again")
+
+    wait_until(lambda: "edge_agent_info{" in read(served), "it is there again")
 
 
 def test_each_instance_has_its_own(served: Machine) -> None:
