@@ -4,8 +4,8 @@ on one broker, with many sensors.
     python -m benchmarks.extras [--sensors N] [--rounds N]
 
 The extras are the file for Prometheus (`[metrics]`) and discovery by Home Assistant (`[home_assistant]`, as far as the agent has it). Each
-agent has topics of its own, and they take turns: in each round every agent gets messages from all sensors, with 500 unanswered
-at any time, and then one after the other. A ratio is the median over the rounds, each against the agent without extras in the same
+agent has topics of its own, and they take turns: in each round every agent gets a message from each sensor, with 500 unanswered
+at any time, and then some one after the other. A ratio is the median over the rounds, each against the agent without extras in the same
 round; an agent without extras once more shows how far such a ratio can be trusted. Reports are so frequent (each second)
 that there is about one for each message of a sensor: as where sensors send as often as the agent reports.
 """
@@ -31,10 +31,9 @@ from edge_agent.config.settings import Settings
 from edge_agent.model.library import Library
 
 _SENSORS: Final = 5_000
-_ROUNDS: Final = 11
-#: Messages of each sensor in a turn with many unanswered; and sensors in one with a single one, which takes far longer.
-_TIMES: Final = 4
-_ALONE: Final = 200
+_ROUNDS: Final = 41
+#: Messages one after the other in a turn, at most: they take far longer.
+_ALONE: Final = 100
 _OUTSTANDING: Final = 500
 _INTERVAL: Final = 1.0
 #: The agent that all others are compared with, and the same once more.
@@ -94,21 +93,19 @@ class Agent:
             )
             listener.receive_answers()
 
-    def ask(self, sensors: int, times: int, outstanding: int) -> float:
-        """Ask for every sensor so many times; return the CPU time of a message in seconds."""
+    def ask(self, sensors: int, outstanding: int) -> float:
+        """Ask once for every sensor; return the CPU time of a message in seconds."""
         before = self._cpu_seconds()
-        outcome = load.ask(
-            self._port, self._asked(sensors, times), answers=f"{self._root}/+/genre", outstanding=outstanding
-        )
+        outcome = load.ask(self._port, self._asked(sensors), answers=f"{self._root}/+/genre", outstanding=outstanding)
         self._program.check()
-        if outcome.messages != sensors * times:
-            raise BenchmarkError(f"{self._program.name}: {outcome.messages} answers to {sensors * times} messages")
+        if outcome.messages != sensors:
+            raise BenchmarkError(f"{self._program.name}: {outcome.messages} answers to {sensors} messages")
         return (self._cpu_seconds() - before) / outcome.messages
 
-    def _asked(self, sensors: int, times: int) -> Iterator[load.Question]:
+    def _asked(self, sensors: int) -> Iterator[load.Question]:
         questions = _questions()
-        for number in range(sensors * times):
-            topic = f"{self._root}/sensor-{number % sensors}/features"
+        for number in range(sensors):
+            topic = f"{self._root}/sensor-{number}/features"
             yield load.Question(topic, questions[number % len(questions)])
 
     def rss(self) -> int:
@@ -156,13 +153,11 @@ def measure(sensors: int, rounds: int, extras: Collection[str] = ()) -> dict[str
             if not extras or name in {_NONE, *extras}
         }
         for agent in agents.values():  # every sensor is known then
-            agent.ask(sensors, 1, _OUTSTANDING)
+            agent.ask(sensors, _OUTSTANDING)
         turns: dict[str, list[Turn]] = {name: [] for name in agents}
         for _ in range(rounds):
             for name, agent in agents.items():
-                turns[name].append(
-                    Turn(agent.ask(sensors, _TIMES, _OUTSTANDING), agent.ask(min(sensors, _ALONE), 1, 1))
-                )
+                turns[name].append(Turn(agent.ask(sensors, _OUTSTANDING), agent.ask(min(sensors, _ALONE), 1)))
         return {name: cost(turns[name], turns[_NONE], agent.rss()) for name, agent in agents.items()}
 
 

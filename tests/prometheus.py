@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlencode
 
 import pytest
 
@@ -41,36 +43,56 @@ def promtool(*arguments: str, content: bytes | None = None, cwd: Path | None = N
     return said
 
 
+@contextmanager
+def running(name: str, *arguments: str, log: Path) -> Iterator[None]:
+    """Run one of the programs until the end of the block; what it says is shown when the test fails."""
+    with log.open("wb") as told:
+        process = subprocess.Popen([program(name), *arguments], stdout=told, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+        print(f"--- {name} said:\n{log.read_text()}")  # noqa: T201
+
+
+def get(port: int, path: str) -> str:
+    """Return what a program answers to a request; nothing while it does not listen yet."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=DEADLINE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    except ConnectionRefusedError:
+        return ""
+    finally:
+        connection.close()
+
+
+def asked(port: int, query: str) -> list[Any]:
+    """Return what a Prometheus answers to a query now, none while it does not listen yet or has nothing."""
+    text = get(port, f"/api/v1/query?{urlencode({'query': query})}")
+    if not text.startswith("{"):
+        return []  # it starts
+    answer = json.loads(text)
+    assert answer["status"] == "success", text
+    found: list[Any] = answer["data"]["result"]
+    return found
+
+
 class Exporter:
     """A running exporter."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
 
     def metrics(self) -> list[str]:
         """Return the lines about agents that it exposes now; none while it does not listen yet."""
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=DEADLINE)
-        try:
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-        except ConnectionRefusedError:
-            return []
-        finally:
-            connection.close()
-        return [line for line in text.split("\n") if "edge_agent_" in line]
+        return [line for line in get(self.port, "/metrics").split("\n") if "edge_agent_" in line]
 
 
 @contextmanager
 def exporter(name: str, *arguments: str, log: Path) -> Iterator[Exporter]:
     """Run an exporter; `{port}` in its arguments is the port that it is to listen on."""
     port = free_port()
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            [program(name), *(one.format(port=port) for one in arguments)], stdout=told, stderr=subprocess.STDOUT
-        )
-    try:
+    with running(name, *(one.format(port=port) for one in arguments), log=log):
         yield Exporter(port)
-    finally:
-        process.terminate()
-        process.wait(DEADLINE)
-        print(f"--- {name} said:\n{log.read_text()}")  # noqa: T201 - pytest shows it when the test fails

@@ -5,18 +5,20 @@ names, rules and queries.
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from edge_agent.contract.messages import Message
 from edge_agent.testing import FakeLink, make_agent
-from tests.brokers import HOST, Mosquitto
+from tests.brokers import HOST, Mosquitto, free_port
 from tests.contract.agents import RunningAgent, wait_until
 from tests.contract.conftest import Connect
 from tests.e2e.tracks import ROCK
-from tests.prometheus import ROOT, exporter, promtool
+from tests.prometheus import ROOT, asked, exporter, promtool, running
 
 DEPLOY = ROOT / "deploy"
 
@@ -169,3 +171,70 @@ def test_alerts_come_when_they_should(tmp_path: Path) -> None:
     file = tmp_path / "alerts.yml"
     file.write_text(json.dumps(tests))
     assert "SUCCESS" in promtool("test", "rules", str(file))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["file", "mqtt"])
+def test_every_panel_shows_something(way: str, file: Path, server: Mosquitto, connect: Connect, tmp_path: Path) -> None:
+    """A real Prometheus collects a real agent, by the job that deploy/ has for it, and answers the dashboard's queries."""
+    port = free_port()
+    arguments: tuple[str, ...]
+    with ExitStack() as stack:
+        if way == "file":
+            collected = f"--collector.textfile.directory={file.parent}"
+            arguments = ("--collector.textfile", collected, f"--web.listen-address={HOST}:{{port}}")
+            told = stack.enter_context(exporter("prometheus-node-exporter", *arguments, log=tmp_path / "exporter.log"))
+        else:
+            there = tmp_path / "mqtt-exporter.yaml"
+            text = (DEPLOY / "prometheus" / "mqtt-exporter.yaml").read_text()
+            there.write_text(text.replace("localhost:1883", f"{HOST}:{server.port}"))
+            arguments = ("-config", str(there), "-listen-address", HOST, "-listen-port", "{port}")
+            told = stack.enter_context(exporter("prometheus-mqtt-exporter", *arguments, log=tmp_path / "exporter.log"))
+        configuration = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+        (job,) = [one for one in configuration["scrape_configs"] if one["job_name"] == f"edge-agent-{way}"]
+        job |= {"static_configs": [{"targets": [f"{HOST}:{told.port}"]}], "scrape_interval": "1s"}
+        (tmp_path / "prometheus.yml").write_text(json.dumps({"scrape_configs": [job]}))
+        routes = [{"model": "genre"}, {"model": "genre", "subscribe": "all/{s}/{feature}", "publish": "of/{s}"}]
+        textfile = {"metrics": {"textfile": str(file)}} if way == "file" else {}
+        agent = stack.enter_context(RunningAgent(server.port, health={"interval": 1.0}, route=routes, **textfile))
+        wait_until(lambda: agent.agent.tally.connections == 1, "connected")
+        stack.enter_context(
+            running(
+                "prometheus",
+                f"--config.file={tmp_path / 'prometheus.yml'}",
+                f"--storage.tsdb.path={tmp_path / 'data'}",
+                f"--web.listen-address={HOST}:{port}",
+                log=tmp_path / "prometheus.log",
+            )
+        )
+        client = connect(server)
+        dashboard = json.loads((DEPLOY / "grafana" / "dashboard.json").read_text())
+        missing = {
+            panel["title"]: panel["targets"]
+            for panel in dashboard["panels"]
+            if (way == "file" or "Only with" not in panel["description"]) and "Temperature" not in panel["title"]
+        }
+
+        def all_there() -> bool:
+            for topic, payload in (
+                ("music/k/features", json.dumps(ROCK)),
+                ("music/k/features", "?"),
+                ("all/k/tempo", "99"),
+            ):
+                client.publish(topic, payload.encode(), qos=1)
+            for title, targets in list(missing.items()):
+                if all(asked(port, _plain(target["expr"])) for target in targets):
+                    del missing[title]
+            return not missing
+
+        wait_until(all_there, f"each panel shows something, but these do not: {missing}")
+
+
+def _plain(query: str) -> str:
+    """Return a query of the dashboard as Grafana would send it, for our node and all models and routes."""
+    return (
+        query.replace("$__rate_interval", "10s")
+        .replace("$node", "kitchen")
+        .replace("$model", ".*")
+        .replace("$route", ".*")
+    )

@@ -57,7 +57,6 @@ def test_it_goes_with_the_service_however_that_ends(served: Machine) -> None:
     pid = served.show(UNIT, "MainPID")
     served.run("systemctl", "kill", "--signal=SIGKILL", UNIT)
     wait_until(lambda: served.show(UNIT, "MainPID") not in {pid, "0"}, "it was not started again")
-
     wait_until(lambda: "edge_agent_info{" in read(served), "it is there again")
 
 
