@@ -31,6 +31,8 @@ _OPTIONS: Final = (
     "--headless=new",
     "--remote-debugging-pipe",
     "--no-first-run",
+    # It can't have one as root, nor in many containers; and it sees pages of ours only.
+    "--no-sandbox",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-extensions",
@@ -72,9 +74,8 @@ class Chromium:
             raise ChromiumError("there is no Chromium: sudo apt install chromium")
         theirs, into = os.pipe()
         out, its = os.pipe()
-        sandbox = ["--no-sandbox"] if os.getuid() == 0 else []  # which it refuses to have as root
         with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-            command = [program, *_OPTIONS, *sandbox, f"--user-data-dir={profile}", "about:blank"]
+            command = [program, *_OPTIONS, f"--user-data-dir={profile}", "about:blank"]
             # It reads from descriptor 3 and writes to 4.
             process = subprocess.Popen(
                 ["bash", "-c", f'exec "$0" "$@" 3<&{theirs} 4>&{its}', *command],

@@ -8,7 +8,6 @@
  */
 import { random } from "./random.js";
 import { matches } from "./topics.js";
-import { connect } from "./vendor/mqtt.js";
 
 /** What a broker answers to a version that it does not speak (3.1.1: 1; 5: 0x84). */
 const WRONG_VERSION = new Set([1, 0x84]);
@@ -29,7 +28,10 @@ export class Connection {
   protocol = null;
   url = "";
 
+  #dial;
   #client = null;
+  /** What the broker grants: whether it knows Subscription Identifiers, and its highest QoS. */
+  #grants = { identifiers: false, qos: 1 };
   #login = { username: "", password: "" };
   #listeners = new Set();
   /** filter -> {id, qos, handlers} */
@@ -37,6 +39,11 @@ export class Connection {
   #nextId = 1;
   #attempt = 0;
   #timer = 0;
+
+  /** @param {(url: string, options: Record<string, any>) => any} dial gives a client of mqtt.js */
+  constructor(dial) {
+    this.#dial = dial;
+  }
 
   get user() {
     return this.#login.username;
@@ -103,7 +110,7 @@ export class Connection {
    */
   publish(topic, payload, { qos = 1, ...properties } = {}) {
     if (this.state !== "online") return Promise.reject(new Error("not connected to a broker"));
-    const options = { qos, ...(this.protocol === 5 ? { properties } : {}) };
+    const options = { qos: Math.min(qos, this.#grants.qos), ...(this.protocol === 5 ? { properties } : {}) };
     const content = typeof payload === "string" ? payload : /** @type {any} */ (payload);
     return new Promise((resolve, reject) => {
       this.#client.publish(topic, content, options, (error) => (error ? reject(inWords(error)) : resolve()));
@@ -130,7 +137,7 @@ export class Connection {
     this.#tell("connecting", this.reason);
     let client;
     try {
-      client = connect(this.url, {
+      client = this.#dial(this.url, {
         ...(this.#login.username ? this.#login : {}),
         clean: true,
         clientId: `page-${random(8)}`,
@@ -148,8 +155,9 @@ export class Connection {
     this.#client = client;
     let accepted = false;
     let failure = null;
-    client.on("connect", () => {
+    client.on("connect", ({ properties = {} }) => {
       accepted = true;
+      this.#grants = { identifiers: version === 5 && properties.subscriptionIdentifiersAvailable !== false, qos: properties.maximumQoS ?? 1 };
       this.#attempt = 0;
       this.protocol = version;
       // Before anybody is told, so that what is sent then is answered to a subscription.
@@ -177,7 +185,7 @@ export class Connection {
 
   #ask(filter, subscription) {
     const { qos, id } = subscription;
-    const properties = this.protocol === 5 ? { properties: { subscriptionIdentifier: id } } : {};
+    const properties = this.#grants.identifiers ? { properties: { subscriptionIdentifier: id } } : {};
     return new Promise((resolve, reject) => {
       this.#client.subscribe(filter, { qos, ...properties }, (error, granted) => {
         const refused = error ?? (granted?.some((one) => one.qos >= 0x80) ? new Error("the broker refused it") : null);

@@ -10,6 +10,7 @@ import { mountReference } from "./reference.js";
 import { tabsOf } from "./tabs.js";
 import { followTheme, themeButton } from "./theme.js";
 import { mountTry } from "./try.js";
+import { connect as dial } from "./vendor/mqtt.js";
 
 const content = (id) => document.getElementById(id)?.textContent ?? "";
 
@@ -17,7 +18,7 @@ function main() {
   followTheme();
   const embedded = JSON.parse(content("document"));
   const node = embedded === null ? null : readDocument(embedded);
-  const connection = new Connection();
+  const connection = new Connection(dial);
   const address = offered(location, node);
   const connect = connectBox(connection, address);
 

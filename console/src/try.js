@@ -63,7 +63,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
   const follow = h("input", { type: "checkbox", id: newId(), on: { change: () => follow.checked && submit() } });
   const how = h("p", { class: "dim small" });
   const copy = copyCard(() => ({ messages: toCopy(), broker: brokerOf(document, connection) }));
-  /** The areas with the messages; what is typed there goes as it is. @type {{message: any, area: HTMLTextAreaElement}[]} */
+  /** The areas with the messages; what is typed there goes as it is. @type {ReturnType<typeof areaOf>[]} */
   let areas = [];
   let busy = false;
   let again = false;

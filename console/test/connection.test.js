@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import { EventEmitter } from "node:events";
+import { mock, test } from "node:test";
+import { Connection } from "../src/connection.js";
+
+/** In place of a client of mqtt.js; the test is the broker. */
+class FakeClient extends EventEmitter {
+  subscribed = [];
+  unsubscribed = [];
+  published = [];
+  ended = false;
+  refuses = new Set();
+
+  constructor(options) {
+    super();
+    this.options = options;
+  }
+  subscribe(filter, options, done) {
+    this.subscribed.push([filter, options.properties?.subscriptionIdentifier ?? null]);
+    done(null, [{ topic: filter, qos: this.refuses.has(filter) ? 0x87 : options.qos }]);
+  }
+  unsubscribe(filter) {
+    this.unsubscribed.push(filter);
+  }
+  publish(topic, payload, options, done) {
+    this.published.push([topic, payload, options]);
+    done(null);
+  }
+  end() {
+    this.ended = true;
+  }
+  accept(properties = {}) {
+    this.emit("connect", { properties });
+  }
+  deliver(topic, ids) {
+    this.emit("message", topic, new Uint8Array(), { qos: 0, retain: false, properties: { subscriptionIdentifier: ids } });
+  }
+  /** End it, as mqtt.js does: an error, if there is one, and then the end. */
+  lose(code) {
+    if (code !== undefined) this.emit("error", Object.assign(new Error("refused"), { code }));
+    this.emit("close");
+  }
+}
+
+function dialed() {
+  const clients = [];
+  const connection = new Connection((_, options) => {
+    clients.push(new FakeClient(options));
+    return clients.at(-1);
+  });
+  connection.open("ws://broker", { username: "me", password: "s3cret" });
+  return { clients, connection };
+}
+
+test("3.1.1 is tried where 5 is refused, or the connection ends without a word", () => {
+  for (const code of [1, 0x84, undefined]) {
+    const { clients, connection } = dialed();
+    clients[0].lose(code);
+    assert.deepEqual(clients.map(({ options }) => options.protocolVersion), [5, 4]);
+    clients[1].accept();
+    assert.deepEqual([connection.state, connection.protocol], ["online", 4]);
+    connection.close();
+  }
+});
+
+test("a wrong password is told, and not tried again", () => {
+  const { clients, connection } = dialed();
+  clients[0].lose(0x86);
+  assert.deepEqual([clients.length, connection.state, connection.reason], [1, "offline", "user or password is wrong"]);
+});
+
+test("who can't be reached is named, with a guess", () => {
+  const { clients, connection } = dialed();
+  clients[0].lose();
+  clients[1].lose();
+  assert.equal(connection.state, "offline");
+  assert.match(connection.reason, /ws:\/\/broker; is it a listener for WebSockets/);
+});
+
+test("a lost connection is made again, with the version and the subscriptions that it had", () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { clients, connection } = dialed();
+  clients[0].accept();
+  connection.subscribe("a/+", () => {});
+  clients[0].lose();
+  assert.equal(connection.state, "connecting");
+  mock.timers.tick(1000);
+  clients[1].lose();
+  mock.timers.tick(1999);
+  assert.equal(clients.length, 2);
+  mock.timers.tick(1);
+  clients[2].accept();
+  assert.deepEqual([clients[2].options.protocolVersion, clients[2].subscribed], [5, [["a/+", 1]]]);
+  clients[2].lose();
+  connection.close();
+  mock.timers.tick(60_000);
+  assert.equal(clients.length, 3);
+  mock.timers.reset();
+});
+
+test("each handler has each message once, whatever overlaps", () => {
+  const { clients, connection } = dialed();
+  const heard = [];
+  clients[0].accept();
+  const ends = ["a/b", "a/+", "#"].map((filter) => connection.subscribe(filter, () => heard.push(filter)));
+  // Mosquitto: once for each subscription. Others: once for all.
+  for (const id of [1, 2, 3]) clients[0].deliver("a/b", id);
+  assert.deepEqual(heard.splice(0), ["a/b", "a/+", "#"]);
+  clients[0].deliver("a/b", [1, 3]);
+  assert.deepEqual(heard.splice(0), ["a/b", "#"]);
+  clients[0].deliver("a/b");
+  assert.deepEqual(heard.splice(0), ["a/b", "a/+", "#"]);
+  ends[0]();
+  assert.deepEqual(clients[0].unsubscribed, ["a/b"]);
+});
+
+test("a handler that throws keeps the message from nobody", () => {
+  const { clients, connection } = dialed();
+  const heard = [];
+  clients[0].accept();
+  const complained = mock.method(console, "error", () => {});
+  connection.subscribe("a", () => { throw new Error("mine"); });
+  connection.subscribe("a", () => heard.push("a"));
+  clients[0].deliver("a");
+  assert.deepEqual([heard, complained.mock.callCount()], [["a"], 1]);
+  complained.mock.restore();
+});
+
+test("what the broker does not grant is not asked for", async () => {
+  const { clients, connection } = dialed();
+  clients[0].accept({ subscriptionIdentifiersAvailable: false, maximumQoS: 0 });
+  connection.subscribe("a", () => {});
+  await connection.publish("a", "x", { qos: 1, responseTopic: "r" });
+  assert.deepEqual(clients[0].subscribed, [["a", null]]);
+  assert.deepEqual(clients[0].published, [["a", "x", { qos: 0, properties: { responseTopic: "r" } }]]);
+});
+
+test("a refused subscription is told to who asked", async () => {
+  const { clients, connection } = dialed();
+  clients[0].refuses.add("secret");
+  clients[0].accept();
+  await assert.rejects(connection.subscribe("secret", () => {}).ready, /secret: the broker refused it/);
+});
+
+test("3.1.1 has no properties, and nothing is sent while there is no connection", async () => {
+  const { clients, connection } = dialed();
+  await assert.rejects(connection.publish("a", "x"), /not connected/);
+  clients[0].lose(1);
+  clients[1].accept();
+  await connection.publish("a", "x", { responseTopic: "r" });
+  assert.deepEqual(clients[1].published, [["a", "x", { qos: 1 }]]);
+});
+
+test("the password is in nothing that is told", () => {
+  const { clients, connection } = dialed();
+  clients[0].accept();
+  assert.equal(clients[0].options.password, "s3cret");
+  assert.doesNotMatch(JSON.stringify([connection, connection.status, Object.entries(connection)]), /s3cret/);
+});
