@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -101,6 +102,8 @@ def _lines(source: Source, *, as_json: bool) -> LineView:
 
 def _connector(loaded: Settings, known: Known, node: str | None) -> Connect:
     terms = assembly.make_terms(loaded)
+    # Several may watch with the same configuration, and in containers process ids are few: one would end the other's connection.
+    purpose = f"watch-{secrets.token_hex(4)}"
     own = loaded.node.id
     routes = [
         {
@@ -115,7 +118,7 @@ def _connector(loaded: Settings, known: Known, node: str | None) -> Connect:
 
     def connect(filters: Sequence[str]) -> tuple[Link, list[Message]]:
         # At QoS 0 the broker has nothing to keep for who only looks.
-        link, early = log_in(loaded, filters, purpose="watch", terms=terms, qos=0, max_payload=MOST_INFO)
+        link, early = log_in(loaded, filters, purpose=purpose, terms=terms, qos=0, max_payload=MOST_INFO)
         keeps = link.granted.retain_available and loaded.mqtt.retain is not False
         if not keeps and node in {None, own}:
             # Nobody can tell us now what the agent said when it connected; but this is its configuration.

@@ -117,14 +117,16 @@ class Answering:
     def work(self, link: Connection, messages: Sequence[Message]) -> list[list[Answer]]:
         """Return the answers to each message."""
         self._working = messages
-        trace.received(messages, self.pipeline.routes_of)
+        if tracing := trace.is_on():
+            trace.received(messages, self.pipeline.routes_of)
         made = self.pipeline.process(messages, self._clock())
         for message, answers in zip(messages, made, strict=True):
             if message.topic.startswith(ROOT) and (response := self._respond(link, message)) is not None:
                 answers.append(response)
             elif not answers and not self.pipeline.takes(message.topic) and not self._heard(message):
                 self._tally.unrouted += 1
-        trace.answered(messages, made)
+        if tracing:
+            trace.answered(messages, made)
         return made
 
     def shorten(self, message: Message) -> list[Answer]:
@@ -201,7 +203,8 @@ class Answering:
         self._say_first(link)
         for answer in answers:
             link.publish(answer)
-        trace.published(answers)
+        if trace.is_on():
+            trace.published(answers)
         self._tally.answered += len(answers)
 
     def _room(self, link: Connection) -> int:

@@ -110,7 +110,8 @@ class Engine:
 
     def settle(self, questions: Sequence[Asked]) -> list[Written]:
         """Return the answer to each message, with as few model calls as possible for all their rows."""
-        trace.asked(self.name, self._names, questions)
+        if trace.is_on():
+            trace.asked(self.name, self._names, questions)
         rows: list[tuple[float, ...]] = []
         for _, content, _, _, _ in questions:
             if isinstance(content, Features):

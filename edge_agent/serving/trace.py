@@ -7,7 +7,8 @@
     music/kitchen/genre: confirmed by the broker
     packet 17: acknowledged
 
-The last two lines come from `edge_agent.link.delivery`. At another level all of it costs a question per turn of the loop and model call.
+The last two lines come from `edge_agent.link.delivery`. Whoever calls these asks first whether it `is_on`, once for all messages that
+arrived together: that is all it costs otherwise.
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ _FEATURES: Final = 32
 _ROUTES: Final = 10
 
 
+def is_on() -> bool:
+    """Tell whether messages are followed."""
+    return _log.isEnabledFor(logging.DEBUG)
+
+
 def received(messages: Sequence[Message], routes_of: Callable[[str], Iterable[str]]) -> None:
     """Log messages before they are answered, with the routes that take them."""
-    if not _log.isEnabledFor(logging.DEBUG):
-        return
     for message in messages:
         again = ", redelivered" if message.duplicate else ", retained" if message.retained else ""
         packet = packet_of(message)
@@ -51,16 +55,12 @@ def received(messages: Sequence[Message], routes_of: Callable[[str], Iterable[st
 
 def asked(model: str, names: Sequence[str], questions: Sequence[Asked]) -> None:
     """Log what the model is asked, or why it is not."""
-    if not _log.isEnabledFor(logging.DEBUG):
-        return
     for topic, content, *_ in questions:
         _log.debug("%s: for %s: %s", topic[:LOGGED], model[:LOGGED], _told(names, content)[: 4 * LOGGED])
 
 
 def answered(messages: Sequence[Message], answers: Sequence[Sequence[Answer]]) -> None:
     """Log the answers to messages."""
-    if not _log.isEnabledFor(logging.DEBUG):
-        return
     for message, mine in zip(messages, answers, strict=True):
         if not mine:
             _log.debug("%s: nothing to answer now", message.topic[:LOGGED])
@@ -71,9 +71,8 @@ def answered(messages: Sequence[Message], answers: Sequence[Sequence[Answer]]) -
 
 def published(answers: Sequence[Answer]) -> None:
     """Log delayed answers."""
-    if _log.isEnabledFor(logging.DEBUG):
-        for answer in answers:
-            _log.debug("%s: due, %s", answer.topic[:LOGGED], _shown(answer.payload, answer.qos))
+    for answer in answers:
+        _log.debug("%s: due, %s", answer.topic[:LOGGED], _shown(answer.payload, answer.qos))
 
 
 def _told(names: Sequence[str], content: Features | Unusable | Batch) -> str:

@@ -27,7 +27,7 @@ _REMEMBERED: Final = 10_000
 #: Largest info that is read, in bytes.
 MOST_INFO: Final = 1 << 20
 #: What a node says of itself, by the last level of the topic.
-STATE, INFO, HEALTH = "state", "info", "health"
+STATE, INFO, HEALTH, DOCS = "state", "info", "health", "docs"
 
 
 class SourceSeen(NamedTuple):

@@ -10,12 +10,15 @@ from edge_agent.contract.messages import Message
 from edge_agent.serving.reports import now as time_of_day
 from edge_agent.watching import events
 from edge_agent.watching.events import Event
-from edge_agent.watching.known import Known
+from edge_agent.watching.known import DOCS, INFO, Known
 from edge_agent.watching.output import Output
 from edge_agent.watching.view import Connected, Lost, Told
 
 #: Most messages that are read in a second; the others are counted. A small board reads as many with a part of its time.
 MOST: Final = 1000
+#: What tells where answers come, which is read all the same, and how much of it in a second.
+_NEEDED: Final = (f"/{INFO}", f"/{DOCS}")
+_MOST_NEEDED: Final = 100
 #: Seconds until the next turn while lines wait for their reader, and otherwise.
 _SOON: Final = 0.05
 _LATER: Final = 1.0
@@ -90,6 +93,7 @@ class LineView:
         self._connected = False
         self._window = 0.0
         self._count = 0
+        self._needed = 0
         self._skipped = 0
 
     @property
@@ -102,11 +106,18 @@ class LineView:
         if now >= self._window + _WINDOW:
             self._begin(now)
         self._count += 1
-        if self._count > MOST:
+        if self._count > MOST and not self._is_needed(message.topic):
             self._skipped += 1
             return
         for event, about in self._source.take(message, now):
             self._write(event, about)
+
+    def _is_needed(self, topic: str) -> bool:
+        """Tell whether a message says where answers come. There are few of them, unless somebody means harm."""
+        if not topic.endswith(_NEEDED) or self._needed >= _MOST_NEEDED:
+            return False
+        self._needed += 1
+        return True
 
     def tell(self, told: Told) -> None:
         """Write what became of the connection."""
@@ -133,7 +144,7 @@ class LineView:
     def _begin(self, now: float) -> None:
         """Begin another second."""
         skipped, self._skipped = self._skipped, 0
-        self._window, self._count = now, 0
+        self._window, self._count, self._needed = now, 0, 0
         if skipped:
             self._write({"event": "skipped", "messages": skipped})
 

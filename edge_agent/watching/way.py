@@ -16,7 +16,7 @@ from edge_agent.contract.templates import Template
 from edge_agent.errors import InputError, TopicError
 from edge_agent.watching import events
 from edge_agent.watching.events import Event
-from edge_agent.watching.known import MOST_INFO, STATE, Known, RouteSeen, SourceSeen, filter_of, read_info
+from edge_agent.watching.known import DOCS, MOST_INFO, STATE, Known, RouteSeen, SourceSeen, filter_of, read_info
 from edge_agent.watching.reading import decoded, rows_of, text
 
 #: Seconds after which a message counts as not answered.
@@ -28,8 +28,6 @@ _WAITING: Final = 64
 _TOPICS: Final = 1000
 _TARGETS: Final = 256
 _NAMED: Final = 5
-#: What the document of a node comes on.
-_DOCS: Final = "docs"
 
 
 class Target(NamedTuple):
@@ -111,7 +109,7 @@ class Way:
     def wanted(self) -> list[str]:
         """The topics of the nodes, the messages, and their answers."""
         own = [one for one in self._known.own if not one.endswith("/health")]
-        documents = [one.removesuffix(STATE) + _DOCS for one in own if one.endswith(f"/{STATE}")]
+        documents = [one.removesuffix(STATE) + DOCS for one in own if one.endswith(f"/{STATE}")]
         filters = [self._topic]
         for target in self._found:
             filters.append(target.messages.filter)
@@ -153,7 +151,7 @@ class Way:
 
     def _of_node(self, topic: str, message: Message) -> bool:
         levels = topic.split("/")
-        if len(levels) == 3 and levels[0] == topics.ROOT and levels[2] == _DOCS:
+        if len(levels) == 3 and levels[0] == topics.ROOT and levels[2] == DOCS:
             self._known.take_docs(levels[1], read_info(message))
             return True
         kind = self._known.kind_of(topic)

@@ -99,6 +99,17 @@ def test_more_than_can_be_read_in_a_second_is_counted(pipe: Pipe) -> None:
     assert next(event for event in events_of(pipe.read()) if event["event"] == "skipped")["messages"] == 7
 
 
+def test_where_answers_come_is_read_in_a_flood_too(pipe: Pipe) -> None:
+    view = LineView(All(Known(), "hint"), pipe.output, as_json=True)
+    for _ in range(lines.MOST + 1):
+        view.take(message("edge/pi-1/state", b"x"), 0.0)
+    view.take(message("edge/pi-1/info", {"routes": [ROUTE]}), 0.0)
+    assert view.wanted[-2:] == ["music/+/genre", "music/+/genre/error"]
+    for number in range(1000):
+        view.take(message(f"edge/{number}/info", {"routes": [{**ROUTE, "publish": f"{number}/x"}]}), 0.0)
+    assert len(view.wanted) < 200
+
+
 def test_news_of_the_connection_and_a_hint_in_words(pipe: Pipe) -> None:
     view = LineView(All(Known(), "check the rules"), pipe.output, as_json=False)
     view.tell(Lost(f"broker away {HOSTILE}", 2.0))
