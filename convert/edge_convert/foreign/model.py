@@ -49,7 +49,13 @@ _FEW: Final = 100_000
 
 @dataclass(frozen=True)
 class ForeignLabels(Classification):
-    """One of several labels, as an ONNX file says."""
+    """One of several labels, as an ONNX file says. `device` is the tolerance on the card."""
+
+    device: float = ON_DEVICE
+
+    def within(self, tolerance: float) -> ForeignLabels:
+        """Return the same task, with numbers that may be off by `tolerance`, here and on a device."""
+        return replace(self, comparison=self.comparison._replace(tolerance=tolerance), device=tolerance)
 
     def ask(self, model: Any, rows: Any) -> Answers:
         """Return the original's labels and probabilities."""
@@ -63,12 +69,18 @@ class ForeignLabels(Classification):
 
     def self_test(self, answers: Answers) -> dict[str, Any]:
         """Return labels and probabilities, with what another processor may be off by."""
-        return super().self_test(answers) | ({} if self.bare else {"tolerance": self.comparison.tolerance or ON_DEVICE})
+        return super().self_test(answers) | ({} if self.bare else {"tolerance": self.device})
 
 
 @dataclass(frozen=True)
 class ForeignNumbers(Regression):
-    """Numbers, as an ONNX file says."""
+    """Numbers, as an ONNX file says. `device` is the tolerance on the card."""
+
+    device: float = ON_DEVICE
+
+    def within(self, tolerance: float) -> ForeignNumbers:
+        """Return the same task, with numbers that may be off by `tolerance`, here and on a device."""
+        return replace(self, comparison=self.comparison._replace(tolerance=tolerance), device=tolerance)
 
     def ask(self, model: Any, rows: Any) -> Answers:
         """Return the original's numbers."""
@@ -82,7 +94,7 @@ class ForeignNumbers(Regression):
 
     def self_test(self, answers: Answers) -> dict[str, Any]:
         """Return the values, with what another processor may be off by."""
-        return super().self_test(answers) | {"tolerance": self.comparison.tolerance or ON_DEVICE}
+        return super().self_test(answers) | {"tolerance": self.device}
 
 
 class Opened:

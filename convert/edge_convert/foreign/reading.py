@@ -162,7 +162,7 @@ def _require_safe(model: ModelProto) -> None:
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise InputError(
                 f"keeps its numbers ({tensor.name or 'a constant'}) in another file; a model file is one file: where the other one is, "
-                "onnx.save_model(onnx.load('model.onnx'), 'one.onnx', save_as_external_data=False)"
+                "onnx.save_model(onnx.load('model.onnx'), 'one.onnx', save_as_external_data=False); torch.onnx.export has external_data=False"
             )
     own = {(function.domain, function.name) for function in model.functions}
     bodies = [node for function in model.functions for node in function.node]

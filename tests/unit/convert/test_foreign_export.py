@@ -70,6 +70,7 @@ def test_the_estimator_itself_can_be_compared_with_as_well(run: Run, tmp_path: P
     done = run("export", theirs, "--data", iris_file, "--target", "species", "--out", out)
     assert done.exit_code == 0, done.output
     assert "model: agrees with column 'species' in 97.3% of 150 rows" in done.output
+    assert Predictor(out.read_bytes(), where="flowers.onnx").card.self_test.tolerance == 1e-5
     for estimator, status in ((fitted, 0), (other, 3)):
         skops.io.dump(estimator, tmp_path / "m.skops")
         done = run("verify", out, "--estimator", tmp_path / "m.skops", "--data", iris_file, "--rows", "500")
