@@ -181,6 +181,10 @@ class Quantity(_Part):
     description: Text = ""
 
 
+#: What `Training.libraries` names for whatever model: what it was written with.
+_TOOLS: Final = frozenset({"python", "numpy", "onnx", "scikit-learn", "skl2onnx"})
+
+
 class Training(_Part):
     """The model's provenance: enough to train it again. `class_counts` are the rows of each label, for a classification."""
 
@@ -192,6 +196,12 @@ class Training(_Part):
     libraries: dict[Name, Text]
     date: Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
+    @property
+    def judge(self) -> str:
+        """Whose answers the examples and the self-test have: scikit-learn's, or those of the library that every model's tools stand beside."""
+        others = (f"{name} {version}" for name, version in self.libraries.items() if name not in _TOOLS)
+        return next(others, "scikit-learn")
+
 
 class Metrics(_Part):
     """Figures and how they were measured."""
@@ -201,7 +211,7 @@ class Metrics(_Part):
 
 
 class Example(_Part):
-    """A row that people recognise, with scikit-learn's answer: a label, or the values of a regression."""
+    """A row that people recognise, with the answer of `Training.judge`: a label, or the values of a regression."""
 
     name: Text
     features: tuple[Value, ...]
@@ -214,7 +224,7 @@ class Example(_Part):
 
 
 class SelfTest(_Part):
-    """Rows with scikit-learn's own answers; every device must reproduce them before it serves.
+    """Rows with the answers of `Training.judge` itself; every device must reproduce them before it serves.
 
     `rows` is (n, features) in the model's units, each value exact in what the graph takes (float32 or float64). Classification: `labels` is (n,),
     `probabilities` (n, labels), reproduced within `tolerance`, or () if the model has none. Regression: `values` is (n, outputs), and `tolerance` a share of the

@@ -45,7 +45,7 @@ def check_models(
             )
         yield ok(
             "self-test",
-            f"{card.name}: {len(card.self_test.rows)} rows as scikit-learn gave them, "
+            f"{card.name}: {len(card.self_test.rows)} rows as {card.training.judge} gave them, "
             f"largest difference {model.self_test_difference:.1e} (tolerance {card.self_test.tolerance:g})",
         )
     try:

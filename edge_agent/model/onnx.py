@@ -123,7 +123,7 @@ class Predictor:
         if wrong:
             raise ModelError(
                 f"{self.where}: the self-test failed on {len(wrong)} of {len(test.rows)} rows (first: row {wrong[0]}): "
-                f"onnxruntime {runtime_version()} on this device does not reproduce scikit-learn's answers; "
+                f"onnxruntime {runtime_version()} on this device does not reproduce the answers of {self.card.training.judge}; "
                 "install another onnxruntime, or convert the model again"
             )
         try:

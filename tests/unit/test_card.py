@@ -43,6 +43,24 @@ def test_a_card_may_have_its_trees() -> None:
     assert parse(card.to_json(), where=WHERE) == card
 
 
+@pytest.mark.parametrize(
+    ("libraries", "judge"),
+    [
+        (
+            {"python": "3.13.0", "numpy": "2.2.0", "onnx": "1.18.0", "scikit-learn": "1.7.0", "skl2onnx": "1.19.0"},
+            "scikit-learn",
+        ),
+        ({"python": "3.13.0", "scikit-learn": "1.7.0", "LightGBM": "4.6.0"}, "LightGBM 4.6.0"),
+        ({"onnxruntime": "1.21.0", "scikit-learn": "1.7.0"}, "onnxruntime 1.21.0"),
+        ({}, "scikit-learn"),
+    ],
+)
+def test_a_card_tells_whose_answers_it_has(libraries: dict[str, str], judge: str) -> None:
+    found = content()
+    found["training"]["libraries"] = libraries
+    assert parse(json.dumps(found), where=WHERE).training.judge == judge
+
+
 def refusal(card: object) -> str:
     """The message of a card that has to be refused: one line that names the file."""
     with pytest.raises(CardError) as raised:

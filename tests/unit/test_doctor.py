@@ -232,6 +232,16 @@ def test_a_journal_on_the_card(tmp_path: Path) -> None:
     assert (finding.what, finding.verdict) == ("journal", "note")
 
 
+def test_the_self_test_is_said_to_be_of_the_library_that_the_card_names(tmp_path: Path) -> None:
+    content = locate("genre").read_bytes()[: -seal.LENGTH]
+    (tmp_path / "mine.onnx").write_bytes(content)
+    (tmp_path / "theirs.onnx").write_bytes(content.replace(b'"skl2onnx":', b'"LightGBM":'))
+    for name, library in (("mine", "scikit-learn"), ("theirs", "LightGBM 1.")):
+        loaded = Settings(models=Models(directory=tmp_path), route=(RouteSettings(model=name),))
+        *_, finding = check_models(loaded, loaded.routes(), {})
+        assert f"48 rows as {library}" in finding.message
+
+
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_model_file_without_its_digest_is_noted(tmp_path: Path, sealed: bool) -> None:
     content = locate("genre").read_bytes()

@@ -108,6 +108,10 @@ def test_a_self_test_that_does_not_reproduce() -> None:
     turned = json.dumps(list(reversed(open_file(BUNDLED).card.self_test.labels)), separators=(",", ":")).encode()
     message = refused(seal(CONTENT.replace(first, turned)))
     assert "the self-test failed on" in message
+    assert "on this device does not reproduce the answers of scikit-learn; " in message
+    # A model of another library says so on its card.
+    other = refused(seal(CONTENT.replace(first, turned).replace(b'"skl2onnx":', b'"LightGBM":')))
+    assert "does not reproduce the answers of LightGBM 1." in other
     assert "install another onnxruntime, or convert the model again" in message
 
 
