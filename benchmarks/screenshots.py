@@ -112,7 +112,7 @@ def watch(chromium: Chromium, out: Path) -> None:
         page = chromium.open(address, width=_WIDTH, height=_HEIGHT, scale=_SCALE, dark=True)
         page.click("[data-tab=Live]")
         page.evaluate(f"new Promise((done) => setTimeout(done, {1000 * _WATCHED}))")
-        page.screenshot(out)
+        page.screenshot(out, whole=True)
 
 
 def main(attempt: str, live: str) -> None:

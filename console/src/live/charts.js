@@ -12,7 +12,9 @@ import { amount, count, percent } from "./words.js";
 /** So many labels have a color of their own, which style.css gives. */
 const COLORS = 12;
 const HEIGHT = 190;
+/** What is drawn: so many seconds, or since the first answer, but not less than the shortest. */
 const SECONDS = 180;
+const SHORTEST = 60;
 
 export class Charts {
   constructor() {
@@ -72,6 +74,7 @@ export class Charts {
     const trend = store.trends.get(model);
     this.element.hidden = trend === undefined;
     if (trend === undefined) return;
+    this._from = Math.min(now / 1000 - SHORTEST, Math.max(now / 1000 - SECONDS, trend.began));
     if (sensor) this._drawSensor(sensor, trend, now);
     else this._drawModel(trend, now);
   }
@@ -106,7 +109,7 @@ export class Charts {
     this._putConfidence("Mean confidence", times, confidence);
     const sums = counts.map((one) => one.reduce((sum, each) => sum + each, 0));
     const all = sums.reduce((sum, one) => sum + one, 0);
-    this._explain(trend.labels.map((label, place) => [place, label, `${count(sums[place])}${all ? ` (${percent(sums[place] / all)})` : ""}`]), `in ${SECONDS / 60} minutes`);
+    this._explain(trend.labels.map((label, place) => [place, label, `${count(sums[place])}${all ? ` (${percent(sums[place] / all)})` : ""}`]), `in the last ${SECONDS / 60} minutes`);
   }
 
   _drawSensor(sensor, trend, now) {
@@ -165,7 +168,7 @@ export class Charts {
           legend: { show: false },
           cursor: { show: false },
           series: [{}, ...series],
-          scales: { ...scales, x: { time: true, range: () => [this._now / 1000 - SECONDS, this._now / 1000] } },
+          scales: { ...scales, x: { time: true, range: () => [this._from, this._now / 1000] } },
           axes: [{ ...axis, size: 34, values: clock }, { ...axis, size: 56, ...y }],
         },
         data,
@@ -174,7 +177,7 @@ export class Charts {
     } else {
       this._plots[place].setData(data);
     }
-    canvas.setAttribute("aria-label", `${title}, the last ${Math.round(SECONDS / 60)} minutes until ${new Date(now * 1000).toLocaleTimeString()}`);
+    canvas.setAttribute("aria-label", `${title}, the last ${SECONDS / 60} minutes until ${new Date(now * 1000).toLocaleTimeString("en-GB")}`);
   }
 
   _explain(entries, what) {

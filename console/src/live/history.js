@@ -69,13 +69,14 @@ export class Trend {
     this._most = most;
     this._places = new Map();
     this._buckets = new Map();
-    this._first = Infinity;
+    /** The second of the first answer. */
+    this.began = Infinity;
   }
 
   /** Count an answer, which stands for `weight` of them. `label` is null where it is uncertain, undefined for a number. */
   add(now, label, value, confidence, weight = 1) {
     const second = Math.floor(now / 1000);
-    this._first = Math.min(this._first, second);
+    this.began = Math.min(this.began, second);
     let bucket = this._buckets.get(second);
     if (bucket === undefined) {
       bucket = { counts: [], confidence: 0, confident: 0, value: 0, valued: 0 };
@@ -127,7 +128,7 @@ export class Trend {
     for (let second = last - seconds + 1; second <= last; second += 1) {
       const bucket = this._buckets.get(second);
       times.push(second);
-      counts.forEach((one, place) => one.push(bucket?.counts[place] ?? (second < this._first ? null : 0)));
+      counts.forEach((one, place) => one.push(bucket?.counts[place] ?? (second < this.began ? null : 0)));
       confidence.push(bucket?.confident ? bucket.confidence / bucket.confident : null);
       value.push(bucket?.valued ? bucket.value / bucket.valued : null);
     }

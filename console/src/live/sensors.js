@@ -170,10 +170,12 @@ export class SensorTable {
       row.name.setAttribute("aria-pressed", String(chosen));
     }
     const found = warnings(sensor);
-    const said = found.map(({ kind, words }) => `${kind}\n${words}`).join("\n");
+    // The latest answer is no rejection any more, but there were some.
+    const earlier = sensor.rejected === undefined && sensor.rejections > 0 ? `${many(Math.round(sensor.rejections), "rejection")} before` : "";
+    const said = [...found.map(({ kind, words }) => `${kind}\n${words}`), earlier].join("\n");
     if (row.said.warnings === said) return;
     row.said.warnings = said;
-    fill(row.warnings, found.map(({ kind, words }) => [h("span", { class: `badge ${BADGES[kind]}` }, kind), " ", h("span", { class: "dim" }, words), " "]));
+    fill(row.warnings, found.map(({ kind, words }) => [h("span", { class: `badge ${BADGES[kind]}` }, kind), " ", h("span", { class: "dim" }, words), " "]), h("span", { class: "dim" }, earlier));
     row.element.classList.toggle("live-warned", found.length > 0);
   }
 
