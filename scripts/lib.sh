@@ -239,6 +239,22 @@ setup_ansible() {
     printf '%s' "$stamp" >.venv-ansible/.stamp
 }
 
+# A Home Assistant core, in an environment of its own: it pins some hundred packages. Status 1 where there is no Python that one
+# of its versions takes (3.13 or later; the newest take only the newest), or no network.
+setup_home_assistant() {
+    local python
+    python="$(find_python 3.14 3.13)" && python_at_least 3.13 "$python" || return 1
+    make_venv "$ROOT/.venv-home-assistant" 3.14 3.13 || return 1
+    local stamp
+    stamp="$(stamp_of .venv-home-assistant pyproject.toml)"
+    if stamped .venv-home-assistant/.stamp "$stamp"; then
+        return 0
+    fi
+    say "installing Home Assistant into .venv-home-assistant (a minute or two, once; 500 MB)"
+    install_into .venv-home-assistant --group home-assistant || return 1
+    printf '%s' "$stamp" >.venv-home-assistant/.stamp
+}
+
 # Node.js 20 or later on PATH: the machine's own, else one from PyPI in an environment of its own.
 setup_node() {
     if has_node && command -v npm >/dev/null; then

@@ -19,10 +19,13 @@ settings.load_profile(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a root file system of Debian, unless it is asked for by name: `-m pi`, `-m fresh`."""
+    """Leave out what needs a root file system of Debian, or Home Assistant, unless it is asked for by name: `-m pi`, `-m fresh`,
+    `-m home_assistant`.
+    """
     asked = re.findall(r"\w+", str(config.getoption("markexpr")))
-    for name in {"pi", "fresh"} - set(asked):
+    for name in {"pi", "fresh", "home_assistant"} - set(asked):
         for item in items:
             if item.get_closest_marker(name):
-                reason = f"needs root and a Debian 13 to install: scripts/test --{name}"
+                needed = "Home Assistant" if name == "home_assistant" else "root and a Debian 13 to install"
+                reason = f"needs {needed}: scripts/test --{name.replace('_', '-')}"
                 item.add_marker(pytest.mark.skip(reason=reason))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import pydantic
@@ -69,8 +69,9 @@ class Discovery:
         #: Retained messages that are to be cleared, and those that were, as long as the broker has not confirmed all of it.
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._cleared: OrderedDict[str, None] = OrderedDict()
-        #: What the node says of itself and its models; topics that wait for the record, and that are to be announced.
+        #: What the node says of itself and its models, and models that it had; topics that wait for the record, and that are to be announced.
         self._own: list[Answer] = []
+        self._gone_models: OrderedDict[str, None] = OrderedDict()
         self._new: OrderedDict[str, None] = OrderedDict()
         self._queue: OrderedDict[str, None] = OrderedDict()
         #: Topics whose former announcement had other entities.
@@ -221,16 +222,16 @@ class Discovery:
         return self._has_learned
 
     def _pending(self) -> Iterator[Answer]:
+        while self._own:
+            said = self._own[0]
+            yield said
+            self._own = [one for one in self._own if one is not said]
         while self._gone:
             topic = next(iter(self._gone))
             yield _cleared(topic)
             if topic in self._gone:
                 del self._gone[topic]
                 self._cleared[topic] = None
-        while self._own:
-            said = self._own[0]
-            yield said
-            self._own = [one for one in self._own if one is not said]
         if not self._is_recorded and self._clock() >= self._next_record:
             yield self._record()
             self._is_recorded = True
@@ -259,7 +260,7 @@ class Discovery:
     def _announce_own(self) -> None:
         if not self._is_retired:
             models = [home_assistant.model_state(self.about, *model) for model in self.about.models]
-            self._own = [*models, home_assistant.node(self.about)]
+            self._own = [*models, home_assistant.node(self.about, self._gone_models)]
 
     def _record(self) -> Answer:
         """Return what the next run has to know; nothing where nothing is announced."""
@@ -291,9 +292,9 @@ class Discovery:
             for topic in route["topics"]:
                 if topic not in self.known and topic not in self._former:
                     self._adopt(before, topic, route["publish"], route["shape"])
-        self._clear_models(self.about.node, told["models"])
         if before.prefix != self.about.prefix:
             self._gone[before.topic(before.device)] = None
+        self._clear_models(self.about.node, told["models"])
         self._is_recorded = False
 
     def _adopt(self, before: About, topic: str, publish: str, shape: str) -> bool:
@@ -313,9 +314,13 @@ class Discovery:
     def _take_back(self, about: About, topic: str) -> None:
         self._gone[home_assistant.announced_topic(about, topic)] = None
 
-    def _clear_models(self, node: str, names: Collection[str]) -> None:
-        served = {topics.model(self.about.node, name) for name, _ in self.about.models}
-        self._gone.update((topic, None) for name in names if (topic := topics.model(node, name)) not in served)
+    def _clear_models(self, node: str, names: Iterable[str]) -> None:
+        served = {name for name, _ in self.about.models} if node == self.about.node else set()
+        gone = dict.fromkeys(name for name in names if name not in served)
+        self._gone.update((topics.model(node, name), None) for name in gone)
+        if node == self.about.node and gone:
+            self._gone_models.update(gone)
+            self._announce_own()
 
     # -- the log
 

@@ -130,8 +130,10 @@ def sensor(about: About, kind: Kind, topic: str) -> Answer:
     return Answer(about.topic(device), to_json(payload), qos=1, retain=True)
 
 
-def node(about: About) -> Answer:
-    """Return the discovery message for the node itself."""
+def node(about: About, gone: Iterable[str] = ()) -> Answer:
+    """Return the discovery message for the node itself. `gone` are models that it had before: an entity that is only left out
+    stays.
+    """
     health, device = topics.health(about.node), about.device
     fresh = {"expire_after": math.ceil(_MISSED * about.interval)}
     info = topics.info(about.node)
@@ -203,6 +205,7 @@ def node(about: About) -> Answer:
         one["default_entity_id"] = _entity_id(one, about.node)
         if key != "state":  # which says itself that the node is offline
             one["availability"] = [_available(about)]
+    components |= {f"update-{_id(name)}": {"platform": "update"} for name in gone}
     payload = {
         "device": {
             "identifiers": [device],

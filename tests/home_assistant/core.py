@@ -2,9 +2,8 @@
 
     python core.py CONFIGURATION_DIRECTORY PORT
 
-It reads configuration.yaml there, and is connected to the MQTT broker on that port of this machine. It prints a line of JSON for each state that changes, and for each
-warning of its MQTT integration, and takes one template a line on its standard input, whose result it prints. It ends with its standard
-input; its registries stay in the directory, as on a machine that is restarted.
+It reads configuration.yaml there, and is connected to the MQTT broker on that port of this machine. It prints a line of JSON for each state that changes, each service that is called, and
+each warning. It ends with its standard input; its registries stay in the directory, as on a machine that is restarted.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from typing import Any
 from homeassistant import bootstrap, config_entries, loader
 from homeassistant.components.automation import DOMAIN as AUTOMATION
 from homeassistant.config import async_hass_config_yaml
-from homeassistant.const import EVENT_STATE_CHANGED
+from homeassistant.const import EVENT_CALL_SERVICE, EVENT_STATE_CHANGED
 from homeassistant.core import CoreState, Event, HomeAssistant, callback
-from homeassistant.helpers.template import Template
 from homeassistant.setup import async_setup_component
 
 
@@ -49,8 +47,14 @@ async def start(directory: Path, port: int) -> HomeAssistant:
         told = {} if state is None else {"state": state.state, "attributes": dict(state.attributes)}
         say("state", entity=event.data["entity_id"], **told)
 
+    @callback
+    def called(event: Event[Any]) -> None:
+        say("service", name=f"{event.data['domain']}.{event.data['service']}", data=event.data["service_data"])
+
     hass.bus.async_listen(EVENT_STATE_CHANGED, changed)
-    await async_setup_component(hass, "homeassistant", {})
+    hass.bus.async_listen(EVENT_CALL_SERVICE, called)
+    for component in ("homeassistant", "persistent_notification"):
+        await async_setup_component(hass, component, {})
     if not hass.config_entries.async_entries("mqtt"):
         entry = config_entries.ConfigEntry(
             data={"broker": "127.0.0.1", "port": port, "discovery": True},
@@ -86,8 +90,7 @@ async def main(directory: Path, port: int) -> None:
     hass = await start(directory, port)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
-        say("result", text=Template(json.loads(line), hass).async_render(parse_result=False))
+    await reader.read()
     await hass.async_stop()
 
 

@@ -290,6 +290,8 @@ def test_what_a_former_run_announced_is_taken_back_without_a_route_for_it() -> N
     sent = house.runs(former(routes=[gone], models=["genre", "mood"]))
     assert devices(sent) == ["-", "-"]
     assert [one.topic for one in sent if not one.payload and "model" in one.topic] == ["edge/node/model/mood"]
+    told = json.loads(next(one.payload for one in reversed(sent) if one.topic == NODE))
+    assert told["components"]["update-mood"] == {"platform": "update"}
     assert topics_of(record(sent)) == []
 
 
