@@ -95,7 +95,7 @@ def _line(event: Event, message: Message | None) -> str:
         return f"{event['node'][:LOGGED]}  {_node(event.get(what))}"
     said = _answer(message) if message is not None and what in {"prediction", "rejection"} else _message(event)
     retained = " (retained)" if event.get("retained") else ""
-    spent = f", after {event['after_ms']:.1f} ms" if "after_ms" in event else ""
+    spent = f", {event['after_ms']:.1f} ms after {event['to'][:LOGGED]}" if "after_ms" in event else ""
     return f"{event['topic'][:LOGGED]}  {said}{retained}{spent}"
 
 

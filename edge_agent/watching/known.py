@@ -14,6 +14,7 @@ from edge_agent.contract.messages import Message
 from edge_agent.contract.templates import Template
 from edge_agent.errors import TopicError
 from edge_agent.payload import formats
+from edge_agent.routing.sources import FEATURE
 from edge_agent.routing.trie import Trie
 from edge_agent.watching.reading import text
 
@@ -170,7 +171,7 @@ def _route(node: str, one: Mapping[str, Any]) -> RouteSeen:
     # Taking part in a share would take messages from the agents of a pool; the broker's own topics are no answers.
     if any(template.text.startswith("$") for template in templates):
         raise TopicError(f"{publish.text[:60]}: not a topic of an agent")
-    by_feature = any("feature" in source.subscribe.captures for source in sources)
+    by_feature = any(FEATURE in source.subscribe.captures for source in sources)
     gathers = one.get("gathers", len(sources) > 1 or by_feature)
     return RouteSeen(node, text(one["model"]), sources, publish, errors, bool(gathers))
 

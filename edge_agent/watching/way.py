@@ -14,6 +14,7 @@ from edge_agent.contract import topics
 from edge_agent.contract.messages import Message, shown_topic
 from edge_agent.contract.templates import Template
 from edge_agent.errors import InputError, TopicError
+from edge_agent.routing.sources import FEATURE
 from edge_agent.watching import events
 from edge_agent.watching.events import Event
 from edge_agent.watching.known import DOCS, MOST_INFO, STATE, Known, RouteSeen, SourceSeen, filter_of, read_info
@@ -31,12 +32,15 @@ _NAMED: Final = 5
 
 
 class Target(NamedTuple):
-    """A source of a route that takes what is watched: `messages` are the topics of the messages, `captured` is what is known of the sensor."""
+    """A source of a route that takes what is watched: `messages` are the topics of the messages, `captured` is what is known of the sensor.
+    What else makes a row of a route that gathers is looked at, but not shown (`is_other`): an answer may be due to it.
+    """
 
     route: RouteSeen
     source: SourceSeen
     messages: Template
     captured: dict[str, str]
+    is_other: bool = False
 
 
 class Asked(NamedTuple):
@@ -127,8 +131,10 @@ class Way:
             yield event, message
         takers = [] if is_answer else self._takers(topic)
         if takers or (not is_answer and self._wanted.match(topic) is not None):
-            self._seen = True
-            yield self._asked(topic, message, takers, now), message
+            event = self._asked(topic, message, takers, now)
+            if not takers or not all(target.is_other for target, _ in takers):
+                self._seen = True
+                yield event, message
 
     def due(self, now: float) -> Iterator[Event]:
         """Return messages that should have been answered; and once what may be wrong when nothing came."""
@@ -216,14 +222,26 @@ class Way:
 
     def _find(self) -> Iterator[Target]:
         for route in self._known.routes:
-            for source in route.sources:
-                if self._is_plain and (captured := source.subscribe.match(self._topic)) is not None:
-                    yield Target(route, source, self._wanted, {**dict(source.sensor), **captured})
-                elif self._is_plain and (captured := _captured(route, self._topic)) is not None:
-                    # The topic of its answers.
-                    yield Target(route, source, as_template(source.subscribe.filter_for(captured)), captured)
-                elif not self._is_plain and source.subscribe.overlaps(self._wanted):
-                    yield Target(route, source, self._wanted, {})
+            found = list(self._targets_of(route))
+            yield from found
+            if route.gathers and found:
+                yield from self._others(route, found[0].captured)
+
+    def _targets_of(self, route: RouteSeen) -> Iterator[Target]:
+        for source in route.sources:
+            if self._is_plain and (captured := source.subscribe.match(self._topic)) is not None:
+                yield Target(route, source, self._wanted, {**dict(source.sensor), **captured})
+            elif self._is_plain and (captured := _captured(route, self._topic)) is not None:
+                # The topic of its answers.
+                yield Target(route, source, as_template(source.subscribe.filter_for(captured)), captured)
+            elif not self._is_plain and source.subscribe.overlaps(self._wanted):
+                yield Target(route, source, self._wanted, {})
+
+    def _others(self, route: RouteSeen, captured: Mapping[str, str]) -> Iterator[Target]:
+        sensor = {name: level for name, level in captured.items() if name != FEATURE}
+        for source in route.sources:
+            if all(sensor.get(name, level) == level for name, level in source.sensor):
+                yield Target(route, source, as_template(source.subscribe.filter_for(sensor)), sensor, is_other=True)
 
     def _takers(self, topic: str) -> list[tuple[Target, dict[str, str]]]:
         """Return which routes take a message on a topic, as far as it belongs to what is watched."""

@@ -42,7 +42,7 @@ def test_a_message_its_answer_and_the_time_between() -> None:
     rejected = message(f"{ANSWERS}/error", {**REJECTED, "topic": FEATURES})
     (rejection,) = take(made, rejected, 2.5)
     assert (rejection["event"], rejection["after_ms"]) == ("rejection", 500.0)
-    assert "energy: Too small (was -5), after 500.0 ms" in events.as_line(rejection, rejected)
+    assert f"energy: Too small (was -5), 500.0 ms after {FEATURES}" in events.as_line(rejection, rejected)
     # Of another sensor, and what was not asked for.
     assert take(made, message("music/attic/genre", ROCK), 3.0) == []
     assert take(made, message("music/attic/features", {}), 3.0) == []
@@ -87,9 +87,17 @@ def test_sources_of_one_sensor_share_their_answers() -> None:
     sources = [{"subscribe": "tele/{sensor}/S", "sensor": {}}, {"subscribe": "power", "sensor": {"sensor": "hall"}}]
     made = way("power")
     tell(made, {"x-edge-agent": {"routes": [{**ROUTE, "sources": sources, "gathers": True}]}}, "edge/pi-1/docs")
-    assert made.wanted[-3:] == ["power", ANSWERS, f"{ANSWERS}/error"]
+    assert made.wanted[-4:] == ["power", ANSWERS, f"{ANSWERS}/error", "tele/hall/S"]
     take(made, message("power", 5), 1.0)
     assert take(made, message(ANSWERS, ROCK), 2.0)[0]["to"] == "power"
+    # What the other source sends is not asked for; but an answer may be due to it.
+    assert take(made, message("tele/hall/S", {}), 3.0) == []
+    assert take(made, message(ANSWERS, ROCK), 4.0)[0]["to"] == "tele/hall/S"
+    # Two values of one sensor, each on its own topic.
+    made = way("home/hall/tempo", subscribe="home/{sensor}/{feature}")
+    assert made.wanted[-1] == "home/hall/+"
+    assert take(made, message("home/hall/energy", 1), 5.0) == []
+    assert take(made, message(ANSWERS, ROCK), 6.0)[0]["to"] == "home/hall/energy"
 
 
 def test_what_is_not_answered_is_said_with_the_state_of_the_node() -> None:
