@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import chain, groupby, zip_longest
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +14,8 @@ from hypothesis import HealthCheck, settings
 _UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("default", _UNTIMED, max_examples=100)
 settings.register_profile("ci", _UNTIMED, max_examples=200, derandomize=True, print_blob=True)
+# Beside the newest versions, which draw all of those: what is looked for on the oldest is what their libraries do otherwise.
+settings.register_profile("oldest", _UNTIMED, max_examples=50, derandomize=True, print_blob=True)
 settings.register_profile("nightly", _UNTIMED, max_examples=100_000, print_blob=True)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") in {"1", "true"} else "default")
@@ -29,3 +33,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 needed = "Home Assistant" if name == "home_assistant" else "root and a Debian 13 to install"
                 reason = f"needs {needed}: scripts/test --{name.replace('_', '-')}"
                 item.add_marker(pytest.mark.skip(reason=reason))
+    items[:] = in_turns(items)
+
+
+def in_turns(items: list[pytest.Item]) -> list[pytest.Item]:
+    """A file of each folder in turn: those of contract and e2e wait, those of unit compute meanwhile, and are short at the end."""
+    files = [list(group) for _, group in groupby(items, key=lambda item: item.path)]
+    folders: dict[Path, list[list[pytest.Item]]] = {}
+    for file in files:
+        folders.setdefault(file[0].path.parent, []).append(file)
+    return [item for turn in zip_longest(*folders.values(), fillvalue=()) for item in chain(*turn)]

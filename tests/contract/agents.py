@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import paho.mqtt.client as paho
 import pytest
 
-from edge_agent.assembly import make_agent, make_connection_settings, make_plan
+from edge_agent.assembly import make_connection_settings, make_plan
 from edge_agent.config.settings import Settings
 from edge_agent.host.process import Signals
 from edge_agent.link.link import Address
@@ -28,6 +28,9 @@ from tests.wire import PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
 #: Without a will of its own each test has its node; nothing else stands on the topics of a broker of its own.
 NODE: Final = "kitchen"
 STATE, INFO = f"edge/{NODE}/state", f"edge/{NODE}/info"
+
+#: Longest pause between two connections, in seconds.
+_PAUSE: Final = 0.05
 
 #: For tests that hold with both versions of the protocol.
 PROTOCOLS: Final = pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -50,9 +53,15 @@ class Stop(Signals):
 
 
 def settings(port: int, mqtt: dict[str, Any] | None, sections: dict[str, Any]) -> Settings:
-    mqtt = {"host": HOST, "port": port, "connect_timeout": 1.0, "max_backoff": 1.0, **(mqtt or {})}
+    mqtt = {"host": HOST, "port": port, "connect_timeout": 1.0, **(mqtt or {})}
     # One more message, which is large, and comes at a time of its own: tests of it have it, and those of the installed agent.
     return Settings(mqtt=mqtt, **{"node": {"id": NODE}, "docs": {"publish": False}, **sections})
+
+
+def prepared(loaded: Settings) -> tuple[ConnectionSettings, Plan]:
+    """What the agent makes of its settings, with pauses between connections that are shorter than any setting: how long they
+    are is held by tests with a clock of their own, and here they would only be waited for."""
+    return make_connection_settings(loaded)._replace(max_backoff=_PAUSE), make_plan(loaded)
 
 
 class RunningAgent(Background):
@@ -62,7 +71,7 @@ class RunningAgent(Background):
         super().__init__("agent")
         # The same for all its life: a reload with another one would connect anew.
         self.timeout = {"connect_timeout": min(60.0, fair(1.0))}
-        self.agent: Agent = make_agent(settings(port, {**self.timeout, **(mqtt or {})}, sections))
+        self.agent = Agent(*prepared(settings(port, {**self.timeout, **(mqtt or {})}, sections)))
         self._next: tuple[ConnectionSettings, Plan] | None = None
         self._stop = Stop()
 
@@ -77,8 +86,7 @@ class RunningAgent(Background):
 
     def reload(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
         """Go on with new settings, as after SIGHUP, as soon as the agent takes it up."""
-        loaded = settings(port, {**self.timeout, **(mqtt or {})}, sections)
-        self._next = make_connection_settings(loaded), make_plan(loaded)
+        self._next = prepared(settings(port, {**self.timeout, **(mqtt or {})}, sections))
         self._stop.reload_now()
 
     def stop(self) -> float:
