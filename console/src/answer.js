@@ -91,6 +91,21 @@ function prediction(answer, model) {
   return { kind: "unknown", title: "The answer is not what edge-agent writes" };
 }
 
+/**
+ * The answer to several messages: the last one, or, if that is a rejection, the reasons of all.
+ * @param {string[]} payloads the last one first @param {import("./document.js").Model} model
+ */
+export function readAnswers([payload, ...earlier], model) {
+  const last = readAnswer(payload, model);
+  if (last.kind !== "rejection") return last;
+  for (const one of earlier.map((each) => readAnswer(each, model))) {
+    if (one.kind !== "rejection") break; // to what was known before
+    for (const [name, reasons] of one.byFeature) if (!last.byFeature.has(name)) last.byFeature.set(name, reasons);
+    last.others.push(...one.others.filter((reason) => !last.others.includes(reason)));
+  }
+  return last;
+}
+
 /** Whether an answer on a topic that others use as well is the one to the message with this id. @param {string} payload @param {string} id */
 export function isOurs(payload, id) {
   try {

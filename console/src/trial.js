@@ -10,11 +10,13 @@ import { random } from "./random.js";
 import { captures, fillTemplate, filterOf, responseTopic } from "./topics.js";
 
 export const PATIENCE = 10_000;
+/** How long nothing more has to come until the last answer to several messages is known to be the last. */
+const QUIET = 300;
 
 /**
  * @typedef {import("./document.js").NodeDocument} NodeDocument
  * @typedef {import("./document.js").Route} Route
- * @typedef {{topic: string, payload: string, milliseconds: number}} Reply
+ * @typedef {{topic: string, payload: string, milliseconds: number, earlier: string[]}} Reply `earlier`: payloads, the latest first
  */
 
 export class Trial {
@@ -24,6 +26,8 @@ export class Trial {
   /** Response topic -> what ends its subscription. */
   #listening = new Map();
   #waiting = new Map();
+  /** Ends what an earlier question still listens to. */
+  #endLate = () => {};
 
   /** @param {import("./connection.js").Connection} connection */
   constructor(connection) {
@@ -43,18 +47,25 @@ export class Trial {
   }
 
   /**
-   * Send messages, and wait for the answer to the last of them. Raises an Error in words.
+   * Send messages, and wait for the answer to all of them. Raises an Error in words.
    * @param {NodeDocument} document @param {Route} route @param {{topic: string, payload: string, formats: string[]}[]} messages
-   * @param {Record<string, string>} levels @returns {Promise<Reply>}
+   * @param {Record<string, string>} levels @param {(reply: Reply) => void} [later] told of answers that come after the last one
+   * @returns {Promise<Reply>}
    */
-  async ask(document, route, messages, levels) {
+  async ask(document, route, messages, levels, later = () => {}) {
     const topic = this.#ownTopic(document, route);
-    return topic === null ? this.#askAloud(route, messages, levels) : this.#askPrivately(topic, messages);
+    return topic === null ? this.#askAloud(route, messages, levels, later) : this.#askPrivately(topic, messages);
   }
 
   #ownTopic(document, route) {
     if (this.#connection.protocol !== 5 || document.protocol === "3.1.1" || route.remembers) return null;
     return responseTopic(document.responseTopics, this.#id);
+  }
+
+  /** Listen to nothing more. */
+  close() {
+    this.#endLate();
+    this.#forget();
   }
 
   #forget() {
@@ -71,7 +82,7 @@ export class Trial {
       const correlationData = new TextEncoder().encode(number);
       const published = this.#send(messages, { responseTopic, correlationData });
       const { topic, payload } = await Promise.race([replied, silence(published)]);
-      return { topic, payload: decode(payload), milliseconds: performance.now() - sent };
+      return { topic, payload: decode(payload), milliseconds: performance.now() - sent, earlier: [] };
     } finally {
       this.#waiting.delete(number);
     }
@@ -97,12 +108,19 @@ export class Trial {
     this.#waiting.get(data ? decode(data) : "")?.(message);
   }
 
-  async #askAloud(route, messages, levels) {
+  async #askAloud(route, messages, levels, later) {
+    this.#endLate();
     const ends = [];
-    const { promise: replied, resolve } = deferred();
-    const heard = (message) => {
-      if (!message.retain && isOurs(decode(message.payload), this.id)) resolve(message);
+    let sent = 0;
+    const told = ([...found]) => {
+      const [{ topic, payload, at }, ...earlier] = found.reverse();
+      return { topic, payload: decode(payload), milliseconds: at - sent, earlier: earlier.map((one) => decode(one.payload)) };
     };
+    const replies = new Replies(messages.length > 1 ? QUIET : 0, (found) => later(told(found)));
+    const heard = (message) => {
+      if (!message.retain && isOurs(decode(message.payload), this.id)) replies.add(message);
+    };
+    this.#endLate = () => ends.splice(0).forEach((end) => end());
     try {
       for (const template of new Set([route.publish, route.errors])) {
         const filled = fillTemplate(template, levels);
@@ -110,12 +128,14 @@ export class Trial {
         ends.push(end);
         await end.ready;
       }
-      const sent = performance.now();
-      const published = this.#send(messages, {});
-      const { topic, payload } = await Promise.race([replied, silence(published)]);
-      return { topic, payload: decode(payload), milliseconds: performance.now() - sent };
-    } finally {
-      for (const end of ends) end();
+      sent = performance.now();
+      const published = this.#send(messages, {}).then(() => replies.allSent());
+      const reply = told(await Promise.race([replies.settled, silence(published)]));
+      if (messages.length === 1) this.#endLate();
+      return reply;
+    } catch (error) {
+      this.#endLate();
+      throw error;
     }
   }
 
@@ -136,10 +156,41 @@ async function silence(published) {
   throw new Error(`no answer within ${PATIENCE / 1000} seconds`);
 }
 
-function deferred() {
-  let resolve;
-  const promise = new Promise((done) => (resolve = done));
-  return { promise, resolve };
+/**
+ * The answers to one question. Where each of several messages may be answered, the last answer counts: it has the values of all
+ * of them. Which one that is, only quiet tells; one that comes even later is told as well.
+ */
+class Replies {
+  #quiet;
+  #later;
+  #found = [];
+  #sent = false;
+  #isSettled = false;
+  #timer;
+  #done = () => {};
+  settled = new Promise((resolve) => (this.#done = resolve));
+
+  constructor(quiet, later) {
+    this.#quiet = quiet;
+    this.#later = later;
+  }
+  add(message) {
+    this.#found.push({ ...message, at: performance.now() });
+    if (this.#isSettled) this.#later(this.#found);
+    else this.#wait();
+  }
+  allSent() {
+    this.#sent = true;
+    this.#wait();
+  }
+  #wait() {
+    clearTimeout(this.#timer);
+    if (this.#sent && this.#found.length) this.#timer = setTimeout(() => this.#settle(), this.#quiet);
+  }
+  #settle() {
+    this.#isSettled = true;
+    this.#done(this.#found);
+  }
 }
 
 const decode = (bytes) => new TextDecoder().decode(bytes);

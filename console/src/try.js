@@ -1,7 +1,7 @@
 /** The view where a model is tried: a form, the message that it makes, and the answer. */
 import { fill, h, newId } from "./dom.js";
 import { copyCard } from "./copy.js";
-import { readAnswer } from "./answer.js";
+import { readAnswers } from "./answer.js";
 import { fieldOf } from "./fields.js";
 import { brokerOf } from "./address.js";
 import { levelsOf, messagesOf } from "./payload.js";
@@ -110,8 +110,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
     try {
       do {
         again = false;
-        const reply = await trial.ask(document, route, current(), levels.values());
-        if (!closed) showReply(reply);
+        show(await trial.ask(document, route, current(), levels.values(), show));
       } while (again && !closed);
     } catch (error) {
       if (!closed) showFailure(error);
@@ -122,8 +121,10 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
     }
   }
 
-  function showReply({ topic, payload, milliseconds }) {
-    const read = readAnswer(payload, model);
+  const show = (reply) => closed || showReply(reply);
+
+  function showReply({ topic, payload, milliseconds, earlier }) {
+    const read = readAnswers([payload, ...earlier], model);
     if (!follow.checked) showAnswer();
     const isRejection = read.kind === "rejection";
     const outside = new Set(read.kind === "prediction" ? read.outside : []);
@@ -209,6 +210,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
     close() {
       closed = true;
       unwatch();
+      trial.close();
     },
   };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { isOurs, readAnswer } from "../src/answer.js";
+import { isOurs, readAnswer, readAnswers } from "../src/answer.js";
 import { offered, brokerOf } from "../src/address.js";
 import { groupsOf, resolve, rowsOf } from "../src/asyncapi.js";
 import { readDocument } from "../src/document.js";
@@ -57,6 +57,13 @@ test("the reasons of a rejection go to the fields that they are about", () => {
   assert.deepEqual([...read.byFeature], [["tempo", ["too small", "no number"]]]);
   assert.deepEqual(read.others, ["other: unknown", "words", "rejected"]);
   assert.equal(readAnswer('{"error": "toString"}', MODEL).title, "toString");
+});
+
+test("of several messages the last answer counts, or all reasons since the last one that was none", () => {
+  const rejected = (name) => JSON.stringify({ error: "invalid_features", detail: [{ loc: [name], msg: `bad ${name}` }] });
+  assert.equal(readAnswers(['{"label": "x"}', rejected("tempo")], MODEL).title, "x");
+  const read = readAnswers([rejected("tempo"), rejected("<b>"), '{"label": "old"}', rejected("tempo")], MODEL);
+  assert.deepEqual([...read.byFeature], [["tempo", ["bad tempo"]], ["<b>", ["bad <b>"]]]);
 });
 
 test("answers of all kinds", () => {

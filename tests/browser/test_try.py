@@ -23,9 +23,9 @@ from tests.contract.client import Client
 pytestmark = pytest.mark.usefixtures("built")
 
 
-def open_with_own_document(chromium: Chromium, directory: Path, port: int) -> Page:
+def open_with_own_document(chromium: Chromium, directory: Path, port: int, **sections: Any) -> Page:
     """The page with the document of the agent that the tests run."""
-    own = settings(port, None, {})
+    own = settings(port, None, sections)
     served = {
         name: asyncapi.Served(one.predictor.card, one.predictor.sha256) for name, one in loading(own).models().items()
     }
@@ -66,6 +66,27 @@ def test_tried_and_rejected(chromium: Chromium, broker: WebMosquitto, tmp_path: 
         page.click(".send button")
         page.wait("document.querySelector('.verdict-reason')?.textContent.includes(\"can't be read\")")
         assert {message.topic for message in client.messages(3, "music/#")} == {"music/try/features"}
+        assert page.problems == []
+
+
+def test_a_value_for_each_topic(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
+    """The route answers each change once all values are known; what counts is the answer to the last one. Reasons come one by one."""
+    route = {"model": "genre", "subscribe": "home/{room}/{feature}", "publish": "genre/{room}"}
+    page = open_with_own_document(chromium, tmp_path, broker.port, route=[route])
+    with RunningAgent(broker.port, route=[route]):
+        connect(page, broker.url)
+        page.wait("document.querySelector('.node .badge').textContent === 'online'")
+        assert page.evaluate("document.querySelectorAll('.message textarea').length") == 8
+        for example, label in ((2, "Rock"), (1, "Hip-Hop"), (2, "Rock")):
+            page.click(f".chip:nth-of-type({example})")
+            page.click(".send button")
+            page.wait(f"document.querySelector('.verdict-title')?.textContent === '{label}'")
+        page.fill('[data-feature="tempo"] .typed input', "-5")
+        page.fill('[data-feature="energy"] .typed input', "loud")
+        page.click(".send button")
+        page.wait("document.querySelector('.answer[data-kind=rejection]')")
+        assert "greater than or equal to 0" in page.text('[data-feature="tempo"] .reason')
+        assert "valid number" in page.text('[data-feature="energy"] .reason')
         assert page.problems == []
 
 
