@@ -75,6 +75,10 @@ class HomeAssistant(Background):
         found = self.states.get(entity)
         return None if found is None else found["attributes"].get(name)
 
+    def shows(self, entity: str, name: str, value: object) -> None:
+        """Wait for an attribute of an entity, which may come after its state."""
+        self.wait(lambda: self.attribute(entity, name) == value, f"{name} of {entity} to be {value}")
+
     def sees(self, entity: str, state: object, again: Callable[[], object] = lambda: None) -> None:
         """Wait for a state, or a number about it; `again` is what brings it about, once more each second: Home Assistant may
         not listen yet.
