@@ -195,9 +195,10 @@ class TableView:
         table.add_column("label or value", no_wrap=True, max_width=width // 4)
         if wide:
             table.add_column("confidence", no_wrap=True, justify="right")
-        table.add_column("age", no_wrap=True, justify="right", min_width=8)
+        ages = [figures.age(sensor, now) for sensor in sensors]
+        table.add_column("age", no_wrap=True, justify="right", min_width=max(map(len, ages)))
         table.add_column("", no_wrap=True, ratio=1)
-        for sensor in sensors:
+        for sensor, age in zip(sensors, ages, strict=True):
             reading = sensor.reading
             style = "red" if reading.error else "green" if reading.is_sound else "yellow"
             said = reading.error or reading.value
@@ -206,7 +207,7 @@ class TableView:
                 *([_text(", ".join(sensor.nodes))] if several and wide else []),
                 _text(said if wide or not reading.figure else f"{said} {reading.figure}", style),
                 *([_text(reading.figure)] if wide else []),
-                _text(figures.age(sensor, now)),
+                _text(age),
                 _text(figures.note(sensor, now), "dim" if reading.is_sound else style),
             )
         return table
