@@ -69,14 +69,16 @@ export class Trend {
     this._most = most;
     this._places = new Map();
     this._buckets = new Map();
-    /** The second of the first answer. */
+    /** The second of the first answer; and of the first since the last pause. */
     this.began = Infinity;
+    this._since = Infinity;
   }
 
   /** Count an answer, which stands for `weight` of them. `label` is null where it is uncertain, undefined for a number. */
   add(now, label, value, confidence, weight = 1) {
     const second = Math.floor(now / 1000);
     this.began = Math.min(this.began, second);
+    this._since = Math.min(this._since, second);
     let bucket = this._buckets.get(second);
     if (bucket === undefined) {
       bucket = { counts: [], confidence: 0, confident: 0, value: 0, valued: 0 };
@@ -100,6 +102,11 @@ export class Trend {
     }
   }
 
+  /** Nothing is known of the time from now until the next answer. */
+  pause() {
+    this._since = Infinity;
+  }
+
   /** The place of a label among those that are told apart; further ones share the last place. */
   place(label) {
     let place = this._places.get(label);
@@ -117,7 +124,7 @@ export class Trend {
 
   /**
    * The last `seconds` whole seconds before `now`: their times, counts by label, mean confidence and value. Null is for none, and
-   * for counts of the time before the first answer, of which nothing is known.
+   * for counts of a time of which nothing is known: before the first answer, and in a pause.
    */
   series(now, seconds) {
     const last = Math.floor(now / 1000) - 1;
@@ -128,7 +135,7 @@ export class Trend {
     for (let second = last - seconds + 1; second <= last; second += 1) {
       const bucket = this._buckets.get(second);
       times.push(second);
-      counts.forEach((one, place) => one.push(bucket?.counts[place] ?? (second < this.began ? null : 0)));
+      counts.forEach((one, place) => one.push(bucket ? (bucket.counts[place] ?? 0) : second < this._since ? null : 0));
       confidence.push(bucket?.confident ? bucket.confidence / bucket.confident : null);
       value.push(bucket?.valued ? bucket.value / bucket.valued : null);
     }

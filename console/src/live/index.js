@@ -19,6 +19,8 @@ const TABLES = 250;
 const CHARTS = 500;
 /** Without frames, as in a tab behind others, messages are taken this often. */
 const HIDDEN = 1000;
+/** Most topics of nodes that wait for a frame: more than the nodes that are followed have. */
+const MOST_TOLD = 4000;
 
 /**
  * @param {HTMLElement} root an empty element that is the view's own
@@ -37,6 +39,8 @@ class LiveView {
     this._store = new Store();
     this._intake = new Intake();
     this._own = [];
+    //: The latest that nodes told of themselves, by topic, until the next frame.
+    this._told = new Map();
     this._subscriptions = new Map();
     this._last = null;
     this._refused = "";
@@ -80,6 +84,8 @@ class LiveView {
     for (const end of [...this._own, ...this._subscriptions.values()]) end();
     this._own = [];
     this._subscriptions.clear();
+    this._told.clear();
+    this._store.pause();
     cancelAnimationFrame(this._frame);
     clearTimeout(this._timer);
   }
@@ -89,8 +95,11 @@ class LiveView {
       // Another broker has other nodes.
       this._url = url;
       this._store.clear();
+      this._told.clear();
       if (this._shown) this._wish();
     }
+    if (state === "online") this._refused = "";
+    else this._store.pause();
     this._status = state === "online" ? "" : state === "connecting" ? `Connecting … ${reason}` : reason ? `Not connected: ${reason}` : "Connect to a broker to see its nodes.";
   }
 
@@ -123,7 +132,7 @@ class LiveView {
     const now = Date.now();
     const message = { topic, payload, now, retain, contentType: properties.contentType, weight: 1 };
     if (Store.isOwn(topic)) {
-      if (this._store.take(message)) this._wish();
+      if (this._told.size < MOST_TOLD || this._told.has(topic)) this._told.set(topic, message);
       return;
     }
     this._store.rate.add(now);
@@ -134,6 +143,7 @@ class LiveView {
   _turn() {
     if (!this._shown) return;
     const now = Date.now();
+    this._takeTold(document.hidden ? 50 : 6);
     this._intake.drain((message) => this._store.take(message), document.hidden ? 50 : 6);
     if (!document.hidden) this._draw(now);
     cancelAnimationFrame(this._frame);
@@ -142,6 +152,17 @@ class LiveView {
     if (!document.hidden) this._frame = requestAnimationFrame(next);
     // Also where a frame was asked for: the tab may go behind others before it comes.
     this._timer = setTimeout(next, HIDDEN);
+  }
+
+  /** Take what nodes told of themselves, for at most `budget` milliseconds. */
+  _takeTold(budget) {
+    const ends = performance.now() + budget;
+    for (const [topic, message] of this._told) {
+      this._told.delete(topic);
+      this._store.take(message);
+      if (performance.now() >= ends) break;
+    }
+    if (this._store.learn()) this._wish();
   }
 
   _draw(now) {

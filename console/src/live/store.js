@@ -3,7 +3,8 @@
 // Rules:
 // * everything is bounded, and what a bound leaves out is counted, so that the page can say it;
 // * names from the wire are keys of Maps only, never of objects, and texts are cut where they are read;
-// * a message of a node about itself is taken at once; answers may be a sample, and each counts for the `weight` it has.
+// * what nodes tell of themselves is never left out; answers may be a sample, and each counts for the `weight` it has;
+// * routes are made from all nodes together, by `learn`, and not with each message.
 
 import { json, number, object, rows, text } from "./answers.js";
 import { History, Trend } from "./history.js";
@@ -13,6 +14,8 @@ import { Template } from "./topics.js";
 export const BOUNDS = { nodes: 500, routes: 200, models: 50, sensors: 1000, topics: 20000, quiet: 60_000 };
 /** Most bytes of what a node says of itself: hundreds of routes and models. */
 const MOST_OWN_BYTES = 1024 * 1024;
+/** Topics that are longer are nobody's: a name that is to be read has a few dozen letters. */
+const LONGEST_TOPIC = 2000;
 /** What every node says of itself. */
 export const OWN = ["edge/+/state", "edge/+/info", "edge/+/health"];
 const STATES = new Set(["online", "degraded", "offline"]);
@@ -29,6 +32,7 @@ export class Store {
     this.left = { nodes: 0, routes: 0, models: 0, sensors: 0 };
     this.unread = 0;
     this._topics = new Map();
+    this._stale = false;
   }
 
   /** Whether a topic is one of a node's own: those are never sampled. */
@@ -36,11 +40,11 @@ export class Store {
     return /^edge\/[^/]+\/(state|info|health)$/.test(topic);
   }
 
-  /** Take a message: `{topic, payload, now, retain, contentType, weight}`. Returns whether routes have changed. */
+  /** Take a message: `{topic, payload, now, retain, contentType, weight}`. */
   take(message) {
-    if (Store.isOwn(message.topic)) return this._takeOwn(message);
-    this._takeAnswer(message);
-    return false;
+    if (message.topic.length > LONGEST_TOPIC) this.unread += message.weight ?? 1;
+    else if (Store.isOwn(message.topic)) this._takeOwn(message);
+    else this._takeAnswer(message);
   }
 
   /** The filters of answers and rejections of all nodes. */
@@ -51,6 +55,11 @@ export class Store {
       filters.add(route.errors.filter);
     }
     return filters;
+  }
+
+  /** Nothing is heard from now on until the next answer: that is no silence of the sensors. */
+  pause() {
+    for (const trend of this.trends.values()) trend.pause();
   }
 
   /** Forget what was seen, as on another broker. */
@@ -65,14 +74,14 @@ export class Store {
     const [, id, kind] = topic.split("/");
     if (payload.length === 0) {
       // A retained message taken back: the node is gone for good.
-      if (kind !== "state" || !this.nodes.delete(id)) return false;
-      return this._learnRoutes();
+      if (kind === "state" && this.nodes.delete(id)) this._stale = true;
+      return;
     }
     let node = this.nodes.get(id);
     if (node === undefined) {
       if (this.nodes.size >= this.bounds.nodes) {
         this.left.nodes += 1;
-        return false;
+        return;
       }
       node = { id: text(id), state: undefined, since: now, reason: undefined, agent: undefined, models: [], routes: [], health: undefined };
       this.nodes.set(id, node);
@@ -85,13 +94,13 @@ export class Store {
         node.since = now;
       }
       node.state = state;
-      return false;
+      return;
     }
     const content = payload.length > MOST_OWN_BYTES ? undefined : object(json(payload));
-    if (content === undefined) return false;
+    if (content === undefined) return;
     if (kind === "health") {
       node.health = health(content, now);
-      return false;
+      return;
     }
     node.agent = text(content.agent, 40);
     node.reason = text(content.reason);
@@ -101,11 +110,13 @@ export class Store {
     node.routes = list(content.routes)
       .filter((route) => typeof route.publish === "string" && typeof route.errors === "string")
       .map((route) => ({ model: text(route.model), publish: route.publish, errors: route.errors }));
-    return this._learnRoutes();
+    this._stale = true;
   }
 
-  /** Make the routes anew from all nodes; returns whether other topics are wanted now. */
-  _learnRoutes() {
+  /** Make the routes anew from all nodes, if one has told something new; returns whether other topics are wanted now. */
+  learn() {
+    if (!this._stale) return false;
+    this._stale = false;
     const before = [...this.filters].sort().join("\n");
     const routes = new Map();
     this.left.routes = 0;
@@ -113,12 +124,12 @@ export class Store {
       for (const { model, publish, errors } of node.routes) {
         let route = routes.get(publish);
         if (route === undefined) {
-          const made = { model, answers: new Template(publish), errors: new Template(errors), nodes: [] };
-          if (!made.answers.sound || !made.errors.sound) continue;
           if (routes.size >= this.bounds.routes) {
             this.left.routes += 1;
             continue;
           }
+          const made = { model, answers: new Template(publish), errors: new Template(errors), nodes: [] };
+          if (!made.answers.sound || !made.errors.sound) continue;
           route = made;
           routes.set(publish, route);
         }

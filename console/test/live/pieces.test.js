@@ -89,6 +89,10 @@ test("labels are counted by second; beyond a dozen they share a place", () => {
   assert.deepEqual(times, [0, 1, 2]);
   assert.deepEqual(counts, [[null, 1, 4], [null, 1, 0], [null, 0, 1000]]);
   assert.ok(Math.abs(confidence[1] - 0.8) < 1e-9);
+  // What was not watched is not zero.
+  trend.pause();
+  trend.add(6_000, "Rock");
+  assert.deepEqual(trend.series(8_500, 6).counts[0], [4, null, null, null, 1, 0]);
   for (let second = 3; second < 500; second += 1) trend.add(second * 1000, "Rock");
   assert.ok(trend._buckets.size <= 11);
 });

@@ -14,7 +14,8 @@ const INFO = {
 const ROCK = { label: "Rock", confidence: 0.97, probabilities: { Rock: 0.97, "Hip-Hop": 0.03 }, model: "genre", version: "1.0.0" };
 
 function taken(store, topic, content, more = {}) {
-  return store.take({ topic, payload: encode(content), now: 1_000_000, ...more });
+  store.take({ topic, payload: encode(content), now: 1_000_000, ...more });
+  return store.learn();
 }
 
 function known(bounds) {
@@ -95,6 +96,13 @@ test("topics of a hostile node that would cost the connection are left out", () 
   assert.deepEqual([...store.filters], []);
 });
 
+test("a topic that is too long is nobody's", () => {
+  const store = known();
+  taken(store, `music/${"a".repeat(5000)}/genre`, ROCK);
+  taken(store, `edge/${"a".repeat(5000)}/state`, "online");
+  assert.deepEqual([store.sensors.size, store.nodes.size, store.unread], [0, 1, 2]);
+});
+
 test("names of properties are names like others", () => {
   const store = known();
   taken(store, "edge/__proto__/info", { ...INFO, node: "__proto__" });
@@ -122,7 +130,7 @@ test("a node that was taken back is forgotten with its routes", () => {
   const store = known();
   taken(store, "edge/pi-1/state", "offline");
   assert.equal(store.nodes.get("pi-1").state, "offline");
-  assert.equal(store.take({ topic: "edge/pi-1/state", payload: new Uint8Array(), now: 1 }), true);
+  assert.equal(taken(store, "edge/pi-1/state", ""), true);
   assert.deepEqual([store.nodes.size, store.filters.size], [0, 0]);
 });
 
