@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+import cbor2
 from jsonschema import Draft7Validator
 
+_READ: dict[str, Callable[[bytes], Any]] = {
+    "application/json": json.loads,
+    "application/senml+json": json.loads,
+    "application/vnd.aai.asyncapi+json": json.loads,
+    "application/cbor": cbor2.loads,
+}
 _PARAMETER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -39,6 +46,11 @@ class Document:
         self.whole = document
         self._channels = [(self._pattern(channel), channel) for channel in document["channels"].values()]
         self._validators: dict[str, Draft7Validator] = {}
+        operations = document["operations"].values()
+        sends = [one["channel"] for one in operations if one["action"] == "send"]
+        replies = [one["reply"]["channel"] for one in operations if "reply" in one]
+        self._replies = [at(document, one["$ref"]) for one in replies]
+        self._sent = {id(at(document, one["$ref"])) for one in (*sends, *replies)}
 
     def message(self, channel: Mapping[str, Any], name: str) -> Any:
         """One of a channel's messages, wherever it stands."""
@@ -55,31 +67,35 @@ class Document:
             self._validators[key] = Draft7Validator({**schema, "components": self.whole["components"]})
         return self._validators[key]
 
-    def wrong(self, topic: str, payload: bytes, content_type: str | None = None) -> list[str]:
-        """What is wrong with a message: nothing, if one of the topic's channels has it; in a format that is no text, of the
-        topic only.
+    def sends(self, topic: str) -> list[Mapping[str, Any]]:
+        """The channels of a topic on which the node publishes."""
+        return [channel for channel in self.channels(topic) if id(channel) in self._sent]
+
+    def wrong(self, topic: str, payload: bytes, content_type: str | None = None, *, answer: bool = False) -> list[str]:
+        """What is wrong with a message that the node published: nothing, if a channel has it. `answer`: to a Response Topic.
+
+        Without a content type, it is the first of the channel's messages.
         """
         said: list[str] = []
-        channels = self.channels(topic)
-        for channel in channels:
-            for name in channel["messages"]:
-                message = self.message(channel, name)
-                if content_type is not None and message["contentType"] != content_type:
-                    continue
-                if message["contentType"] == "application/cbor":
-                    return []
-                text = message["contentType"].startswith("text/")
+        for channel in self._replies if answer else self.sends(topic):
+            for message in self._messages(channel, content_type):
                 try:
-                    content = payload.decode() if text else json.loads(payload)
+                    content = _READ.get(message["contentType"], bytes.decode)(payload)
                 except ValueError as error:
-                    said.append(f"{name}: {error}")
+                    said.append(str(error))
                     continue
-                schema = message["payload"]
-                wrong = [one.message for one in self.validator(schema).iter_errors(content)]
+                wrong = [one.message for one in self.validator(message["payload"]).iter_errors(content)]
                 if not wrong:
                     return []
-                said += [f"{name}: {one[:500]}" for one in wrong]
-        return said or [f"no channel has the topic {topic!r} with content type {content_type}"]
+                said += [f"{channel['address']}: {one[:500]}" for one in wrong]
+        return said or [f"no channel has it: {topic!r}, {content_type}"]
+
+    def _messages(self, channel: Mapping[str, Any], content_type: str | None) -> list[Any]:
+        found = [self.message(channel, name) for name in channel["messages"]]
+        if content_type is None:
+            first = found[0]["contentType"]
+            return [one for one in found if one["contentType"] == first]
+        return [one for one in found if one["contentType"] == content_type]
 
     def _pattern(self, channel: Mapping[str, Any]) -> re.Pattern[str] | None:
         address = channel["address"]

@@ -11,26 +11,23 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, get_type_hints
+from typing import Any, Final, NamedTuple
 
 from edge_agent import __version__
 from edge_agent.config.routes import FieldSettings
 from edge_agent.config.settings import Settings
-from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
-from edge_agent.contract.messages import JSON_TYPE, Busy, Health, Info, UnknownVerb, to_json
+from edge_agent.contract.messages import JSON_TYPE, to_json
 from edge_agent.contract.templates import Template
-from edge_agent.docs import extension, outgoing, schemas
+from edge_agent.docs import extension, node, outgoing, schemas
 from edge_agent.docs.channels import Channels, message
 from edge_agent.docs.incoming import Incoming
-from edge_agent.docs.keys import Shared, ref
-from edge_agent.docs.schemas import PLACE, Schema
-from edge_agent.docs.served import CONTENT_TYPE
+from edge_agent.docs.keys import Shared
+from edge_agent.docs.schemas import Schema
 from edge_agent.docs.served import Served as Served  # noqa: PLC0414 - re-exported for users of this file
 from edge_agent.docs.server import security, server
 from edge_agent.routing.routes import Route
 from edge_agent.routing.sources import FEATURE
-from edge_agent.serving.requests import VERBS
 
 VERSION: Final = "3.0.0"
 _SAYS: Final = "What the agent takes and publishes: made from its configuration and from the cards of its models."
@@ -43,7 +40,6 @@ _HEADERS: Final[Schema] = {
         "correlationData": {"type": "string", "description": "Correlation Data (MQTT 5): goes back with the answer."},
     },
 }
-_STATES: Final = ("online", "degraded", "offline")
 
 
 def write(settings: Settings, models: Mapping[str, Served]) -> bytes:
@@ -71,9 +67,7 @@ class _Document:
         self._served = models
         self._routes = settings.routes()
         self._channels = Channels()
-        verbs = [get_type_hints(verb.answer)["return"] for verb in VERBS.values()]
-        kinds = (*outgoing.KINDS, Info, Health, *verbs, Busy, UnknownVerb)
-        self._wire = schemas.of_wire(dict.fromkeys(kinds))
+        self._wire = schemas.of_wire(dict.fromkeys((*outgoing.KINDS, *node.kinds(settings))))
         answers = {kind.__name__ for kind in outgoing.KINDS} - {"Rejection"}
         known = {name: schema for name, schema in self._wire.items() if name not in answers}
         self._schemas, self._messages = Shared("schemas", known), Shared("messages")
@@ -84,9 +78,9 @@ class _Document:
         settings = self._settings
         self._add_models()
         routes = [self._add_route(number, route) for number, route in enumerate(self._routes, start=1)]
-        self._add_node()
-        schemes = security(settings)
         models = {sha256: extension.of_model(card, sha256) for card, sha256 in self._served.values()}
+        node.add(self._channels, settings, [one["name"] for one in models.values()])
+        schemes = security(settings)
         return {
             "asyncapi": VERSION,
             "info": {
@@ -195,44 +189,6 @@ class _Document:
         """Return references to messages, by the names of their formats."""
         whose = what if model is None else f"{model.card.name}.{what}"
         return {name: self._messages.put(f"{whose}.{name}", one) for name, one in messages.items()}
-
-    # -- the node's own topics
-
-    def _add_node(self) -> None:
-        node = self._settings.node.id
-        state = message("text/plain", {"type": "string", "enum": list(_STATES)}, "State")
-        info = message(JSON_TYPE, ref(*PLACE, "Info"), "Info")
-        health = message(JSON_TYPE, ref(*PLACE, "Health"), "Health")
-        seconds = self._settings.health.interval
-        own = [
-            ("state", topics.state(node), state, "Whether the node is there; offline is also its will.", True),
-            ("info", topics.info(node), info, "Versions, models and routes of the node.", True),
-            ("health", topics.health(node), health, f"Counters and rates, every {seconds:g} seconds.", False),
-        ]
-        if self._settings.docs.publish and self._settings.mqtt.retain is not False:
-            docs = message(CONTENT_TYPE, {"type": "object"}, "AsyncAPI")
-            own.append(("docs", topics.docs(node), docs, "This document, where the broker keeps it.", True))
-        for name, topic, said, about, kept in own:
-            key = self._channels.add(name, Template(topic), {name: said}, about)
-            self._channels.send(key, about, qos=int(kept), retain=kept and self._settings.mqtt.retain is not False)
-        for name, verb in VERBS.items():
-            kind: type[Any] = get_type_hints(verb.answer)["return"]
-            self._add_verb(name, Template(topics.request(node).render({"verb": name})), verb.about, kind)
-        self._add_verb("other", topics.request(node), "what there is to ask", UnknownVerb)
-
-    def _add_verb(self, name: str, request: Template, about: str, kind: type[Any]) -> None:
-        node = self._settings.node.id
-        verb = "{verb}" if name == "other" else name
-        answers = {
-            one.__name__.lower(): message(JSON_TYPE, ref(*PLACE, one.__name__), one.__name__) for one in (kind, Busy)
-        }
-        said = f"The answer to a request: {about}."
-        response = self._channels.add(
-            f"response-{name}", Template(topics.response(node, verb), output=True), answers, said
-        )
-        asked = {"request": message("text/plain", {}, "A request")}
-        key = self._channels.add(f"request-{name}", request, asked, f"A request for {about}.")
-        self._channels.receive(key, f"A request for {about}.", self._channels.reply(response))
 
 
 def _short(content_type: str) -> str:

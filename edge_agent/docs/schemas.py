@@ -2,7 +2,8 @@
 
 Nothing is written twice: what a message may have stands in `edge_agent.contract`, and is turned into schemas by pydantic. Rules:
 
-* a schema never refuses what the agent takes, or publishes, but for spellings that nobody sends (words of a category with blanks around);
+* a schema never refuses what the agent takes, or publishes, but for spellings that nobody sends (words of a category with blanks
+  around), and the last digit of a bound that was converted;
 * schemas are for draft 7, which AsyncAPI builds on; what it has no word for begins with `x-`.
 """
 

@@ -13,7 +13,9 @@ import paho.mqtt.client as paho
 import pytest
 
 from edge_agent.assembly import make_connection_settings, make_plan
+from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
+from edge_agent.docs.served import Served
 from edge_agent.host.process import Signals
 from edge_agent.link.link import Address
 from edge_agent.link.slow_lane import Plain
@@ -22,6 +24,7 @@ from edge_agent.serving.plan import ConnectionSettings, Plan
 from tests import wire
 from tests.background import Background, Server
 from tests.brokers import HOST, BrokerProcess
+from tests.contract import witness
 from tests.patience import DEADLINE, fair
 from tests.wire import PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
 
@@ -61,7 +64,12 @@ def settings(port: int, mqtt: dict[str, Any] | None, sections: dict[str, Any]) -
 def prepared(loaded: Settings) -> tuple[ConnectionSettings, Plan]:
     """What the agent makes of its settings, with pauses between connections that are shorter than any setting: how long they
     are is held by tests with a clock of their own, and here they would only be waited for."""
-    return make_connection_settings(loaded)._replace(max_backoff=_PAUSE), make_plan(loaded)
+    models = loading(loaded).models()
+    # What it publishes from now on is looked at.
+    witness.current.served(
+        loaded, {name: Served(one.predictor.card, one.predictor.sha256) for name, one in models.items()}
+    )
+    return make_connection_settings(loaded)._replace(max_backoff=_PAUSE), make_plan(loaded, models)
 
 
 class RunningAgent(Background):

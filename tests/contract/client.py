@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from tests.contract import witness
 from tests.patience import DEADLINE
 
 PROPERTIES = ("ContentType", "CorrelationData", "MessageExpiryInterval", "ResponseTopic", "UserProperty")
@@ -143,6 +144,9 @@ class Client:
         it returns when the message is acknowledged (QoS 1, 2) or written (QoS 0).
         """
         data = payload if isinstance(payload, bytes | str) else json.dumps(payload)
+        witness.current.published.add((topic, data.encode() if isinstance(data, str) else data))
+        if "ResponseTopic" in properties:
+            witness.current.response_topics.add(str(properties["ResponseTopic"]))
         given: Properties | None = None
         pairs = list(user_properties)
         if properties or pairs:
@@ -245,6 +249,8 @@ class Client:
             self._changed.notify_all()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: Message) -> None:
+        content_type = getattr(message.properties, "ContentType", None)
+        witness.current.came.append(witness.Came(message.topic, bytes(message.payload), content_type))
         with self._changed:
             self._messages.append(message)
             self._changed.notify_all()

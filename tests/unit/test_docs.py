@@ -172,6 +172,22 @@ def test_models_of_one_name_stay_apart() -> None:
     assert b"onnx" not in json.dumps(document["channels"]).encode()
 
 
+def test_a_message_that_is_not_as_described_is_seen() -> None:
+    """The test of what the contract tests look with."""
+    document = Document(described(route=[{"publish": "out/{sensor}"}]))
+    good = {"label": "Rock", "confidence": 0.7, "probabilities": {"Rock": 0.7, "Hip-Hop": 0.3}}
+    good |= {"model": "genre", "version": "1.0.0"}
+    assert document.wrong("out/kitchen", json.dumps(good).encode(), "application/json") == []
+    assert document.wrong("out/kitchen", json.dumps([good]).encode()) == []
+    for wrong in ({"label": "Jazz"}, {"confidence": 1.5}, {"label": None}, {"model": "other"}, {"outside": ["x"]}):
+        assert document.wrong("out/kitchen", json.dumps({**good, **wrong}).encode()), wrong
+    assert document.wrong("out/kitchen", b"{")
+    assert document.wrong("out/kitchen", json.dumps(good).encode(), "application/xml")
+    assert document.wrong("edge/pi-1/state", b"asleep")
+    assert document.wrong("edge/pi-1/state", b"online") == []
+    assert not document.sends("in/kitchen")
+
+
 # -- names from outside
 
 
