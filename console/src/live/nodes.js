@@ -11,7 +11,7 @@ export class NodeTable {
     const title = newId();
     this._rows = new Map();
     this._body = h("tbody");
-    this._said = h("p", { class: "dim small" });
+    this._said = h("p", { class: "dim small live-foot" });
     this._table = h(
       "table",
       { class: "live-nodes", "aria-labelledby": title },
