@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from edge_agent.contract.messages import (
@@ -47,7 +47,7 @@ class Watcher(Protocol):
     """Wants to know each topic that is answered (implemented by `edge_agent.serving.discovery.Discovery`)."""
 
     @property
-    def known(self) -> Container[str]:
+    def known(self) -> Mapping[str, object]:
         """Topics that it need not be told of: looked into for each answer."""
 
     def meet(self, route: Route, topic: str, content_type: str) -> None:
@@ -279,8 +279,12 @@ class Pipeline:
     def _watch(
         watcher: Watcher, questions: Sequence[tuple[int, Message, _Target]], outcomes: Sequence[Written]
     ) -> None:
-        """Tell the watcher of topics that are answered for the first time."""
+        """Tell the watcher of topics that are answered for the first time. Nearly always there are none, which one comparison of
+        sets tells for the whole slice, sooner than a look for each message.
+        """
         known = watcher.known
+        if known.keys() >= {target.publish for _, _, target in questions}:
+            return
         for (_, message, target), (_, rejected, content_type) in zip(questions, outcomes, strict=True):
             # What goes to a Response Topic is not seen by those who follow the sensor.
             if target.publish not in known and not rejected and message.response_topic is None:
