@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from edge_agent.contract import topics
+from edge_agent.watching.known import Known
 from edge_agent.watching.picture import Node, Picture, Sensor
 from edge_agent.watching.reading import number, text
 from edge_agent.wording import count, duration
@@ -121,13 +122,15 @@ def sampled(picture: Picture) -> str | None:
     return f"{come:.0f} messages a second: of each sensor the latest one is read, {are_read:.0f} a second"
 
 
-def left_out(picture: Picture) -> str | None:
-    """Return what does not find room at all."""
+def left_out(known: Known, forgotten: int = 0) -> str | None:
+    """Return what found no room, or was not valid."""
     told = []
-    if picture.forgotten:
-        told.append(f"{count(picture.forgotten, 'time')} a sensor or node was left out to make room for others")
-    if picture.known.left_out:
-        told.append(f"{count(picture.known.left_out, 'route')} left out: too many, or not valid")
+    if forgotten:
+        told.append(f"{count(forgotten, 'time')} a sensor or node was left out to make room for others")
+    if known.left_out:
+        told.append(f"{count(known.left_out, 'route')} left out: too many, or not valid")
+    if known.filters_left_out:
+        told.append(f"{count(known.filters_left_out, 'topic')} of answers not subscribed to: too many")
     return "; ".join(told) or None
 
 

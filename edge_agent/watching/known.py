@@ -18,9 +18,10 @@ from edge_agent.routing.sources import FEATURE
 from edge_agent.routing.trie import Trie
 from edge_agent.watching.reading import text
 
-#: Most nodes, most routes of one node and sources of one route that are known; most topic filters that are asked for on account of them.
+#: Most nodes, most routes of one node and of all, and sources of one route that are known; most topic filters that are asked for.
 MOST_NODES: Final = 500
 _ROUTES: Final = 256
+_ALL_ROUTES: Final = 2000
 _SOURCES: Final = 64
 _FILTERS: Final = 1000
 #: Topics whose places are remembered.
@@ -69,7 +70,8 @@ class Known:
     def __init__(self, node: str | None = None) -> None:
         self._node = node
         self._routes: dict[str, tuple[RouteSeen, ...]] = {}
-        self._trie: Trie[tuple[RouteSeen, bool]] = Trie()
+        #: Made when it is needed: hundreds of nodes may tell their routes at once.
+        self._trie: Trie[tuple[RouteSeen, bool]] | None = None
         self._places: dict[str, tuple[Place, ...]] = {}
         self._filters: list[str] | None = None
         #: Nodes whose routes are those of their document.
@@ -78,6 +80,8 @@ class Known:
         self.version = 0
         #: Routes that were left out: too many, or with topics that are none.
         self.left_out = 0
+        #: Topics of answers that are not asked for: too many.
+        self.filters_left_out = 0
 
     @property
     def own(self) -> list[str]:
@@ -118,26 +122,28 @@ class Known:
             self._know(node, told.get("routes"))
 
     def _know(self, node: str, given: Any) -> None:
+        before = self._routes.get(node, ())
+        others = sum(map(len, self._routes.values())) - len(before)
         routes = tuple(self._read(node, given)) if isinstance(given, list) else ()
-        if routes == self._routes.get(node, ()) or (node not in self._routes and len(self._routes) >= MOST_NODES):
+        room = _ALL_ROUTES - others if node in self._routes or len(self._routes) < MOST_NODES else 0
+        self.left_out += max(0, len(routes) - room)
+        routes = routes[:room]
+        if routes == before:
             return
         self._routes[node] = routes
         if not routes:
             del self._routes[node]
-        self._trie = Trie()
+        self._trie = None
         self._places.clear()
         self._filters = None
         self.version += 1
-        for route in self.routes:
-            self._trie.add(route.publish, (route, False))
-            if route.errors != route.publish:
-                self._trie.add(route.errors, (route, True))
 
     def filters(self) -> list[str]:
         """Return the filters of all answers and rejections."""
         if self._filters is None:
             found = dict.fromkeys(filter_of(one) for route in self.routes for one in (route.publish, route.errors))
             self._filters = list(found)[:_FILTERS]
+            self.filters_left_out = len(found) - len(self._filters)
         return self._filters
 
     def places(self, topic: str) -> tuple[Place, ...]:
@@ -150,6 +156,12 @@ class Known:
         return found
 
     def _find(self, topic: str) -> Iterator[Place]:
+        if self._trie is None:
+            self._trie = Trie()
+            for route in self.routes:
+                self._trie.add(route.publish, (route, False))
+                if route.errors != route.publish:
+                    self._trie.add(route.errors, (route, True))
         for (route, rejects), captured in self._trie.matching(topic):
             is_told = route.publish.captures <= captured.keys()
             sensors_own = route.publish.render(captured) if is_told else topic

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from edge_agent.contract.messages import Message
 from edge_agent.serving.reports import now as time_of_day
-from edge_agent.watching import events
+from edge_agent.watching import events, figures
 from edge_agent.watching.events import Event
 from edge_agent.watching.known import DOCS, INFO, Known
 from edge_agent.watching.output import Output
@@ -51,6 +51,7 @@ class All:
         self._known = known
         self._hint: str | None = hint
         self._began: float | None = None
+        self._told_left_out = False
 
     @property
     def wanted(self) -> list[str]:
@@ -64,7 +65,10 @@ class All:
             yield event, message
 
     def due(self, now: float) -> Iterator[Event]:
-        """Say once when nothing comes."""
+        """Say once when nothing comes, and when something is left out."""
+        if (left_out := figures.left_out(self._known)) is not None and not self._told_left_out:
+            self._told_left_out = True
+            yield {"event": "note", "note": left_out}
         self._began = now if self._began is None else self._began
         if self._hint is not None and now - self._began > _QUIET:
             yield {"event": "hint", "hint": self._hint}

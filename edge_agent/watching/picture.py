@@ -87,8 +87,9 @@ class Picture:
         topic = message.topic
         waiting = self._waiting.get(topic)
         if waiting is None:
-            places = self.known.places(topic)
-            if (not places and self.known.kind_of(topic) is None) or len(self._waiting) >= _MOST_WAITING:
+            is_own = self.known.kind_of(topic) is not None
+            places = () if is_own else self.known.places(topic)
+            if not (is_own or places) or len(self._waiting) >= _MOST_WAITING:
                 return
             waiting = deque(maxlen=_SHARED if any(place.shared for place in places) else 1)
             self._waiting[topic] = waiting
@@ -120,8 +121,7 @@ class Picture:
         kind = self.known.kind_of(topic)
         if kind is not None:
             self._told(*kind, message, arrived)
-        # A route may well publish there.
-        if message.payload and (places := self.known.places(topic)):
+        elif message.payload and (places := self.known.places(topic)):
             self._answered(places, message, arrived)
 
     def _told(self, name: str, what: str, message: Message, arrived: float | None) -> None:

@@ -157,7 +157,10 @@ class TableView:
         told += [(trouble, "yellow") for trouble in figures.troubles(self._picture.nodes.values())[:_REFUSED]]
         if self._connected is not None:
             told.append((figures.nothing_there(self._picture, self._node, now - self._since), "yellow"))
-        told += [(figures.sampled(self._picture), "dim"), (figures.left_out(self._picture), "dim")]
+        told += [
+            (figures.sampled(self._picture), "dim"),
+            (figures.left_out(self._known, self._picture.forgotten), "dim"),
+        ]
         return [_text(said, style) for said, style in told if said is not None]
 
     def _nodes(self, nodes: Sequence[Node], now: float, width: int) -> Table:

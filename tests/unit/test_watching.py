@@ -126,6 +126,14 @@ def test_what_an_info_may_not_make_us_do() -> None:
         assert list(made.routes) == []
     made.take("pi-1", {"routes": [{**ROUTE, "publish": f"music/{number}/genre"} for number in range(5000)]})
     assert len(list(made.routes)) == 256
+    for node in range(1000):
+        made.take(f"n{node}", {"routes": [{**ROUTE, "publish": f"{node}/{number}"} for number in range(5)]})
+    assert len(list(made.routes)) == 2000
+    assert len(made.filters()) == 1000
+    assert made.filters_left_out > 0
+    assert made.left_out > 5000
+    for node in range(1000):
+        made.take(f"n{node}", None)
     # What stands for several levels may have others behind it, which a filter can't say.
     made.take("pi-1", {"routes": [{**ROUTE, "publish": "a/{sensor...}/b", "errors": "a/{sensor...}/error"}]})
     assert made.filters() == ["a/#"]

@@ -108,6 +108,14 @@ def test_where_answers_come_is_read_in_a_flood_too(pipe: Pipe) -> None:
     for number in range(1000):
         view.take(message(f"edge/{number}/info", {"routes": [{**ROUTE, "publish": f"{number}/x"}]}), 0.0)
     assert len(view.wanted) < 200
+    view.take(message("edge/pi-1/info", {"routes": [{}]}), 2.0)
+    view.tell(Connected("localhost:1883", "5"))
+    got = ""
+    for _ in range(100):
+        view.turn(2.0)
+        got += pipe.read()
+    told = [event["note"] for event in events_of(got) if event["event"] == "note"]
+    assert told == ["1 route left out: too many, or not valid"]
 
 
 def test_news_of_the_connection_and_a_hint_in_words(pipe: Pipe) -> None:
