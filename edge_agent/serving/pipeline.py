@@ -134,11 +134,13 @@ class Pipeline:
 
     def took(self, messages: Sequence[Message], seconds: float) -> None:
         """Note that `messages` were answered within `seconds`, in the counts of each of their routes."""
-        place = bucket(seconds)
+        place, known = bucket(seconds), self._targets
         for message in messages:
-            for target in self._targets_of(message.topic):
-                target.counts.latencies[place] += 1
-                target.counts.seconds += seconds
+            topic = message.topic
+            for target in known.get(topic) or self._targets_of(topic):
+                counts = target.counts
+                counts.latencies[place] += 1
+                counts.seconds += seconds
 
     def shares(self) -> Iterator[tuple[str, str, str, Counts]]:
         """Yield what each route has counted: the name of its model, its topics in and out as configured, and the counts."""
