@@ -64,6 +64,11 @@ class Counts:
         self.rejections[code] += count
         self._reasons.add(reason, count)
 
+    def took(self, place: int, seconds: float, messages: int) -> None:
+        """Note the latency of messages, whose bucket is at `place`."""
+        self.latencies[place] += messages
+        self.seconds += seconds * messages
+
     def add(self, other: Counts) -> None:
         """Add what another one has counted, except latencies."""
         self.predictions += other.predictions

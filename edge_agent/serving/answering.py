@@ -110,7 +110,7 @@ class Answering:
             ended = self._clock()
             self._tally.took(ended - arrived, len(messages))
             if self._tally.detailed:
-                self.pipeline.took(messages, ended - arrived)
+                self.pipeline.took(ended - arrived)
             self._intake.took(ended - began)
         self._working = ()
 
@@ -150,7 +150,7 @@ class Answering:
 
     def introduce(self, link: Connection) -> None:
         """Send a few of the announcements that are due."""
-        if self.discovery is None or not self._caution.stands:
+        if self.discovery is None or (self.discovery.is_idle and not link.refused_answers) or not self._caution.stands:
             return
         self.discovery.refused(link.refused_answers)
         for said in self.discovery.due(link.in_flight):

@@ -146,6 +146,15 @@ class Discovery:
             return True
         return False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to say or to wait for: asked in each turn of the loop."""
+        return (
+            self._has_learned
+            and self._is_recorded
+            and not (self._own or self._gone or self._cleared or self._queue or self._new)
+        )
+
     def due(self, in_flight: int) -> Iterator[Answer]:
         """Yield what is to be said in this turn: each one counts as said when the next is asked for."""
         if self._is_forbidden or not self._is_ready():

@@ -13,8 +13,9 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from edge_agent.contract.messages import (
     MAX_ANSWER_BYTES,
@@ -111,6 +112,9 @@ class Pipeline:
         self._tally = tally
         self.counts = tally.serve(self._routes)
         self._targets.clear()  # they know what counts them
+        routes_of = Counter(route.asks for route in self._routes)
+        self._alone = {route.asks: self.counts[route] for route in self._routes if routes_of[route.asks] == 1}
+        self._last: _Processed | None = None
         self._gathered_for = {
             one: (self._engines[route.asks], self.counts[route]) for route, one in self._gatherings.items()
         }
@@ -132,15 +136,19 @@ class Pipeline:
         self.tally.note(f"Response Topic not followed, so the answer went to the route's topic: {refusal}", topic)
         return None
 
-    def took(self, messages: Sequence[Message], seconds: float) -> None:
-        """Note that `messages` were answered within `seconds`, in the counts of each of their routes."""
-        place, known = bucket(seconds), self._targets
-        for message in messages:
-            topic = message.topic
-            for target in known.get(topic) or self._targets_of(topic):
-                counts = target.counts
-                counts.latencies[place] += 1
-                counts.seconds += seconds
+    def took(self, seconds: float) -> None:
+        """Note that what was processed last was answered within `seconds`, in the counts of each route."""
+        place = bucket(seconds)
+        (asked, gathered), self._last = self._last or ({}, []), None  # not kept: payloads may be large
+        for asking, questions in asked.items():
+            alone = self._alone.get(asking)
+            if alone is not None:
+                alone.took(place, seconds, len(questions))
+                continue
+            for _, _, target in questions:
+                target.counts.took(place, seconds, 1)
+        for _, _, topic in gathered:
+            self._gathered_for[topic.gathering][1].took(place, seconds, 1)
 
     def shares(self) -> Iterator[tuple[str, str, str, Counts]]:
         """Yield what each route has counted: the name of its model, its topics in and out as configured, and the counts."""
@@ -175,6 +183,7 @@ class Pipeline:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
                 else:
                     gathered.append((position, target.typed(message), target.gathered))
+        self._last = (asked, gathered) if self._tally.detailed else None
         for engine, questions in asked.items():
             outcomes = self._outcomes(engine, questions)
             if self._watcher is not None:
@@ -364,3 +373,9 @@ class _Target(NamedTuple):
         if self.content_type is None or message.content_type:
             return message
         return message._replace(content_type=self.content_type)
+
+
+#: What `Pipeline.process` was given: questions by what they ask, and what routes gather.
+_Processed: TypeAlias = tuple[
+    dict[Asking, list[tuple[int, Message, _Target]]], list[tuple[int, Message, GatheredTopic]]
+]

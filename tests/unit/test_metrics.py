@@ -135,7 +135,7 @@ def test_the_agent_writes_what_it_did(file: Path) -> None:
     assert found.value("predictions_total", **labels) == 2
     assert found.value("rejections_total", **labels, error="malformed_payload") == 1
     assert found.value("messages_ignored_total", **labels) == 1
-    assert found.value("latency_seconds_count", **labels) == 4
+    assert found.value("latency_seconds_count", **labels) == 3
     assert found.value("messages_received_total", node="node") == 4
     assert found.value("connections_total") == 1
     assert found.value("state", state="online") == 1
@@ -157,6 +157,36 @@ def test_latencies_are_those_of_messages(file: Path) -> None:
     assert (found.value("latency_seconds_count"), found.value("latency_seconds_sum")) == (2, 0.06)
     assert found.value("latency_seconds_bucket", le="0.025") == 0
     assert found.value("latency_seconds_bucket", le="0.05") == 2
+
+
+def test_latencies_go_to_the_route_of_each_message(file: Path) -> None:
+    """Of routes that ask the same, and of one that gathers, too."""
+    routes = [
+        Route(
+            "genre",
+            Template(f"{one}/{{s}}/x"),
+            Template(f"out/{one}/{{s}}"),
+            Template(f"err/{one}/{{s}}"),
+            min_confidence=least,
+        )
+        for one, least in (("a", 0.0), ("b", 0.0), ("c", 0.5))
+    ]
+    gathers = Route("genre", Template("d/{s}/{feature}"), Template("out/d/{s}"), Template("err/d/{s}"))
+    link = FakeLink()
+    agent, clock = ended(link, textfile=file, routes=[*routes, gathers])
+    agent.step()
+    for count, topic in enumerate(("a/k/x", "b/k/x", "c/k/x"), 1):
+        link.arrive(*[Message(topic, GOOD, 1)] * count)
+    link.arrive(*[Message("d/k/loudness", b"0.5", 1)] * 4)
+    agent.step()
+    assert agent._plan.pipeline._last is None, "messages are not kept"
+    clock.advance(30)
+    agent.step()
+    found = read(file.read_text())
+    counts = [
+        found.value("latency_seconds_count", route=one) for one in ("a/{s}/x", "b/{s}/x", "c/{s}/x", "d/{s}/{feature}")
+    ]
+    assert counts == [1, 2, 3, 4]
 
 
 class Slow(FakeModel):
