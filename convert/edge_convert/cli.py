@@ -286,7 +286,7 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
 @click.option("--seed", type=SEED, default=0, show_default=True, help="The seed of the generated rows.")
 @click.option("--trust-pickle", is_flag=True, help="Open a pickle, which runs any code that it contains.")
 def verify(model: Path, **options: Unpack[_VerifyOptions]) -> None:
-    """Compare MODEL with the scikit-learn estimator that it was made from.
+    """Compare MODEL with the estimator, or the file of another library or tool, that it was made from.
 
     Both answer every row of the table and as many generated rows as --rows says, most of them on a threshold or one
     step beside it. The exit status is 3 if any label differs, or any probability by more than 1e-6.

@@ -161,19 +161,15 @@ def export(
     if isinstance(opened, Opened):
         if missing_value is not None:
             raise InputError(f"{estimator}: --missing-value is for XGBoost's own files (.json, .ubj)")
-        names = opened.column_names
+        table = opened.read_table(choice)
+        model = opened.settled(table, Hints(tuple(outputs), scores, tuple(label_names)))
     else:
         if outputs or scores:
             raise InputError(
                 f"{estimator}: --output and --scores are for ONNX files (.onnx); this model knows for itself"
             )
-        opened = naming.named(naming.with_missing(opened, missing_value, estimator), label_names, estimator)
-        _, names = inputs_of(opened)
-    table = replace(choice, columns=choice.columns or names).read()
-    if isinstance(opened, Opened):
-        model = opened.settled(table, Hints(tuple(outputs), scores, tuple(label_names)))
-    else:
-        model = opened
+        model = naming.named(naming.with_missing(opened, missing_value, estimator), label_names, estimator)
+        table = replace(choice, columns=choice.columns or inputs_of(model)[1]).read()
         require_codes_known(model, table)
     for sentence in naming.notes(model):
         say(f"model: {sentence}")

@@ -33,7 +33,7 @@ from edge_convert.foreign.scores import LABELS, NUMBERS, PROBABILITIES
 from edge_convert.graph import LABEL
 from edge_convert.graph import PROBABILITIES as PROBABILITIES_OUT
 from edge_convert.sessions import open_session, runtime_version
-from edge_convert.tables import Table
+from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Answers, Classification, Comparison, Regression
 from edge_convert.trial import require_opens
 from edge_convert.verify import GENERATED
@@ -103,10 +103,18 @@ class Opened:
     def __init__(self, original: Original) -> None:
         self.original = original
 
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """The names of its columns, where it has them."""
-        return self.original.column_names
+    def read_table(self, choice: TableChoice) -> Table:
+        """Return the table, with the columns that the file names, where it has an input for each."""
+        names = self.original.column_names
+        try:
+            return replace(choice, columns=choice.columns or names).read()
+        except InputError as error:
+            if choice.columns or not any(f"no column {name!r}" in str(error) for name in names):
+                raise
+            raise InputError(
+                f"{error}\n  {self.original.path} has an input of that name for each column; if the table calls them otherwise, give its names in the "
+                f"order of the inputs ({', '.join(names)}): --columns"
+            ) from error
 
     def settled(self, table: Table, hints: Hints = Hints()) -> Foreign:  # noqa: B008 - it never changes
         """Return the model that it is for this table. Raises `InputError` where it does not fit, or what it answers is not clear."""

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skops.io
+from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from edge_agent.model.onnx import Predictor
 from tests.unit.convert.conftest import Run
-from tests.unit.convert.foreign import IRIS, SIZES, TEXTS, net, saved, settled, table_of
+from tests.unit.convert.foreign import IRIS, SIZES, TEXTS, graph, net, saved, settled, table_of
 
 
 @pytest.fixture
@@ -75,6 +76,25 @@ def test_the_estimator_itself_can_be_compared_with_as_well(run: Run, tmp_path: P
         skops.io.dump(estimator, tmp_path / "m.skops")
         done = run("verify", out, "--estimator", tmp_path / "m.skops", "--data", iris_file, "--rows", "500")
         assert done.exit_code == status, done.output
+
+
+def test_inputs_with_other_names_than_the_table_has(run: Run, tmp_path: Path, iris_file: Path) -> None:
+    nodes = [
+        helper.make_node("Concat", list("abcd"), ["all"], axis=1),
+        helper.make_node("ReduceMax", ["all"], ["y"], axes=[1]),
+    ]
+    inputs = [(name, TensorProto.FLOAT, [1024, 1]) for name in "abcd"]
+    theirs = saved(graph(nodes, inputs, [("y", TensorProto.FLOAT, [1024, 1])]), tmp_path)
+    table, out = ("--data", iris_file, "--drop", "species"), tmp_path / "largest.onnx"
+    done = run("export", theirs, *table, "--out", out)
+    assert done.exit_code == 2
+    assert "no column 'a'; there are 'sepal_length'" in done.stderr
+    assert "give its names in the order of the inputs (a, b, c, d): --columns" in done.stderr
+    done = run("export", theirs, *table, "--columns", "petal_width,sepal_length,sepal_width,petal_length", "--out", out)
+    assert done.exit_code == 0, done.output
+    predictor = Predictor(out.read_bytes(), where="largest.onnx")
+    assert predictor.card.feature_names == ("petal_width", "sepal_length", "sepal_width", "petal_length")
+    assert predictor.read(predictor.predict([(1, 2, 4, 3)])[0]) == [4.0]
 
 
 def test_options_for_onnx_files_are_for_these_only(run: Run, tmp_path: Path, iris_file: Path) -> None:
