@@ -193,6 +193,9 @@ def _check_writing(loaded: Settings, routes: Sequence[Route], witness: str | Non
     """Report for each output whether the broker would accept a message."""
     node = loaded.node.id
     outputs = {_render(one): one.filter for route in routes for one in (route.publish, route.errors)}
+    if loaded.home_assistant.enabled:
+        prefix = loaded.home_assistant.prefix
+        outputs |= {f"{prefix}/device/{TRIAL}/config": f"{prefix}/device/+/config"}
     own = {topic: topic for topic in (topics.health(node), topics.state(node), topics.info(node))}
     own[topics.response(node, TRIAL)] = topics.response(node, "+")
     tried = try_writing(loaded, list(outputs | own), witness)

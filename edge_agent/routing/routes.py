@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from edge_agent.contract import topics
@@ -204,9 +204,9 @@ def _refuse_unlike_sources(route: Route) -> None:
                 )
 
 
-def refuse_loops(routes: Sequence[Route], node: str, besides: Iterable[str] = ()) -> None:
+def refuse_loops(routes: Sequence[Route], node: str, besides: Collection[str] = ()) -> None:
     """Raise `SettingsError` when a node would take its own output, or its own management topics, for features. `besides` are
-    templates of further topics that are its own.
+    templates of the topics between it and Home Assistant.
     """
     own: Trie[None] = Trie()
     for text in (
@@ -228,9 +228,8 @@ def refuse_loops(routes: Sequence[Route], node: str, besides: Iterable[str] = ()
                 f"route {number}: {subscribe.text!r} would take the management requests of this node ({requests.text!r})"
             )
         for one, _ in own.overlapping(subscribe):
-            raise SettingsError(
-                f"route {number}: {subscribe.text!r} would take what this agent says of itself on {one.text!r}"
-            )
+            whose = "is for Home Assistant" if one.text in besides else "this agent says of itself"
+            raise SettingsError(f"route {number}: {subscribe.text!r} would take what {whose} on {one.text!r}")
         takers.add(subscribe, number)
     for number, route in enumerate(routes, start=1):
         for what, output in (("answers", route.publish), ("rejections", route.errors)):

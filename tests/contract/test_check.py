@@ -122,6 +122,15 @@ def test_writing_that_is_not_allowed(mosquitto: MosquittoFactory, connect: Conne
     assert "topic write music/+/genre/error" in found["publish"][1]["mend"]
 
 
+def test_home_assistant_may_not_be_told(mosquitto: MosquittoFactory, connect: Connect, check: Check) -> None:
+    broker = mosquitto(acl=f"{OPEN}topic readwrite music/#\n")
+    offline(connect(broker))
+    found = check(broker.port, more="[home_assistant]\nenabled = true", status=1)
+    (refused,) = [one for one in found["publish"] if one["verdict"] == "fail"]
+    assert refused["message"].startswith("homeassistant/device/+/config: ")
+    assert "topic write homeassistant/device/+/config" in refused["mend"]
+
+
 def test_what_the_agent_says_of_itself_may_not_be_written(
     mosquitto: MosquittoFactory, connect: Connect, check: Check
 ) -> None:

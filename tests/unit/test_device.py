@@ -40,6 +40,7 @@ def show(tmp_path: Path) -> Show:
 def test_a_machine_that_says_nothing(show: Show, tmp_path: Path) -> None:
     device = show()
     assert (device.board(), device.cores(), device.throttled()) == (None, 0, None)
+    assert device.temperature() is None
     assert (device.available_memory(), device.memory_limit(), device.swaps()) == (None, None, [])
     assert (device.journal(), device.written(1), device.unit("edge-agent")) == (None, None, None)
     assert (device.has_systemd(), device.clock_is_synchronised()) == (False, None)
@@ -83,6 +84,27 @@ def test_the_board(show: Show) -> None:
 @pytest.mark.parametrize(("text", "bits"), [("0\n", 0), ("50005\n", 0x50005), ("0x50000\n", 0x50000), ("what", None)])
 def test_the_power_supply(show: Show, text: str, bits: int | None) -> None:
     assert show({"sys/devices/platform/soc/soc:firmware/get_throttled": text}).throttled() == bits
+
+
+@pytest.mark.parametrize(
+    ("zones", "degrees"),
+    [
+        ([("cpu-thermal", "48312\n")], 48.3),
+        ([("acpitz", "27800\n"), ("x86_pkg_temp", "61000\n")], 61.0),
+        ([("gpu-thermal", "50000\n"), ("soc-thermal", "")], None),
+        ([("cpu0-thermal", "nonsense"), ("cpu1-thermal", "-5500")], -5.5),
+        ([], None),
+    ],
+)
+def test_the_temperature_is_that_of_the_processor(
+    show: Show, zones: list[tuple[str, str]], degrees: float | None
+) -> None:
+    files: dict[str, str] = {}
+    for number, (kind, told) in enumerate(zones):
+        files |= {
+            f"sys/class/thermal/thermal_zone{number}/{name}": text for name, text in (("type", kind), ("temp", told))
+        }
+    assert show(files).temperature() == degrees
 
 
 def test_memory(show: Show) -> None:

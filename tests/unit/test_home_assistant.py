@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.assembly import check_routes
+from edge_agent.config.load import load
 from edge_agent.contract.card import ModelCard, Quantity
 from edge_agent.contract.messages import ModelState, validator
 from edge_agent.contract.templates import Template
+from edge_agent.errors import SettingsError
+from edge_agent.model.library import Predictor
 from edge_agent.routing.routes import Route
 from edge_agent.serving import home_assistant
 from edge_agent.serving.home_assistant import About, kind_of
-from edge_agent.testing import ROUTE, make_card
+from edge_agent.testing import ROUTE, FakeModel, make_card
+from tests.unit.test_settings import refusal, write
 
 ABOUT = About("pi-1", "homeassistant", "1.2.3", (("genre", "1.0.0"),), 30.0, 3600.0)
 #: What Home Assistant takes at the root of a device's message; over anything else it refuses all of it.
@@ -98,7 +104,11 @@ def test_the_node_tells_state_models_rates_and_versions() -> None:
     assert told["components"]["rate"]["expire_after"] == 90
     warm = json.loads(home_assistant.node(ABOUT._replace(has_temperature=True)).payload)
     assert warm["components"]["temperature"]["device_class"] == "temperature"
-    assert set(home_assistant.sensor(ABOUT, kind_of(ROUTE, make_card()), TOPIC)._fields)  # an answer as any other
+
+
+def test_a_model_that_is_gone_takes_its_entity_with_it() -> None:
+    told = json.loads(home_assistant.node(ABOUT, ["mood"]).payload)
+    assert told["components"]["update-mood"] == {"platform": "update"}
 
 
 def test_a_model_state_is_as_in_the_contract() -> None:
@@ -154,3 +164,44 @@ def test_whatever_comes_from_outside_the_message_is_valid(level: str, node: str,
         options = told["components"].get("label", {}).get("options", ["x"])
         assert len(set(options)) == len(options)
         assert all(option and option == option.strip() and len(option) <= 255 for option in options)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[home_assistant]\nprefix = "a/+"', "home_assistant.prefix"),
+        ('[home_assistant]\nprefix = "a/"', "without a slash at the end"),
+        ('[home_assistant]\nprefix = ""', "home_assistant.prefix"),
+        (
+            '[home_assistant]\nenabled = true\n[[route]]\nsubscribe = "{x}/status"\npublish = "out/{x}/y"',
+            "would take what is for Home Assistant on 'homeassistant/status'",
+        ),
+        (
+            '[home_assistant]\nenabled = true\n[[route]]\nsubscribe = "homeassistant/{x...}"\npublish = "out/{x...}"',
+            "'homeassistant/status'",
+        ),
+        (
+            '[home_assistant]\nenabled = true\n[[route]]\nsubscribe = "in/{x}"\npublish = "edge/{x}/home_assistant"',
+            "could be one of this node's own topics",
+        ),
+    ],
+)
+def test_settings_that_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    assert words in refusal(tmp_path, text)
+
+
+def test_what_home_assistant_uses_is_free_while_it_is_off(tmp_path: Path) -> None:
+    load(write(tmp_path, '[[route]]\nsubscribe = "{x}/status"\npublish = "out/{x}/y"')).routes()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (("Hip-Hop", "Rock"), "has the labels 'Hip-Hop', 'Rock'; it takes a model with two labels, and one of them"),
+        (("Jazz", "Rock", "Folk"), "has the labels 'Jazz', 'Rock', 'Folk'"),
+    ],
+)
+def test_a_binary_sensor_takes_one_of_two_labels(labels: tuple[str, ...], words: str) -> None:
+    model = cast("Predictor", FakeModel(card_of(labels=labels)))
+    with pytest.raises(SettingsError, match=f"^route 1: binary_sensor: model 'genre' {words}"):
+        check_routes([ROUTE._replace(binary_sensor="Jazz")], {"genre": model})
