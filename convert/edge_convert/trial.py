@@ -18,6 +18,8 @@ from edge_agent.errors import InputError
 
 _MIB: Final = 1 << 20
 _REFUSED: Final = 2
+#: How many times as long as its processor time it may take: what loops meets its own limit, also where many others want the processor.
+_WAITS: Final = 20
 
 
 def require_opens(path: Path, width: int | None = None, *, seconds: float = 30.0) -> None:
@@ -28,9 +30,9 @@ def require_opens(path: Path, width: int | None = None, *, seconds: float = 30.0
     seconds += path.stat().st_size / _MIB
     command = [sys.executable, "-P", "-m", __name__, str(path), str(seconds), *([] if width is None else [str(width)])]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=4 * seconds, check=False)  # noqa: S603 - our own
+        done = subprocess.run(command, capture_output=True, timeout=_WAITS * seconds, check=False)  # noqa: S603 - our own
     except subprocess.TimeoutExpired:
-        why = f"it took more than {4 * seconds:.0f} s"
+        why = f"it took more than {_WAITS * seconds:.0f} s"
     else:
         if done.returncode == 0:
             return
