@@ -138,10 +138,13 @@ class Pipeline:
 
     def took(self, seconds: float) -> None:
         """Note that what was processed last was answered within `seconds`, in the counts of each route."""
+        last, self._last = self._last, None  # not kept: payloads may be large
+        if last is None:
+            return
         place = bucket(seconds)
-        (asked, gathered), self._last = self._last or ({}, []), None  # not kept: payloads may be large
+        asked, gathered = last
         for asking, questions in asked.items():
-            alone = self._alone.get(asking)
+            alone = questions[0][2].counts if len(questions) == 1 else self._alone.get(asking)
             if alone is not None:
                 alone.took(place, seconds, len(questions))
                 continue
