@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -40,3 +41,11 @@ def test_numbered_labels_of_boosters_are_named(tmp_path: Path) -> None:
     model = onnx.load(FIXTURES / "foreign" / "lightgbm-numbered.onnx")
     foreign = require_same(model, tmp_path, table_of(), label_names=tuple(NAMES))
     assert (foreign.labels_of(IRIS).labels == TEXTS).mean() > 0.9
+
+
+def test_missing_values_go_where_the_file_sends_them(tmp_path: Path) -> None:
+    rows = IRIS.copy()
+    rows[np.random.default_rng(0).random(rows.shape) < 0.1] = np.nan
+    model = onnx.load(FIXTURES / "foreign" / "lightgbm-text.onnx")
+    foreign = require_same(model, tmp_path, table_of(rows))
+    assert (foreign.labels_of(rows).labels == TEXTS).mean() > 0.85
