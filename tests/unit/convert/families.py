@@ -6,35 +6,25 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.decomposition import PCA, FastICA, TruncatedSVD
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
-from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import (
-    AdaBoostClassifier,
     AdaBoostRegressor,
-    BaggingClassifier,
     BaggingRegressor,
-    ExtraTreesClassifier,
     ExtraTreesRegressor,
-    GradientBoostingClassifier,
     GradientBoostingRegressor,
-    HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     IsolationForest,
-    RandomForestClassifier,
     RandomForestRegressor,
-    StackingClassifier,
     StackingRegressor,
-    VotingClassifier,
     VotingRegressor,
 )
 from sklearn.feature_selection import RFE, SelectFromModel, SelectKBest, VarianceThreshold
@@ -48,26 +38,15 @@ from sklearn.linear_model import (
     HuberRegressor,
     Lasso,
     LinearRegression,
-    LogisticRegression,
-    Perceptron,
     PoissonRegressor,
     RANSACRegressor,
     Ridge,
-    RidgeClassifier,
-    SGDClassifier,
     SGDRegressor,
     TweedieRegressor,
 )
-from sklearn.model_selection import (
-    FixedThresholdClassifier,
-    GridSearchCV,
-    RandomizedSearchCV,
-    TunedThresholdClassifierCV,
-)
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
-from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
-from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
@@ -84,224 +63,28 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
+from sklearn.svm import SVR, LinearSVR
 
-#: How families answer.
-LABELS, BARE, NUMBERS, SCORES = "label, probabilities", "label", "number", "label, score"
-
-
-@dataclass(frozen=True)
-class Family:
-    """Models of one kind: unfitted, the tables to fit them on, and what comes of it.
-
-    `refused` is part of the message where they are refused; `bounds` tells that they need `--bounds data`.
-    """
-
-    title: str
-    answers: str
-    models: tuple[Any, ...]
-    tables: tuple[str, ...] = ("iris", "cancer")
-    refused: str = ""
-    bounds: bool = False
-    remark: str = ""
-
-
-def _tree(depth: int = 3, **options: Any) -> Any:
-    return DecisionTreeClassifier(max_depth=depth, random_state=0, **options)
-
-
-def _forest() -> Any:
-    return RandomForestClassifier(5, max_depth=4, random_state=0)
-
-
-def _logistic() -> Any:
-    return LogisticRegression(max_iter=1000)
-
-
-def _scaled(model: Any) -> Any:
-    return make_pipeline(StandardScaler(), model)
-
-
-def _grown(**options: Any) -> Any:
-    return DecisionTreeRegressor(max_depth=4, random_state=0, **options)
-
-
-def _behind(*steps: Any) -> tuple[Any, ...]:
-    """Steps in front of a tree, which tells the last bit, and of a linear model, in turn."""
-    return tuple(
-        make_pipeline(step, _scaled(_logistic()) if number % 2 else _tree()) for number, step in enumerate(steps)
-    )
-
-
-_TWO = ("cancer",)
-_NUMBERS = ("diabetes",)
+from tests.unit.convert.classifiers import CLASSIFIERS
+from tests.unit.convert.family import (
+    DIABETES,
+    LABELS,
+    NUMBERS,
+    SCORES,
+    Family,
+    behind,
+    grown,
+    logistic,
+    scaled,
+    tree,
+)
 
 FAMILIES = (
-    Family(
-        "DecisionTree, ExtraTree, RandomForest, ExtraTrees, HistGradientBoosting",
-        LABELS,
-        (
-            _tree(class_weight="balanced"),
-            ExtraTreeClassifier(random_state=0),
-            _forest(),
-            ExtraTreesClassifier(10, max_depth=4, random_state=0),
-            HistGradientBoostingClassifier(max_iter=6),
-            _scaled(_forest()),
-        ),
-    ),
-    Family(
-        "GradientBoosting, with any `init`",
-        LABELS,
-        (
-            GradientBoostingClassifier(n_estimators=5, random_state=0),
-            GradientBoostingClassifier(n_estimators=3, random_state=0, init="zero"),
-            GradientBoostingClassifier(n_estimators=3, random_state=0, init=_tree()),
-            _scaled(GradientBoostingClassifier(n_estimators=5, random_state=0)),
-        ),
-    ),
-    Family(
-        "GradientBoosting with the loss `exponential`",
-        LABELS,
-        (GradientBoostingClassifier(n_estimators=5, loss="exponential", random_state=0),),
-        _TWO,
-    ),
-    Family(
-        "AdaBoost",
-        LABELS,
-        (AdaBoostClassifier(n_estimators=6, random_state=0), AdaBoostClassifier(_logistic(), n_estimators=2)),
-    ),
-    Family(
-        "Bagging",
-        LABELS,
-        (
-            BaggingClassifier(_tree(), n_estimators=4, random_state=0),
-            BaggingClassifier(_tree(), n_estimators=4, max_features=0.5, random_state=0),
-            _scaled(BaggingClassifier(_logistic(), n_estimators=3, random_state=0)),
-        ),
-    ),
-    Family(
-        "CalibratedClassifierCV: sigmoid, isotonic, temperature",
-        LABELS,
-        (
-            CalibratedClassifierCV(_forest(), cv=2),
-            CalibratedClassifierCV(_forest(), cv=2, method="isotonic"),
-            CalibratedClassifierCV(_scaled(LinearSVC()), cv=2),
-            CalibratedClassifierCV(_scaled(SVC()), cv=2),
-        ),
-        remark="also gives probabilities to what has none",
-    ),
-    Family(
-        "Stacking",
-        LABELS,
-        (
-            StackingClassifier([("a", _tree()), ("b", _forest())], final_estimator=_logistic(), cv=2),
-            StackingClassifier(
-                [("a", _tree()), ("b", _scaled(_logistic()))], final_estimator=_tree(), cv=2, passthrough=True
-            ),
-        ),
-    ),
-    Family(
-        "Voting, soft",
-        LABELS,
-        (
-            VotingClassifier([("a", _tree()), ("b", _tree(4))], voting="soft"),
-            VotingClassifier([("a", _tree()), ("b", _scaled(_logistic()))], voting="soft", weights=[2, 1]),
-        ),
-    ),
-    Family("Voting, hard", BARE, (VotingClassifier([("a", _tree()), ("b", _forest()), ("c", _scaled(_logistic()))]),)),
-    Family("OneVsRest", LABELS, (OneVsRestClassifier(_tree()), OneVsRestClassifier(_logistic()))),
-    Family("OneVsOne", BARE, (OneVsOneClassifier(_logistic()), OneVsOneClassifier(_tree()))),
-    Family(
-        "GridSearchCV, RandomizedSearchCV, also as a step",
-        LABELS,
-        (
-            GridSearchCV(_tree(), {"max_depth": [2, 3]}, cv=2),
-            RandomizedSearchCV(
-                _scaled(_logistic()), {"logisticregression__C": [0.1, 1]}, n_iter=2, cv=2, random_state=0
-            ),
-            _scaled(GridSearchCV(_tree(), {"max_depth": [2, 3]}, cv=2)),
-        ),
-        remark="its `best_estimator_`",
-    ),
-    Family(
-        "FixedThreshold, TunedThreshold",
-        LABELS,
-        (
-            FixedThresholdClassifier(_forest(), threshold=0.3),
-            FixedThresholdClassifier(_scaled(_logistic()), threshold=0.3),
-            TunedThresholdClassifierCV(_forest(), cv=2),
-        ),
-        _TWO,
-        remark="the label by its threshold, the probabilities as they were",
-    ),
-    Family(
-        "LogisticRegression, SGD (`log_loss`, `modified_huber`)",
-        LABELS,
-        (
-            _logistic(),
-            SGDClassifier(loss="log_loss", random_state=0),
-            _scaled(SGDClassifier(loss="modified_huber", random_state=0)),
-        ),
-    ),
-    Family(
-        "LinearSVC, RidgeClassifier, Perceptron, SGD (`hinge`)",
-        BARE,
-        (LinearSVC(), RidgeClassifier(), _scaled(Perceptron()), _scaled(SGDClassifier(random_state=0))),
-    ),
-    Family(
-        "SVC, NuSVC: rbf, linear, poly, sigmoid",
-        BARE,
-        (
-            SVC(),
-            _scaled(SVC()),
-            _scaled(SVC(kernel="linear")),
-            _scaled(SVC(kernel="poly")),
-            _scaled(SVC(kernel="sigmoid")),
-            _scaled(SVC(break_ties=True, decision_function_shape="ovr")),
-            _scaled(NuSVC(nu=0.2)),
-        ),
-        remark="its own probabilities may contradict the label",
-    ),
-    Family(
-        "LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis",
-        LABELS,
-        (LinearDiscriminantAnalysis(), QuadraticDiscriminantAnalysis(reg_param=0.1)),
-    ),
-    Family(
-        "GaussianNB, BernoulliNB",
-        LABELS,
-        (GaussianNB(), BernoulliNB(binarize=0.5)),
-    ),
-    Family(
-        "MultinomialNB, ComplementNB",
-        LABELS,
-        (MultinomialNB(), ComplementNB()),
-        bounds=True,
-        remark="take counts, so nothing below 0",
-    ),
-    Family(
-        "MLPClassifier",
-        LABELS,
-        tuple(
-            _scaled(MLPClassifier(hidden_layer_sizes=(5,), activation=kind, max_iter=60, random_state=0))
-            for kind in ("relu", "tanh", "logistic")
-        ),
-    ),
-    Family("NearestCentroid", LABELS, (NearestCentroid(), _scaled(NearestCentroid()))),
-    Family(
-        "KNeighbors: euclidean, manhattan",
-        LABELS,
-        (KNeighborsClassifier(3), KNeighborsClassifier(weights="distance"), _scaled(KNeighborsClassifier(p=1))),
-        ("fine",),
-        bounds=True,
-        remark="up to 1,000,000 numbers, with `--bounds data`: far away all rows are equally far; refused where some of the table are, too",
-    ),
-    Family("DummyClassifier", LABELS, (DummyClassifier(), DummyClassifier(strategy="most_frequent"))),
+    *CLASSIFIERS,
     Family(
         "StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, Normalizer, Binarizer",
         LABELS,
-        _behind(
+        behind(
             MinMaxScaler(),
             MinMaxScaler(clip=True),
             MaxAbsScaler(),
@@ -314,14 +97,14 @@ FAMILIES = (
     Family(
         "SimpleImputer",
         LABELS,
-        _behind(SimpleImputer(), SimpleImputer(strategy="median", add_indicator=True)),
+        behind(SimpleImputer(), SimpleImputer(strategy="median", add_indicator=True)),
         ("gaps",),
         remark="with `--missing native`, null is accepted",
     ),
     Family(
         "PolynomialFeatures, PowerTransformer, KBinsDiscretizer",
         LABELS,
-        _behind(
+        behind(
             PolynomialFeatures(2),
             PolynomialFeatures(3, interaction_only=True, include_bias=False),
             PowerTransformer(),
@@ -333,7 +116,7 @@ FAMILIES = (
     Family(
         "PCA, TruncatedSVD, FastICA, LinearDiscriminantAnalysis as a step",
         LABELS,
-        _behind(
+        behind(
             PCA(2),
             PCA(2, whiten=True),
             TruncatedSVD(2),
@@ -345,15 +128,13 @@ FAMILIES = (
     Family(
         "SelectKBest and the like, SelectFromModel, RFE, VarianceThreshold",
         LABELS,
-        _behind(
-            SelectKBest(k=2), SelectFromModel(_tree()), RFE(_tree(), n_features_to_select=2), VarianceThreshold(0.1)
-        ),
+        behind(SelectKBest(k=2), SelectFromModel(tree()), RFE(tree(), n_features_to_select=2), VarianceThreshold(0.1)),
         ("iris",),
     ),
     Family(
         "ColumnTransformer, FeatureUnion",
         LABELS,
-        _behind(
+        behind(
             ColumnTransformer([("s", StandardScaler(), [0, 1])], remainder="passthrough"),
             ColumnTransformer([("s", StandardScaler(), [0]), ("m", MinMaxScaler(), slice(1, 3))]),
             FeatureUnion([("p", PCA(2)), ("s", StandardScaler())]),
@@ -365,11 +146,11 @@ FAMILIES = (
         "OneHotEncoder, OrdinalEncoder of codes or words",
         LABELS,
         (
-            make_pipeline(FunctionTransformer(np.rint), OneHotEncoder(handle_unknown="ignore"), _logistic()),
+            make_pipeline(FunctionTransformer(np.rint), OneHotEncoder(handle_unknown="ignore"), logistic()),
             make_pipeline(
                 FunctionTransformer(np.rint),
                 OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
-                _tree(),
+                tree(),
             ),
         ),
         ("iris",),
@@ -378,13 +159,13 @@ FAMILIES = (
     Family(
         "FunctionTransformer of numpy's functions",
         LABELS,
-        _behind(FunctionTransformer(np.tanh), FunctionTransformer(np.square), FunctionTransformer()),
+        behind(FunctionTransformer(np.tanh), FunctionTransformer(np.square), FunctionTransformer()),
         ("iris",),
     ),
     Family(
         "… of those that have no answer for some numbers (`log1p`, `sqrt`), PowerTransformer (`box-cox`)",
         LABELS,
-        _behind(FunctionTransformer(np.log1p), FunctionTransformer(np.sqrt), PowerTransformer("box-cox")),
+        behind(FunctionTransformer(np.log1p), FunctionTransformer(np.sqrt), PowerTransformer("box-cox")),
         ("iris",),
         bounds=True,
         remark="with bounds that rule these out",
@@ -393,15 +174,15 @@ FAMILIES = (
         "DecisionTree, RandomForest, ExtraTrees, HistGradientBoosting, GradientBoosting regressors",
         NUMBERS,
         (
-            _grown(),
+            grown(),
             RandomForestRegressor(4, max_depth=4, random_state=0),
-            _scaled(ExtraTreesRegressor(4, max_depth=4, random_state=0)),
+            scaled(ExtraTreesRegressor(4, max_depth=4, random_state=0)),
             HistGradientBoostingRegressor(max_iter=5),
             GradientBoostingRegressor(n_estimators=5, random_state=0),
-            GradientBoostingRegressor(n_estimators=3, random_state=0, init=_grown()),
-            make_pipeline(PCA(2), _grown()),
+            GradientBoostingRegressor(n_estimators=3, random_state=0, init=grown()),
+            make_pipeline(PCA(2), grown()),
         ),
-        _NUMBERS,
+        DIABETES,
     ),
     Family(
         "LinearRegression, Ridge, Lasso, ElasticNet, Huber, SGD, LinearSVR and the like; PLSRegression",
@@ -412,24 +193,24 @@ FAMILIES = (
             Lasso(),
             ElasticNet(),
             BayesianRidge(),
-            _scaled(HuberRegressor()),
-            _scaled(SGDRegressor(random_state=0)),
-            _scaled(LinearSVR()),
+            scaled(HuberRegressor()),
+            scaled(SGDRegressor(random_state=0)),
+            scaled(LinearSVR()),
             RANSACRegressor(random_state=0),
             PLSRegression(2),
             make_pipeline(PolynomialFeatures(2), StandardScaler(), Ridge()),
         ),
-        _NUMBERS,
+        DIABETES,
     ),
     Family(
         "Poisson, gamma, Tweedie regression",
         NUMBERS,
-        (_scaled(PoissonRegressor()), _scaled(GammaRegressor()), _scaled(TweedieRegressor())),
-        _NUMBERS,
+        (scaled(PoissonRegressor()), scaled(GammaRegressor()), scaled(TweedieRegressor())),
+        DIABETES,
         bounds=True,
         remark="an exponential: without bounds far values overflow",
     ),
-    Family("SVR, KernelRidge", NUMBERS, (_scaled(SVR()), _scaled(KernelRidge(kernel="rbf", gamma=0.1))), _NUMBERS),
+    Family("SVR, KernelRidge", NUMBERS, (scaled(SVR()), scaled(KernelRidge(kernel="rbf", gamma=0.1))), DIABETES),
     Family(
         "KNeighborsRegressor",
         NUMBERS,
@@ -441,35 +222,35 @@ FAMILIES = (
     Family(
         "MLPRegressor",
         NUMBERS,
-        (_scaled(MLPRegressor(hidden_layer_sizes=(5,), max_iter=60, random_state=0)),),
-        _NUMBERS,
+        (scaled(MLPRegressor(hidden_layer_sizes=(5,), max_iter=60, random_state=0)),),
+        DIABETES,
     ),
     Family(
         "AdaBoost, Bagging, Voting, Stacking regressors, TransformedTarget, searches",
         NUMBERS,
         (
             AdaBoostRegressor(n_estimators=5, random_state=0),
-            BaggingRegressor(_grown(), n_estimators=4, random_state=0),
-            VotingRegressor([("a", _grown()), ("b", _scaled(Ridge()))]),
-            StackingRegressor([("a", _grown()), ("b", Ridge())], cv=2),
-            TransformedTargetRegressor(_grown(), func=np.log1p, inverse_func=np.expm1),
-            TransformedTargetRegressor(_scaled(Ridge()), transformer=StandardScaler()),
-            GridSearchCV(_grown(), {"max_depth": [2, 3]}, cv=2),
+            BaggingRegressor(grown(), n_estimators=4, random_state=0),
+            VotingRegressor([("a", grown()), ("b", scaled(Ridge()))]),
+            StackingRegressor([("a", grown()), ("b", Ridge())], cv=2),
+            TransformedTargetRegressor(grown(), func=np.log1p, inverse_func=np.expm1),
+            TransformedTargetRegressor(scaled(Ridge()), transformer=StandardScaler()),
+            GridSearchCV(grown(), {"max_depth": [2, 3]}, cv=2),
             DummyRegressor(),
         ),
-        _NUMBERS,
+        DIABETES,
     ),
     Family(
         "IsolationForest",
         SCORES,
-        (IsolationForest(n_estimators=4, random_state=0), _scaled(IsolationForest(n_estimators=4, random_state=0))),
-        _NUMBERS,
+        (IsolationForest(n_estimators=4, random_state=0), scaled(IsolationForest(n_estimators=4, random_state=0))),
+        DIABETES,
         remark="nothing but scalers in front",
     ),
     Family(
         "QuantileTransformer, SplineTransformer, KNNImputer, IterativeImputer",
         "",
-        (make_pipeline(QuantileTransformer(n_quantiles=20), _tree()), make_pipeline(KNNImputer(), _tree())),
+        (make_pipeline(QuantileTransformer(n_quantiles=20), tree()), make_pipeline(KNNImputer(), tree())),
         ("iris",),
         refused="can't be exported; the families that can are listed in docs/training.md",
     ),

@@ -20,7 +20,8 @@ from sklearn.base import clone
 from edge_agent.contract.card import Metrics
 from edge_agent.errors import InputError
 from edge_agent.model.onnx import Predictor
-from tests.unit.convert.families import BARE, FAMILIES, LABELS, SCORES, Family, rows_of, table
+from tests.unit.convert.families import FAMILIES, rows_of, table
+from tests.unit.convert.family import BARE, LABELS, SCORES, Family
 
 ROWS = 1_500
 DOCS = Path(__file__).parents[3] / "docs"
