@@ -16,10 +16,19 @@ from typing import Any
 import pytest
 
 from tests.brokers import Amqtt, BrokerProcess, Mosquitto
+from tests.contract import witness
 from tests.contract.agents import Relay
 from tests.contract.client import Client
 from tests.every_broker import KINDS, EveryBroker
 from tests.requirements import lacking, require_mosquitto
+
+
+@pytest.fixture(autouse=True)
+def every_message_is_as_described() -> Iterator[None]:
+    """What the agents of a test publish is what their documents say."""
+    witness.current.begin()
+    yield
+    assert list(witness.current.wrong()) == []
 
 
 class MosquittoFactory:
