@@ -56,10 +56,9 @@ class Witness:
         looked_at = theirs[:: 1 + len(theirs) // _MOST]
         documents = [made() for made in dict.fromkeys(self.documents)] if looked_at else []
         for one in looked_at:
-            answer = one.topic in self.response_topics
-            said = [
-                document.wrong(*one, answer=answer) for document in documents if document.sends(one.topic) or answer
-            ]
+            said = [document.wrong(*one) for document in documents if document.sends(one.topic)]
+            if one.topic in self.response_topics:
+                said += [document.wrong(*one, answer=True) for document in documents]
             if said and all(said):
                 yield f"{one.topic} {one.payload[:500]!r} ({one.content_type}): {said[-1][:3]}"
 
