@@ -31,8 +31,6 @@ from sklearn.tree import (
     ExtraTreeClassifier,
 )
 
-from edge_agent.errors import InputError
-
 SINGLE = (DecisionTreeClassifier, ExtraTreeClassifier)
 FORESTS = (RandomForestClassifier, ExtraTreesClassifier)
 BOOSTED = (HistGradientBoostingClassifier,)
@@ -70,9 +68,8 @@ class Tree:
 
 
 def trees_of(estimator: Any) -> list[Tree] | None:
-    """Return the trees of a fitted estimator in the order in which they are added up; None if it has none.
-
-    Raises `InputError` for boosting with categorical splits, which have no threshold.
+    """Return the trees of a fitted estimator in the order in which they are added up; None if it has none, or none that ask about
+    thresholds alone: boosting with categories is `edge_convert.families.grown`'s.
     """
     if isinstance(estimator, SINGLE + SINGLE_REGRESSORS):
         return [plain(estimator.tree_)]
@@ -85,10 +82,20 @@ def trees_of(estimator: Any) -> list[Tree] | None:
         return stages_of(estimator)
     if isinstance(estimator, IsolationForest):
         return _isolating(estimator)
-    if isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS):
-        # `_predictors` is (iterations, trees per iteration); skl2onnx reads the same private attribute.
-        return [_boosted(predictor.nodes) for iteration in estimator._predictors for predictor in iteration]  # noqa: SLF001
+    if isinstance(estimator, BOOSTED + BOOSTED_REGRESSORS) and not has_categories(estimator):
+        return [boosted(predictor.nodes) for predictor in predictors_of(estimator)]
     return None
+
+
+def has_categories(estimator: Any) -> bool:
+    """Return whether histogram gradient boosting takes some columns for categories, and so puts these first."""
+    return getattr(estimator, "is_categorical_", None) is not None
+
+
+def predictors_of(estimator: Any) -> list[Any]:
+    """Return scikit-learn's own trees of histogram gradient boosting."""
+    # `_predictors` is (iterations, trees per iteration); skl2onnx reads the same private attribute.
+    return [predictor for iteration in estimator._predictors for predictor in iteration]  # noqa: SLF001
 
 
 def depth_of(tree: Tree) -> int:
@@ -149,9 +156,8 @@ def plain(tree: Any) -> Tree:
     )
 
 
-def _boosted(nodes: Any) -> Tree:
-    if nodes["is_categorical"].any():
-        raise InputError("the estimator splits on categories; only numbers with thresholds can be exported")
+def boosted(nodes: Any) -> Tree:
+    """Return one of the trees of histogram gradient boosting; a split on categories has no threshold that means anything."""
     return Tree(
         feature=nodes["feature_idx"].astype(np.int64),
         threshold=nodes["num_threshold"].astype(np.float64),

@@ -221,7 +221,8 @@ def _thresholds_in(content: bytes, n_features: int) -> list[NDArray[np.float64]]
     found: list[list[float]] = [[] for _ in range(n_features)]
     inputs = {INPUT}
     for node in onnx.load_from_string(content).graph.node:
-        if node.op_type == "Cast" and node.input[0] in inputs:
+        # What stands in front keeps its place when others are put beside it.
+        if node.op_type in {"Cast", "Concat"} and node.input[0] in inputs:
             inputs.add(node.output[0])
         if node.op_type not in _TREES or node.input[0] not in inputs:
             continue

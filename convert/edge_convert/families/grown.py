@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.ensemble._gb import _init_raw_predictions
 
+from edge_convert.families.categories import Members, Parted, asking_sets, numbered, write_sets
 from edge_convert.families.net import Classified, Columns, Net
+from edge_convert.families.transforms import codes_of
 from edge_convert.leaves import Sum, sum_of, write_sum
-from edge_convert.trees import ROUNDING, Tree, stages_of, trees_of
+from edge_convert.trees import (
+    BOOSTED_REGRESSORS,
+    ROUNDING,
+    Tree,
+    boosted,
+    predictors_of,
+    stages_of,
+    trees_of,
+)
 
 
 def add_up(net: Net, x: str, trees: Sequence[Tree], how: Sum, *, narrow: bool = True) -> str:
@@ -31,12 +43,11 @@ def voting_trees(net: Net, estimator: Any, x: Columns) -> Classified:
 
 def hist_boosting(net: Net, estimator: Any, x: Columns) -> Classified:
     """Histogram gradient boosting compares float64."""
-    trees = trees_of(estimator)
-    assert trees is not None  # noqa: S101 - the registry knows
+    trees, source = _hist_trees(net, estimator, x)
     first = np.asarray(estimator._baseline_prediction, np.float64).ravel()  # noqa: SLF001 - as in `ensembles`
     scores = len(first)
     raw = net.beside(
-        [add_up(net, x.name, trees[k::scores], Sum(first[k : k + 1]), narrow=False) for k in range(scores)]
+        [add_up(net, source, trees[k::scores], Sum(first[k : k + 1]), narrow=False) for k in range(scores)]
     )
     return _boosted(net, raw, scores)
 
@@ -70,6 +81,9 @@ def gradient_boosting(net: Net, estimator: GradientBoostingClassifier, x: Column
 
 def numbers(net: Net, estimator: Any, x: Columns) -> str:
     """Regression trees of any kind."""
+    if isinstance(estimator, BOOSTED_REGRESSORS):
+        trees, source = _hist_trees(net, estimator, x)
+        return add_up(net, source, trees, sum_of(estimator), narrow=False)
     trees = trees_of(estimator)
     if trees is not None:
         return add_up(net, x.name, trees, sum_of(estimator), narrow=isinstance(estimator, ROUNDING))
@@ -77,6 +91,41 @@ def numbers(net: Net, estimator: Any, x: Columns) -> str:
     for tree in stages_of(estimator):
         total = net.op("Add", total, add_up(net, x.name, [tree], Sum()))
     return total
+
+
+def _hist_trees(net: Net, estimator: Any, x: Columns) -> tuple[list[Tree], str]:
+    """Return the trees of histogram gradient boosting, and the name of the rows that they get."""
+    if (trees := trees_of(estimator)) is not None:
+        return trees, x.name
+    is_category = np.asarray(estimator.is_categorical_)
+    # It puts the columns of categories first, with codes in them.
+    columns = np.concatenate([np.flatnonzero(is_category), np.flatnonzero(~is_category)])
+    encoder = estimator._preprocessor.named_transformers_["encoder"]  # noqa: SLF001 - nothing public has its categories
+    values = [
+        codes_of(encoder, [one for one in categories if one == one], x, int(place))  # noqa: PLR0124 - NaN is none
+        for place, categories in zip(columns, encoder.categories_, strict=False)
+    ]
+    grown = []
+    for predictor in predictors_of(estimator):
+        tree, nodes = boosted(predictor.nodes), predictor.nodes
+        splits = {
+            int(node): _parted(nodes[node], predictor.raw_left_cat_bitsets, columns, values)
+            for node in np.flatnonzero(nodes["is_categorical"])
+        }
+        grown.append((replace(tree, feature=columns[np.where(tree.is_leaf, 0, tree.feature)]), splits))
+    asked = (split.members for _, splits in grown for split in splits.values())
+    places = numbered(asked, len(columns))
+    return [asking_sets(tree, splits, places) for tree, splits in grown], write_sets(net, x.name, places)
+
+
+def _parted(node: Any, bitsets: Any, columns: NDArray[np.int64], values: Sequence[NDArray[np.float64]]) -> Parted:
+    """Return what a node of histogram gradient boosting asks. A category that it does not know goes where a missing value goes."""
+    known, bits = values[node["feature_idx"]], bitsets[node["bitset_idx"]]
+    codes = np.arange(len(known))
+    is_left = (bits[codes >> 5] >> (codes & 31) & 1).astype(bool)
+    left = not node["missing_go_to_left"]
+    members = np.unique(known[is_left == left])
+    return Parted(Members(int(columns[node["feature_idx"]]), tuple(map(float, members))), left)
 
 
 def _narrowed(net: Net, x: str) -> str:

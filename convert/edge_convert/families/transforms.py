@@ -186,7 +186,7 @@ def encoder(net: Net, step: Any, x: Columns) -> str:
         width = _width(step, place)
         table = answers[:, begun : begun + width]
         begun += width
-        known = net.number(net.op("Equal", net.columns(x.name, [place]), _codes(step, categories, x, place)))
+        known = net.number(net.op("Equal", net.columns(x.name, [place]), codes_of(step, categories, x, place)))
         unknown = np.full(width, float(step.unknown_value) if step.handle_unknown == "use_encoded_value" else 0.0)
         if np.isnan(unknown).any():
             raise InputError("OrdinalEncoder: unknown_value NaN can't be exported; take a number such as -1")
@@ -205,7 +205,7 @@ def _width(step: Any, place: int) -> int:
     return int(step._n_features_outs[place])  # noqa: SLF001 - nothing public has it by column
 
 
-def _codes(step: Any, categories: Any, x: Columns, place: int) -> Any:
+def codes_of(step: Any, categories: Any, x: Columns, place: int) -> Any:
     """Return what stands for each category in the row: itself, or the code of the word."""
     name = type(step).__name__
     if place in x.words:

@@ -57,6 +57,20 @@ CLASSIFIERS = (
         ),
     ),
     Family(
+        "HistGradientBoosting with `categorical_features`",
+        LABELS,
+        (
+            HistGradientBoostingClassifier(max_iter=6, categorical_features=[1, 2]),
+            HistGradientBoostingClassifier(max_iter=3, categorical_features=[2], min_samples_leaf=5),
+            VotingClassifier(
+                [("a", tree()), ("b", HistGradientBoostingClassifier(max_iter=3, categorical_features=[1]))],
+                voting="soft",
+            ),
+        ),
+        ("codes", "three codes", "codes with gaps"),
+        remark="codes; words: from a data frame. What training never saw goes where missing values go",
+    ),
+    Family(
         "GradientBoosting, with any `init`",
         LABELS,
         (

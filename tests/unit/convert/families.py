@@ -178,6 +178,7 @@ FAMILIES = (
             RandomForestRegressor(4, max_depth=4, random_state=0),
             scaled(ExtraTreesRegressor(4, max_depth=4, random_state=0)),
             HistGradientBoostingRegressor(max_iter=5),
+            HistGradientBoostingRegressor(max_iter=5, categorical_features=[1]),
             GradientBoostingRegressor(n_estimators=5, random_state=0),
             GradientBoostingRegressor(n_estimators=3, random_state=0, init=grown()),
             make_pipeline(PCA(2), grown()),
@@ -271,6 +272,13 @@ def rows_of(name: str) -> tuple[NDArray[np.float64], NDArray[Any]]:
         X = rng.normal(size=(90, 3))
         total = X.sum(axis=1)
         return X, total if name == "fine numbers" else (total > 0).astype(int)
+    if "codes" in name:
+        X = np.c_[rng.normal(size=300), rng.integers(0, 12, 300), rng.choice([-1.0, 0.5, 2, 7, 40, 300], 300)]
+        score = X[:, 0] + 2.0 * np.isin(X[:, 1], [1, 4, 5, 9]) + 1.5 * np.isin(X[:, 2], [0.5, 300])
+        y = np.digitize(score, [0.5, 1.5] if name.startswith("three") else [1.0])
+        if "gaps" in name:
+            X[rng.random(X.shape) < 0.1] = np.nan
+        return X, y
     if name == "diabetes":
         X, y = load_diabetes(scaled=False, return_X_y=True)
         return X[::4, :5], y[::4]

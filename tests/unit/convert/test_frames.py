@@ -16,7 +16,7 @@ from edge_convert.tasks import task_of
 from edge_convert.workflow import model_file
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
@@ -87,6 +87,20 @@ def test_words_reach_the_encoder_that_knows_them(model: Any, tmp_path: Path) -> 
     codes = X.assign(room=[draft.features[1].categories.index(word) for word in X["room"]]).to_numpy(np.float64)
     answers = [dict(predictor.output.fields(predictor.read(one))) for one in predictor.predict(codes.tolist())]
     assert [answer["label"] for answer in answers] == loaded.predict(X).astype(str).tolist()
+
+
+@pytest.mark.parametrize("options", [{}, {"categorical_features": ["room"]}])
+def test_words_reach_boosting_that_takes_them_for_categories(options: dict[str, Any], tmp_path: Path) -> None:
+    table = frame()
+    X = table.drop(columns="warm").astype({"room": "category"})
+    # Training never saw a kitchen.
+    seen = X["room"] != "kitchen"
+    model = HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=5, **options)
+    loaded, predictor, draft = served(model.fit(X[seen], table["warm"][seen]), tmp_path, table)
+    assert (draft.features[1].kind, draft.features[1].categories) == ("category", ("bath", "hall", "kitchen"))
+    codes = X.assign(room=[draft.features[1].categories.index(word) for word in X["room"]]).to_numpy(np.float64)
+    answers = [predictor.read(one)[0] for one in predictor.predict(codes.tolist())]
+    assert answers == loaded.predict(X).astype(str).tolist()
 
 
 def test_columns_by_name_without_words(tmp_path: Path) -> None:

@@ -207,14 +207,6 @@ def test_an_unknown_class_is_refused_by_its_name() -> None:
         _graph(model)
 
 
-def test_categories_are_refused() -> None:
-    table = make_table()
-    x = np.abs(table.X.round()).astype(np.float64)
-    model = HistGradientBoostingClassifier(max_iter=2, categorical_features=[0, 1, 2]).fit(x, table.labels)
-    with pytest.raises(InputError, match="splits on categories"):
-        trees_of(model)
-
-
 def test_float32_floor_asks_the_same_question() -> None:
     thresholds = np.array([0.1, 1 / 3, 1.0, -0.1, 16777217.0, 1e300, -1e300, 5e-324, 0.0])
     floor = float32_floor(thresholds)
