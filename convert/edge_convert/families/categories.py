@@ -47,7 +47,8 @@ def numbered(asked: Iterable[Members], width: int) -> dict[Members, int]:
 
 def asking_sets(tree: Tree, splits: Mapping[int, Parted], places: Mapping[Members, int]) -> Tree:
     """Return the tree with other questions at the nodes of `splits`: whether the column of the set is at most a half."""
-    feature, threshold, left, right = (part.copy() for part in (tree.feature, tree.threshold, tree.left, tree.right))
+    feature, threshold = tree.feature.copy(), tree.threshold.copy()
+    left, right = tree.left.copy(), tree.right.copy()
     for node, split in splits.items():
         feature[node], threshold[node] = places[split.members], _HALF
         if split.left:  # a 1 goes to the right

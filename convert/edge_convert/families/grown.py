@@ -82,8 +82,8 @@ def gradient_boosting(net: Net, estimator: GradientBoostingClassifier, x: Column
 def numbers(net: Net, estimator: Any, x: Columns) -> str:
     """Regression trees of any kind."""
     if isinstance(estimator, BOOSTED_REGRESSORS):
-        trees, source = _hist_trees(net, estimator, x)
-        return add_up(net, source, trees, sum_of(estimator), narrow=False)
+        boosting, source = _hist_trees(net, estimator, x)
+        return add_up(net, source, boosting, sum_of(estimator), narrow=False)
     trees = trees_of(estimator)
     if trees is not None:
         return add_up(net, x.name, trees, sum_of(estimator), narrow=isinstance(estimator, ROUNDING))
