@@ -231,5 +231,6 @@ function unreachable(url) {
   const mixed = globalThis.location?.protocol === "https:" && url.startsWith("ws:");
   return mixed
     ? "a page that came by https may only connect by wss://"
-    : `no MQTT broker answers at ${url}; is it a listener for WebSockets?`;
+    : // Without the query, which may hold a token.
+      `no MQTT broker answers at ${url.split("?")[0]}; is it a listener for WebSockets?`;
 }

@@ -48,7 +48,7 @@ function dialed() {
     clients.push(new FakeClient(options));
     return clients.at(-1);
   });
-  connection.open("ws://broker", { username: "me", password: "s3cret" });
+  connection.open("ws://broker?token=hush", { username: "me", password: "s3cret" });
   return { clients, connection };
 }
 

@@ -1,7 +1,7 @@
 """The broker, as a server of AsyncAPI: where it is, how one logs in, and what it says when the agent is gone.
 
 Whoever may subscribe reads this. So there is no username in it, no password, no client id (with which one could end the agent's
-connection), and no path of a file.
+connection), no path of a file, and of a WebSocket's path no query, where hosted brokers want a token.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def server(settings: Settings) -> dict[str, Any]:
         "bindings": {"mqtt": binding},
     }
     if mqtt.transport == "websockets":
-        made["pathname"] = mqtt.path
+        made["pathname"] = mqtt.path.partition("?")[0]
     if schemes := security(settings):
         made["security"] = [ref("components", "securitySchemes", name) for name in schemes]
     return made

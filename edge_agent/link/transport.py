@@ -52,7 +52,8 @@ class Address:
         if self.transport == "unix":
             return str(self.socket)
         if self.transport == "websockets":
-            return f"{'ws' if self.tls is None else 'wss'}://{self.netloc}{self.path}"
+            # Without the query, which may hold a token: this is what logs and errors show.
+            return f"{'ws' if self.tls is None else 'wss'}://{self.netloc}{self.path.partition('?')[0]}"
         return self.netloc
 
     @property

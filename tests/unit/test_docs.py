@@ -96,6 +96,12 @@ def test_the_server_has_its_will_and_how_one_logs_in() -> None:
     assert at(document, scheme["$ref"])["type"] == "userPassword"
 
 
+def test_a_token_in_the_path_of_the_websocket_is_told_to_nobody() -> None:
+    document = described(mqtt={"transport": "websockets", "path": "/mqtt?x-token=hush&to=/pi"})
+    assert document["servers"]["broker"]["pathname"] == "/mqtt"
+    assert "hush" not in json.dumps(document)
+
+
 def test_features_have_what_the_card_says() -> None:
     schemas = described()["components"]["schemas"]
     loudness = schemas["genre.loudness"]

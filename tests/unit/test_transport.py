@@ -80,6 +80,18 @@ def test_an_address_never_shows_its_password() -> None:
     assert SECRET not in f"{address!r} {address}"
 
 
+def test_an_address_never_shows_a_token_in_its_path() -> None:
+    address = Address(client_id="pi", transport="websockets", port=80, path=f"/mqtt?token={SECRET}")
+    assert str(address) == "ws://localhost:80/mqtt"
+    assert SECRET not in f"{address!r} {address}"
+
+
+def test_an_error_never_shows_a_token_in_the_path_which_is_sent(pair: Pair) -> None:
+    error = pair.error(b"HTTP/1.1 403 Forbidden\r\n\r\n", transport="websockets", path=f"/mqtt?token={SECRET}")
+    assert SECRET not in error
+    assert pair.theirs.recv(1 << 16).startswith(f"GET /mqtt?token={SECRET} HTTP/1.1".encode())
+
+
 def test_without_tls_and_websocket_the_socket_is_the_connection(pair: Pair) -> None:
     assert pair.connect() is pair.ours
 
