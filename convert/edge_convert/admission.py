@@ -5,12 +5,12 @@ answers without probabilities.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from sklearn.utils import get_tags
 
 from edge_agent.errors import InputError
-from edge_convert.classifier import Estimator, inputs_of, title_of
+from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.fold import Folded, fold
 from edge_convert.modelcard import Draft
 from edge_convert.reference import Reference
@@ -23,12 +23,38 @@ Say = Callable[[str], object]
 def require_codes_known(model: Estimator, table: Table) -> None:
     """Refuse columns of words, unless the estimator was trained on a data frame and codes them itself."""
     categories = [name for name, words in table.words.items() if words.kind == "category"]
-    if categories and not (inputs_of(model)[1] and fold(model).trees is None):
+    steps, last = split(model)
+    if categories and not steps and hasattr(last, "source"):
+        _require_same_words(last.source.words, table)
+    elif categories and not (inputs_of(model)[1] and fold(model).trees is None):
         raise InputError(
             f"{table.sources[0].path}: column {categories[0]!r} holds words, and how the estimator codes them is not known; give it "
             "the codes that the estimator was trained on, train it on a data frame with an encoder in its Pipeline, or use "
             "edge-convert train"
         )
+
+
+def _require_same_words(trained: Mapping[int, tuple[str, ...]], table: Table) -> None:
+    """Refuse columns of words whose codes are others than those that a booster was trained on."""
+    for place, name in enumerate(table.feature_names):
+        words = table.words.get(name)
+        if words is None or words.kind != "category":
+            continue
+        if place not in trained:
+            raise InputError(
+                f"{table.sources[0].path}: column {name!r} holds words, and how the estimator codes them is not known; give it the codes "
+                "that the estimator was trained on, or train it behind an OrdinalEncoder in a Pipeline"
+            )
+        if trained[place] != words.categories:
+            raise InputError(
+                f"{table.sources[0].path}: column {name!r} holds the words {_listed(words.categories)}, and the estimator was trained on "
+                f"{_listed(trained[place])}: their codes are not the same; give a table that has all of them, or train it behind an "
+                "OrdinalEncoder in a Pipeline"
+            )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
 
 
 def require_gaps_taken(folded: Folded, draft: Draft, reference: Reference) -> None:

@@ -216,13 +216,19 @@ def _asked(reference: Reference, generated: Iterator[Generated]) -> Iterator[tup
         yield found, reference.answers(found.X)
 
 
+def _kept_by(node: onnx.NodeProto) -> str:
+    """Return the input of a node of which all columns keep their places in its output, "" if there is none."""
+    if node.op_type in {"Cast", "Concat"}:  # others may be put behind them
+        return str(node.input[0])
+    return str(node.input[2]) if node.op_type == "Where" else ""  # some are filled in, or made missing
+
+
 def _thresholds_in(content: bytes, n_features: int) -> list[NDArray[np.float64]]:
     """Return the thresholds, by input column, of the tree ensembles in a file that look at its input directly."""
     found: list[list[float]] = [[] for _ in range(n_features)]
     inputs = {INPUT}
     for node in onnx.load_from_string(content).graph.node:
-        # What stands in front keeps its place when others are put beside it.
-        if node.op_type in {"Cast", "Concat"} and node.input[0] in inputs:
+        if _kept_by(node) in inputs:
             inputs.add(node.output[0])
         if node.op_type not in _TREES or node.input[0] not in inputs:
             continue

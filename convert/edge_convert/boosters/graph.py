@@ -16,8 +16,9 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from edge_agent.errors import InputError
-from edge_convert.boosters.model import EXP, IDENTITY, SIGMOID, Absent, Scores
+from edge_convert.boosters.model import EXP, IDENTITY, SIGMOID, Absent, Categories, Scores
 from edge_convert.classifier import split
+from edge_convert.families.categories import write_sets
 from edge_convert.families.net import Columns, Net
 from edge_convert.families.registry import REGISTRY
 from edge_convert.fold import Folded
@@ -84,20 +85,25 @@ def _scores_of(folded: Folded) -> Scores:
 
 def _begun(folded: Folded, scores: Scores) -> tuple[Writer, list[Tree], str, bool]:
     """Return a graph with what comes before the trees, the trees, the rows (n, f) that they get, and whether these are float64."""
+    writer: Writer
     if folded.trees is not None:
-        return Writer(), folded.trees, INPUT, folded.wide
-    net = Net(REGISTRY)
-    _, columns = net.last(folded.estimator, Columns(INPUT, folded.words))
-    source = net.add("Cast", columns.name, to=TensorProto.FLOAT) if scores.rounds else columns.name
-    return net, list(scores.trees), source, not scores.rounds
+        writer, trees, given, wide = Writer(), folded.trees, INPUT, folded.wide
+    else:
+        writer, trees, wide = Net(REGISTRY), list(scores.trees), not scores.rounds
+        _, columns = writer.last(folded.estimator, Columns(INPUT, folded.words))
+        given = writer.add("Cast", columns.name, to=TensorProto.FLOAT) if scores.rounds else columns.name
+    source = given
+    if scores.absent is not None:
+        width = split(folded.estimator)[1].n_features_in_
+        source = _write_absent(writer, given, width, scores.absent, np.float64 if wide else np.float32)
+    if scores.categories is not None:
+        source = _write_categories(writer, source, given, scores.categories, wide=wide)
+    return writer, trees, source, wide
 
 
 def _write_scores(folded: Folded, scores: Scores) -> tuple[Writer, str]:
     """Write the sums; return the graph so far, and the name of the tensor (n, k)."""
     writer, trees, source, wide = _begun(folded, scores)
-    if scores.absent is not None:
-        width = split(folded.estimator)[1].n_features_in_
-        source = _write_absent(writer, source, width, scores.absent, np.float64 if wide else np.float32)
     vectors = trees[0].values.shape[1] > 1
     groups = 1 if vectors else scores.width
     # The columns of a score stand side by side. One that no tree writes to stays 0: the first row of its table.
@@ -136,6 +142,20 @@ def _write_absent(writer: Writer, source: str, width: int, absent: Absent, kind:
         columns = np.isin(np.arange(width), absent.columns)[np.newaxis]
         is_absent = writer.add("And", is_absent, writer.constant(columns, np.bool_))
     return writer.add("Where", is_absent, writer.constant(np.nan, kind), source)
+
+
+def _write_categories(writer: Writer, source: str, given: str, how: Categories, *, wide: bool) -> str:
+    """Write rows with the columns of the sets of categories behind their own. `given` are rows in which nothing is made missing."""
+    assert isinstance(writer, Net)  # noqa: S101 - trees that ask about sets are no trees alone
+    keys = writer.number(source if how.branches else given)
+    whole = writer.op("Floor", keys)
+    if how.toward_zero:
+        whole = writer.op("Where", writer.op("Less", keys, 0.0), writer.op("Ceil", keys), whole)
+    rows = write_sets(writer, writer.number(source), how.places, whole)
+    if how.branches:
+        columns = [*range(min(how.places.values())), *(members.column for members in how.places)]
+        rows = writer.op("Where", writer.op("IsNaN", writer.columns(keys, columns)), np.nan, rows)
+    return rows if wide else writer.add("Cast", rows, to=TensorProto.FLOAT)
 
 
 def _write_exp(writer: Writer, exponent: str, scores: Scores) -> str:

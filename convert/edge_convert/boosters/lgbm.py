@@ -24,11 +24,13 @@ from edge_convert.boosters.model import (
     Boosted,
     BoostedClassifier,
     BoostedRegressor,
+    Categories,
     Scores,
     Source,
     first_label_up_to,
 )
 from edge_convert.boosters.sound import sound
+from edge_convert.sets import Members, Parted, asking_sets, numbered
 from edge_convert.trees import Tree
 
 Floats = NDArray[np.float64]
@@ -87,7 +89,8 @@ def wrap(model: Any) -> Boosted:
         raise InputError(f"{type(model).__name__} can't be exported; classifiers and regressors of LightGBM can")
     title = type(model).__name__
     scores, width, names, objective = _read(title, model.booster_.model_to_string())
-    source = Source("LightGBM", lightgbm.__version__, title, model.get_params(), names)
+    words = _words(model.booster_)
+    source = Source("LightGBM", lightgbm.__version__, title, model.get_params(), names, words=words)
     if isinstance(model, lightgbm.LGBMClassifier):
         _require(title, objective, _CLASSIFIERS)
         return BoostedClassifier(
@@ -102,7 +105,7 @@ def _wrap_booster(booster: Any) -> Boosted:
     import lightgbm
 
     scores, width, names, objective = _read(_BOOSTER, booster.model_to_string())
-    source = Source("LightGBM", lightgbm.__version__, _BOOSTER, booster.params or {}, names)
+    source = Source("LightGBM", lightgbm.__version__, _BOOSTER, booster.params or {}, names, words=_words(booster))
     if objective not in _CLASSIFIERS:
         return BoostedRegressor(source, scores, width, booster.predict)
 
@@ -117,6 +120,19 @@ def _wrap_booster(booster: Any) -> Boosted:
         lambda rows: probabilities(rows).argmax(axis=1),
         predict_proba=probabilities,
         classes=range(max(2, scores.width)),
+    )
+
+
+def _words(booster: Any) -> dict[int, tuple[str, ...]]:
+    """Return the words of columns that were pandas' categories in training, by place; none where it is not clear which are which."""
+    trained = booster.pandas_categorical or []
+    ranges = _fields(booster.model_to_string().partition("\nTree=")[0]).get("feature_infos", "").split(" ")
+    # Of numbers it is [least:largest], of categories 0:1:2.
+    columns = [place for place, text in enumerate(ranges) if ":" in text and not text.startswith("[")]
+    return (
+        {place: tuple(map(str, words)) for place, words in zip(columns, trained, strict=True)}
+        if len(columns) == len(trained)
+        else {}
     )
 
 
@@ -138,11 +154,18 @@ def _read(title: str, text: str) -> tuple[Scores, int, tuple[str, ...], str]:
     if "sqrt" in options:
         raise InputError(f"{title}: reg_sqrt can't be exported; train it on the square root of the target")
     width, scores_each = int(head["max_feature_idx"]) + 1, int(head["num_tree_per_iteration"])
-    trees, zeros = [], set()
+    grown, splits, zeros = [], [], set()
     for block in blocks:
-        tree, absent = _tree(title, _fields(block))
-        trees.append(sound(title, tree, width))
+        fields = _fields(block)
+        tree, absent = _tree(title, fields)
+        grown.append(tree)
+        splits.append(_categories(title, fields, width))
         zeros |= absent
+    places = numbered((split.members for some in splits for split in some.values()), width)
+    trees = [
+        sound(title, asking_sets(tree, some, places), width + len(places))
+        for tree, some in zip(grown, splits, strict=True)
+    ]
     slope = float(given.get("sigmoid", 1))
     link = (_CLASSIFIERS | _REGRESSORS)[objective]
     names = tuple(head["feature_names"].split(" "))
@@ -156,6 +179,7 @@ def _read(title: str, text: str) -> tuple[Scores, int, tuple[str, ...], str]:
         slope=slope,
         longest=first_label_up_to(lambda score: _is_second(slope * score), np.float64) if link == SIGMOID else 0.0,
         absent=Absent(-_NEAR_ZERO, _NEAR_ZERO, tuple(sorted(zeros))) if zeros else None,
+        categories=Categories(places, toward_zero=True, branches=False) if places else None,
     )
     unnamed = all(map(_UNNAMED.fullmatch, names))
     return scores, width, () if unnamed else names, objective
@@ -168,15 +192,12 @@ def _fields(block: str) -> Text:
 
 
 def _tree(title: str, fields: Text) -> tuple[Tree, set[int]]:
-    """Return a tree, inner nodes first and leaves behind them, and the columns in which 0 is missing."""
+    """Return a tree, inner nodes first and leaves behind them, and the columns in which 0 is missing. A split on categories has no
+    threshold that means anything (`_categories`).
+    """
     leaves, inner = int(fields["num_leaves"]), int(fields["num_leaves"]) - 1
     if fields.get("is_linear", "0") != "0":
         raise InputError(f"{title}: has linear trees; train it without linear_tree")
-    if int(fields.get("num_cat", "0")):
-        raise InputError(
-            f"{title}: splits on categories; train it on their codes as numbers (without categorical_feature, and without columns "
-            "of pandas' type category)"
-        )
     values = _numbers(fields, "leaf_value", leaves, np.float64)
     if not inner:
         zero = np.zeros(1)
@@ -188,8 +209,6 @@ def _tree(title: str, fields: Text) -> tuple[Tree, set[int]]:
     feature = _numbers(fields, "split_feature", inner, np.int64)
     threshold = _beyond_zero(_numbers(fields, "threshold", inner, np.float64))
     decisions = _numbers(fields, "decision_type", inner, np.int64)
-    if (decisions & _CATEGORICAL).any():
-        raise InputError(f"{title}: splits on categories; train it on their codes as numbers")
     kind = (decisions >> 2) & 3
     # Where training saw nothing missing, a missing value is 0, and asked about as such.
     missing_left = np.where(kind == 0, threshold >= 0, (decisions & _DEFAULT_LEFT) != 0)
@@ -209,7 +228,29 @@ def _tree(title: str, fields: Text) -> tuple[Tree, set[int]]:
         rows=np.array(rows, np.int64),
         missing_left=np.concatenate([missing_left, np.zeros(leaves, np.bool_)]),
     )
-    return tree, set(feature[kind == _ZERO].tolist())
+    return tree, set(feature[(kind == _ZERO) & (decisions & _CATEGORICAL == 0)].tolist())
+
+
+def _categories(title: str, fields: Text, width: int) -> dict[int, Parted]:
+    """Return the splits on categories of a tree: what is in the set goes to the left, all else, such as a missing value, to the right."""
+    count = int(fields.get("num_cat", "0"))
+    if not count:
+        return {}
+    inner = int(fields["num_leaves"]) - 1
+    decisions = _numbers(fields, "decision_type", inner, np.int64)
+    feature, number = (
+        _numbers(fields, name, inner, np.float64).astype(np.int64) for name in ("split_feature", "threshold")
+    )
+    ends = _numbers(fields, "cat_boundaries", count + 1, np.int64)
+    words = _numbers(fields, "cat_threshold", int(ends[-1]), np.uint32)
+    splits = {}
+    for node in map(int, np.flatnonzero(decisions & _CATEGORICAL)):
+        if not (0 <= number[node] < count and 0 <= feature[node] < width):
+            raise InputError(f"{title}: a split on categories leads nowhere; the file is damaged")
+        bits = words[ends[number[node]] : ends[number[node] + 1]]
+        members = np.flatnonzero(np.unpackbits(bits.astype("<u4").view(np.uint8), bitorder="little"))
+        splits[node] = Parted(Members(int(feature[node]), tuple(map(float, members))), left=True)
+    return splits
 
 
 def _beyond_zero(threshold: Floats) -> Floats:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +20,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from edge_agent.contract import card
 from edge_agent.errors import InputError
+from edge_convert.sets import Members
 from edge_convert.trees import Tree
 
 Floats = NDArray[np.float64]
@@ -38,6 +39,19 @@ class Absent:
     low: float
     high: float
     columns: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Categories:
+    """How a library looks categories up: `places` are the columns of the sets behind those of the model, which the trees ask about.
+
+    A number stands for the category that it is when it is cut to a whole one: downwards, or, with `toward_zero`, as C++ does it.
+    `branches` tells that a missing value has a branch of its own; else it is in no set.
+    """
+
+    places: Mapping[Members, int]
+    toward_zero: bool
+    branches: bool
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,7 @@ class Scores:
     absent: Absent | None = None
     #: Whether the scores of a row are put into ascending order: quantiles that cross.
     sorts: bool = False
+    categories: Categories | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -87,6 +102,8 @@ class Source:
     feature_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     with_missing: Callable[[float], Boosted] | None = None
+    #: The words of columns that it was trained on as categories, by place, in the order of their codes.
+    words: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Boosted(BaseEstimator):  # type: ignore[misc]
@@ -102,9 +119,9 @@ class Boosted(BaseEstimator):  # type: ignore[misc]
         self._predict = predict
 
     @property
-    def own_trees(self) -> list[Tree]:
-        """The trees, in the order in which they are added up."""
-        return list(self.scores.trees)
+    def own_trees(self) -> list[Tree] | None:
+        """The trees, in the order in which they are added up; None where they ask about more than thresholds."""
+        return None if self.scores.categories is not None else list(self.scores.trees)
 
     @property
     def rounds(self) -> bool:

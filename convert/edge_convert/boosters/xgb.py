@@ -25,11 +25,13 @@ from edge_convert.boosters.model import (
     Boosted,
     BoostedClassifier,
     BoostedRegressor,
+    Categories,
     Scores,
     Source,
     first_label_up_to,
 )
 from edge_convert.boosters.sound import sound
+from edge_convert.sets import Members, Parted, asking_sets, numbered
 from edge_convert.trees import Tree
 
 Floats = NDArray[np.float64]
@@ -142,7 +144,13 @@ def _scores(title: str, learner: Mapping[str, Any], link: str, missing: float) -
     width = max(1, int(parameters["num_class"]), int(parameters.get("num_target", 1)))
     trees = model["trees"][: _rounds_used(learner, model)]
     groups = model["tree_info"][: len(trees)]
-    found = [sound(title, _tree(title, tree), int(parameters["num_feature"])) for tree in trees]
+    features = int(parameters["num_feature"])
+    splits = [_categories(title, tree, features) for tree in trees]
+    places = numbered((split.members for some in splits for split in some.values()), features)
+    found = [
+        sound(title, asking_sets(_tree(title, tree), some, places), features + len(places))
+        for tree, some in zip(trees, splits, strict=True)
+    ]
     if dropped:
         found = [_weighted(tree, weight) for tree, weight in zip(found, dropped, strict=False)]
     by_score = [[tree for tree, group in zip(found, groups, strict=True) if group == score] for score in range(width)]
@@ -158,6 +166,7 @@ def _scores(title: str, learner: Mapping[str, Any], link: str, missing: float) -
         longest=first_label_up_to(_is_second, np.float32),
         sorts=learner["objective"]["name"] == "reg:quantileerror" and width > 1,
         absent=None if np.isnan(missing) else Absent(float(np.float32(missing)), float(np.float32(missing))),
+        categories=Categories(places, toward_zero=False, branches=True) if places else None,
     )
 
 
@@ -173,10 +182,6 @@ def _rounds_used(learner: Mapping[str, Any], model: Mapping[str, Any]) -> int | 
 
 
 def _tree(title: str, tree: Mapping[str, Any]) -> Tree:
-    if any(tree.get("split_type", ())):
-        raise InputError(
-            f"{title}: splits on categories; train it on their codes as numbers (without enable_categorical)"
-        )
     if int(tree["tree_param"]["size_leaf_vector"]) > 1:
         raise InputError(f"{title}: has trees of several numbers; train it with multi_strategy='one_output_per_tree'")
     left = np.asarray(tree["left_children"], np.int64)
@@ -193,6 +198,24 @@ def _tree(title: str, tree: Mapping[str, Any]) -> Tree:
         rows=np.asarray(tree["sum_hessian"], np.float64).astype(np.int64),
         missing_left=np.asarray(tree["default_left"]).astype(bool),
     )
+
+
+def _categories(title: str, tree: Mapping[str, Any], features: int) -> dict[int, Parted]:
+    """Return the splits on categories of a tree: what is in the set goes to the right, all else to the left, and a missing value the
+    default way.
+    """
+    splits = {}
+    for node, start, size in zip(
+        tree.get("categories_nodes", ()),
+        tree.get("categories_segments", ()),
+        tree.get("categories_sizes", ()),
+        strict=True,
+    ):
+        members, column = tree["categories"][start : start + size], int(tree["split_indices"][node])
+        if not 0 <= column < features:
+            raise InputError(f"{title}: a tree asks about column {column} of {features}; the file is damaged")
+        splits[int(node)] = Parted(Members(column, tuple(map(float, sorted(members)))), left=False)
+    return splits
 
 
 def _weighted(tree: Tree, weight: float) -> Tree:

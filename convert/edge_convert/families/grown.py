@@ -12,10 +12,11 @@ from onnx import TensorProto
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.ensemble._gb import _init_raw_predictions
 
-from edge_convert.families.categories import Members, Parted, asking_sets, numbered, write_sets
+from edge_convert.families.categories import write_sets
 from edge_convert.families.net import Classified, Columns, Net
 from edge_convert.families.transforms import codes_of
 from edge_convert.leaves import Sum, sum_of, write_sum
+from edge_convert.sets import Members, Parted, asking_sets, numbered
 from edge_convert.trees import (
     BOOSTED_REGRESSORS,
     ROUNDING,

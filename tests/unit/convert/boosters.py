@@ -40,6 +40,18 @@ def with_gaps(X: Floats) -> Floats:
     return rows
 
 
+def codes(*, gaps: bool) -> tuple[Floats, NDArray[Any]]:
+    """A number beside two columns of codes, and what depends on all three."""
+    rng = np.random.default_rng(2)
+    rows: Floats = np.c_[
+        rng.normal(size=1500).round(2), rng.integers(0, 12, 1500), rng.choice([0, 2, 7, 40, 300], 1500)
+    ]
+    score = rows[:, 0] + 2.0 * np.isin(rows[:, 1], [1, 4, 5, 9]) + 1.5 * np.isin(rows[:, 2], [0, 300])
+    if gaps:
+        rows[rng.random(rows.shape) < 0.1] = np.nan
+    return rows, np.digitize(score, [0.5, 1.5])
+
+
 X = readings()
 _OFFSET = (X[:, 0] - 52.52) * 1e5 + X[:, 1] - 20
 TWO = ((X[:, 0] - 52.52) ** 2 * 1e9 + (X[:, 1] > 21) > 1).astype(int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.unit.convert.boosters import (
     TWO,
     X,
     catboost,
+    codes,
     lightgbm,
     require_refused,
     require_same,
@@ -109,10 +111,21 @@ def test_xgboost_that_is_refused(options: dict[str, Any], reason: str) -> None:
     require_refused(xgboost().XGBClassifier(**{"n_estimators": 2, "n_jobs": 1} | options).fit(X, THREE), reason)
 
 
-def test_xgboost_with_categories_is_refused() -> None:
-    options = {"enable_categorical": True, "feature_types": ["float", "float", "float", "c"], "max_cat_to_onehot": 1}
-    model = xgboost().XGBClassifier(n_estimators=3, n_jobs=1, **options)
-    require_refused(model.fit(X, THREE), "splits on categories; train it on their codes as numbers")
+@pytest.mark.parametrize("options", [{"max_cat_to_onehot": 1}, {"max_cat_to_onehot": 40}, {"missing": 2}], ids=str)
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+def test_xgboost_with_categories(options: dict[str, Any], gaps: bool) -> None:
+    rows, target = codes(gaps=gaps)
+    settings = {"n_estimators": 9, "n_jobs": 1, "enable_categorical": True, "feature_types": ["float", "c", "c"]}
+    model = xgboost().XGBClassifier(**settings | options).fit(rows, target)
+    assert any(any(tree["split_type"]) for tree in trees_of(model))
+    require_same(model, rows)
+    numbers = np.nan_to_num(rows[:, 0] + target)
+    require_same(xgboost().XGBRegressor(**settings | options).fit(rows, numbers), rows, most=0)
+
+
+def trees_of(model: Any) -> Any:
+    learner = json.loads(bytes(model.get_booster().save_raw("json")))["learner"]
+    return learner["gradient_booster"]["model"]["trees"]
 
 
 def test_quantiles_of_xgboost_that_cross_are_in_order() -> None:
