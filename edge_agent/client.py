@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 from edge_agent import assembly
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
-from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Answer, Message
+from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Answer, Message, Status, validator
 from edge_agent.errors import AdaptedError, BrokerError, NarrowedError, NoAnswerError, ProtocolRefusedError
 from edge_agent.link.link import Link
 from edge_agent.link.terms import Terms
+from edge_agent.wording import quantity
 
 #: Most of a payload that an error shows.
 _SHOWN: Final = 60
@@ -111,6 +112,22 @@ def ask(
     if answer is None:
         raise NoAnswerError(_why(loaded, verb, timeout, refused, last_state))
     return answer
+
+
+def read_status(answer: bytes) -> Status:
+    """Return what an agent answers to `status`. Raises `ValueError` where it is something else, or has figures that no machine has."""
+    status: Status = validator(Status).validate_json(answer)
+    if not _is_sound(status):
+        raise ValueError("a number is too large")
+    return status
+
+
+def _is_sound(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_sound, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_sound, value))
+    return not isinstance(value, int | float) or quantity(value) is not None
 
 
 def receive(link: Link, ends: float) -> list[Message]:

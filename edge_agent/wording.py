@@ -6,10 +6,18 @@ Rule: all text from outside (topics, labels, keys of a file, a broker's texts) i
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 #: Longest text from outside, such as a topic, that a line of the log or a status shows, in characters.
 LOGGED: Final = 200
+#: No figure of a node or an answer is as large.
+_MOST: Final = 10**15
+
+
+def quantity(value: Any) -> float | None:
+    """Return a number that can be computed with and shown, None for anything else: NaN, infinities, hundreds of digits, booleans."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and -_MOST < value < _MOST else None
 
 
 def mebibytes(size: int) -> str:

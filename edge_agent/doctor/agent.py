@@ -7,12 +7,10 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from pydantic import ValidationError
-
 from edge_agent import __version__
-from edge_agent.client import ask
+from edge_agent.client import ask, read_status
 from edge_agent.config.settings import Settings
-from edge_agent.contract.messages import Status, validator
+from edge_agent.contract.messages import Status
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.errors import BrokerError, NoAnswerError
@@ -41,12 +39,12 @@ def check_agent(loaded: Settings, advice: Advice) -> Iterator[Finding]:
     """Ask the running agent for its status. That none runs is only a note: `check_service` knows whether one should."""
     try:
         answer = ask(loaded, "status", timeout=_ANSWERS_WITHIN)
-        status: Status = validator(Status).validate_json(answer)
+        status = read_status(answer)
     except NoAnswerError as error:
         yield failed("agent", error)._replace(verdict="note")
     except BrokerError as error:
         yield failed("broker", error)
-    except ValidationError:
+    except ValueError:
         yield note("agent", "an agent of another version answers", advice.restart)
     else:
         yield from _judge(status, advice)

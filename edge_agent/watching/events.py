@@ -9,7 +9,7 @@ from edge_agent.contract.messages import Message, to_json
 from edge_agent.watching.known import HEALTH, INFO, MOST_INFO, STATE, Known
 from edge_agent.watching.reading import Unread, decoded, number, read, text
 from edge_agent.watching.view import Connected, Lost, Noted, Told
-from edge_agent.wording import LOGGED, plain, plain_json
+from edge_agent.wording import LOGGED, plain, plain_json, quantity
 
 #: An event. Every one has `event`, and, once it is shown, `time`.
 Event = dict[str, Any]
@@ -141,8 +141,8 @@ def _node(found: Any) -> str:
         names = [f"{text(one.get('name'))} {text(one.get('version'))}" for one in models[:8] if isinstance(one, dict)]
         return f"edge-agent {text(found.get('agent'))} serves {', '.join(names) or 'nothing'}"
     rejections = found.get("rejections")
-    rejected = sum(one for one in rejections.values() if isinstance(one, int)) if isinstance(rejections, dict) else 0
+    rejected = sum(quantity(one) or 0 for one in rejections.values()) if isinstance(rejections, dict) else 0
     return (
         f"{number(found.get('messages_per_second'), 4)} messages a second, {text(found.get('predictions'))} predictions, "
-        f"{rejected} rejections"
+        f"{number(rejected)} rejections"
     )

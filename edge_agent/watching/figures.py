@@ -10,7 +10,7 @@ from edge_agent.contract import topics
 from edge_agent.watching.known import Known
 from edge_agent.watching.picture import Node, Picture, Sensor
 from edge_agent.watching.reading import number, text
-from edge_agent.wording import count, duration
+from edge_agent.wording import count, duration, quantity
 
 #: A health is too old to tell rates when this many intervals, and these seconds, have passed.
 _INTERVALS: Final = 3.0
@@ -44,14 +44,13 @@ def is_current(node: Node, now: float) -> bool:
     """Tell whether what the health of a node says of rates still holds."""
     if node.heard is None or node.state == "offline":
         return False
-    interval = node.health.get("interval")
-    return now - node.heard <= _INTERVALS * (interval if isinstance(interval, int | float) else 0) + _GRACE
+    return now - node.heard <= _INTERVALS * (quantity(node.health.get("interval")) or 0) + _GRACE
 
 
 def rate(node: Node, key: str, now: float) -> str:
     """Return a rate of a node a second."""
-    value = node.health.get(key)
-    return a_second(value) if is_current(node, now) and isinstance(value, int | float) else "-"
+    value = quantity(node.health.get(key))
+    return a_second(value) if value is not None and is_current(node, now) else "-"
 
 
 def a_second(value: float) -> str:
@@ -72,9 +71,11 @@ def rejections(node: Node) -> str:
     found = node.health.get("rejections")
     if not isinstance(found, dict):
         return "-" if not node.health else "none"
-    counted = sorted(((one, code) for code, one in found.items() if isinstance(one, int)), reverse=True)
+    counted = sorted(
+        ((one, code) for code, given in found.items() if (one := quantity(given)) is not None), reverse=True
+    )
     more = len(counted) - _NAMED
-    told = ", ".join(f"{one} {text(code)}" for one, code in counted[:_NAMED]) + (
+    told = ", ".join(f"{number(one)} {text(code)}" for one, code in counted[:_NAMED]) + (
         f" and {more} more" if more > 0 else ""
     )
     return told or "none"
@@ -82,8 +83,8 @@ def rejections(node: Node) -> str:
 
 def up(node: Node, now: float) -> str:
     """Return for how long a node has run."""
-    value = node.health.get("uptime")
-    if not isinstance(value, int | float) or node.heard is None or node.state == "offline" or not 0 <= value < 1e12:
+    value = quantity(node.health.get("uptime"))
+    if value is None or value < 0 or node.heard is None or node.state == "offline":
         return "-"
     return duration(value + now - node.heard)
 

@@ -12,7 +12,7 @@ from edge_agent.contract.messages import MAX_DETAILS, Message
 from edge_agent.payload import formats
 from edge_agent.payload.format import Format
 from edge_agent.payload.weights import MAX_WEIGHT
-from edge_agent.wording import mebibytes
+from edge_agent.wording import mebibytes, quantity
 
 #: Longest payload that is read, in bytes: an answer with a thousand labels has half of it.
 MOST_BYTES: Final = 64 * 1024
@@ -136,8 +136,8 @@ def _row(row: Mapping[str, Any]) -> Reading:
         notes.append(f"uncertain: {_likely(row)}" if _likely(row) else "uncertain")
     if isinstance(outside, list) and outside:
         notes.append(f"outside of training: {_names(outside)}")
-    confidence, score = row.get("confidence"), row.get("score")
-    figure = f"{confidence:.3f}" if isinstance(confidence, float) else "" if score is None else number(score, 4)
+    confidence, score = quantity(row.get("confidence")), row.get("score")
+    figure = f"{confidence:.3f}" if confidence is not None else "" if score is None else number(score, 4)
     return said._replace(
         value=_value(row),
         figure=figure,
@@ -162,7 +162,9 @@ def _likely(row: Mapping[str, Any]) -> str:
     """Return the label that is likeliest, where there is none for want of confidence."""
     probabilities = row.get("probabilities")
     numbers = (
-        {name: one for name, one in probabilities.items() if _is_number(one)} if isinstance(probabilities, dict) else {}
+        {name: one for name, given in probabilities.items() if (one := quantity(given)) is not None}
+        if isinstance(probabilities, dict)
+        else {}
     )
     return text(max(numbers, key=lambda name: numbers[name])) if numbers else ""
 
@@ -190,10 +192,6 @@ def _reason(one: Mapping[str, Any]) -> str:
 def _names(names: Sequence[Any]) -> str:
     more = len(names) - _NAMES
     return ", ".join(map(text, names[:_NAMES])) + (f" and {more} more" if more > 0 else "")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def number(value: Any, digits: int = 6) -> str:

@@ -10,8 +10,9 @@ import pytest
 from edge_agent.contract.messages import Message
 from edge_agent.watching import events, figures
 from edge_agent.watching.known import Known
-from edge_agent.watching.picture import MOST_SENSORS, Picture
+from edge_agent.watching.picture import MOST_SENSORS, Node, Picture
 from edge_agent.watching.reading import MOST_BYTES, read
+from edge_agent.wording import quantity
 
 ROUTE = {
     "model": "genre",
@@ -98,6 +99,53 @@ def test_no_payload_is_too_strange(payload: bytes) -> None:
         for what in ("state", "info", "health"):
             told = events.of_node(Known(), "n", what, sent)
             assert told is None or events.as_line(told, sent).isprintable()
+
+
+STRANGE: tuple[Any, ...] = (
+    10**400,
+    -(10**400),
+    10**4299,
+    1e308,
+    float("nan"),
+    float("inf"),
+    True,
+    "9" * 5000,
+    "x",
+    None,
+    [],
+    {},
+    [10**400],
+    {"a": 1},
+)
+
+
+@pytest.mark.parametrize("figure", STRANGE, ids=lambda one: str(type(one).__name__))
+def test_no_figure_of_a_health_is_too_strange(figure: Any) -> None:
+    keys = ("interval", "uptime", "messages_per_second", "predictions_per_second", "predictions")
+    for key in (*keys, "rejections", "latency_ms", None):
+        health: dict[str, Any] = {"interval": 30, "rejections": {"a": figure, "b": figure, "c": 7}}
+        health["latency_ms"] = {"p50": figure, "p99": figure}
+        health |= dict.fromkeys(keys, figure) if key is None else {key: figure}
+        sent = message("edge/n/health", health)
+        picture = Picture(Known())
+        picture.take(sent, 1.0)
+        picture.settle(1.0)
+        node = picture.nodes["n"]
+        rates = [figures.rate(node, one, 1.0) for one in keys]
+        shown = [*rates, figures.latency(node, 1.0), figures.rejections(node), figures.up(node, 1.0)]
+        assert all(len(one) < 1000 for one in shown)
+        event = events.of_node(Known(), "n", "health", sent)
+        assert event is not None
+        assert len(events.as_line(event, sent)) < 1000
+        assert events.as_json(event).isprintable()
+
+
+def test_only_numbers_that_something_can_have_are_figures() -> None:
+    assert [quantity(one) for one in (0, 2.5, -3, 10**14)] == [0, 2.5, -3, 10**14]
+    for one in (10**15, -(10**15), *STRANGE):
+        assert quantity(one) is None
+    node = Node("n", health={"uptime": True, "rejections": {"a": True, "b": 10**400, "c": 7}}, heard=1.0)
+    assert (figures.up(node, 1.0), figures.rejections(node)) == ("-", "7 c")
 
 
 def test_where_answers_belong() -> None:

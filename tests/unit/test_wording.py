@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge_agent.cli.main import cli, main
 from edge_agent.cli.status import _lines
+from edge_agent.client import read_status
 from edge_agent.host import logs
 from edge_agent.host.systemd import Notifier
 from edge_agent.wording import plain, plain_json
@@ -127,6 +128,25 @@ def test_lines_of_status() -> None:
         },
     }  # fmt: skip
     assert SHOWN in "".join(plain(line) for line in _lines(status))
+
+
+COUNTS = "received redelivered predictions outside uncertain answered refused unrouted ignored poisoned faults acknowledged in_flight connections"
+
+
+@pytest.mark.parametrize(
+    "key", ["uptime", "interval", "rss_bytes", "connections", "messages_per_second", "rejections", "latency_ms"]
+)
+@pytest.mark.parametrize("figure", ["1e999", "NaN", "-1e400", "1" + "0" * 400, "1" + "0" * 4299])
+def test_a_status_with_figures_that_no_machine_has_is_none(key: str, figure: str) -> None:
+    told: dict[str, Any] = {
+        "time": "t", "uptime": 1.5, "interval": 1.5, "messages_per_second": 1.0, "predictions_per_second": 1.0, "rejections": {}, "rss_bytes": 1,
+        "latency_ms": {"p50": 1.0, "p99": 2.0}, "node": "n", "agent": "1", "mqtt": "5", "state": "online", "reason": None, **dict.fromkeys(COUNTS.split(), 0),
+    }  # fmt: skip
+    status = read_status(json.dumps(told).encode())
+    assert list(_lines(status))
+    told[key] = {"rejections": {"a": "FIGURE"}, "latency_ms": {"p50": "FIGURE", "p99": 1}}.get(key, "FIGURE")
+    with pytest.raises(ValueError, match=r"too large|validation error"):
+        read_status(json.dumps(told).replace('"FIGURE"', figure).encode())
 
 
 def test_lines_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
