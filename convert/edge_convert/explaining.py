@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,23 @@ from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingRegressor, IsolationForest
 
 from edge_agent.contract.trees import LEAF, MAX_NODES, MAX_VALUES, Trees
+from edge_convert.boosters.model import EXP, IDENTITY, SIGMOID, SOFTMAX, Boosted
 from edge_convert.ensembles import baseline_of
 from edge_convert.fold import Folded
 from edge_convert.leaves import expected_length, sum_of
-from edge_convert.trees import BOOSTED, BOOSTED_REGRESSORS, FOREST_REGRESSORS, FORESTS, SINGLE, SINGLE_REGRESSORS, Tree
+from edge_convert.trees import (
+    BOOSTED,
+    BOOSTED_REGRESSORS,
+    FOREST_REGRESSORS,
+    FORESTS,
+    SINGLE,
+    SINGLE_REGRESSORS,
+    Tree,
+    parents_first,
+)
 
+#: What becomes of a booster's scores, as a card has it.
+_LINKS = {IDENTITY: "identity", EXP: "exponential", SIGMOID: "logistic", SOFTMAX: "softmax"}
 #: A split that only asks whether a value is missing compares with infinity; no number of a card is.
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -26,6 +39,9 @@ def trees_on_card(folded: Folded) -> tuple[Trees | None, str]:
     how = _scores(folded, trees)
     if how is None:
         return None, ""
+    if isinstance(folded.estimator, Boosted):
+        weight = folded.estimator.scores.weight
+        trees = [replace(tree, values=weight * tree.values) for tree in map(parents_first, trees)]
     nodes, values = sum(len(tree.feature) for tree in trees), sum(tree.values[tree.is_leaf].size for tree in trees)
     if nodes > MAX_NODES or values > MAX_VALUES:
         what = f"{nodes:,} nodes" if nodes > MAX_NODES else f"{values:,} values in its leaves"
@@ -45,6 +61,8 @@ def _scores(folded: Folded, trees: list[Tree]) -> dict[str, Any] | None:
     if isinstance(estimator, BOOSTED):
         base = baseline_of(estimator)
         return {"scores": len(base), "base": _plain(base), "link": "logistic" if len(base) == 1 else "softmax"}
+    if isinstance(estimator, Boosted):
+        return _scores_of_booster(estimator)
     if isinstance(estimator, IsolationForest):
         return {"scores": 1, "link": "path", "expected": expected_length(estimator, trees)}
     if isinstance(estimator, (*BOOSTED_REGRESSORS, GradientBoostingRegressor)):
@@ -56,6 +74,21 @@ def _scores(folded: Folded, trees: list[Tree]) -> dict[str, Any] | None:
             "link": "exponential" if how.exponential else "identity",
         }
     return None
+
+
+def _scores_of_booster(booster: Boosted) -> dict[str, Any] | None:
+    """Return how the answers of a booster come of its leaves; None where a card can't say it: quantiles that are put into order,
+    numbers that stand for missing values, shares.
+    """
+    scores = booster.scores
+    if scores.sorts or scores.absent is not None or (scores.link == SIGMOID and not hasattr(booster, "classes_")):
+        return None
+    begun = np.zeros(scores.width)
+    if scores.first is not None:
+        begun = begun + scores.weight * scores.first
+    if scores.bias is not None:
+        begun = begun + (scores.slope if scores.link == SIGMOID else 1.0) * scores.bias
+    return {"scores": scores.width, "base": _plain(begun) if begun.any() else (), "link": _LINKS[scores.link]}
 
 
 def _nodes(trees: list[Tree]) -> dict[str, Any]:

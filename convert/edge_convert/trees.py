@@ -107,6 +107,31 @@ def depth_of(tree: Tree) -> int:
     return depth
 
 
+def parents_first(tree: Tree) -> Tree:
+    """Return the same tree with its nodes numbered level by level, so that all come after their parents."""
+    levels, nodes = [], np.zeros(1, np.int64)
+    while len(nodes):
+        levels.append(nodes)
+        asking = nodes[~tree.is_leaf[nodes]]
+        nodes = np.stack([tree.left[asking], tree.right[asking]], axis=1).ravel()
+    order = np.concatenate(levels)
+    place = np.empty(len(tree.is_leaf), np.int64)
+    place[order] = np.arange(len(order))
+    inside = ~tree.is_leaf
+    return replace(
+        tree,
+        feature=tree.feature[order],
+        threshold=tree.threshold[order],
+        left=place[tree.left * inside][order],
+        right=place[tree.right * inside][order],
+        is_leaf=tree.is_leaf[order],
+        values=tree.values[order],
+        rows=tree.rows[order],
+        missing_left=None if tree.missing_left is None else tree.missing_left[order],
+        covers=None if tree.covers is None else tree.covers[order],
+    )
+
+
 def rounds(estimator: Any) -> bool:
     """Return whether an estimator rounds whatever it is handed to float32 by itself."""
     return bool(getattr(estimator, "rounds", isinstance(estimator, ROUNDING)))

@@ -160,7 +160,21 @@ def _scores(title: str, dump: Json, link: str, features: Sequence[Json]) -> Scor
 
 def _sound(title: str, tree: Tree, missing_right: NDArray[np.bool_]) -> Tree:
     found = sound(title, tree, len(missing_right))
-    return replace(found, missing_left=~missing_right[np.where(found.is_leaf, 0, found.feature)])
+    return replace(
+        found,
+        missing_left=~missing_right[np.where(found.is_leaf, 0, found.feature)],
+        covers=_covers(found),
+    )
+
+
+def _covers(tree: Tree) -> Floats | None:
+    """Return the weights of all nodes, of those of the leaves: parents come before their children. None where the file has none."""
+    if tree.covers is None or not tree.covers.any():
+        return None
+    covers = np.where(tree.is_leaf, tree.covers, 0.0)
+    for node in np.flatnonzero(~tree.is_leaf)[::-1]:
+        covers[node] = covers[tree.left[node]] + covers[tree.right[node]]
+    return covers
 
 
 def _oblivious(title: str, tree: Json, columns: Mapping[int, int]) -> Tree:
@@ -179,6 +193,7 @@ def _oblivious(title: str, tree: Json, columns: Mapping[int, int]) -> Tree:
         is_leaf=np.arange(inner + leaves) >= inner,
         values=_values(np.asarray(tree["leaf_values"], np.float64).reshape(leaves, -1), inner),
         rows=np.concatenate([np.zeros(inner), weights]).astype(np.int64),
+        covers=np.concatenate([np.zeros(inner), weights]),
     )
 
 
@@ -205,6 +220,7 @@ def _grown(title: str, root: Json, columns: Mapping[int, int]) -> Tree:
             [np.zeros(width) if "split" in node else np.ravel(node["value"]) for node in nodes], np.float64
         ),
         rows=np.array([int(node.get("weight", 0)) for node in nodes], np.int64),
+        covers=np.array([float(node.get("weight", 0)) for node in nodes]),
     )
 
 

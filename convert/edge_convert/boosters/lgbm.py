@@ -203,7 +203,15 @@ def _tree(title: str, fields: Text) -> tuple[Tree, set[int]]:
         zero = np.zeros(1)
         nowhere = np.zeros(1, np.int64)
         tree = Tree(
-            nowhere, zero, nowhere, nowhere, np.ones(1, np.bool_), values[:, np.newaxis], nowhere, np.ones(1, np.bool_)
+            nowhere,
+            zero,
+            nowhere,
+            nowhere,
+            np.ones(1, np.bool_),
+            values[:, np.newaxis],
+            nowhere,
+            np.ones(1, np.bool_),
+            zero,
         )
         return tree, set()
     feature = _numbers(fields, "split_feature", inner, np.int64)
@@ -227,6 +235,7 @@ def _tree(title: str, fields: Text) -> tuple[Tree, set[int]]:
         values=np.concatenate([np.zeros(inner), values])[:, np.newaxis],
         rows=np.array(rows, np.int64),
         missing_left=np.concatenate([missing_left, np.zeros(leaves, np.bool_)]),
+        covers=np.array(rows, np.float64) if any(rows) else None,
     )
     return tree, set(feature[(kind == _ZERO) & (decisions & _CATEGORICAL == 0)].tolist())
 

@@ -82,6 +82,11 @@ class Scores:
     categories: Categories | None = None
 
     @property
+    def weight(self) -> float:
+        """What a leaf's value, or one that the sum begins with, counts in what the link gets."""
+        return self.scale / self.count * (self.slope if self.link == SIGMOID else 1.0)
+
+    @property
     def is_exact(self) -> bool:
         """Whether answers are sums, which are the same to the last bit wherever they are added up in the same order."""
         return self.link == IDENTITY

@@ -197,6 +197,7 @@ def _tree(title: str, tree: Mapping[str, Any]) -> Tree:
         values=conditions.astype(np.float64)[:, np.newaxis],
         rows=np.asarray(tree["sum_hessian"], np.float64).astype(np.int64),
         missing_left=np.asarray(tree["default_left"]).astype(bool),
+        covers=np.asarray(tree["sum_hessian"], np.float64),
     )
 
 
