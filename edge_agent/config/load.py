@@ -116,7 +116,7 @@ def _read(path: Path, routes_before: int) -> _Layer:
         raise SettingsError(f"{path}: not valid TOML: not UTF-8 text (byte {error.start}: {error.reason})") from None
     except ValueError as error:
         raise SettingsError(f"{path}: {error}") from None
-    content = _anchored(content, path.parent)
+    content = _anchored(content, path.parent.absolute())
     return _Layer(str(path), content, range(routes_before, routes_before + len(_routes(content))))
 
 

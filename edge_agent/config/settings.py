@@ -92,6 +92,8 @@ class MetricsSettings(Section):
         """The file to write, None for none."""
         if not self.textfile:
             return None
+        if "/" in self.textfile:
+            return Path(self.textfile).absolute()
         given = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # by systemd.exec(5)
         return Path(given or RUNTIME_DIRECTORY) / self.textfile
 

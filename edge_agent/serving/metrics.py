@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 #: Everybody may read the file: node_exporter has a user of its own, and it contains no secrets.
 _MODE: Final = 0o644
 _STATES: Final = ("online", "degraded", "offline")
+_MODEL: Final = ("model", "version", "sha256", "task")
 
 _TOTALS: Final = (
     ("messages_received", "Messages from the broker.", "received"),
@@ -79,11 +80,10 @@ def exposition(seen: Seen) -> Iterator[str]:
         "mqtt": told["mqtt"],
     }
     yield from _gauge("info", "Versions, and the MQTT version of the last connection.", [({**node, **versions}, 1)])
-    models = [
-        ({**node, "model": one["name"], "version": one["version"], "sha256": one["sha256"], "task": one["task"]}, 1)
-        for one in told["models"]
-    ]
-    yield from _gauge("model_info", "Models that are served.", models)
+    # Once, also where routes name its file by several paths.
+    models = dict.fromkeys((one["name"], one["version"], one["sha256"], one["task"]) for one in told["models"])
+    named = [({**node, **dict(zip(_MODEL, one, strict=True))}, 1) for one in models]
+    yield from _gauge("model_info", "Models that are served.", named)
     states = [({**node, "state": state}, int(state == seen.state)) for state in _STATES]
     yield from _gauge("state", "1 for the state that the node is in, as on edge/{node}/state.", states)
     yield from _gauge("uptime_seconds", "Time since the start.", [(node, round(seen.uptime, 1))])
@@ -127,12 +127,17 @@ def _of_routes(shares: list[tuple[Mapping[str, str], Counts]]) -> Iterator[str]:
 
 
 def _labelled(node: Mapping[str, str], shares: Iterable[Share]) -> Iterator[tuple[Mapping[str, str], Counts]]:
-    """Yield the labels of each route: of routes of one model with the same topics in, the topics of the answers tell which."""
+    """Yield the labels of each route: of routes of one model with the same topics in, the topics of the answers tell which, and
+    where a topic looks like that, a number.
+    """
     kept = list(shares)
     alike = Counter((model, subscribe) for model, subscribe, _, _ in kept)
+    taken: Counter[tuple[str, str]] = Counter()
     for model, subscribe, publish, counts in kept:
-        several = alike[model, subscribe] > 1
-        yield {**node, "model": model, "route": f"{subscribe} -> {publish}" if several else subscribe}, counts
+        route = f"{subscribe} -> {publish}" if alike[model, subscribe] > 1 else subscribe
+        taken[model, route] += 1
+        number = taken[model, route]
+        yield {**node, "model": model, "route": route if number == 1 else f"{route} ({number})"}, counts
 
 
 _Samples: TypeAlias = Iterable[tuple[Mapping[str, str], float]]

@@ -50,15 +50,15 @@ class Reporter:
         self._next_refused = self._started
         self._next_notes = self._started
         self._textfile = TextFile()
-        self._next_metrics = self._started
         self._protocol = ""
         self.go_on_with(plan)
 
     def go_on_with(self, plan: Plan) -> None:
-        """Report on another plan from now on; the current interval goes on."""
+        """Report on another plan from now on. The current interval goes on; the file is written anew, it may be another one."""
         self._plan = plan
         self._surveyed = None
         self._textfile.move(plan.textfile)
+        self._next_metrics = self._clock()
         self._tally.detailed = plan.textfile is not None
 
     def is_due(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from edge_agent.contract import topics
@@ -217,7 +218,7 @@ class Way:
     def _found(self) -> list[Target]:
         if self._version != self._known.version:
             self._version = self._known.version
-            self._targets = list(self._find())[:_TARGETS]
+            self._targets = list(islice(self._find(), _TARGETS))
         return self._targets
 
     def _find(self) -> Iterator[Target]:

@@ -102,6 +102,17 @@ def test_routes_of_one_model_with_the_same_topics_in_are_told_apart() -> None:
     assert routes == [f"{IN} -> {OUT}", f"{IN} -> {other}", IN]
 
 
+def test_no_series_is_there_twice() -> None:
+    (model,) = DESCRIBED["models"]
+    other = {**model, "version": "2.0.0", "sha256": "cd"}
+    shares = [("genre", *topics, Counts()) for topics in ((IN, OUT), (f"{IN} -> {OUT}", "x"), (IN, "y"))]
+    found = told(shares, described={**DESCRIBED, "models": [model, other, dict(model)]})
+    series = [(name, *sorted(labels.items())) for name, labels, _ in found.samples]
+    assert len(series) == len(set(series))
+    assert found.values("model_info") == [1, 1]
+    assert len(found.values("predictions_total")) == 3
+
+
 @given(st.text(), st.text(), st.text())
 def test_whatever_names_contain_is_given_back(node: str, model: str, route: str) -> None:
     described = {**DESCRIBED, "node": node, "models": [{**DESCRIBED["models"][0], "name": model}]}
@@ -342,6 +353,21 @@ def test_at_a_stop_it_goes(file: Path) -> None:
     assert file.exists()
     agent.run(Stopped())  # type: ignore[arg-type]
     assert not file.exists()
+
+
+def test_after_a_reload_it_is_there_at_once(file: Path) -> None:
+    agent, clock = ended(FakeLink(), textfile=file, health_interval=86_400)
+    agent.step()
+    other = file.with_name("other.prom")
+    agent.take_over(agent._settings, make_plan(textfile=other, health_interval=86_400))
+    agent.step()
+    assert [one.name for one in file.parent.iterdir()] == [other.name]
+    agent.take_over(agent._settings, make_plan(textfile=other, health_interval=10))
+    agent.step()
+    first = other.stat().st_ino
+    clock.advance(10)
+    agent.step()
+    assert other.stat().st_ino != first, "the new interval is that of the file, too"
 
 
 def test_a_reload_moves_it_and_takes_it_away(file: Path) -> None:

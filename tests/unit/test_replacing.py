@@ -86,6 +86,26 @@ def test_any_other_path_is_one_as_everywhere(tmp_path: Path) -> None:
     assert chosen(tmp_path, "below/x.prom") == tmp_path / "below" / "x.prom"
 
 
+def test_a_configuration_that_is_named_by_a_relative_path_is_no_exception(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    (tmp_path / "conf").mkdir()
+    for directory in (Path(), Path("conf")):
+        assert chosen(directory, "run/three.prom") == tmp_path / directory / "run/three.prom"
+        assert chosen(directory, "./three.prom") == tmp_path / directory / "three.prom"
+        assert chosen(directory, "three.prom") == Path("/run/edge-agent/three.prom")
+
+
+def test_only_a_name_alone_is_in_the_service_s_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/edge-agent")
+    for given, meant in (("run/x.prom", tmp_path / "run/x.prom"), ("./x.prom", tmp_path / "x.prom")):
+        monkeypatch.setenv("EDGE_AGENT_METRICS__TEXTFILE", given)
+        assert chosen(tmp_path, "y.prom") == meant, "the environment has no file that a path could be relative to"
+
+
 @pytest.mark.parametrize("textfile", ["/run/edge-agent/", "/", ".", "..", "/run/.."])
 def test_a_directory_is_refused(tmp_path: Path, textfile: str) -> None:
     with pytest.raises(SettingsError, match=r"metrics\.textfile: .*name a file in it, such as edge-agent\.prom"):

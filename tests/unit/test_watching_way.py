@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from edge_agent.contract.messages import Message
 from edge_agent.errors import InputError
 from edge_agent.watching import events
-from edge_agent.watching.known import Known
-from edge_agent.watching.way import OVERDUE, Asked, Pairing, Way, as_template
+from edge_agent.watching.known import Known, RouteSeen
+from edge_agent.watching.way import OVERDUE, Asked, Pairing, Target, Way, as_template
 from tests.unit.test_watching import REJECTED, ROCK, ROUTE, message
 
 FEATURES, ANSWERS = "music/hall/features", "music/hall/genre"
@@ -143,6 +144,29 @@ def test_a_message_that_no_route_takes_is_shown_all_the_same() -> None:
 def test_what_is_no_topic_is_refused(topic: str) -> None:
     with pytest.raises(InputError, match="--topic"):
         as_template(topic)
+
+
+class Built(Way):
+    """Counts the targets that are built."""
+
+    count = 0
+
+    def _targets_of(self, route: RouteSeen) -> Iterator[Target]:
+        for target in super()._targets_of(route):
+            self.count += 1
+            yield target
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+def test_no_more_targets_are_built_than_are_looked_at(*, gathers: bool) -> None:
+    sources = [{"subscribe": f"music/{{sensor}}/{number}"} for number in range(60)]
+    nodes = Known()
+    for number in range(8):
+        route = {**ROUTE, "publish": f"out/{number}/{{sensor}}", "gathers": gathers, "sources": sources}
+        nodes.take_docs(f"n-{number}", {"x-edge-agent": {"routes": [route] * 200}})
+    made = Built(nodes, "music/+/+")
+    assert len(made.wanted) < 3 * 256 + 10
+    assert made.count <= 256 + 60
 
 
 def test_no_message_is_too_strange() -> None:
