@@ -11,6 +11,25 @@ import { matches } from "./topics.js";
 
 /** What a broker answers to a version that it does not speak (3.1.1: 1; 5: 0x84). */
 const WRONG_VERSION = new Set([1, 0x84]);
+/** What a broker answers to a wrong login, or to none (3.1.1: 4, 5); Mosquitto answers 0x87 to both with MQTT 5. */
+const NO_LOGIN = new Set([4, 5, 0x86, 0x87, 0x8c]);
+/** What it answers to a message or a subscription without the right to it (3.1.1: 0x80, which may mean more). */
+const NO_RIGHT = new Set([0x80, 0x87]);
+const REFUSALS = new Map([
+  [1, "the broker speaks neither MQTT 5 nor 3.1.1"],
+  [2, "the broker refused the client id of this page"],
+  [3, "the broker is not available"],
+  [0x84, "the broker speaks neither MQTT 5 nor 3.1.1"],
+  [0x85, "the broker refused the client id of this page"],
+  [0x88, "the broker is not available"],
+  [0x89, "the broker is busy"],
+  [0x8a, "the broker has banned this client"],
+  [0x95, "too large a message for the broker"],
+  [0x97, "the broker's quota is used up"],
+  [0x9f, "too many connections are made to the broker"],
+]);
+/** What mqtt.js says to all that waits when a connection ends. */
+const ENDED = /connection closed|client disconnect/i;
 const CONNECT_SECONDS = 8;
 const LONGEST_PAUSE = 30_000;
 
@@ -113,7 +132,7 @@ export class Connection {
     const options = { qos: Math.min(qos, this.#grants.qos), ...(this.protocol === 5 ? { properties } : {}) };
     const content = typeof payload === "string" ? payload : /** @type {any} */ (payload);
     return new Promise((resolve, reject) => {
-      this.#client.publish(topic, content, options, (error) => (error ? reject(inWords(error)) : resolve()));
+      this.#client.publish(topic, content, options, (error) => (error ? reject(this.#refusal(error, "publish on", topic)) : resolve()));
     });
   }
 
@@ -149,7 +168,7 @@ export class Connection {
         timerVariant: "native", // the other one is a worker, which the page's policy forbids
       });
     } catch (error) {
-      this.#tell("offline", inWords(error).message);
+      this.#tell("offline", String(error?.message ?? error));
       return;
     }
     this.#client = client;
@@ -172,7 +191,7 @@ export class Connection {
       if (accepted) this.#again(version, "the connection was lost");
       // Some brokers of 3.1.1 end the connection instead of naming what they dislike.
       else if (version === 5 && this.protocol !== 5 && (!failure || WRONG_VERSION.has(failure.code))) this.#connect(4);
-      else if (failure?.code) this.#tell("offline", inWords(failure).message);
+      else if (failure?.code) this.#tell("offline", this.#whyNotConnected(failure));
       else if (this.protocol) this.#again(this.protocol, unreachable(this.url));
       else this.#tell("offline", unreachable(this.url));
     });
@@ -188,11 +207,24 @@ export class Connection {
     const properties = this.#grants.identifiers ? { properties: { subscriptionIdentifier: id } } : {};
     return new Promise((resolve, reject) => {
       this.#client.subscribe(filter, { qos, ...properties }, (error, granted) => {
-        const refused = error ?? (granted?.some((one) => one.qos >= 0x80) ? new Error("the broker refused it") : null);
-        if (refused) reject(new Error(`${filter}: ${inWords(refused).message}`));
+        const code = granted?.find((one) => one.qos >= 0x80)?.qos;
+        if (error || code) reject(this.#refusal(error ?? { code }, "subscribe to", filter));
         else resolve();
       });
     });
+  }
+
+  /** Why the broker did not let this page in. */
+  #whyNotConnected({ code, message }) {
+    if (NO_LOGIN.has(code)) return this.#login.username ? "the broker refused this user and password" : "the broker asks for a user and password";
+    return REFUSALS.get(code) ?? message;
+  }
+
+  /** Why the broker did not take a message or a subscription. @param {any} error @param {string} verb @param {string} topic @returns {Error} */
+  #refusal({ code, message }, verb, topic) {
+    if (NO_RIGHT.has(code)) return new Error(`${this.#login.username ? "this user" : "a client without a user"} may not ${verb} ${topic}`);
+    if (!code && ENDED.test(message)) return new Error("the connection was lost");
+    return new Error(`${topic}: ${REFUSALS.get(code) ?? message ?? "the broker refused it"}`);
   }
 
   #deliver(topic, payload, packet) {
@@ -213,18 +245,6 @@ function guarded(call) {
   } catch (error) {
     console.error(error);
   }
-}
-
-/** @param {any} error @returns {Error} */
-function inWords(error) {
-  const known = {
-    4: "user or password is wrong",
-    5: "the broker does not allow this user to connect",
-    0x86: "user or password is wrong",
-    0x87: "the broker does not allow this",
-    0x97: "the broker's quota is used up",
-  };
-  return new Error(known[error?.code] ?? String(error?.message ?? error));
 }
 
 function unreachable(url) {

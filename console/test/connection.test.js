@@ -10,6 +10,8 @@ class FakeClient extends EventEmitter {
   published = [];
   ended = false;
   refuses = new Set();
+  silent = false;
+  pending = [];
 
   constructor(options) {
     super();
@@ -17,17 +19,21 @@ class FakeClient extends EventEmitter {
   }
   subscribe(filter, options, done) {
     this.subscribed.push([filter, options.properties?.subscriptionIdentifier ?? null]);
-    done(null, [{ topic: filter, qos: this.refuses.has(filter) ? 0x87 : options.qos }]);
+    if (this.silent) this.pending.push(done);
+    else done(null, [{ topic: filter, qos: this.refuses.has(filter) ? 0x87 : options.qos }]);
   }
   unsubscribe(filter) {
     this.unsubscribed.push(filter);
   }
   publish(topic, payload, options, done) {
     this.published.push([topic, payload, options]);
-    done(null);
+    if (!this.silent) done(this.refuses.has(topic) ? Object.assign(new Error("Publish error"), { code: 0x87 }) : null);
+    else this.pending.push(done);
   }
+  /** As mqtt.js does: what waits for the broker fails. */
   end() {
     this.ended = true;
+    for (const done of this.pending.splice(0)) done(new Error("Connection closed"));
   }
   accept(properties = {}) {
     this.emit("connect", { properties });
@@ -42,13 +48,13 @@ class FakeClient extends EventEmitter {
   }
 }
 
-function dialed() {
+function dialed(login = { username: "me", password: "s3cret" }) {
   const clients = [];
   const connection = new Connection((_, options) => {
     clients.push(new FakeClient(options));
     return clients.at(-1);
   });
-  connection.open("ws://broker?token=hush", { username: "me", password: "s3cret" });
+  connection.open("ws://broker?token=hush", login);
   return { clients, connection };
 }
 
@@ -63,10 +69,27 @@ test("3.1.1 is tried where 5 is refused, or the connection ends without a word",
   }
 });
 
-test("a wrong password is told, and not tried again", () => {
+test("a refused login is told by what it lacks, and not tried again", () => {
+  // 5: 0x86, 0x87 (which Mosquitto answers to a wrong password), 0x8c; 3.1.1: 4, 5.
+  for (const code of [0x86, 0x87, 0x8c, 4, 5]) {
+    for (const [login, reason] of [[{ username: "me", password: "wrong" }, "the broker refused this user and password"], [{}, "the broker asks for a user and password"]]) {
+      const { clients, connection } = dialed(login);
+      clients[0].lose(code);
+      assert.deepEqual([clients.length, connection.state, connection.reason], [1, "offline", reason]);
+    }
+  }
+});
+
+test("other refusals of a connection are told in words", () => {
+  for (const [code, reason] of [[0x8a, /banned/], [0x88, /not available/], [0x89, /busy/], [0x85, /client id/], [0x97, /quota/], [0x9f, /too many connections/]]) {
+    const { clients, connection } = dialed();
+    clients[0].lose(code);
+    assert.match(connection.reason, reason);
+  }
   const { clients, connection } = dialed();
-  clients[0].lose(0x86);
-  assert.deepEqual([clients.length, connection.state, connection.reason], [1, "offline", "user or password is wrong"]);
+  clients[0].lose(0x84);
+  clients[1].lose(1);
+  assert.match(connection.reason, /neither MQTT 5 nor 3\.1\.1/);
 });
 
 test("who can't be reached is named, with a guess", () => {
@@ -135,11 +158,24 @@ test("what the broker does not grant is not asked for", async () => {
   assert.deepEqual(clients[0].published, [["a", "x", { qos: 0, properties: { responseTopic: "r" } }]]);
 });
 
-test("a refused subscription is told to who asked", async () => {
+test("a right that is missing is told with its topic", async () => {
+  for (const [login, who] of [[undefined, "this user"], [{}, "a client without a user"]]) {
+    const { clients, connection } = dialed(login);
+    clients[0].refuses.add("secret");
+    clients[0].accept();
+    await assert.rejects(connection.subscribe("secret", () => {}).ready, new Error(`${who} may not subscribe to secret`));
+    await assert.rejects(connection.publish("secret", "x"), new Error(`${who} may not publish on secret`));
+  }
+});
+
+test("what waits for the broker when the connection ends is told in words", async () => {
   const { clients, connection } = dialed();
-  clients[0].refuses.add("secret");
   clients[0].accept();
-  await assert.rejects(connection.subscribe("secret", () => {}).ready, /secret: the broker refused it/);
+  clients[0].silent = true;
+  const waiting = [connection.subscribe("a", () => {}).ready, connection.publish("a", "x")];
+  clients[0].lose();
+  for (const one of waiting) await assert.rejects(one, new Error("the connection was lost"));
+  connection.close();
 });
 
 test("3.1.1 has no properties, and nothing is sent while there is no connection", async () => {

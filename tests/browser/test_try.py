@@ -158,11 +158,13 @@ def test_a_password_is_asked_for_and_kept_nowhere(chromium: Chromium, tmp_path: 
         page = chromium.open(write(tmp_path, None))
         page.fill(".connect input[type=url]", broker.url)
         page.click(".connect button")
-        page.wait("document.querySelector('.connect .error')?.textContent.includes('not allow')")
+        page.wait("document.querySelector('.connect .error')?.textContent.includes('asks for a user and password')")
         page.fill(".connect label:nth-of-type(2) input", "me")
         page.fill(".connect input[type=password]", "wrong")
         page.click(".connect button")
-        page.wait("document.querySelector('.status').textContent === 'Not connected'")
+        page.wait(
+            "document.querySelector('.connect .error')?.textContent === 'the broker refused this user and password'"
+        )
         page.fill(".connect input[type=password]", "s3cret-word")
         page.click(".connect button")
         page.wait("document.querySelector('.status').textContent.includes('MQTT')")
