@@ -43,10 +43,10 @@ export function connectBox(connection, address) {
   return {
     box,
     button,
-    /** Show the box, and lead there. */
+    /** Show the box, and lead there: not to its button, which ends a connection that is being made. */
     ask() {
       show(true);
-      (url.input.value ? open : url.input).focus();
+      url.input.focus();
       box.scrollIntoView({ block: "nearest" });
     },
   };

@@ -7,7 +7,7 @@
 import { isOurs } from "./answer.js";
 import { JSON_TYPE } from "./payload.js";
 import { random } from "./random.js";
-import { captures, fillTemplate, filterOf, responseTopic } from "./topics.js";
+import { captures, fillTemplate, filterOf, levelError, responseTopic } from "./topics.js";
 
 export const PATIENCE = 10_000;
 /** How long nothing more has to come until the last answer to several messages is known to be the last. */
@@ -28,12 +28,39 @@ export class Trial {
   #waiting = new Map();
   /** Ends what an earlier question still listens to. */
   #endLate = () => {};
+  /** Why no answer can come now, in words; empty when one can. */
+  #lost = "";
+  #absent = "";
+  /** Told of the above, by who waits. */
+  #stops = new Set();
 
   /** @param {import("./connection.js").Connection} connection */
   constructor(connection) {
     this.#connection = connection;
     // The broker forgets a page that went; whoever asks again subscribes again.
-    connection.watch(({ state }) => state === "offline" && this.#forget());
+    connection.watch(({ state }) => {
+      if (state === "offline") this.#forget();
+      this.#lost = state === "online" ? "" : "the connection was lost";
+      // A node may come or go while nothing is heard of it; the broker says so anew.
+      if (this.#lost) this.#absent = "";
+      this.#stop();
+    });
+  }
+
+  /** Ask this node from now on, which may say that it is offline. Returns what ends it. @param {string} node */
+  follow(node) {
+    this.#absent = "";
+    // A document from a disk may say anything; a filter that a broker takes offense at would end the connection.
+    if (levelError(node) !== "") return () => {};
+    return this.#connection.subscribe(`edge/${node}/state`, ({ payload }) => {
+      this.#absent = decode(payload) === "offline" ? `${node} is offline` : "";
+      this.#stop();
+    });
+  }
+
+  #stop() {
+    const reason = this.#lost || this.#absent;
+    if (reason) for (const stop of this.#stops) stop(new Error(reason));
   }
 
   /** Where answers of a route come: to this page alone, or for all to see. @param {NodeDocument} document @param {Route} route */
@@ -54,7 +81,16 @@ export class Trial {
    */
   async ask(document, route, messages, levels, later = () => {}) {
     const topic = this.#ownTopic(document, route);
-    return topic === null ? this.#askAloud(route, messages, levels, later) : this.#askPrivately(topic, messages);
+    let stop = (_) => {};
+    const stopped = new Promise((_, reject) => (stop = reject));
+    stopped.catch(() => {}); // also where sending failed first
+    this.#stops.add(stop);
+    this.#stop();
+    try {
+      return await (topic === null ? this.#askAloud(route, messages, levels, later, stopped) : this.#askPrivately(topic, messages, stopped));
+    } finally {
+      this.#stops.delete(stop);
+    }
   }
 
   #ownTopic(document, route) {
@@ -73,15 +109,15 @@ export class Trial {
     this.#listening.clear();
   }
 
-  async #askPrivately(responseTopic, messages) {
-    await this.#listen(responseTopic);
+  async #askPrivately(responseTopic, messages, stopped) {
+    await Promise.race([stopped, this.#listen(responseTopic)]);
     const number = random(8);
     const replied = new Promise((resolve) => this.#waiting.set(number, resolve));
     const sent = performance.now();
     try {
       const correlationData = new TextEncoder().encode(number);
       const published = this.#send(messages, { responseTopic, correlationData });
-      const { topic, payload } = await Promise.race([replied, silence(published)]);
+      const { topic, payload } = await Promise.race([replied, stopped, silence(published)]);
       return { topic, payload: decode(payload), milliseconds: performance.now() - sent, earlier: [] };
     } finally {
       this.#waiting.delete(number);
@@ -108,7 +144,7 @@ export class Trial {
     this.#waiting.get(data ? decode(data) : "")?.(message);
   }
 
-  async #askAloud(route, messages, levels, later) {
+  async #askAloud(route, messages, levels, later, stopped) {
     this.#endLate();
     const ends = [];
     let sent = 0;
@@ -126,11 +162,11 @@ export class Trial {
         const filled = fillTemplate(template, levels);
         const end = this.#connection.subscribe(captures(filled).length ? filterOf(filled) : filled, heard, { qos: 1 });
         ends.push(end);
-        await end.ready;
+        await Promise.race([stopped, end.ready]);
       }
       sent = performance.now();
       const published = this.#send(messages, {}).then(() => replies.allSent());
-      const reply = told(await Promise.race([replies.settled, silence(published)]));
+      const reply = told(await Promise.race([replies.settled, stopped, silence(published)]));
       if (messages.length === 1) this.#endLate();
       return reply;
     } catch (error) {

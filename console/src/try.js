@@ -16,10 +16,13 @@ import { verdictOf } from "./verdict.js";
 export function mountTry(root, connection, ask) {
   const trial = new Trial(connection);
   let close = () => {};
+  let unfollow = () => {};
   return {
     /** @param {import("./document.js").NodeDocument | null} document */
     show(document) {
       close();
+      unfollow();
+      unfollow = document ? trial.follow(document.node) : () => {};
       fill(root);
       if (!document) return void root.append(nothingYet(connection));
       if (!document.routes.length) return void root.append(h("p", { class: "card" }, "This node has no routes to try."));
@@ -67,6 +70,8 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
   let areas = [];
   let busy = false;
   let again = false;
+  /** Whether to send as soon as there is a connection. */
+  let wished = false;
   let closed = false;
 
   function current() {
@@ -80,32 +85,42 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
     return current().map((message, place) => (message.payload === areas[place].message.payload ? plain[place] : message));
   }
 
+  /** Write the messages anew, as the form has it now. */
   function changed() {
+    write(() => true);
+    if (follow.checked) submit();
+  }
+
+  /** @param {(place: number) => boolean} mayWrite whether a message may be written over */
+  function write(mayWrite) {
     const values = Object.fromEntries(fields.map(({ feature, get }) => [feature.name, get()]));
     const isShared = connection.state === "online" && !trial.isPrivate(document, route);
     const id = isShared ? trial.id : undefined;
     const messages = messagesOf(route, values, levels.values(), id);
     if (messages.length === areas.length) {
       for (const [place, { area, topic }] of areas.entries()) {
+        const isToBe = mayWrite(place);
         areas[place].message = messages[place];
         fill(topic, messages[place].topic);
-        area.value = messages[place].payload;
+        if (isToBe) area.value = messages[place].payload;
       }
     } else {
       areas = messages.map((message) => areaOf(message, () => copy.show()));
       fill(rows, areas.map(({ element }) => element));
     }
     copy.show();
-    if (follow.checked) submit();
   }
 
   async function submit() {
-    if (connection.state !== "online") return ask("connect");
+    if (connection.state !== "online") {
+      wished = true;
+      return ask("connect");
+    }
     if (busy) return void (again = true);
     const wrong = levels.check();
     if (wrong) return wrong.focus();
     busy = true;
-    send.disabled = !follow.checked;
+    label();
     answer.setAttribute("aria-busy", "true");
     try {
       do {
@@ -116,9 +131,16 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
       if (!closed) showFailure(error);
     } finally {
       busy = false;
-      send.disabled = false;
+      label();
       answer.removeAttribute("aria-busy");
     }
+  }
+
+  function label() {
+    const { state, reason } = connection;
+    const connecting = reason ? "Reconnecting …" : "Connecting …";
+    send.textContent = state === "online" ? "Send" : state === "connecting" ? connecting : "Connect and send";
+    send.disabled = state === "connecting" || (busy && !follow.checked);
   }
 
   const show = (reply) => closed || showReply(reply);
@@ -164,13 +186,21 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
   }
   const reset = h("button", { type: "button", class: "plain", on: { click: () => useValues(Object.fromEntries(fields.map(({ feature, reset: back, get }) => (back(), [feature.name, get()])))) } }, "Reset");
 
-  const unwatch = connection.watch(({ state }) => {
+  let before = connection.state;
+  const unwatch = connection.watch(({ state, reason }) => {
     const isPrivate = trial.isPrivate(document, route);
     follow.disabled = state !== "online" || !isPrivate;
     if (follow.disabled) follow.checked = false;
-    send.textContent = state === "online" ? "Send" : "Connect and send";
+    // Who ends an attempt does not want it any more; who mistyped the password does.
+    if (state === "offline" && before === "connecting" && !reason) wished = false;
+    before = state;
+    label();
     fill(how, state !== "online" ? "" : isPrivate ? "The answer comes to this page only." : `The answer is published on the route's own topic, where others read it as well.`);
-    changed();
+    // What somebody typed is not taken away by a connection that comes or goes.
+    write((place) => areas[place].area.value === areas[place].message.payload);
+    if (state !== "online" || !wished) return;
+    wished = false;
+    submit();
   });
 
   fill(

@@ -16,8 +16,8 @@ class FakeConnection {
     this.protocol = protocol;
   }
   watch(listener) {
-    this.tell = listener;
-    listener({ state: "online" });
+    this.tell = (state) => listener({ state });
+    this.tell("online");
   }
   subscribe(filter, handler) {
     const end = () => this.filters.delete(filter);
@@ -106,6 +106,45 @@ test("silence ends, and is told in words", async () => {
     await asked;
   }
   mock.timers.reset();
+});
+
+test("a connection that is lost, and a node that goes, end the wait at once", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] }); // nothing waits for its end
+  for (const [protocol, route] of [[5, ROUTE], [4, ROUTE], [5, MERGING]]) {
+    for (const [ends, reason] of [
+      [(connection) => connection.tell("connecting"), "the connection was lost"],
+      [(connection) => connection.deliver("edge/n/state", "offline"), "n is offline"],
+    ]) {
+      const connection = new FakeConnection(protocol);
+      const trial = new Trial(connection);
+      trial.follow("n");
+      connection.deliver("edge/n/state", "online");
+      const asked = assert.rejects(trial.ask(DOCUMENT, route, [message()], { room: "x" }), new Error(reason));
+      await turn();
+      assert.equal(connection.published.length, 1);
+      ends(connection);
+      await asked;
+    }
+  }
+  mock.timers.reset();
+});
+
+test("a node that is offline is not asked, until it is back", async () => {
+  const connection = new FakeConnection(5);
+  const trial = new Trial(connection);
+  const end = trial.follow("n");
+  connection.deliver("edge/n/state", "offline", { retain: true });
+  await assert.rejects(trial.ask(DOCUMENT, ROUTE, [message()], { room: "x" }), new Error("n is offline"));
+  assert.deepEqual(connection.published, []);
+  connection.deliver("edge/n/state", "online");
+  const asked = trial.ask(DOCUMENT, ROUTE, [message()], { room: "x" });
+  await turn();
+  const [{ options }] = connection.published;
+  connection.deliver(options.responseTopic, "ours", { correlationData: options.correlationData });
+  assert.equal((await asked).payload, "ours");
+  end();
+  assert.ok(!connection.filters.has("edge/n/state"));
+  assert.doesNotThrow(trial.follow("a/#")); // what no topic may have is followed nowhere
 });
 
 test("a right that is missing is told, and asked for again the next time", async () => {

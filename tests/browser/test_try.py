@@ -239,3 +239,28 @@ def test_answers_of_every_kind(chromium: Chromium, broker: WebMosquitto, tmp_pat
     assert "vibration" in page.text(".field.outside")
     assert "of another" not in page.text()
     assert page.problems == []
+
+
+def test_what_was_to_be_sent_is_sent_once_connected(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
+    """As it was typed; and while the connection is made again, the button leads to no end of it."""
+    page = chromium.open(write(tmp_path, document(pump(), {"publish": "out", "sources": [source("in")]})))
+    page.fill(".connect input[type=url]", broker.url)
+    page.fill(".message textarea", '{"typed": true}')
+    assert page.text(".send button") == "Connect and send"
+    with Client(broker.port) as client:
+        client.subscribe("in")
+        page.click(".send button")
+        assert page.evaluate("document.activeElement.type") == "url"
+        page.click(".connect button")
+        assert bytes(client.messages(1, "in")[0].payload) == b'{"typed": true}'
+    broker.stop()
+    page.wait("document.querySelector('.send button').textContent === 'Reconnecting …'")
+    assert page.evaluate("document.querySelector('.send button').disabled")
+    page.wait("document.querySelector('.verdict-reason')?.textContent === 'the connection was lost'")
+    broker.start()
+    page.wait("document.querySelector('.send button').textContent === 'Send'")
+    assert page.evaluate("document.querySelector('.message textarea').value") == '{"typed": true}'
+    with Client(broker.port) as client:
+        client.publish("edge/pi-1/state", b"offline", retain=True)
+        page.click(".send button")
+        page.wait("document.querySelector('.verdict-reason')?.textContent === 'pi-1 is offline'")
