@@ -11,7 +11,7 @@ from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 from edge_agent.errors import InputError
 from edge_convert.families.grown import add_up
 from edge_convert.families.net import Classified, Columns, Net
-from edge_convert.families.points import rank_by_pairs
+from edge_convert.families.points import rank_by_pairs, squares
 from edge_convert.families.transforms import inverse
 from edge_convert.leaves import Sum
 from edge_convert.trees import Tree, plain
@@ -282,6 +282,12 @@ def one_vs_one(net: Net, estimator: Any, x: Columns) -> Classified:
     threshold = 0.0 if hasattr(estimator.estimators_[0], "decision_function") else 0.5
     second = net.columns(ranked, [1])
     return Classified(net.above(second, threshold), None, second)
+
+
+def output_code(net: Net, estimator: Any, x: Columns) -> Classified:
+    """OutputCodeClassifier: the label of which the code is next to what the members say."""
+    said = net.beside([_score(net, member, x) for member in estimator.estimators_])
+    return Classified(net.op("ArgMin", squares(net, said, np.asarray(estimator.code_book_)), axis=1, keepdims=0))
 
 
 def thresholded(net: Net, estimator: Any, x: Columns) -> Classified:

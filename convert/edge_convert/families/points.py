@@ -78,9 +78,9 @@ def _kernel(net: Net, estimator: Any, x: Columns, points: Any, gamma: float) -> 
     name, kind = type(estimator).__name__, estimator.kernel
     if not isinstance(points, np.ndarray):
         raise InputError(f"{name}: was trained on a sparse matrix; train it on a dense one (X.toarray())")
-    _require_few(estimator, points)
+    require_few(estimator, points)
     if kind == "rbf":
-        return net.op("Exp", net.op("Mul", _squares(net, x.name, points), -gamma))
+        return net.op("Exp", net.op("Mul", squares(net, x.name, points), -gamma))
     products = net.op("MatMul", x.name, np.ascontiguousarray(points.T))
     if kind == "linear":
         return products
@@ -90,7 +90,7 @@ def _kernel(net: Net, estimator: Any, x: Columns, points: Any, gamma: float) -> 
     return net.op("Tanh", inner) if kind == "sigmoid" else net.op("Pow", inner, float(estimator.degree))
 
 
-def _squares(net: Net, x: str, points: Any) -> str:
+def squares(net: Net, x: str, points: Any) -> str:
     """Return squares of distances, (n, points)."""
     if points.shape[1] > _COLUMNS:
         own = net.sum(net.op("Mul", x, x))
@@ -103,7 +103,8 @@ def _squares(net: Net, x: str, points: Any) -> str:
     return net.running_sum(parts)
 
 
-def _require_few(estimator: Any, points: Any) -> None:
+def require_few(estimator: Any, points: Any) -> None:
+    """Refuse a model that keeps more than a device can compare with."""
     if points.size > MOST:
         raise InputError(
             f"{type(estimator).__name__}: keeps {points.shape[0]:,} rows of {points.shape[1]:,} columns, and a device would compare each "
@@ -111,30 +112,35 @@ def _require_few(estimator: Any, points: Any) -> None:
         )
 
 
-def _nearest(net: Net, estimator: Any, x: Columns) -> tuple[str, str]:
-    """Return distances and places of the nearest rows, (n, neighbours) each."""
+def _distances(net: Net, estimator: Any, x: Columns) -> tuple[str, bool]:
+    """Return distances from all rows that the model keeps, (n, points), and whether these are squares."""
     name, points = type(estimator).__name__, estimator._fit_X  # noqa: SLF001 - nothing public has them
     if not isinstance(points, np.ndarray):
         raise InputError(f"{name}: was trained on a sparse matrix; train it on a dense one (X.toarray())")
-    _require_few(estimator, points)
+    require_few(estimator, points)
     metric, p = estimator.effective_metric_, estimator.p
     if callable(estimator.weights):
         raise InputError(f"{name}: weights that are a function can't be exported; 'uniform' and 'distance' can")
     if metric == "euclidean":
-        distances = _squares(net, x.name, points)
-    elif metric == "manhattan" or (metric == "minkowski" and p == 1):
+        return squares(net, x.name, points), True
+    if metric == "manhattan" or (metric == "minkowski" and p == 1):
         distances = net.running_sum(
             [
                 net.op("Abs", net.op("Sub", net.columns(x.name, [column]), points[:, column]))
                 for column in range(points.shape[1])
             ]
         )
-    else:
-        raise InputError(f"{name}: metric {metric!r} can't be exported; euclidean and manhattan can")
+        return distances, False
+    raise InputError(f"{name}: metric {metric!r} can't be exported; euclidean and manhattan can")
+
+
+def _nearest(net: Net, estimator: Any, x: Columns) -> tuple[str, str]:
+    """Return distances and places of the nearest rows, (n, neighbours) each."""
+    distances, squared = _distances(net, estimator, x)
     nearest, places = net.add_pair(
         "TopK", distances, net.constant([estimator.n_neighbors], np.int64), axis=1, largest=0, sorted=1
     )
-    return (net.op("Sqrt", nearest) if metric == "euclidean" else nearest), places
+    return (net.op("Sqrt", nearest) if squared else nearest), places
 
 
 def _weights(net: Net, estimator: Any, nearest: str) -> str | None:
@@ -171,6 +177,34 @@ def neighbour_values(net: Net, estimator: Any, x: Columns) -> str:
     return net.op("Div", net.op("ReduceSum", each, np.array([1]), keepdims=0), net.sum(weights))
 
 
+def _around(net: Net, estimator: Any, x: Columns) -> str:
+    """Return what each of the rows that the model keeps counts, (n, points): 0 beyond the radius."""
+    distances, squared = _distances(net, estimator, x)
+    radius = float(estimator.radius)
+    inside = net.op("LessOrEqual", distances, radius**2 if squared else radius)
+    if estimator.weights != "distance":
+        return net.number(inside)
+    weights = _weights(net, estimator, net.op("Sqrt", distances) if squared else distances)
+    return net.op("Where", inside, weights, 0.0)
+
+
+def rows_around(net: Net, estimator: Any, x: Columns) -> Classified:
+    """All rows within a radius vote; where there are none it is the label for outliers."""
+    labels, outlier = estimator.classes_, estimator.outlier_label_
+    if estimator.outputs_2d_:
+        raise InputError("RadiusNeighborsClassifier: answers several labels at once; train a model for each")
+    if outlier is None or outlier[0] not in list(labels):
+        raise InputError(
+            "RadiusNeighborsClassifier: has no answer where no row is within the radius; train it with outlier_label='most_frequent', "
+            "or one of its labels"
+        )
+    known = np.eye(len(labels))[np.asarray(estimator._y).ravel()]  # noqa: SLF001 - (points, labels)
+    votes = net.op("MatMul", _around(net, estimator, x), known)
+    none = net.op("Equal", net.sum(votes), 0.0)
+    votes = net.op("Where", none, (labels == outlier[0]).astype(np.float64)[np.newaxis], votes)
+    return Classified(net.largest(votes), net.shares(votes))
+
+
 def centroids(net: Net, estimator: Any, x: Columns) -> Classified:
     """The nearest centroid."""
     if estimator.metric != "euclidean":
@@ -179,9 +213,9 @@ def centroids(net: Net, estimator: Any, x: Columns) -> Classified:
     if spread is None:
         raise InputError("NearestCentroid: train it with scikit-learn 1.6 or later; an earlier one can't be exported")
     spread, centroids = np.where(spread == 0, 1.0, spread), np.asarray(estimator.centroids_)
-    squares = _squares(net, net.op("Div", x.name, spread), centroids / spread)
-    scores = net.op("Sub", 2.0 * np.log(estimator.class_prior_), squares)
+    far = squares(net, net.op("Div", x.name, spread), centroids / spread)
+    scores = net.op("Sub", 2.0 * np.log(estimator.class_prior_), far)
     if np.allclose(estimator.class_prior_, 1 / len(estimator.classes_)):  # as its `predict` asks
-        index = net.op("ArgMin", _squares(net, x.name, centroids), axis=1, keepdims=0)
+        index = net.op("ArgMin", squares(net, x.name, centroids), axis=1, keepdims=0)
         return Classified(index, net.softmax(scores))
     return Classified(net.largest(scores), net.softmax(scores))

@@ -13,6 +13,7 @@ from sklearn import (
     dummy,
     ensemble,
     feature_selection,
+    gaussian_process,
     impute,
     kernel_ridge,
     linear_model,
@@ -28,7 +29,7 @@ from sklearn import (
 )
 from sklearn.model_selection import _classification_threshold
 
-from edge_convert.families import combined, grown, linear, points, transforms
+from edge_convert.families import combined, grown, linear, points, processes, quantiles, transforms
 from edge_convert.families.net import Registry
 
 _SELECTIONS: Final = (
@@ -91,6 +92,7 @@ REGISTRY: Final = Registry(
         preprocessing.PolynomialFeatures: transforms.powers,
         preprocessing.PowerTransformer: transforms.power_transformer,
         preprocessing.KBinsDiscretizer: transforms.bins,
+        preprocessing.QuantileTransformer: quantiles.quantile_transformer,
         preprocessing.OneHotEncoder: transforms.encoder,
         preprocessing.OrdinalEncoder: transforms.encoder,
         preprocessing.FunctionTransformer: transforms.function,
@@ -118,6 +120,7 @@ REGISTRY: Final = Registry(
         calibration.CalibratedClassifierCV: combined.calibrated,
         multiclass.OneVsRestClassifier: combined.one_vs_rest,
         multiclass.OneVsOneClassifier: combined.one_vs_one,
+        multiclass.OutputCodeClassifier: combined.output_code,
         multiclass._ConstantPredictor: combined.constant,  # noqa: SLF001 - a member of OneVsRestClassifier
         _classification_threshold.FixedThresholdClassifier: combined.thresholded,
         _classification_threshold.TunedThresholdClassifierCV: combined.thresholded,
@@ -140,6 +143,7 @@ REGISTRY: Final = Registry(
         naive_bayes.ComplementNB: linear.counting_bayes,
         neural_network.MLPClassifier: linear.perceptrons,
         neighbors.KNeighborsClassifier: points.neighbours,
+        neighbors.RadiusNeighborsClassifier: points.rows_around,
         neighbors.NearestCentroid: points.centroids,
     },
     regressors={
@@ -155,6 +159,7 @@ REGISTRY: Final = Registry(
         svm.NuSVR: points.support_values,
         kernel_ridge.KernelRidge: points.kernel_ridge,
         neighbors.KNeighborsRegressor: points.neighbour_values,
+        gaussian_process.GaussianProcessRegressor: processes.gaussian_process,
         ensemble.AdaBoostRegressor: combined.median_of_values,
         ensemble.BaggingRegressor: combined.mean_of_values,
         ensemble.VotingRegressor: combined.voted_values,

@@ -25,9 +25,9 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     TunedThresholdClassifierCV,
 )
-from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid, RadiusNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC, NuSVC
 from sklearn.tree import ExtraTreeClassifier
@@ -133,6 +133,15 @@ CLASSIFIERS = (
     Family("OneVsRest", LABELS, (OneVsRestClassifier(tree()), OneVsRestClassifier(logistic()))),
     Family("OneVsOne", BARE, (OneVsOneClassifier(logistic()), OneVsOneClassifier(tree()))),
     Family(
+        "OutputCode",
+        BARE,
+        (
+            OutputCodeClassifier(logistic(), code_size=1.5, random_state=0),
+            OutputCodeClassifier(scaled(logistic()), code_size=2, random_state=0),
+        ),
+        ("iris",),
+    ),
+    Family(
         "GridSearchCV, RandomizedSearchCV, also as a step",
         LABELS,
         (
@@ -214,6 +223,17 @@ CLASSIFIERS = (
         ("fine",),
         bounds=True,
         remark="up to 1,000,000 numbers, with `--bounds data`: far away all rows are equally far; refused where some of the table are, too",
+    ),
+    Family(
+        "RadiusNeighbors",
+        LABELS,
+        (
+            RadiusNeighborsClassifier(0.9, outlier_label="most_frequent"),
+            scaled(RadiusNeighborsClassifier(1.1, weights="distance", p=1, outlier_label=0)),
+        ),
+        ("fine",),
+        bounds=True,
+        remark="as KNeighbors, with an `outlier_label`",
     ),
     Family("DummyClassifier", LABELS, (DummyClassifier(), DummyClassifier(strategy="most_frequent"))),
 )
