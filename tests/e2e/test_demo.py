@@ -44,7 +44,7 @@ def test_it_shows_labels_and_rejections(edge_agent_with_demo: Path) -> None:
 
 
 def test_a_model_that_answers_labels_only(edge_agent_with_demo: Path) -> None:
-    model = Path(__file__).parents[1] / "unit" / "convert" / "fixtures" / "decided.onnx"
+    model = Path(__file__).parents[1] / "unit" / "fixtures" / "decided.onnx"
     done = call(edge_agent_with_demo, "demo", "--seconds", f"{fair(2):.0f}", "--model", str(model))
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^music/kitchen/features .*-> (setosa|versicolor|virginica)$", done.stdout, re.MULTILINE)

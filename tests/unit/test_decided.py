@@ -13,7 +13,7 @@ from edge_agent.contract.seal import is_sealed
 from edge_agent.errors import SettingsError
 from edge_agent.model.onnx import Predictor
 
-MODEL = Path(__file__).parent / "convert" / "fixtures" / "decided.onnx"
+MODEL = Path(__file__).parent / "fixtures" / "decided.onnx"
 ROW = {"sl": 5.1, "sw": 3.5, "pl": 1.4, "pw": 0.2}
 OTHER = {"sl": 6.7, "sw": 3.0, "pl": 5.2, "pw": 2.3}
 ANSWER = {"label": "setosa", "model": "svc", "version": "1.0.0"}
