@@ -81,11 +81,15 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
 
 def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Discovery:
     """Return what tells Home Assistant of the node that serves `models`, given by the names that the routes use."""
+    installed: dict[str, str] = {}  # two files may have one name: then it is the first route's
+    for route in settings.routes():
+        if route.model in models:
+            installed.setdefault(models[route.model].card.name, models[route.model].card.version)
     about = About(
         settings.node.id,
         settings.home_assistant.prefix,
         __version__,
-        tuple(dict.fromkeys((model.card.name, model.card.version) for model in models.values())),
+        tuple(installed.items()),
         settings.health.interval,
         settings.home_assistant.expire_after,
         has_temperature=Device().temperature() is not None,

@@ -21,6 +21,7 @@ from edge_agent.contract.messages import Answer, Described, Message, Refused
 from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
 from edge_agent.host.systemd import Notifier
+from edge_agent.link.packets import size_of
 from edge_agent.link.poison import cause_of, cause_of_own
 from edge_agent.model.outputs import Output, output_of
 from edge_agent.routing.routes import Route, subscriptions
@@ -129,6 +130,8 @@ class FakeLink:
         self.takes = True
         #: Whether retained messages are kept.
         self.retains = True
+        #: Largest packet that the broker takes, in bytes; None for any.
+        self.size_limit: int | None = None
         self.hangs_up: Callable[[Answer], bool] = lambda _: False
         #: Messages whose answers copied no properties.
         self.bare: list[Message] = []
@@ -170,9 +173,9 @@ class FakeLink:
         """Record a message that is not an answer."""
         self._send(answer, cause_of_own(answer.topic))
 
-    def keeps(self, answer: Answer) -> bool:  # noqa: ARG002 - the interface
-        """Return whether retained messages are kept."""
-        return self.retains
+    def keeps(self, answer: Answer) -> bool:
+        """Return whether retained messages are kept, of this size."""
+        return self.retains and (self.size_limit is None or size_of(answer) <= self.size_limit)
 
     def settle(self) -> bool:
         """Return whether everything is confirmed."""

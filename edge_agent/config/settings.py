@@ -19,6 +19,7 @@ from edge_agent.config.routes import FieldSettings, RouteSettings, SourceSetting
 from edge_agent.config.values import Bytes, FileOrNone, FilePath, Many, Section, Wait
 from edge_agent.contract import topics
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
+from edge_agent.contract.topics import PREFIX
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import MAX_BATCH_ROWS
 from edge_agent.routing.routes import Route, refuse_loops, refuse_overlaps
@@ -105,7 +106,7 @@ class HomeAssistant(Section):
     #: The discovery prefix of Home Assistant's MQTT integration.
     prefix: Annotated[
         str,
-        StringConstraints(pattern=r"^[^/+#{}$\x00-\x1f\x7f-\x9f][^+#{}\x00-\x1f\x7f-\x9f]{0,199}$"),
+        StringConstraints(pattern=PREFIX),
         AfterValidator(_levels),
     ] = "homeassistant"
     #: Seconds after which an answer is too old to be shown; 0 for never.

@@ -9,11 +9,14 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import cache
 from itertools import islice
-from typing import Any, Final, Literal, NamedTuple, NotRequired
+from typing import Annotated, Any, Final, Literal, NamedTuple, NotRequired
 
 import pydantic_core
-from pydantic import TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 from typing_extensions import TypedDict  # a dependency of pydantic, which requires this class before Python 3.12
+
+from edge_agent.contract import topics
+from edge_agent.contract.card import ModelName
 
 JSON_TYPE: Final = "application/json"
 
@@ -222,8 +225,8 @@ class AnnouncedRoute(TypedDict):
 class Announced(TypedDict):
     """What a node has announced to Home Assistant; retained, for its own next start to take back what is no longer there."""
 
-    prefix: str
-    models: list[str]
+    prefix: Annotated[str, StringConstraints(pattern=topics.PREFIX)]
+    models: list[ModelName]
     routes: list[AnnouncedRoute]
 
 

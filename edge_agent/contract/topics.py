@@ -9,6 +9,8 @@ from edge_agent.contract.templates import Template
 
 #: First level of the agents' own topics.
 ROOT: Final = "edge"
+#: The discovery prefix of Home Assistant's MQTT integration: no wildcards, and none of the broker's own topics.
+PREFIX: Final = r"^[^/+#{}$\x00-\x1f\x7f-\x9f][^+#{}\x00-\x1f\x7f-\x9f]{0,199}$"
 #: Characters that MQTT forbids in text, or over which a receiver may end the connection (MQTT 5, 1.5.4): control characters
 #: and Unicode's noncharacters.
 _UNFIT: Final = re.compile(

@@ -123,8 +123,11 @@ class Answering:
         for message, answers in zip(messages, made, strict=True):
             if message.topic.startswith(ROOT) and (response := self._respond(link, message)) is not None:
                 answers.append(response)
-            elif not answers and not self.pipeline.takes(message.topic) and not self._heard(message):
-                self._tally.unrouted += 1
+            elif not answers and not self.pipeline.takes(message.topic):
+                if self._heard(message):
+                    self._tally.received -= 1  # like a request for figures: it is no work
+                else:
+                    self._tally.unrouted += 1
         if tracing:
             trace.answered(messages, made)
         return made
@@ -150,14 +153,16 @@ class Answering:
 
     def introduce(self, link: Connection) -> None:
         """Send a few of the announcements that are due."""
-        if self.discovery is None or (self.discovery.is_idle and not link.refused_answers) or not self._caution.stands:
+        if self.discovery is None or (self.discovery.is_idle and not link.refused_answers):
+            return
+        if not (self._caution.stands and link.ready):
             return
         self.discovery.refused(link.refused_answers)
-        for said in self.discovery.due(link.in_flight):
+        for said in self.discovery.due(link, self._tally.received):
             if not self.may_say(link, said):
                 return
             if not self.say(link, said):
-                self.discovery.forbid("it ends the connection over them")
+                self.discovery.undelivered(said)
 
     def answer_due(self, link: Connection) -> None:
         """Send delayed answers that are due."""

@@ -3,38 +3,31 @@
 Rules:
 
 * a topic is announced once it has been answered; the answer itself costs one look into `known`;
-* what is announced stands in a retained record of ours before (`edge_agent.contract.topics.announced`), so that whoever is
-  started next can take it back. Until the record of the former run has come, or for `_GRACE` seconds, nothing is announced;
+* what is announced stands in a retained record of ours before (`edge_agent.serving.recorded`), so that whoever is started next can
+  take it back. Until the record of the former run has come, or does not come any more, nothing is announced; one that comes later
+  still counts;
 * a turn of the loop sends a few messages, and one only while much is in flight: live traffic goes first. What a new plan answers
   for the first time is announced at once, before the answer (`first`): Home Assistant ignores a label that it does not know;
-* there are at most `limit` topics. Room is made by those of former runs that were not answered since;
-* the record comes from the broker, so from anyone: of what it says only topics of our own routes are believed, and of
-  discovery messages only our own are cleared.
+* there are at most `limit` topics, and no more than the broker takes a record of. Room is made by those of former runs that were not
+  answered since;
+* what comes from the broker comes from anyone. Of the record only topics of our own routes are believed, and of discovery messages only
+  our own are cleared; `online` is answered once in some seconds, however often it is said.
 """
 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-import pydantic
-
 from edge_agent.contract import topics
-from edge_agent.contract.messages import (
-    JSON_TYPE,
-    Announced,
-    AnnouncedRoute,
-    Answer,
-    Message,
-    Refused,
-    to_json,
-    validator,
-)
+from edge_agent.contract.messages import JSON_TYPE, Answer, Message, Refused
 from edge_agent.routing.routes import Route
-from edge_agent.serving import home_assistant
+from edge_agent.serving import home_assistant, recorded
 from edge_agent.serving.home_assistant import About, Kind
+from edge_agent.serving.recorded import Awaited, Line, cleared
 from edge_agent.wording import LOGGED
 
 _log = logging.getLogger(__name__)
@@ -42,10 +35,10 @@ _log = logging.getLogger(__name__)
 #: Messages of one turn; while so many or more messages are in flight, only one.
 _BURST: Final = 20
 _BUSY: Final = 100
-#: Seconds after the first connection within which the broker sends what it has retained.
-_GRACE: Final = 2.0
-#: Seconds between two records of what was announced, and topics for each of which there is one second more.
+#: Seconds between two records of what was announced, and between two answers to `online`; topics for each of which there is one
+#: second more.
 _PAUSE: Final = 1.0
+_PAUSE_ONLINE: Final = 5.0
 _A_SECOND_MORE: Final = 1000
 
 
@@ -64,12 +57,16 @@ class Discovery:
         #: Topics that a former run or plan announced, and that were not answered since.
         self._former: OrderedDict[str, Kind] = OrderedDict()
         self._kinds = {kind.route: kind for kind in kinds}
+        self._by_publish = {kind.route.publish.text: kind for kind in reversed(kinds)}  # the first of several
         self._limit = limit
+        #: How many the broker takes a record of, as far as it is known.
+        self._most = limit
         self._clock = clock
         #: Retained messages that are to be cleared, and those that were, as long as the broker has not confirmed all of it.
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._cleared: OrderedDict[str, None] = OrderedDict()
-        #: What the node says of itself and its models, and models that it had; topics that wait for the record, and that are to be announced.
+        #: What the node says of itself and its models, and models that it had, until the broker has confirmed that; topics that wait
+        #: for the record, and that are to be announced.
         self._own: list[Answer] = []
         self._gone_models: OrderedDict[str, None] = OrderedDict()
         self._new: OrderedDict[str, None] = OrderedDict()
@@ -79,8 +76,10 @@ class Discovery:
         self._first: list[Answer] = []
         self._is_recorded = False
         self._next_record = 0.0
-        self._grace_ends: float | None = None
-        self._has_learned = False
+        self._awaited = Awaited(clock)
+        #: Whether Home Assistant has said that it is online, and when that may be answered.
+        self._is_asked = False
+        self._next_online = 0.0
         self._is_forbidden = False
         self._is_full_told = False
 
@@ -95,7 +94,7 @@ class Discovery:
         """Note an answer on a topic that is not in `known`. Home Assistant reads JSON only."""
         if content_type != JSON_TYPE or self._is_forbidden:
             return
-        is_full = len(self.known) + len(self._former) >= self._limit
+        is_full = self._count >= self._most
         if is_full and not self._former:
             self._tell_full(topic)
             return
@@ -125,9 +124,9 @@ class Discovery:
 
     def reconnected(self) -> None:
         """Note a new connection: everything is announced again."""
-        if self._grace_ends is None:
-            self._grace_ends = self._clock() + _GRACE
-        self._is_recorded = False
+        self._awaited.begin()
+        self._most = self._limit
+        self._is_asked = self._is_recorded = False
         self._gone.update(self._cleared)
         self._cleared.clear()
         self._first.clear()
@@ -136,12 +135,10 @@ class Discovery:
     def heard(self, message: Message) -> bool:
         """Take a message that no route takes; return whether it is for this."""
         if message.topic == self.about.status:
-            if message.payload.strip() == b"online":
-                self._announce_all()
+            self._is_asked |= message.payload.strip() == b"online"
             return True
         if message.topic == topics.announced(self.about.node):
-            if message.retained and not self._has_learned:
-                self._has_learned = True
+            if message.retained and self._awaited.take():
                 self._learn(message.payload)
             return True
         return False
@@ -150,20 +147,24 @@ class Discovery:
     def is_idle(self) -> bool:
         """Whether there is nothing to say or to wait for: asked in each turn of the loop."""
         return (
-            self._has_learned
+            self._awaited.is_over
             and self._is_recorded
             and not (self._own or self._gone or self._cleared or self._queue or self._new)
+            and not (self._gone_models or self._is_asked)
         )
 
-    def due(self, in_flight: int) -> Iterator[Answer]:
-        """Yield what is to be said in this turn: each one counts as said when the next is asked for."""
-        if self._is_forbidden or not self._is_ready():
+    def due(self, line: Line, received: int) -> Iterator[Answer]:
+        """Yield what is to be said in this turn: each one counts as said when the next is asked for. `received` counts messages."""
+        if self._is_forbidden or not self._awaited.look(received):
             return
-        if not in_flight:
+        if not line.in_flight:
             self._cleared.clear()
-        left = _BURST if in_flight < _BUSY else 1
-        for said in self._pending():
-            if not left:
+            if not self._own:
+                self._gone_models.clear()
+        self._answer_online()
+        left = _BURST if line.in_flight < _BUSY else 1
+        for said in self._pending(line):
+            if not left or self._is_forbidden:
                 return
             left -= 1
             yield said
@@ -172,9 +173,25 @@ class Discovery:
         """Stop where the broker refuses an announcement: thousands would be refused, too."""
         for one in refused:
             if one.topic.startswith(f"{self.about.prefix}/device/"):
-                self.forbid(one.reason)
+                self._forbid(one.reason)
+            elif one.topic == topics.announced(self.about.node):
+                self._leave_out([*self._new], one.reason)
 
-    def forbid(self, reason: str) -> None:
+    def undelivered(self, said: Answer) -> None:
+        """Note that the last of what was due cannot be sent, because the broker ends the connection over it."""
+        if not said.payload:
+            self._gone.pop(said.topic, None)
+            _log.warning(
+                "Home Assistant: what is retained on %r stays, because the broker ends the connection over a message there; "
+                "clear it by other means",
+                said.topic[:LOGGED],
+            )
+        elif said.topic == topics.announced(self.about.node):
+            self._leave_out([*self._new], "it ends the connection over it")
+        else:
+            self._forbid("it ends the connection over them")
+
+    def _forbid(self, reason: str) -> None:
         """Announce nothing any more, because the broker does not take it."""
         if not self._is_forbidden:
             self._is_forbidden = True
@@ -187,19 +204,21 @@ class Discovery:
     def begin(self) -> None:
         """Begin on a connection that is there already."""
         self._announce_own()
-        self._grace_ends = self._clock() + _GRACE
+        self._awaited.begin()
 
     def take_over(self, former: Discovery) -> None:
         """Go on after a reload: what is announced and still right stays, what is gone is taken back."""
         self._announce_own()
-        self._has_learned, self._grace_ends = former._has_learned, former._grace_ends
+        if former.about.node == self.about.node:
+            self._awaited = former._awaited
+        self._is_asked, self._next_online = former._is_asked, former._next_online
         self._gone.update(former._gone)
         self._gone.update(former._cleared)
         if former.about.node != self.about.node:
             self._gone[topics.announced(former.about.node)] = None
         if former.about.topic(former.about.device) != self.about.topic(self.about.device) or self._is_retired:
             self._gone[former.about.topic(former.about.device)] = None
-        self._clear_models(former.about.node, [name for name, _ in former.about.models])
+        self._clear_models(former.about.node, [*former._gone_models, *(name for name, _ in former.about.models)])
         stays = {
             id(kind): self.about == former.about and self._kinds.get(kind.route) == kind
             for kind in former._kinds.values()
@@ -224,27 +243,32 @@ class Discovery:
 
     # -- what is said
 
-    def _is_ready(self) -> bool:
-        """Tell whether the record of the former run has come, or does not come any more."""
-        if not self._has_learned and self._grace_ends is not None and self._clock() >= self._grace_ends:
-            self._has_learned = True
-        return self._has_learned
+    @property
+    def _count(self) -> int:
+        return len(self.known) + len(self._former)
 
-    def _pending(self) -> Iterator[Answer]:
+    def _answer_online(self) -> None:
+        """Announce everything if Home Assistant has asked for it: not while that is under way, but once more after it."""
+        if self._is_asked and not (self._own or self._queue) and self._clock() >= self._next_online:
+            self._is_asked = False
+            self._next_online = self._clock() + _PAUSE_ONLINE + self._count / _A_SECOND_MORE
+            self._announce_all()
+
+    def _pending(self, line: Line) -> Iterator[Answer]:
         while self._own:
             said = self._own[0]
             yield said
             self._own = [one for one in self._own if one is not said]
         while self._gone:
             topic = next(iter(self._gone))
-            yield _cleared(topic)
+            yield cleared(topic)
             if topic in self._gone:
                 del self._gone[topic]
                 self._cleared[topic] = None
         if not self._is_recorded and self._clock() >= self._next_record:
-            yield self._record()
+            yield from self._fitting(line)
             self._is_recorded = True
-            self._next_record = self._clock() + _PAUSE + (len(self.known) + len(self._former)) / _A_SECOND_MORE
+            self._next_record = self._clock() + _PAUSE + self._count / _A_SECOND_MORE
             self._queue.update(self._new)
             self._new.clear()
         while self._queue:
@@ -260,7 +284,7 @@ class Discovery:
     def _announcement(self, topic: str) -> list[Answer]:
         """Return what announces a topic in `known`."""
         said = home_assistant.sensor(self.about, self.known[topic], topic)
-        return [_cleared(said.topic), said] if topic in self._reshaped else [said]
+        return [cleared(said.topic), said] if topic in self._reshaped else [said]
 
     def _announce_all(self) -> None:
         self._announce_own()
@@ -271,57 +295,79 @@ class Discovery:
             models = [home_assistant.model_state(self.about, *model) for model in self.about.models]
             self._own = [*models, home_assistant.node(self.about, self._gone_models)]
 
-    def _record(self) -> Answer:
-        """Return what the next run has to know; nothing where nothing is announced."""
-        routes: dict[str, AnnouncedRoute] = {}
-        for topic, kind in (*self._former.items(), *self.known.items()):
-            text = kind.route.publish.text
-            routes.setdefault(text, AnnouncedRoute(publish=text, shape=kind.shape, topics=[]))["topics"].append(topic)
-        models = [name for name, _ in self.about.models]
-        told = Announced(prefix=self.about.prefix, models=models, routes=[*routes.values()])
-        topic = topics.announced(self.about.node)
-        return Answer(topic, to_json(told), qos=1, retain=True) if routes or models else _cleared(topic)
+    def _record(self, without: Iterable[str] = ()) -> Answer:
+        left_out = set(without)
+        all_of_them = (*self._former.items(), *self.known.items())
+        return recorded.record(self.about, [(topic, kind) for topic, kind in all_of_them if topic not in left_out])
+
+    def _fitting(self, line: Line) -> Iterator[Answer]:
+        """Yield the record, of as many new topics as the broker takes one of; nothing where it takes none of those before them."""
+        record = self._record()
+        if line.keeps(cleared(record.topic)) and not line.keeps(record):  # it is the size
+            new = [*self._new]
+            fit = bisect_left(range(1, len(new) + 1), True, key=lambda count: not line.keeps(self._record(new[count:])))  # noqa: FBT003
+            self._leave_out(new[fit:], "it is too large")
+            record = self._record()
+            if not line.keeps(record):
+                return
+        yield record
+
+    def _leave_out(self, new: Sequence[str], why: str) -> None:
+        """Announce none of these new topics, nor others, since the record of them is not taken."""
+        for topic in new:
+            del self.known[topic], self._new[topic]
+        self._most = self._count
+        if not self._is_full_told:
+            self._is_full_told = True
+            _log.warning(
+                "Home Assistant: %d sensors are announced, and no more will be: the broker does not take the record of more on %r "
+                "(%s); raise its largest packet, or allow this node to publish there",
+                self._most,
+                topics.announced(self.about.node),
+                why,
+            )
 
     # -- what was announced before
 
     def _learn(self, payload: bytes) -> None:
         """Take over what a former run announced."""
-        if not payload:
-            return
         try:
-            told: Announced = validator(Announced).validate_json(payload)
-        except pydantic.ValidationError as error:
-            self._tell_unreadable(error.errors(include_url=False)[0]["msg"])
-            return
-        if any(_is_no_name(one) for one in (told["prefix"], *told["models"])):
-            self._tell_unreadable("names that no topic can have")
+            told = recorded.read(payload, self._limit)
+        except ValueError as error:
+            topic = topics.announced(self.about.node)
+            _log.warning("Home Assistant: what is retained on %r is no record of announcements (%s)", topic, error)
             return
         before = self.about._replace(prefix=told["prefix"])
         for route in told["routes"]:
             for topic in route["topics"]:
-                if topic not in self.known and topic not in self._former:
-                    self._adopt(before, topic, route["publish"], route["shape"])
+                self._adopt(before, topic, route["publish"], route["shape"])
         if before.prefix != self.about.prefix:
             self._gone[before.topic(before.device)] = None
         self._clear_models(self.about.node, told["models"])
-        self._is_recorded = False
 
     def _adopt(self, before: About, topic: str, publish: str, shape: str) -> bool:
         """Keep what was announced of a topic, if there is room, and a route that has it; else take it back."""
-        kind = next((one for one in self._kinds.values() if one.route.publish.text == publish), None)
         has_moved = (before.node, before.prefix) != (self.about.node, self.about.prefix)
-        stays = kind is not None and len(self.known) + len(self._former) < self._limit
-        if has_moved or not stays:
+        if has_moved:
             self._take_back(before, topic)
-        if kind is None or not stays or kind.route.publish.match(topic) is None:
-            return False
-        self._former[topic] = kind
+        kind = self.known.get(topic) or self._former.get(topic)
+        is_held = kind is not None
+        if kind is None:
+            kind = self._by_publish.get(publish)
+            if kind is None or self._count >= self._limit or kind.route.publish.match(topic) is None:
+                self._take_back(before, topic)
+                return False
+            self._former[topic] = kind
+            self._is_recorded = False
         if shape != kind.shape and not has_moved:
             self._reshaped.add(topic)
-        return True
+            if is_held and topic not in self._new:
+                self._queue[topic] = None
+        return not is_held
 
     def _take_back(self, about: About, topic: str) -> None:
         self._gone[home_assistant.announced_topic(about, topic)] = None
+        self._is_recorded = False
 
     def _clear_models(self, node: str, names: Iterable[str]) -> None:
         served = {name for name, _ in self.about.models} if node == self.about.node else set()
@@ -329,13 +375,10 @@ class Discovery:
         self._gone.update((topics.model(node, name), None) for name in gone)
         if node == self.about.node and gone:
             self._gone_models.update(gone)
+            self._is_recorded = False
             self._announce_own()
 
     # -- the log
-
-    def _tell_unreadable(self, why: str) -> None:
-        topic = topics.announced(self.about.node)
-        _log.warning("Home Assistant: what is retained on %r is no record of announcements (%s)", topic, why[:LOGGED])
 
     def _tell_full(self, topic: str) -> None:
         if not self._is_full_told:
@@ -345,12 +388,3 @@ class Discovery:
                 self._limit,
                 topic[:LOGGED],
             )
-
-
-def _cleared(topic: str) -> Answer:
-    """Return the message that clears a retained one."""
-    return Answer(topic, b"", qos=1, retain=True, content_type=None)
-
-
-def _is_no_name(text: str) -> bool:
-    return not text or any(mark in text for mark in "+#") or topics.is_unfit(text) is not None
