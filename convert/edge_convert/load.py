@@ -18,9 +18,17 @@ from edge_convert.families.transforms import FUNCTIONS
 from edge_convert.foreign.model import open_file
 from edge_convert.tasks import task_of
 
-#: What scikit-learn's own estimators hold besides, and what runs nothing: the type of an imputer's numbers, functions of numpy, and a
-#: function with arguments (of boosting with categories), since skops asks about that function as well.
-_HARMLESS: Final = frozenset({"numpy.dtype", "functools.partial", *(f"numpy.{name}" for name in FUNCTIONS)})
+#: What scikit-learn's own estimators hold besides, and what runs nothing: the type of an imputer's numbers, functions of numpy, a
+#: function with arguments (of boosting with categories; skops asks about that function as well), and the curves of splines.
+_HARMLESS: Final = frozenset(
+    {
+        "numpy.dtype",
+        "functools.partial",
+        "scipy.interpolate._bsplines.BSpline",
+        "scipy.interpolate._bsplines._BSpline",
+        *(f"numpy.{name}" for name in FUNCTIONS),
+    }
+)
 _PICKLES: Final = (".pkl", ".pickle", ".joblib")
 
 

@@ -29,7 +29,7 @@ from sklearn import (
 )
 from sklearn.model_selection import _classification_threshold
 
-from edge_convert.families import combined, grown, linear, points, processes, quantiles, transforms
+from edge_convert.families import combined, grown, linear, points, processes, quantiles, splines, transforms
 from edge_convert.families.net import Registry
 
 _SELECTIONS: Final = (
@@ -93,6 +93,7 @@ REGISTRY: Final = Registry(
         preprocessing.PowerTransformer: transforms.power_transformer,
         preprocessing.KBinsDiscretizer: transforms.bins,
         preprocessing.QuantileTransformer: quantiles.quantile_transformer,
+        preprocessing.SplineTransformer: splines.spline_transformer,
         preprocessing.OneHotEncoder: transforms.encoder,
         preprocessing.OrdinalEncoder: transforms.encoder,
         preprocessing.FunctionTransformer: transforms.function,

@@ -62,6 +62,7 @@ from sklearn.preprocessing import (
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
 )
 from sklearn.svm import SVR, LinearSVR
@@ -256,6 +257,24 @@ FAMILIES = (
         ("iris",),
     ),
     Family(
+        "SplineTransformer",
+        LABELS,
+        behind(
+            SplineTransformer(),
+            SplineTransformer(4, degree=2, include_bias=False),
+            SplineTransformer(knots="quantile", n_knots=4),
+        ),
+        ("iris",),
+        remark="beyond the knots constant; `continue` too, with bounds",
+    ),
+    Family(
+        "… with `continue`",
+        LABELS,
+        behind(SplineTransformer(extrapolation="continue"), SplineTransformer(degree=1, extrapolation="continue")),
+        ("iris",),
+        bounds=True,
+    ),
+    Family(
         "GaussianProcessRegressor: RBF, Matern, RationalQuadratic, DotProduct, sums and products",
         NUMBERS,
         (
@@ -269,7 +288,7 @@ FAMILIES = (
         remark="its mean; up to 1,000,000 numbers; with next to no noise it takes `--tolerance`",
     ),
     Family(
-        "SplineTransformer, KNNImputer, IterativeImputer",
+        "KNNImputer, IterativeImputer",
         "",
         (make_pipeline(KNNImputer(), tree()),),
         ("iris",),
