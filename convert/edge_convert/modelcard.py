@@ -270,7 +270,7 @@ def _self_test(reference: Reference, folded: Folded, features: tuple[card.Featur
     return card.SelfTest(
         # A missing value is null on the card.
         rows=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in rows),
-        **reference.task.self_test(reference.answers(rows)),
+        **reference.task.self_test(reference.tested(rows)),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -89,6 +89,12 @@ class Reference:
         labels, numbers = zip(*parts, strict=True)
         return Answers(np.concatenate(labels), np.concatenate(numbers))
 
+    def tested(self, rows: Rows) -> Answers:
+        """As `answers`, for a self-test. What may look at the rows beside a row (`edge_convert.foreign`) is asked about each by itself."""
+        if not getattr(split(self._model)[1], "alone", False):
+            return self.answers(rows)
+        return one_by_one(self.answers, rows)
+
     def _ask(self, rows: Rows) -> Answers:
         wide = rows.astype(np.float64, copy=False)
         # The chunks are what runs side by side; and forests add up in whatever order their threads finish, so that one thread
@@ -103,6 +109,12 @@ class Reference:
                     "the features bounds that rule them out (minimum and maximum, --describe), or --bounds data for those of "
                     "the table; an encoder takes handle_unknown='ignore' or 'use_encoded_value'"
                 ) from None
+
+
+def one_by_one(ask: Callable[[Rows], Answers], rows: Rows) -> Answers:
+    """Return the answers of `ask` to each of `rows` (n, f) by itself."""
+    labels, numbers = zip(*(ask(rows[place : place + 1]) for place in range(len(rows))), strict=True)
+    return Answers(np.concatenate(labels), np.concatenate(numbers))
 
 
 def frame_of(rows: NDArray[np.float64], names: Sequence[str], words: Mapping[int, Words]) -> Any:

@@ -162,7 +162,11 @@ class Classification:
         labels = {"labels": _texts(answers.labels)}
         if self.bare:
             return labels
-        return {**labels, "probabilities": _rows(answers.numbers), "tolerance": self.comparison.tolerance}
+        return {
+            **labels,
+            "probabilities": _rows(_within_1(answers.numbers)),
+            "tolerance": self.comparison.tolerance,
+        }
 
 
 @dataclass(frozen=True)
@@ -350,6 +354,12 @@ def _trees(folded: Folded) -> list[Any]:
 
 def _texts(labels: NDArray[np.str_]) -> tuple[str, ...]:
     return tuple(map(str, labels))
+
+
+def _within_1(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities between 0 and 1 where they are off by the last steps of a sum; others stay as they are."""
+    inside = np.clip(probabilities, 0.0, 1.0)
+    return np.where(np.abs(inside - probabilities) <= PROBABILITIES_ALIKE.tolerance, inside, probabilities)
 
 
 def _rows(numbers: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from edge_agent.contract.card import ModelCard
 from edge_agent.errors import InputError, ModelError
 from edge_convert.fold import Folded
 from edge_convert.graph import INPUT
@@ -120,6 +121,25 @@ def require_verified(result: Verification, what: str) -> None:
         f"{what} does not reproduce {result.library}: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {number} off by more "
         f"than {tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if relative else ''}"
     )
+
+
+def require_self_test(content: bytes, model_card: ModelCard, task: Task) -> None:
+    """Raise `ModelError` where a finished file fails the self-test on its card, which the agent runs before it serves a model: all rows at once."""
+    test = model_card.self_test
+    # As float64, null becomes NaN.
+    got, expected = run(open_session(content), np.array(test.rows, np.float64), task), test.probabilities or test.values
+    differ = got.labels != np.array(test.labels) if test.labels else np.zeros(len(test.rows), np.bool_)
+    if expected:
+        numbers = np.array(expected)
+        largest = np.abs(numbers).max(axis=0)
+        scale = np.where(largest == 0, 1.0, largest) if task.comparison.relative else 1.0
+        # Not "> tolerance": a NaN must count as different.
+        differ = differ | ~((np.abs(got.numbers - numbers) / scale).max(axis=1) <= test.tolerance)
+    if differ.any():
+        raise ModelError(
+            f"{model_card.name}: the finished file fails its own self-test on {differ.sum()} of {len(differ)} rows (first: row {np.argmax(differ)}), so no "
+            "agent would serve it, and it was not written; does its answer to a row depend on the rows beside it?"
+        )
 
 
 def run(opened: Opened, X: Rows, task: Task) -> Answers:

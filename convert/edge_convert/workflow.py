@@ -46,7 +46,7 @@ from edge_convert.smaller import ADVICE
 from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Answers, Classification, Regression, Task, quantities_of, task_of
 from edge_convert.trainers import Trainer, blaming, trainer_for
-from edge_convert.verify import GENERATED, Verification, require_verified, verify
+from edge_convert.verify import GENERATED, Verification, require_self_test, require_verified, verify
 
 Say = Callable[[str], object]
 
@@ -272,6 +272,7 @@ def model_file(
     model_card = build_card(draft, origin, reference, folded, seed=seed, trees=trees)
     graph.metadata_props.add(key=card.METADATA_KEY, value=model_card.to_json())
     content = seal(graph.SerializeToString(deterministic=True))
+    require_self_test(content, model_card, draft.task)
     say(str(verification))
     return content, verification
 

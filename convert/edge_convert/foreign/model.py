@@ -27,12 +27,13 @@ from edge_convert.foreign.feeding import require_fits, takes_float64
 from edge_convert.foreign.graph import graph_of
 from edge_convert.foreign.meaning import Meaning, settle
 from edge_convert.foreign.outputs import Asked, asked_of, said
+from edge_convert.foreign.proof import require_each_row_by_itself
 from edge_convert.foreign.reading import Original, read
 from edge_convert.foreign.running import Session
 from edge_convert.foreign.scores import LABELS, NUMBERS, PROBABILITIES
 from edge_convert.graph import LABEL
 from edge_convert.graph import PROBABILITIES as PROBABILITIES_OUT
-from edge_convert.sessions import open_session, runtime_version
+from edge_convert.sessions import runtime_version
 from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Answers, Classification, Comparison, Regression
 from edge_convert.trial import require_opens
@@ -133,20 +134,33 @@ class Opened:
         answered = said(original, asked, session.run(asked.names, table.X, words), _keys(original, asked))
         meaning = settle(Case(original, asked, answered, table, hints))
         meaning = replace(meaning, notes=(*notes, *meaning.notes))
-        model = Foreign(original, session, meaning, width=width, words=words)
+        step = 0.0 if answered.numbers is None else float(np.finfo(answered.numbers.dtype).eps)
+        model = Foreign(original, session, meaning, width=width, words=words, step=step)
         if meaning.assumed:
             _require_agreement(model, table)
-        _require_any_number_of_rows(model, table)
+        require_each_row_by_itself(model, table)
         return model
 
 
 class Foreign(BaseEstimator):  # type: ignore[misc]
-    """A fitted model of an ONNX file. `own_task`, `rounds` and `library` are what `task_of`, `fold` and `Reference` look for."""
+    """A fitted model of an ONNX file. `own_task`, `rounds`, `library` and `alone` are what `task_of`, `fold` and `Reference` look for."""
+
+    #: Whether the self-test has its answers to rows that are asked by themselves.
+    alone = True
 
     def __init__(
-        self, original: Original, session: Session, meaning: Meaning, *, width: int, words: Mapping[int, Words]
+        self,
+        original: Original,
+        session: Session,
+        meaning: Meaning,
+        *,
+        width: int,
+        words: Mapping[int, Words],
+        step: float,
     ) -> None:
         self.original, self.meaning = original, meaning
+        #: How fine its numbers are: the share of a number that one step of their type is.
+        self.step = step
         self.n_features_in_ = width
         self.title = f"ONNX file ({original.producer})"
         self.library = ("onnxruntime", runtime_version())
@@ -275,22 +289,3 @@ def _require_agreement(model: Foreign, table: Table) -> None:
             f"({', '.join(model.meaning.names[:8])}) it agrees with {share:.1%} of the rows, less than the commonest label for each ({most:.1%}); give "
             "their names in its own order with --label-names, and see that the columns are in its order"
         )
-
-
-def _require_any_number_of_rows(model: Foreign, table: Table) -> None:
-    """Refuse a graph that holds for its own number of rows only: the agent answers several messages at once."""
-    session = open_session(model.graph().SerializeToString()).session
-    source = session.get_inputs()[0]
-    dtype = np.float64 if source.type == "tensor(double)" else np.float32
-    for rows in (table.X[:1], table.X[:3]):
-        try:
-            found = session.run(None, {source.name: rows.astype(dtype)})
-        except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen kinds with no common base but Exception
-            found, why = [], f" ({next(iter(str(error).strip().splitlines()), '')[:200]})"
-        else:
-            why = ""
-        if not found or any(len(one) != len(rows) for one in found):
-            raise InputError(
-                f"{model.original.path}: its graph does not answer {len(rows)} rows at once{why}; export it with the first dimension free "
-                "(torch.onnx.export: dynamic_axes={'input': {0: 'n'}}; Keras: an input of (None, columns))"
-            )

@@ -46,9 +46,10 @@ class Session:
         return [_joined([part[place] for part in parts]) for place in range(len(outputs))]
 
     def _some(self, outputs: Sequence[str], rows: NDArray[np.float64], words: Mapping[int, Words]) -> list[Any]:
-        n, fixed = len(rows), self.original.batch
-        if fixed is not None and n < fixed:
-            rows = np.concatenate([rows, np.repeat(rows[-1:], fixed - n, axis=0)])
+        # One row is asked for beside itself: a graph may squeeze away the only one of a dimension.
+        n, least = len(rows), self.original.batch or 2
+        if n < least:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], least - n, axis=0)])
         try:
             found = self._opened.session.run(list(outputs), feed(self.original.sources, rows, words))
         except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
