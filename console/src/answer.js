@@ -1,9 +1,11 @@
 /** What an answer of the agent says (docs/messages.md, "Prediction", "Rejection"). */
+import { percent } from "./form.js";
+import { amount } from "./live/words.js";
 
 /**
  * @typedef {{kind: "prediction", title: string, note: string, unit: string, bars: {label: string, share: number, chosen: boolean}[],
  *   values: {name: string, value: string, unit: string}[], score: number | null, outside: string[], uncertain: boolean,
- *   model: string}} Prediction
+ *   alarm: boolean, model: string}} Prediction `alarm`: an anomaly
  * @typedef {{kind: "rejection", title: string, byFeature: Map<string, string[]>, others: string[], input: Map<string, string>}} Rejection
  * @typedef {{kind: "unknown", title: string}} Unknown
  */
@@ -23,8 +25,11 @@ const CODES = {
 const text = (value) => (typeof value === "string" ? value : value === null || value === undefined ? "" : JSON.stringify(value));
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-/** @param {string} payload @param {import("./document.js").Model} model @returns {Prediction | Rejection | Unknown} */
-export function readAnswer(payload, model) {
+/**
+ * @param {string} payload @param {import("./document.js").Model} model @param {number | null} [limit] the route's min_confidence
+ * @returns {Prediction | Rejection | Unknown}
+ */
+export function readAnswer(payload, model, limit = null) {
   let answer;
   try {
     answer = JSON.parse(payload);
@@ -33,7 +38,7 @@ export function readAnswer(payload, model) {
   }
   if (Array.isArray(answer)) return { kind: "unknown", title: `A batch of ${answer.length} answers` };
   if (!isObject(answer)) return { kind: "unknown", title: "The answer is not what edge-agent writes" };
-  return "error" in answer ? rejection(answer, model) : prediction(answer, model);
+  return "error" in answer ? rejection(answer, model) : prediction(answer, model, limit);
 }
 
 /** @returns {Rejection} */
@@ -62,7 +67,7 @@ function rejection(answer, model) {
 }
 
 /** @returns {Prediction | Unknown} */
-function prediction(answer, model) {
+function prediction(answer, model, limit) {
   const uncertain = answer.uncertain === true;
   const probabilities = isObject(answer.probabilities) ? Object.entries(answer.probabilities) : [];
   const bars = probabilities
@@ -78,25 +83,37 @@ function prediction(answer, model) {
     score: typeof answer.score === "number" ? answer.score : null,
     outside: Array.isArray(answer.outside) ? answer.outside.filter((one) => typeof one === "string") : [],
     uncertain,
+    alarm: model.task === "anomaly" && answer.label === "anomaly",
     model: [answer.model, answer.version].filter((one) => typeof one === "string").join(" "),
   };
-  if (uncertain) return { ...common, title: "uncertain", note: `confidence ${text(answer.confidence)} is below the route's min_confidence` };
+  if (uncertain) return { ...common, title: "uncertain", note: doubt(answer.confidence, limit) };
   if ("label" in answer) return { ...common, title: text(answer.label) };
-  if ("value" in answer) return { ...common, title: text(answer.value), unit: text(answer.unit) || (model.outputs[0]?.unit ?? "") };
+  if ("value" in answer) return { ...common, title: figure(answer.value), unit: text(answer.unit) || (model.outputs[0]?.unit ?? "") };
   if (isObject(answer.values)) {
     const unitOf = (name) => model.outputs.find((one) => one.name === name)?.unit ?? "";
-    const values = Object.entries(answer.values).map(([name, value]) => ({ name, value: text(value), unit: unitOf(name) }));
+    const values = Object.entries(answer.values).map(([name, value]) => ({ name, value: figure(value), unit: unitOf(name) }));
     return { ...common, title: "", values };
   }
   return { kind: "unknown", title: "The answer is not what edge-agent writes" };
 }
 
+/** A number with the digits that somebody reads; "As it came" has all of them. */
+const figure = (value) => (typeof value === "number" ? amount(value) : text(value));
+
+/** Why there is no label. @param {unknown} confidence @param {number | null} limit */
+function doubt(confidence, limit) {
+  const below = `below this route's limit${limit === null ? "" : ` of ${percent(limit)}`} (min_confidence)`;
+  if (typeof confidence !== "number" || confidence < 0 || confidence > 1) return `a confidence ${below}`;
+  // Rounded down: what is below the limit must not look as if it were not.
+  return `confidence ${(Math.floor(1000 * confidence + 1e-9) / 10).toFixed(1)} %, ${below}`;
+}
+
 /**
  * The answer to several messages: the last one, or, if that is a rejection, the reasons of all.
- * @param {string[]} payloads the last one first @param {import("./document.js").Model} model
+ * @param {string[]} payloads the last one first @param {import("./document.js").Model} model @param {number | null} [limit]
  */
-export function readAnswers([payload, ...earlier], model) {
-  const last = readAnswer(payload, model);
+export function readAnswers([payload, ...earlier], model, limit = null) {
+  const last = readAnswer(payload, model, limit);
   if (last.kind !== "rejection") return last;
   for (const one of earlier.map((each) => readAnswer(each, model))) {
     if (one.kind !== "rejection") break; // to what was known before

@@ -146,7 +146,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
   const show = (reply) => closed || showReply(reply);
 
   function showReply({ topic, payload, milliseconds, earlier }) {
-    const read = readAnswers([payload, ...earlier], model);
+    const read = readAnswers([payload, ...earlier], model, route.minConfidence);
     if (!follow.checked) showAnswer();
     const isRejection = read.kind === "rejection";
     const outside = new Set(read.kind === "prediction" ? read.outside : []);
@@ -155,6 +155,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
       mark(outside.has(feature.name) ? ["beyond all that the model was trained on"] : reasons, outside.has(feature.name));
     }
     answer.dataset.kind = read.kind;
+    answer.dataset.tone = read.kind !== "prediction" ? "" : read.alarm ? "bad" : read.uncertain ? "warn" : "";
     fill(
       answer,
       h("div", { class: "card-head" }, h("h3", {}, "Answer"), h("span", { class: "spring" }), h("span", { class: "dim small", "data-latency": milliseconds }, `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms`)),

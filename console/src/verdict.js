@@ -16,13 +16,15 @@ export function verdictOf(answer, model) {
       h("ul", { class: "reasons" }, beside, answer.others.map((reason) => h("li", {}, reason))),
     ];
   }
+  const tone = answer.alarm ? "alarming" : answer.uncertain ? "doubtful" : "";
   return [
+    (answer.alarm || answer.uncertain) && h("p", {}, h("span", { class: answer.alarm ? "badge bad" : "badge warn" }, answer.alarm ? "alarm" : "no label")),
     answer.title !== "" &&
-      h("p", { class: answer.uncertain ? "verdict-title doubtful" : "verdict-title" }, answer.title, answer.unit && h("span", { class: "unit" }, ` ${answer.unit}`)),
+      h("p", { class: `verdict-title ${tone}` }, answer.title, answer.unit && h("span", { class: "unit" }, ` ${answer.unit}`)),
     answer.note && h("p", { class: "dim" }, answer.note),
     answer.values.length > 0 && valuesOf(answer.values),
     answer.bars.length > 0 && barsOf(answer.bars),
-    answer.score !== null && scoreOf(answer.score, model.threshold),
+    answer.score !== null && scoreOf(answer.score, model.threshold, tone),
     answer.outside.length > 0 &&
       h("p", { class: "verdict-warn" }, h("span", { class: "badge warn" }, "outside"), ` beyond all that the model was trained on: ${answer.outside.join(", ")}`),
   ];
@@ -57,12 +59,12 @@ function valuesOf(values) {
   );
 }
 
-function scoreOf(score, threshold) {
+function scoreOf(score, threshold, tone) {
   const top = Math.max(1, score, threshold ?? 0);
   const place = (value) => `${100 * Math.min(1, Math.max(0, value / top))}%`;
   return h(
     "div",
-    { class: "score" },
+    { class: `score ${tone}` },
     h(
       "div",
       { class: "bar-track", "aria-hidden": "true" },

@@ -74,6 +74,12 @@ test("answers of all kinds", () => {
   assert.deepEqual(readAnswer('{"values": {"indoor": 21.7, "power": 3}}', MODEL).values.map(({ unit }) => unit), ["°C", ""]);
   assert.equal(readAnswer('{"label": "anomaly", "score": 0.61}', MODEL).score, 0.61);
   assert.equal(readAnswer('{"label": null, "uncertain": true, "confidence": 0.5}', MODEL).title, "uncertain");
+  const uncertain = '{"label": null, "uncertain": true, "confidence": 0.523456789}';
+  assert.equal(readAnswer(uncertain, MODEL, 0.6).note, "confidence 52.3 %, below this route's limit of 60 % (min_confidence)");
+  assert.equal(readAnswer(uncertain, MODEL, null).note, "confidence 52.3 %, below this route's limit (min_confidence)");
+  // Never rounded up to the limit that it is below.
+  assert.match(readAnswer('{"label": null, "uncertain": true, "confidence": 0.59999}', MODEL, 0.6).note, /^confidence 59.9 %, /);
+  assert.match(readAnswer('{"label": null, "uncertain": true, "confidence": 2}', MODEL, 0.6).note, /^a confidence below this route's limit of 60 %/);
   for (const odd of ["", "[1]", "5", "{}", "null"]) assert.equal(readAnswer(odd, MODEL).kind, "unknown");
 });
 
@@ -108,4 +114,13 @@ test("the address of the broker that is offered", () => {
   const document = readDocument({ servers: { broker: { host: "broker.lan:1883", protocol: "mqtt" } }, "x-edge-agent": {} });
   assert.equal(offered(at("file:", ""), document), "ws://broker.lan:9001/");
   assert.deepEqual(brokerOf(document, { url: "", user: "u" }), { host: "broker.lan", port: 1883, user: "u", tls: false });
+});
+
+test("a number has the digits that somebody reads, and an anomaly an alarm", () => {
+  assert.equal(readAnswer('{"value": 21.712345678}', MODEL).title, "21.7123");
+  assert.equal(readAnswer('{"value": 1e-7}', MODEL).title, "1e-7");
+  assert.equal(readAnswer('{"value": 12345678.9}', MODEL).title, "12345700");
+  assert.deepEqual(readAnswer('{"values": {"indoor": 21.712345678, "power": "odd"}}', MODEL).values.map(({ value }) => value), ["21.7123", "odd"]);
+  const alarmOf = (label, task) => readAnswer(JSON.stringify({ label, score: 0.6 }), { ...MODEL, task }).alarm;
+  assert.deepEqual([alarmOf("anomaly", "anomaly"), alarmOf("normal", "anomaly"), alarmOf("anomaly", "classification")], [true, false, false]);
 });

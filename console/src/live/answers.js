@@ -19,6 +19,11 @@ export function number(value) {
   return typeof value === "number" && Number.isFinite(value) ? value : undefined;
 }
 
+/** A probability; what is none is not known. */
+function share(value) {
+  return number(value) !== undefined && value >= 0 && value <= 1 ? value : undefined;
+}
+
 /** An object from JSON, undefined for everything else. */
 export function object(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? value : undefined;
@@ -57,7 +62,7 @@ function row(content) {
     value: number(said.value),
     unit: text(said.unit, 20),
     score: number(said.score),
-    confidence: number(said.confidence),
+    confidence: share(said.confidence),
     uncertain: said.uncertain === true,
     outside: names(said.outside),
   };
@@ -99,7 +104,8 @@ function senml(records) {
     if (current === undefined) continue;
     if (name === "label" || name === "model") current[name] = text(record.vs);
     else if (name === "error" || name === "version" || name === "sensor") current[name] = text(record.vs, 60);
-    else if (name === "confidence" || name === "score") current[name] = number(record.v);
+    else if (name === "confidence") current.confidence = share(record.v);
+    else if (name === "score") current.score = number(record.v);
     else if (name === "value" || name.startsWith("value/")) current.value ??= number(record.v);
     else if (name === "uncertain") Object.assign(current, { label: null, uncertain: true });
     else if (name === "outside") current.outside = names(inside(record.vs));

@@ -9,8 +9,6 @@ import uPlot from "uplot";
 import { fill, h, newId } from "../dom.js";
 import { amount, count, percent } from "./words.js";
 
-/** So many labels have a color of their own, which style.css gives. */
-const COLORS = 12;
 const HEIGHT = 190;
 /** What is drawn: so many seconds, or since the first answer, but not less than the shortest. */
 const SECONDS = 180;
@@ -61,7 +59,8 @@ export class Charts {
   static color(store, sensor) {
     const trend = store.trends.get(sensor.model);
     if (sensor.uncertain || typeof sensor.label !== "string" || trend === undefined) return "transparent";
-    return `var(${variable(trend.place(sensor.label))})`;
+    const place = trend.place(sensor.label);
+    return `var(${variable(trend.colors[place])})`;
   }
 
   /** @param {import("./store.js").Store} store @param {number} now */
@@ -99,8 +98,8 @@ export class Charts {
   _drawModel(trend, now) {
     const { times, counts, confidence, value } = trend.series(now, SECONDS);
     if (trend.labels.length > 0) {
-      this._put(0, `model ${trend.labels.length}`, "Labels a second", [times, ...counts], () => ({
-        series: trend.labels.map((_, place) => this._line(place, { paths: uPlot.paths.stepped({ align: 1 }) })),
+      this._put(0, `model ${trend.colors}`, "Labels a second", [times, ...counts], () => ({
+        series: trend.colors.map((color) => this._line(color, { paths: uPlot.paths.stepped({ align: 1 }) })),
         scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.05)] } },
       }));
     } else {
@@ -109,7 +108,7 @@ export class Charts {
     this._putConfidence("Mean confidence", times, confidence);
     const sums = counts.map((one) => one.reduce((sum, each) => sum + each, 0));
     const all = sums.reduce((sum, one) => sum + one, 0);
-    this._explain(trend.labels.map((label, place) => [place, label, `${count(sums[place])}${all ? ` (${percent(sums[place] / all)})` : ""}`]), `in the last ${SECONDS / 60} minutes`);
+    this._explain(trend.labels.map((label, place) => [trend.colors[place], label, `${count(sums[place])}${all ? ` (${percent(sums[place] / all)})` : ""}`]), `in the last ${SECONDS / 60} minutes`);
   }
 
   _drawSensor(sensor, trend, now) {
@@ -118,9 +117,9 @@ export class Charts {
     const values = points.map(([, value]) => value);
     const labelled = sensor.label !== undefined;
     if (labelled) {
-      const { labels } = trend;
-      this._put(0, `sensor ${labels.length}`, `Labels of ${sensor.name}`, [times, ...labels.map((_, place) => values.map((value) => (value === place ? place : null)))], () => ({
-        series: labels.map((_, place) => this._line(place, { paths: () => null, points: { show: true, size: 7, fill: this._color(place) } })),
+      const { labels, colors } = trend;
+      this._put(0, `sensor ${colors}`, `Labels of ${sensor.name}`, [times, ...labels.map((_, place) => values.map((value) => (value === place ? place : null)))], () => ({
+        series: colors.map((color) => this._line(color, { paths: () => null, points: { show: true, size: 7, fill: this._color(color) } })),
         scales: { y: { range: [-0.5, labels.length - 0.5] } },
         y: {
           splits: () => labels.map((_, place) => place),
@@ -132,7 +131,7 @@ export class Charts {
       this._put(0, "sensor value", `Value of ${sensor.name}${sensor.unit ? ` in ${sensor.unit}` : ""}`, [times, values], () => ({ series: [this._line(0, { points: { show: true, size: 4 } })] }));
     }
     this._putConfidence(`Confidence of ${sensor.name}`, times, points.map(([, , confidence]) => confidence));
-    const seen = labelled ? trend.labels.map((label, place) => [place, label, count(values.filter((value) => value === place).length)]) : [];
+    const seen = labelled ? trend.labels.map((label, place) => [trend.colors[place], label, count(values.filter((value) => value === place).length)]) : [];
     const numbers = values.filter((value) => value !== null);
     if (!labelled && numbers.length > 0) seen.push([0, "value", `${amount(Math.min(...numbers))} to ${amount(Math.max(...numbers))}`]);
     this._explain(seen.filter(([, , figure]) => figure !== "0"), "points drawn");
@@ -186,20 +185,20 @@ export class Charts {
     this._explained = said;
     fill(
       this._legend,
-      entries.map(([place, name, figure]) =>
-        h("li", {}, h("span", { class: "live-swatch", "aria-hidden": "true", style: { background: `var(${variable(place)})` } }), name, " ", h("span", { class: "dim" }, figure)),
+      entries.map(([color, name, figure]) =>
+        h("li", {}, h("span", { class: "live-swatch", "aria-hidden": "true", style: { background: `var(${variable(color)})` } }), name, " ", h("span", { class: "dim" }, figure)),
       ),
       entries.length > 0 && h("li", { class: "dim" }, what),
     );
   }
 
-  /** The color of a place on a canvas, which knows no variables. */
-  _color(place) {
-    return getComputedStyle(this.element).getPropertyValue(variable(place)) || "gray";
+  /** The color with a number on a canvas, which knows no variables. */
+  _color(color) {
+    return getComputedStyle(this.element).getPropertyValue(variable(color)) || "gray";
   }
 
-  _line(place, more = {}) {
-    return { stroke: this._color(place), width: 1.5, points: { show: false }, ...more };
+  _line(color, more = {}) {
+    return { stroke: this._color(color), width: 1.5, points: { show: false }, ...more };
   }
 
   _fit() {
@@ -210,6 +209,6 @@ export class Charts {
   }
 }
 
-const variable = (place) => `--series-${(place % COLORS) + 1}`;
+const variable = (color) => `--series-${color + 1}`;
 const short = (text) => (text.length > 14 ? `${text.slice(0, 13)}…` : text);
 const clock = (_, splits) => splits.map((time) => new Date(time * 1000).toLocaleTimeString("en-GB"));

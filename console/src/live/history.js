@@ -1,4 +1,5 @@
 // What is remembered over time, bounded: the points of one sensor, and the seconds of one model over all its sensors.
+import { colorsOf } from "./colors.js";
 
 /** The last points of a sensor: at most `most`, a second apart, or a tenth of one where the label changed. */
 export class History {
@@ -65,6 +66,9 @@ export const OTHERS = "(other labels)";
 export class Trend {
   constructor({ seconds = 300, most = 12 } = {}) {
     this.labels = [];
+    /** The labels that the model has, as nodes tell. @type {string[]} */
+    this.known = [];
+    this._colors = { known: this.known, colors: [] };
     this._seconds = seconds;
     this._most = most;
     this._places = new Map();
@@ -120,6 +124,14 @@ export class Trend {
     }
     if (!full) this._places.set(label, place);
     return place;
+  }
+
+  /** The colors of `labels`. */
+  get colors() {
+    if (this._colors.known !== this.known || this._colors.colors.length !== this.labels.length) {
+      this._colors = { known: this.known, colors: colorsOf(this.labels, this.known) };
+    }
+    return this._colors.colors;
   }
 
   /**

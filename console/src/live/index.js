@@ -3,12 +3,13 @@
  *
  * Rules:
  * - A message costs next to nothing when it comes: it waits for the next frame, and a frame takes a few milliseconds of them.
- * - What is more is sampled, and the page says so; what nodes tell of themselves never is.
+ * - Of answers, what is more is sampled; of what nodes tell of themselves the latest of each topic is taken, and what is beyond the
+ *   bound is counted. The page says both.
  * - Tables are written four times a second, charts twice; nothing is subscribed to or drawn while the view is not shown.
  */
 import { fill, h } from "../dom.js";
 import { Charts } from "./charts.js";
-import { Intake } from "./intake.js";
+import { Intake, Told } from "./intake.js";
 import { NodeTable } from "./nodes.js";
 import { SensorTable } from "./sensors.js";
 import { OWN, Store } from "./store.js";
@@ -19,8 +20,6 @@ const TABLES = 250;
 const CHARTS = 500;
 /** Without frames, as in a tab behind others, messages are taken this often. */
 const HIDDEN = 1000;
-/** Most topics of nodes that wait for a frame: more than the nodes that are followed have. */
-const MOST_TOLD = 4000;
 
 /**
  * @param {HTMLElement} root an empty element that is the view's own
@@ -39,8 +38,7 @@ class LiveView {
     this._store = new Store();
     this._intake = new Intake();
     this._own = [];
-    //: The latest that nodes told of themselves, by topic, until the next frame.
-    this._told = new Map();
+    this._told = new Told();
     this._subscriptions = new Map();
     this._last = null;
     this._refused = "";
@@ -132,7 +130,7 @@ class LiveView {
     const now = Date.now();
     const message = { topic, payload, now, retain, contentType: properties.contentType, weight: 1 };
     if (Store.isOwn(topic)) {
-      if (this._told.size < MOST_TOLD || this._told.has(topic)) this._told.set(topic, message);
+      this._told.offer(message);
       return;
     }
     this._store.rate.add(now);
@@ -156,12 +154,7 @@ class LiveView {
 
   /** Take what nodes told of themselves, for at most `budget` milliseconds. */
   _takeTold(budget) {
-    const ends = performance.now() + budget;
-    for (const [topic, message] of this._told) {
-      this._told.delete(topic);
-      this._store.take(message);
-      if (performance.now() >= ends) break;
-    }
+    this._told.drain((message) => this._store.take(message), budget);
     if (this._store.learn()) this._wish();
   }
 
@@ -184,6 +177,7 @@ class LiveView {
     const online = [...nodes.values()].filter((node) => node.state === "online").length;
     const parts = [`${many(nodes.size, "node")}, ${count(online)} online`, many(sensors.size, "sensor"), `${rate(this._store.rate.at(now))} answers/s`];
     if (unread > 0) parts.push(`${count(unread)} answers could not be read`);
+    if (this._told.skipped > 0) parts.push(`${many(this._told.skipped, "message")} of nodes about themselves skipped: more came at once than this page keeps`);
     if (this._refused) parts.push(`refused: ${this._refused}`);
     const said = this._status ? [this._status] : parts;
     if (this._saying !== said.join("\n")) {

@@ -6,6 +6,9 @@
 // * what does not fit is sampled: one in `every` is kept, at random, so that no sensor is preferred. `every` doubles while the
 //   queue stays more than half full, and halves after a second without anything left over;
 // * each message kept counts for the `every` that it stands for, and the page says so.
+//
+// What nodes tell of themselves waits in `Told`, by topic, where the latest counts: it is never a sample, and what is beyond its bound
+// is counted.
 
 const MOST_SAMPLED = 1024;
 const CALM = 60;
@@ -75,5 +78,37 @@ export class Intake {
         this._calm = 0;
       }
     }
+  }
+}
+
+/** The latest message of each topic, until it is taken. */
+export class Told {
+  /** `limit` is the most topics that wait: more than the nodes that are followed have. */
+  constructor({ limit = 4000, clock = () => performance.now() } = {}) {
+    this.skipped = 0;
+    this._limit = limit;
+    this._clock = clock;
+    this._waiting = new Map();
+  }
+
+  offer(message) {
+    if (this._waiting.size < this._limit || this._waiting.has(message.topic)) this._waiting.set(message.topic, message);
+    else this.skipped += 1;
+  }
+
+  /** Hand what waits to `take`, for at most `budget` milliseconds. */
+  drain(take, budget = 6) {
+    const ends = this._clock() + budget;
+    for (const [topic, message] of this._waiting) {
+      this._waiting.delete(topic);
+      take(message);
+      if (this._clock() >= ends) break;
+    }
+  }
+
+  /** Forget it all, as on another broker. */
+  clear() {
+    this._waiting.clear();
+    this.skipped = 0;
   }
 }

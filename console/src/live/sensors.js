@@ -21,7 +21,7 @@ const COLUMNS = [
   ["messages", "Answers"],
   ["warnings", "Warnings"],
 ];
-const BADGES = { unread: "bad", rejected: "bad", uncertain: "warn", outside: "warn" };
+const BADGES = { unread: "bad", rejected: "bad", anomaly: "bad", uncertain: "warn", outside: "warn" };
 const NUMBERS = new Set(["confidence", "age", "messages"]);
 
 export class SensorTable {

@@ -3,19 +3,21 @@
 // Rules:
 // * everything is bounded, and what a bound leaves out is counted, so that the page can say it;
 // * names from the wire are keys of Maps only, never of objects, and texts are cut where they are read;
-// * what nodes tell of themselves is never left out; answers may be a sample, and each counts for the `weight` it has;
+// * what nodes tell of themselves is never a sample; answers may be one, and each counts for the `weight` it has;
 // * routes are made from all nodes together, by `learn`, and not with each message.
 
 import { json, number, object, rows, text } from "./answers.js";
 import { History, Trend } from "./history.js";
 import { Rate } from "./rates.js";
 import { Template } from "./topics.js";
+import { amount } from "./words.js";
 
 export const BOUNDS = { nodes: 500, routes: 200, models: 50, sensors: 1000, topics: 20000, quiet: 60_000 };
 /** Most bytes of what a node says of itself: hundreds of routes and models. */
 const MOST_OWN_BYTES = 1024 * 1024;
 /** Topics that are longer are nobody's: a name that is to be read has a few dozen letters. */
 const LONGEST_TOPIC = 2000;
+const MOST_LABELS = 200;
 /** What every node says of itself. */
 export const OWN = ["edge/+/state", "edge/+/info", "edge/+/health"];
 const STATES = new Set(["online", "degraded", "offline"]);
@@ -32,6 +34,8 @@ export class Store {
     this.left = { nodes: 0, routes: 0, models: 0, sensors: 0 };
     this.unread = 0;
     this._topics = new Map();
+    //: model -> its labels, in the model's order
+    this._labels = new Map();
     this._stale = false;
   }
 
@@ -64,7 +68,7 @@ export class Store {
 
   /** Forget what was seen, as on another broker. */
   clear() {
-    for (const one of [this.nodes, this.routes, this.sensors, this.trends, this._topics]) one.clear();
+    for (const one of [this.nodes, this.routes, this.sensors, this.trends, this._topics, this._labels]) one.clear();
     this.left = { nodes: 0, routes: 0, models: 0, sensors: 0 };
     this.unread = 0;
     this.rate = new Rate();
@@ -106,7 +110,7 @@ export class Store {
     node.reason = text(content.reason);
     node.models = list(content.models)
       .slice(0, this.bounds.models)
-      .map((model) => ({ name: text(model.name), version: text(model.version, 40), task: text(model.task, 40) }));
+      .map((model) => ({ name: text(model.name), version: text(model.version, 40), task: text(model.task, 40), labels: texts(model.labels) }));
     node.routes = list(content.routes)
       .filter((route) => typeof route.publish === "string" && typeof route.errors === "string")
       .map((route) => ({ model: text(route.model), publish: route.publish, errors: route.errors }));
@@ -137,6 +141,10 @@ export class Store {
       }
     }
     this.routes = routes;
+    this._labels = new Map();
+    // Of two versions of a model, those of the later one.
+    for (const { models } of this.nodes.values()) for (const { name, labels } of models) if (labels.length > 0) this._labels.set(name, labels);
+    for (const [model, trend] of this.trends) trend.known = this._labels.get(model) ?? trend.known;
     this._topics.clear();
     return [...this.filters].sort().join("\n") !== before;
   }
@@ -230,10 +238,16 @@ export class Store {
         return undefined;
       }
       trend = new Trend();
+      trend.known = this._labels.get(model) ?? trend.known;
       this.trends.set(model, trend);
     }
     return trend;
   }
+}
+
+/** The names in a list; a model may have a thousand labels, of which the first are told apart by colors. */
+function texts(value) {
+  return Array.isArray(value) ? value.slice(0, MOST_LABELS).map((one) => text(one) ?? "") : [];
 }
 
 function list(value) {
@@ -263,6 +277,8 @@ export function warnings(sensor) {
   const found = [];
   if (sensor.unread !== undefined) found.push({ kind: "unread", words: sensor.unread });
   if (sensor.rejected !== undefined) found.push({ kind: "rejected", words: sensor.rejected.reason || sensor.rejected.error });
+  // Only a detector of anomalies gives a score.
+  if (sensor.rejected === undefined && sensor.label === "anomaly" && sensor.score !== undefined) found.push({ kind: "anomaly", words: `score ${amount(sensor.score)}` });
   if (sensor.rejected === undefined && sensor.uncertain) found.push({ kind: "uncertain", words: "confidence below the route's limit" });
   if (sensor.rejected === undefined && sensor.outside?.length > 0) found.push({ kind: "outside", words: sensor.outside.join(", ") });
   return found;

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { History, OTHERS, Trend } from "../../src/live/history.js";
-import { Intake } from "../../src/live/intake.js";
+import { COLORS, colorsOf } from "../../src/live/colors.js";
+import { Intake, Told } from "../../src/live/intake.js";
 import { Rate } from "../../src/live/rates.js";
 import { Template } from "../../src/live/topics.js";
 
@@ -76,6 +77,34 @@ test("a sensor's points are a second apart, unless the label changes, and bounde
   assert.deepEqual([points[0][0], points.at(-1)[0]], [90_000, 99_000]);
   history.add(99_500, 1, undefined);
   assert.deepEqual(history.since(99_400), [[99_500, 1, null]]);
+});
+
+test("what nodes tell is kept by topic until it is taken, and what is too much is counted", () => {
+  let now = 0;
+  const told = new Told({ limit: 3, clock: () => now });
+  for (const topic of ["a", "b", "a", "c", "d", "e", "b"]) told.offer({ topic, number: (now += 1) });
+  assert.equal(told.skipped, 2);
+  const seen = [];
+  const take = ({ topic, number }) => (seen.push([topic, number]), (now += 4));
+  told.drain(take, 6);
+  assert.deepEqual(seen, [["a", 3], ["b", 7]]);
+  told.drain(take, 6);
+  assert.deepEqual(seen.at(-1), ["c", 4]);
+  told.offer({ topic: "d", number: 9 });
+  told.clear();
+  told.drain(take, 6);
+  assert.deepEqual([seen.length, told.skipped], [3, 0]);
+});
+
+test("colors of labels do not depend on which came first, and are told apart as long as there are enough", () => {
+  const names = ["Rock", "Hip-Hop", "(uncertain)"];
+  const byName = (labels) => Object.fromEntries(colorsOf(labels, []).map((color, place) => [labels[place], color]));
+  assert.deepEqual(byName(names), byName([...names].reverse()));
+  const many = Array.from({ length: COLORS + 5 }, (_, place) => `label ${place}`);
+  assert.equal(new Set(colorsOf(many.slice(0, COLORS), [])).size, COLORS);
+  assert.ok(colorsOf(many, many).every((color) => color >= 0 && color < COLORS));
+  // A known one has its own, even if a stranger came before.
+  for (const stranger of many) assert.equal(colorsOf([stranger, "Rock"], ["Hip-Hop", "Rock"])[1], 1);
 });
 
 test("labels are counted by second; beyond a dozen they share a place", () => {

@@ -66,6 +66,32 @@ test("uncertain, outside, anomalies, numbers and batches", () => {
   assert.deepEqual([e.label, e.score], ["anomaly", 0.61]);
 });
 
+test("a confidence that is none is not known, in JSON and SenML; an anomaly is a warning", () => {
+  const store = known();
+  for (const confidence of [2, -0.1, "high"]) {
+    taken(store, "music/a/genre", { ...ROCK, confidence });
+    taken(store, "music/b/genre", [{ n: "label", vs: "Rock" }, { n: "confidence", v: confidence }, { n: "model", vs: "genre" }]);
+    for (const sensor of store.sensors.values()) assert.equal(sensor.confidence, undefined);
+  }
+  assert.ok([...store.trends.values()].every((trend) => trend.series(1_001_000, 2).confidence.every((one) => one === null)));
+  taken(store, "music/c/genre", { label: "anomaly", score: 0.61, model: "pump" });
+  assert.deepEqual(warnings([...store.sensors.values()].at(-1)), [{ kind: "anomaly", words: "score 0.61" }]);
+});
+
+test("a label has the color of its place in its model's labels, whatever came first", () => {
+  const labels = ["Hip-Hop", "Rock", "Jazz"];
+  const colors = (order) => {
+    const store = new Store();
+    taken(store, "edge/pi-1/info", { ...INFO, models: [{ ...INFO.models[0], labels }] });
+    for (const label of order) taken(store, "music/kitchen/genre", { ...ROCK, label });
+    const trend = store.trends.get("genre");
+    return Object.fromEntries(trend.labels.map((label, place) => [label, trend.colors[place]]));
+  };
+  assert.deepEqual(colors(["Rock", "Hip-Hop", "Jazz"]), { "Hip-Hop": 0, "Rock": 1, "Jazz": 2 });
+  assert.deepEqual(colors(["Jazz", "Rock", "Hip-Hop"]), { "Hip-Hop": 0, "Rock": 1, "Jazz": 2 });
+  assert.deepEqual(colors(["unheard of", "Rock"])["Rock"], 1);
+});
+
 test("an answer in SenML is read, of one row or several", () => {
   const store = known();
   const pack = [
