@@ -1,5 +1,5 @@
 /** The message as a command, as Python, as a sketch: to be copied. */
-import { fill, h, newId } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { JSON_TYPE } from "./payload.js";
 import { arduino, esphome, mosquittoPub, paho } from "./snippets.js";
 import { tabsOf } from "./tabs.js";
@@ -11,9 +11,10 @@ const KINDS = { "mosquitto_pub": mosquittoPub, "Python": paho, "Arduino": arduin
  */
 export function copyCard(now) {
   let kind = "mosquitto_pub";
-  const code = h("pre", { class: "code", tabindex: "0", id: newId(), "aria-label": "The message, to be copied" });
+  const code = h("pre", { class: "code", tabindex: "0", "aria-label": "The message, to be copied" });
+  const panel = h("div", {}, code);
   const said = h("span", { class: "dim small", role: "status" });
-  const tabs = tabsOf(Object.keys(KINDS), "Copy as", code.id, (name) => ((kind = name), show()));
+  const tabs = tabsOf(Object.keys(KINDS), "Copy as", [panel], (name) => ((kind = name), show()));
   function show() {
     const { messages, broker } = now();
     const sent = messages.map(({ topic, payload, formats }) => ({ topic, payload, contentType: formats[0] === JSON_TYPE ? null : JSON_TYPE }));
@@ -34,7 +35,7 @@ export function copyCard(now) {
     "section",
     { class: "card copy", "aria-label": "Copy the message" },
     h("div", { class: "card-head" }, h("h3", {}, "Copy as"), tabs.element, h("span", { class: "spring" }), said, h("button", { type: "button", on: { click: copy } }, "Copy")),
-    code,
+    panel,
   );
   return { element, show };
 }

@@ -23,11 +23,11 @@ function main() {
   const connect = connectBox(connection, address);
 
   const panels = { "Try it": h("div", {}), "Topics": h("div", { hidden: true }), "Live": h("div", { hidden: true }) };
-  const place = h("main", { id: "panels" }, Object.values(panels));
+  const place = h("main", {}, Object.values(panels));
   const attempt = mountTry(panels["Try it"], connection, () => connect.ask());
   const reference = mountReference(panels.Topics);
   const live = mountLive(panels.Live, connection);
-  const tabs = tabsOf(Object.keys(panels), "Views", place.id, (name) => {
+  const tabs = tabsOf(Object.keys(panels), "Views", Object.values(panels), (name) => {
     for (const [one, panel] of Object.entries(panels)) panel.hidden = one !== name;
     live.shown(name === "Live");
     scrollTo(0, 0);
@@ -38,7 +38,7 @@ function main() {
     fill(about, shown ? `${shown.node}, edge-agent ${shown.version}` : "edge-agent");
     attempt.show(shown);
     reference.show(shown);
-  });
+  }, (documents) => attempt.others(documents));
   fill(
     /** @type {Element} */ (document.getElementById("page")),
     h(

@@ -13,8 +13,9 @@ const STATES = new Map([["online", "good"], ["degraded", "warn"], ["offline", "b
  * @param {import("./connection.js").Connection} connection
  * @param {import("./document.js").NodeDocument | null} embedded
  * @param {(document: import("./document.js").NodeDocument | null) => void} chosen
+ * @param {(documents: import("./document.js").NodeDocument[]) => void} learned told of all that are known
  */
-export function nodePicker(connection, embedded, chosen) {
+export function nodePicker(connection, embedded, chosen, learned) {
   /** node -> document @type {Map<string, import("./document.js").NodeDocument>} */
   const known = new Map(embedded ? [[embedded.node, embedded]] : []);
   let current = embedded;
@@ -43,6 +44,7 @@ export function nodePicker(connection, embedded, chosen) {
     const names = [...known.keys()].sort();
     fill(select, names.map((name) => h("option", { value: name, selected: name === current?.node }, name)));
     element.hidden = !names.length;
+    learned([...known.values()]);
   }
   function learn({ topic, payload }) {
     const node = topic.split("/")[1];

@@ -37,6 +37,15 @@ export function matches(filter, topic) {
 }
 
 /**
+ * The other nodes that would take a message on one of these topics: who answers it first is not known.
+ * @param {import("./document.js").NodeDocument[]} documents @param {string} node @param {string[]} topics
+ */
+export function alsoTaking(documents, node, topics) {
+  const takes = ({ subscribe }) => topics.some((topic) => matches(filterOf(subscribe), topic));
+  return documents.filter((one) => one.node !== node && one.routes.some(({ sources }) => sources.some(takes))).map((one) => one.node);
+}
+
+/**
  * What is wrong with a value for a level of a topic; empty when nothing is.
  * @param {string} value @param {boolean} [several] whether it may have slashes
  */

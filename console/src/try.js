@@ -5,7 +5,7 @@ import { readAnswers } from "./answer.js";
 import { fieldOf } from "./fields.js";
 import { brokerOf } from "./address.js";
 import { levelsOf, messagesOf } from "./payload.js";
-import { captures, levelError, takesSeveral } from "./topics.js";
+import { alsoTaking, captures, levelError, takesSeveral } from "./topics.js";
 import { Trial } from "./trial.js";
 import { verdictOf } from "./verdict.js";
 
@@ -17,6 +17,8 @@ export function mountTry(root, connection, ask) {
   const trial = new Trial(connection);
   let close = () => {};
   let unfollow = () => {};
+  let form = null;
+  let documents = [];
   return {
     /** @param {import("./document.js").NodeDocument | null} document */
     show(document) {
@@ -24,18 +26,23 @@ export function mountTry(root, connection, ask) {
       unfollow();
       unfollow = document ? trial.follow(document.node) : () => {};
       fill(root);
+      form = null;
       if (!document) return void root.append(nothingYet(connection));
       if (!document.routes.length) return void root.append(h("p", { class: "card" }, "This node has no routes to try."));
-      let form = null;
       const place = h("div", {});
       const choose = (route) => {
         form?.close();
-        form = mountRoute(place, { document, route, connection, trial, ask });
+        form = mountRoute(place, { document, route, connection, trial, ask, others: () => documents });
       };
       if (document.routes.length > 1) root.append(routePicker(document.routes, choose));
       root.append(place);
       choose(document.routes[0]);
       close = () => form?.close();
+    },
+    /** All documents that are known. @param {import("./document.js").NodeDocument[]} known */
+    others(known) {
+      documents = known;
+      form?.warn();
     },
   };
 }
@@ -56,7 +63,7 @@ function routePicker(routes, choose) {
   );
 }
 
-function mountRoute(root, { document, route, connection, trial, ask }) {
+function mountRoute(root, { document, route, connection, trial, ask, others }) {
   const { model } = route;
   const fields = model.features.map((feature) => fieldOf(feature, changed));
   const levels = levelFields(route, changed);
@@ -65,6 +72,9 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
   const send = h("button", { class: "primary", type: "submit" }, "Send");
   const follow = h("input", { type: "checkbox", id: newId(), on: { change: () => follow.checked && submit() } });
   const how = h("p", { class: "dim small" });
+  const rivals = h("p", { class: "small", role: "status" });
+  /** What was looked at when that was said. */
+  let warned = { topics: "", known: null };
   const copy = copyCard(() => ({ messages: toCopy(), broker: brokerOf(document, connection) }));
   /** The areas with the messages; what is typed there goes as it is. @type {ReturnType<typeof areaOf>[]} */
   let areas = [];
@@ -109,6 +119,20 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
       fill(rows, areas.map(({ element }) => element));
     }
     copy.show();
+    warn();
+  }
+
+  /** Say who else would answer. */
+  function warn() {
+    const topics = areas.map(({ message }) => message.topic);
+    const asked = JSON.stringify(topics);
+    const known = others();
+    if (asked === warned.topics && known === warned.known) return;
+    warned = { topics: asked, known };
+    const found = alsoTaking(known, document.node, topics).sort();
+    const names = [...found.slice(0, 3), ...(found.length > 3 ? [`${found.length - 3} more`] : [])].join(", ");
+    fill(rivals, found.length > 0 && [h("span", { class: "badge warn" }, "shared topic"), ` ${names} ${found.length > 1 ? "take" : "takes"} this message too: the answer may come from there as well as from ${document.node}.`]);
+    rivals.hidden = !found.length;
   }
 
   async function submit() {
@@ -230,6 +254,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
           route.sources.some(({ form }) => form === "sparkplug") && h("p", { class: "dim" }, "This route takes Sparkplug B, which is not JSON: it can't be tried from here."),
           h("div", { class: "send" }, send, h("label", { class: "check small", for: follow.id }, follow, "answer while I move the sliders")),
           how,
+          rivals,
         ),
         answer,
       ),
@@ -238,6 +263,7 @@ function mountRoute(root, { document, route, connection, trial, ask }) {
   );
   changed();
   return {
+    warn,
     close() {
       closed = true;
       unwatch();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readDocument } from "../src/document.js";
 import { levelsOf, messagesOf, put, stepsOf, toJson, typedValue, unconverted } from "../src/payload.js";
-import { captures, fillTemplate, filterOf, levelError, matches, responseTopic } from "../src/topics.js";
+import { alsoTaking, captures, fillTemplate, filterOf, levelError, matches, responseTopic } from "../src/topics.js";
 
 /** A route for a model of temperature and humidity. */
 function route(sources, more = {}) {
@@ -116,4 +116,11 @@ test("a Response Topic is one that the node follows", () => {
   assert.equal(responseTopic(["lab/answers/#"], "x"), "lab/answers/x");
   assert.equal(responseTopic(["only/this"], "x"), null);
   assert.equal(responseTopic([], "x"), null);
+});
+
+test("other nodes that take the same topic are found, and no others", () => {
+  const node = (name, ...subscribe) => ({ node: name, routes: [{ sources: subscribe.map((one) => ({ subscribe: one })) }] });
+  const documents = [node("a", "music/{sensor}/features"), node("b", "other/x", "music/{room}/features"), node("c", "music/{sensor}/x"), node("d", "{all...}")];
+  assert.deepEqual(alsoTaking(documents, "a", ["music/try/features"]), ["b", "d"]);
+  assert.deepEqual(alsoTaking(documents, "a", []), []);
 });

@@ -105,6 +105,21 @@ def test_it_fits_a_phone_and_everything_has_a_name(page: Page) -> None:
     assert page.problems == []
 
 
+def test_each_tab_says_what_it_shows(page: Page) -> None:
+    """Its panel exists, and is named after it: the views, and the kinds of the message to copy, which share one."""
+    wrong = """[...document.querySelectorAll('[role=tab]')].filter(tab => {
+        const panel = document.getElementById(tab.getAttribute('aria-controls'));
+        const isShown = tab.getAttribute('aria-selected') === 'true';
+        if (panel?.getAttribute('role') !== 'tabpanel') return true;
+        return isShown && (panel.hidden || panel.getAttribute('aria-labelledby') !== tab.id);
+    }).length"""
+    for tab in ("Python", "Topics", "Live", "Try it"):
+        page.click(f"[data-tab='{tab}']")
+        assert page.evaluate(wrong) == 0, tab
+    assert page.evaluate("document.querySelectorAll('[role=tab]').length") == 7
+    assert page.evaluate("document.querySelectorAll('[role=tabpanel]').length") == 4
+
+
 def test_it_needs_no_mouse(page: Page) -> None:
     page.evaluate("document.querySelector('[data-tab=\"Try it\"]').focus()")
     page.press("ArrowRight")

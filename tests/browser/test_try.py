@@ -208,17 +208,17 @@ def test_a_broker_of_3_1_1(chromium: Chromium, tmp_path: Path) -> None:
 
 
 ANSWERS: list[tuple[dict[str, Any], str]] = [
-    ({"label": "anomaly", "score": 0.61}, "anomaly"),
-    ({"value": 21.7, "unit": "°C"}, "21.7 °C"),
+    ({"label": "anomaly", "score": 0.61}, "alarm"),
+    ({"value": 21.712345678, "unit": "°C"}, "21.7123 °C"),
     ({"values": {"indoor": 21.7, "power": 3}}, "power"),
-    ({"label": None, "uncertain": True, "confidence": 0.51}, "uncertain"),
+    ({"label": None, "uncertain": True, "confidence": 0.51}, "confidence 51.0 %, below this route's limit of 60 %"),
     ({"label": "normal", "score": 0.1, "outside": ["vibration"]}, "beyond all that the model was trained on"),
 ]
 
 
 def test_answers_of_every_kind(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
     """Of a feature of each kind; the test plays the agent."""
-    route = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
+    route = {"publish": "plant/{hall}/pump", "min_confidence": 0.6, "sources": [source("plant/{hall}/raw")]}
     page = chromium.open(write(tmp_path, document(pump(), route)))
     connect(page, broker.url)
     page.click(".chip")
@@ -236,6 +236,18 @@ def test_answers_of_every_kind(chromium: Chromium, broker: WebMosquitto, tmp_pat
             client.publish(reply[0], b'{"label": "of another"}', CorrelationData=b"else")
             client.publish(reply[0], {**answer, "model": "pump", "version": "1"}, CorrelationData=reply[1])
             page.wait(f"document.querySelector('.answer').innerText.includes({json.dumps(shown)})")
+            # Seen from afar: an anomaly and an answer without a label do not look like any other one.
+            tone = "bad" if answer.get("label") == "anomaly" else "warn" if answer.get("uncertain") else ""
+            assert page.evaluate("document.querySelector('.answer').dataset.tone") == tone
+        # Another node that takes the same topic is named; one that takes another topic is not.
+        assert page.text(".message").count("shared topic") == 0
+        for node, topic in (("pi-2", "plant/{place}/raw"), ("pi-3", "plant/{place}/other")):
+            client.publish(
+                f"edge/{node}/docs", document(pump(), {**route, "sources": [source(topic)]}, node), retain=True
+            )
+        page.wait("document.querySelector('.message').innerText.includes('pi-2 takes this message too')")
+        page.wait("document.querySelectorAll('.node option').length === 3")
+        assert "pi-3" not in page.text(".message")
     assert "vibration" in page.text(".field.outside")
     assert "of another" not in page.text()
     assert page.problems == []
