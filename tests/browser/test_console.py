@@ -98,7 +98,7 @@ def test_the_page_of_a_pi_by_its_own_broker(chromium: Chromium, built: Path, tmp
     with followed(tmp_path, plain) as broker, agent(broker):
         page = chromium.open(f"http://{HOST}:{broker.web_port}/")
         log_in(page, "page", "guessed")
-        page.wait("/user or password is wrong|does not allow/.test(document.querySelector('.connect').innerText)")
+        page.wait("document.querySelector('.connect').innerText.includes('the broker refused this user and password')")
         log_in(page, "page", PASSWORDS["page"])
         rock_by_slider(page, "5")
         find_live(page, "pi")
