@@ -120,6 +120,7 @@ def require_verified(result: Verification, what: str) -> None:
     raise ModelError(
         f"{what} does not reproduce {result.library}: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {number} off by more "
         f"than {tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if relative else ''}"
+        f"{'' if result.labels_differ else '; export it with --tolerance where that may be'}"
     )
 
 

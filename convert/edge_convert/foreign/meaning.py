@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from edge_agent.errors import InputError
+from edge_convert.agreement import better_order
 from edge_convert.foreign import naming
 from edge_convert.foreign.case import Case, in_order, largest, some
 from edge_convert.foreign.naming import Labels
 from edge_convert.foreign.outputs import Asked
 from edge_convert.foreign.scores import LABELS, NUMBERS, scores_of
+
+#: The share of rows from which on label and largest number contradict each other, or agree, "nearly everywhere".
+_NEARLY_ALL: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -160,9 +164,19 @@ def _contradicted(case: Case, classes: Labels) -> str:
     labels, numbers = case.answered.labels, case.answered.numbers
     if labels is None or numbers is None or case.width < 2:
         return ""
-    others = int((labels.astype(str) != np.array(list(map(str, classes)))[largest(numbers)]).sum())
+    called = np.array(list(map(str, classes)))
+    labels, best = labels.astype(str), called[largest(numbers)]
+    others = int((labels != best).sum())
     if not others:
         return ""
+    other = better_order(called.tolist(), best, labels)
+    if others > _NEARLY_ALL * len(labels) or (other is not None and other[1] > _NEARLY_ALL):
+        fits = f"; in the order {some(other[0])} they would agree in {other[1]:.1%}" if other is not None else ""
+        raise InputError(
+            f"{case.where}: its label is not the one with the largest number in {others:,} of {len(labels):,} rows, where its numbers are taken to be those of "
+            f"{some(classes)}, in this order{fits}; which number belongs to which label is not clear: --scores labels leaves the numbers out, or --output "
+            "the labels or the numbers alone"
+        )
     return (
         f"its label is not the one with the largest probability in {others:,} of {len(labels):,} rows; both are answered as they are (--scores labels "
         "leaves the probabilities out)"

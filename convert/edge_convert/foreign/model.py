@@ -27,7 +27,7 @@ from edge_convert.foreign.feeding import require_fits, takes_float64
 from edge_convert.foreign.graph import graph_of
 from edge_convert.foreign.meaning import Meaning, settle
 from edge_convert.foreign.outputs import Asked, asked_of, said
-from edge_convert.foreign.proof import require_each_row_by_itself
+from edge_convert.foreign.proof import names_agree, require_each_row_by_itself
 from edge_convert.foreign.reading import Original, read
 from edge_convert.foreign.running import Session
 from edge_convert.foreign.scores import LABELS, NUMBERS, PROBABILITIES
@@ -136,8 +136,8 @@ class Opened:
         meaning = replace(meaning, notes=(*notes, *meaning.notes))
         step = 0.0 if answered.numbers is None else float(np.finfo(answered.numbers.dtype).eps)
         model = Foreign(original, session, meaning, width=width, words=words, step=step)
-        if meaning.assumed:
-            _require_agreement(model, table)
+        if table.labels is not None and meaning.names and (meaning.assumed or hints.label_names):
+            model.notes = (*model.notes, *names_agree(model, table))
         require_each_row_by_itself(model, table)
         return model
 
@@ -276,16 +276,3 @@ def hints_on(model_card: card.ModelCard) -> Hints:
 def _keys(original: Original, asked: Asked) -> naming.Labels:
     """Return the labels that answers by label have, in the order of their numbers."""
     return naming.labels_of_columns(original.graph, asked.numbers) if asked.zipped and asked.numbers else ()
-
-
-def _require_agreement(model: Foreign, table: Table) -> None:
-    """Refuse names of labels whose order is assumed, where the answers do not fit the table."""
-    labels = model.labels_of(table.X).labels
-    share = float(np.mean(labels == table.truth))
-    most = max(table.class_counts.values()) / len(table.X)
-    if share < most:
-        raise InputError(
-            f"{model.original.path}: does not tell what its labels are called, and with the values of column {table.label_column!r} in their order "
-            f"({', '.join(model.meaning.names[:8])}) it agrees with {share:.1%} of the rows, less than the commonest label for each ({most:.1%}); give "
-            "their names in its own order with --label-names, and see that the columns are in its order"
-        )

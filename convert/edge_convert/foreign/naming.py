@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from onnx import GraphProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edge_convert.foreign.reading import subgraphs
 
@@ -25,7 +25,9 @@ _CLASSIFIERS: Final = {
     "LinearClassifier": ("classlabels_strings", "classlabels_ints"),
     "SVMClassifier": ("classlabels_strings", "classlabels_ints"),
 }
-_ENCODER: Final = ("values_strings", "values_int64s", "classes_strings")
+#: What a LabelEncoder makes of numbers; `classes_strings`, in the first version, of their places.
+_VALUES: Final = ("values_strings", "values_int64s", "values_tensor")
+_KEYS: Final = ("keys_int64s", "keys_tensor")
 
 
 def made_by(graph: GraphProto, name: str) -> NodeProto | None:
@@ -70,7 +72,7 @@ def labels_of_answers(graph: GraphProto, output: str) -> Labels:
         if node.op_type in {"ArrayFeatureExtractor", "Gather"}:
             return constant(graph, node.input[0])
         if node.op_type == "LabelEncoder":
-            return _attribute(node, _ENCODER)
+            return _encoded(node)
         if node.op_type not in _PASSING:
             return ()
         node = made_by(graph, node.input[0])
@@ -88,8 +90,11 @@ def constant(graph: GraphProto, name: str) -> Labels:
         name = node.input[0]
         tensor = next((one for one in graph.initializer if one.name == name), None)
         node = made_by(graph, name)
-    if tensor is None:
-        return ()
+    return () if tensor is None else _listed(tensor)
+
+
+def _listed(tensor: TensorProto) -> Labels:
+    """Return the whole numbers or texts of a tensor; none where it holds others."""
     values = numpy_helper.to_array(tensor).ravel()
     if values.dtype.kind in "iu":
         return tuple(map(int, values))
@@ -119,8 +124,22 @@ def needs(node: NodeProto) -> list[str]:
     return [*filter(None, node.input), *inner, *outer]
 
 
+def _encoded(node: NodeProto) -> Labels:
+    """Return what a LabelEncoder makes of 0, 1, 2, ...; none where it takes anything else."""
+    values = _attribute(node, _VALUES)
+    if not values:
+        return _attribute(node, ("classes_strings",))
+    table = dict(zip(_attribute(node, _KEYS), values, strict=False))
+    if set(table) != set(range(len(values))):
+        return ()
+    return tuple(table[key] for key in range(len(values)))
+
+
 def _attribute(node: NodeProto, names: Sequence[str]) -> Labels:
     for attribute in node.attribute:
-        if attribute.name in names and (values := helper.get_attribute_value(attribute)):
+        values = helper.get_attribute_value(attribute) if attribute.name in names else None
+        if isinstance(values, TensorProto):
+            return _listed(values)
+        if values:
             return tuple(value.decode() if isinstance(value, bytes) else int(value) for value in values)
     return ()

@@ -53,6 +53,11 @@ def asked_of(original: Original, chosen: Sequence[str]) -> Asked:
     labels, numbers = found["labels"], found["numbers"]
     if chosen and found[""]:
         raise InputError(f"{where}: output {found[''][0]!r} holds neither labels nor numbers; it has {_all(original)}")
+    if not chosen and len(labels) == 1 and len(numbers) > 1 and all(_is_column(there[name]) for name in numbers):
+        raise InputError(
+            f'{where}: has an output for each label\'s probability (zipmap="columns" of skl2onnx): {_all(original)}; export it with zipmap=False, or leave the '
+            f"probabilities out with --output {labels[0]}"
+        )
     if len(labels) > 1 or len(numbers) > 1:
         raise InputError(
             f"{where}: has several outputs, and which are to be answered is not clear: {_all(original)}; say so with --output NAME (one of labels, "
@@ -95,6 +100,12 @@ def _kind(original: Original, output: ValueInfoProto) -> str:
         return "numbers" if zip_map_of(original.graph, output.name) is not None else ""
     kind = output.type.tensor_type.elem_type
     return "labels" if kind in _LABELS else "numbers" if kind in _NUMBERS else ""
+
+
+def _is_column(output: ValueInfoProto) -> bool:
+    """Return whether an output has one number a row, as far as the file says."""
+    shape = output.type.tensor_type.shape.dim
+    return len(shape) == 1 or (len(shape) == 2 and shape[1].dim_value == 1)
 
 
 def _all(original: Original) -> str:

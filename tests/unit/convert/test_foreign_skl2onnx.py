@@ -101,7 +101,8 @@ def test_outputs_that_say_nothing_of_a_row_are_ignored(tmp_path: Path) -> None:
 def test_a_column_for_each_probability_is_not_guessed(tmp_path: Path) -> None:
     model = converted(RandomForestClassifier(3).fit(IRIS, TEXTS), zipmap="columns")
     with pytest.raises(
-        InputError, match=r"several outputs.*'output_label' \(string n\), 'ssetosa' \(float32 n\).*--output NAME"
+        InputError,
+        match=r"an output for each.*'output_label' \(string n\), 'ssetosa' \(float32 n\).*zipmap=False, .*--output output_label$",
     ):
         settled(model, tmp_path, table_of())
     assert require_same(model, tmp_path, outputs=("output_label",)).meaning.how == "labels"
