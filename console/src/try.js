@@ -131,7 +131,7 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
     warned = { topics: asked, known };
     const found = alsoTaking(known, document.node, topics).sort();
     const names = [...found.slice(0, 3), ...(found.length > 3 ? [`${found.length - 3} more`] : [])].join(", ");
-    fill(rivals, found.length > 0 && [h("span", { class: "badge warn" }, "shared topic"), ` ${names} ${found.length > 1 ? "take" : "takes"} this message too: the answer may come from there as well as from ${document.node}.`]);
+    fill(rivals, found.length > 0 && [h("span", { class: "badge warn" }, "shared topic"), " ", h("strong", {}, names), ` ${found.length > 1 ? "take" : "takes"} this message too: the answer may come from there as well as from `, h("strong", {}, document.node), "."]);
     rivals.hidden = !found.length;
   }
 
