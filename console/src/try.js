@@ -205,7 +205,7 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
     h("button", { type: "button", class: "chip", on: { click: () => useValues(features) } }, title),
   );
   function useValues(values) {
-    for (const field of fields) field.set(values[field.feature.name]);
+    for (const field of fields) field.set(Object.hasOwn(values, field.feature.name) ? values[field.feature.name] : undefined);
     for (const { mark } of fields) mark([]);
     changed();
   }
