@@ -32,15 +32,17 @@ export function isLoopback(url) {
 const nameOf = (host) => host.replace(/:\d+$/, "");
 
 /**
- * The broker as devices reach it: what the node itself connects to, unless that is a place only it can see.
+ * The broker as devices reach it. The page's own document says where: what the node itself connects to, unless that is a place
+ * only it can see. One that came from a broker does not: with a user and a password, anybody's host could get them.
  * @param {import("./document.js").NodeDocument} document @param {import("./connection.js").Connection} connection
  * @returns {import("./snippets.js").Broker}
  */
 export function brokerOf(document, connection) {
   const { host, protocol } = document.broker;
-  const tls = ["mqtts", "secure-mqtt", "wss"].includes(protocol);
-  const port = /^(?:mqtts?|secure-mqtt)$/.test(protocol) ? Number(/:(\d+)$/.exec(host)?.[1] ?? 0) : 0;
-  let name = nameOf(host);
+  const tls = ["mqtts", "secure-mqtt", "wss"].includes(protocol) || (!document.isEmbedded && connection.url.startsWith("wss:"));
+  const isPlain = protocol === "mqtt" && tls;
+  const port = /^(?:mqtts?|secure-mqtt)$/.test(protocol) && !isPlain ? Number(/:(\d+)$/.exec(host)?.[1] ?? 0) : 0;
+  let name = document.isEmbedded ? nameOf(host) : "";
   if (!name || isLoopback(`ws://${name}`)) {
     try {
       name = new URL(connection.url).hostname || name;

@@ -5,6 +5,11 @@
  */
 import { captures } from "./topics.js";
 
+/** More than these a page can't show in a blink, and nobody can choose among; what is left out, it says. */
+const MOST = { models: 200, routes: 500, sources: 50, features: 1_000, examples: 50, quantiles: 32, values: 1_000, labels: 1_000, outputs: 1_000, topics: 100 };
+/** Choices of all features of a model together. */
+const ALL_VALUES = 20_000;
+
 /** @param {unknown} value @returns {Record<string, any>} */
 const object = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
 /** @param {unknown} value @returns {any[]} */
@@ -26,47 +31,64 @@ const number = (value) => (typeof value === "number" && Number.isFinite(value) ?
  * @typedef {{model: Model, publish: string, errors: string, retain: boolean, partial: string, outside: string,
  *   minConfidence: number | null, remembers: boolean, sources: Source[]}} Route
  * @typedef {{node: string, version: string, protocol: string, responseTopics: string[], models: Model[], routes: Route[],
- *   broker: {host: string, protocol: string}, asyncapi: Record<string, any>}} NodeDocument
+ *   broker: {host: string, protocol: string}, asyncapi: Record<string, any>, isEmbedded: boolean, left: string[]}} NodeDocument
+ *   `isEmbedded`: in the page itself, so not from a broker; `left`: what is left out of it, in words
  */
 
 /**
  * Read a document. Raises an Error that says what it is instead.
- * @param {unknown} value what JSON.parse gave
+ * @param {unknown} value what JSON.parse gave @param {boolean} [isEmbedded] whether it is the page's own
  * @returns {NodeDocument}
  */
-export function readDocument(value) {
+export function readDocument(value, isEmbedded = false) {
   const asyncapi = object(value);
   if (!asyncapi["x-edge-agent"]) throw new Error("not a document of edge-agent (it has no x-edge-agent)");
   const own = object(asyncapi["x-edge-agent"]);
-  const models = list(own.models).map(readModel).filter((model) => model.name && model.features.length);
+  /** @type {string[]} */
+  const left = [];
+  /** The first of a list, and what is told of the others. @param {any[]} all @param {number} most @param {string} what */
+  function first(all, most, what) {
+    if (all.length > most) left.push(`${most} of ${all.length} ${what}`);
+    return all.slice(0, most);
+  }
+  const models = first(list(own.models), MOST.models, "models").map((model) => readModel(model, first)).filter((model) => model.name && model.features.length);
   const server = object(Object.values(object(asyncapi.servers))[0]);
   return {
     node: text(own.node, "?"),
     version: text(own.version),
     protocol: text(own.protocol, "auto"),
-    responseTopics: texts(own.response_topics),
+    responseTopics: first(texts(own.response_topics), MOST.topics, "Response Topics"),
     models,
-    routes: list(own.routes).flatMap((route) => readRoute(object(route), models)),
+    routes: first(list(own.routes), MOST.routes, "routes").flatMap((route) => readRoute(object(route), models, first)),
     broker: { host: text(server.host), protocol: text(server.protocol) },
     asyncapi,
+    isEmbedded,
+    left,
   };
 }
 
 /** @returns {Model} */
-function readModel(value) {
+function readModel(value, first) {
   const model = object(value);
+  const of = `of ${text(model.name)}`;
+  let room = ALL_VALUES;
+  const features = first(list(model.features), MOST.features, `features ${of}`).map((one) => {
+    const feature = readFeature(one, room, first);
+    room -= feature.values.length;
+    return feature;
+  });
   return {
     name: text(model.name),
     version: text(model.version),
     sha256: text(model.sha256),
     task: text(model.task, "classification"),
     description: text(model.description),
-    features: list(model.features).map(readFeature).filter((feature) => feature.name),
-    labels: texts(model.labels),
-    outputs: list(model.outputs).map((one) => ({ name: text(object(one).name), unit: text(object(one).unit) })),
+    features: features.filter((feature) => feature.name),
+    labels: first(texts(model.labels), MOST.labels, `labels ${of}`),
+    outputs: first(list(model.outputs), MOST.outputs, `outputs ${of}`).map((one) => ({ name: text(object(one).name), unit: text(object(one).unit) })),
     threshold: number(model.threshold),
     confidence: model.confidence !== false,
-    examples: list(model.examples).map((one) => ({
+    examples: first(list(model.examples), MOST.examples, `examples ${of}`).map((one) => ({
       title: text(object(one).title, "example"),
       features: object(object(one).features),
     })),
@@ -74,9 +96,10 @@ function readModel(value) {
 }
 
 /** @returns {Feature} */
-function readFeature(value) {
+function readFeature(value, room, first) {
   const feature = object(value);
-  const quantiles = list(feature.quantiles).filter((pair) => number(list(pair)[0]) !== null && number(list(pair)[1]) !== null);
+  const of = `of the feature ${text(feature.name)}`;
+  const quantiles = first(list(feature.quantiles), MOST.quantiles, `quantiles ${of}`).filter((pair) => number(list(pair)[0]) !== null && number(list(pair)[1]) !== null);
   return {
     name: text(feature.name),
     kind: ["boolean", "category"].includes(feature.kind) ? feature.kind : "number",
@@ -85,16 +108,16 @@ function readFeature(value) {
     unit: text(feature.unit),
     description: text(feature.description),
     quantiles: quantiles.sort((one, other) => one[0] - other[0]),
-    values: texts(feature.values),
+    values: first(texts(feature.values), Math.min(room, MOST.values), `choices ${of}`),
     missing: feature.missing === true,
     example: feature.example,
   };
 }
 
 /** @param {Model[]} models @returns {Route[]} */
-function readRoute(route, models) {
+function readRoute(route, models, first) {
   const model = models.find(({ name }) => name === route.model);
-  const sources = list(route.sources).map(readSource).filter(({ subscribe }) => subscribe);
+  const sources = first(list(route.sources), MOST.sources, `sources of the route to ${text(route.publish)}`).map(readSource).filter(({ subscribe }) => subscribe);
   if (!model || !sources.length || !text(route.publish)) return [];
   const byFeature = sources.some(({ form }) => form === "feature");
   return [

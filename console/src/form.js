@@ -13,7 +13,7 @@ const TOO_WIDE = 20;
 export function sliderOf({ minimum, maximum, quantiles, example }) {
   const seen = quantiles.map(([, value]) => value);
   const around = seen.length ? seen : [typeof example === "number" ? example : 0];
-  const [least, most] = [Math.min(...around), Math.max(...around)];
+  const [least, most] = [around.reduce((one, other) => Math.min(one, other)), around.reduce((one, other) => Math.max(one, other))];
   const span = most - least || Math.abs(most) || 1;
   let low = minimum ?? least - span / 4;
   let high = maximum ?? most + span / 4;

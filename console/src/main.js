@@ -17,13 +17,14 @@ const content = (id) => document.getElementById(id)?.textContent ?? "";
 function main() {
   followTheme();
   const embedded = JSON.parse(content("document"));
-  const node = embedded === null ? null : readDocument(embedded);
+  const node = embedded === null ? null : readDocument(embedded, true);
   const connection = new Connection(dial);
   const address = offered(location, node);
   const connect = connectBox(connection, address);
 
   const panels = { "Try it": h("div", {}), "Topics": h("div", { hidden: true }), "Live": h("div", { hidden: true }) };
-  const place = h("main", {}, Object.values(panels));
+  const notice = h("p", { class: "notice", role: "status", hidden: true });
+  const place = h("main", {}, notice, Object.values(panels));
   const attempt = mountTry(panels["Try it"], connection, () => connect.ask());
   const reference = mountReference(panels.Topics);
   const live = mountLive(panels.Live, connection);
@@ -33,11 +34,14 @@ function main() {
     scrollTo(0, 0);
   });
   const about = h("span", {});
-  const picker = nodePicker(connection, node, (shown) => {
+  const picker = nodePicker(connection, node, (shown, why) => {
     document.title = shown ? `${shown.node} · edge-agent` : "edge-agent";
     fill(about, shown ? `${shown.node}, edge-agent ${shown.version}` : "edge-agent");
-    attempt.show(shown);
-    reference.show(shown);
+    const left = shown?.left ?? [];
+    notice.hidden = !left.length;
+    fill(notice, left.length > 0 && `This documentation has more than a page can show. You see ${left.slice(0, 5).join(", ")}${left.length > 5 ? ", …" : ""}.`);
+    attempt.show(shown, why);
+    reference.show(shown, why);
   }, (documents) => attempt.others(documents));
   fill(
     /** @type {Element} */ (document.getElementById("page")),

@@ -2,19 +2,21 @@
 import { groupsOf } from "./asyncapi.js";
 import { fill, h } from "./dom.js";
 
+const MORE = "… and more than this page shows: edge-agent docs --json has it all.";
+
 /** @param {HTMLElement} root */
 export function mountReference(root) {
   return {
-    /** @param {import("./document.js").NodeDocument | null} document */
-    show(document) {
-      if (!document) return void fill(root, h("p", { class: "card dim" }, "Connect to a broker to read what its nodes take and answer."));
+    /** @param {import("./document.js").NodeDocument | null} document @param {string} why there is none */
+    show(document, why) {
+      if (!document) return void fill(root, h("p", { class: "card dim" }, why));
       fill(root, groupsOf(document.asyncapi).map(groupOf));
     },
   };
 }
 
-function groupOf({ title, channels }) {
-  return h("section", { class: "group" }, h("h2", {}, title), channels.map(channelOf));
+function groupOf({ title, channels, more }) {
+  return h("section", { class: "group" }, h("h2", {}, title), channels.map(channelOf), more && h("p", { class: "dim" }, MORE));
 }
 
 function channelOf({ address, about, parameters, messages, qos, retain, answered }) {
@@ -41,7 +43,7 @@ function addressOf(address) {
   return address.split("/").flatMap((level, place) => [place > 0 && h("span", { class: "dim" }, "/"), /^\{.*\}$/.test(level) ? h("em", {}, level) : level]);
 }
 
-function messageOf({ contentTypes, rows, about, examples }) {
+function messageOf({ contentTypes, rows, about, examples, more }) {
   if (!rows.length && !examples.length && !about) return null;
   return h(
     "div",
@@ -49,6 +51,7 @@ function messageOf({ contentTypes, rows, about, examples }) {
     h("h3", {}, contentTypes.join(", ")),
     about && h("p", { class: "dim" }, about),
     rows.length > 0 && tableOf(rows),
+    more && h("p", { class: "dim small" }, MORE),
     examples.length > 0 && h("pre", { class: "code" }, examples.join("\n")),
   );
 }

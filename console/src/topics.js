@@ -38,7 +38,7 @@ export function matches(filter, topic) {
 
 /**
  * The other nodes that would take a message on one of these topics: who answers it first is not known.
- * @param {import("./document.js").NodeDocument[]} documents @param {string} node @param {string[]} topics
+ * @param {import("./nodes.js").Known[]} documents @param {string} node @param {string[]} topics
  */
 export function alsoTaking(documents, node, topics) {
   const takes = ({ subscribe }) => topics.some((topic) => matches(filterOf(subscribe), topic));

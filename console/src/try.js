@@ -20,14 +20,14 @@ export function mountTry(root, connection, ask) {
   let form = null;
   let documents = [];
   return {
-    /** @param {import("./document.js").NodeDocument | null} document */
-    show(document) {
+    /** @param {import("./document.js").NodeDocument | null} document @param {string} why there is none */
+    show(document, why) {
       close();
       unfollow();
       unfollow = document ? trial.follow(document.node) : () => {};
       fill(root);
       form = null;
-      if (!document) return void root.append(nothingYet(connection));
+      if (!document) return void root.append(h("p", { class: "card dim" }, why));
       if (!document.routes.length) return void root.append(h("p", { class: "card" }, "This node has no routes to try."));
       const place = h("div", {});
       const choose = (route) => {
@@ -39,17 +39,12 @@ export function mountTry(root, connection, ask) {
       choose(document.routes[0]);
       close = () => form?.close();
     },
-    /** All documents that are known. @param {import("./document.js").NodeDocument[]} known */
+    /** All documents that are known. @param {import("./nodes.js").Known[]} known */
     others(known) {
       documents = known;
       form?.warn();
     },
   };
-}
-
-function nothingYet(connection) {
-  const where = connection.state === "online" ? "No node on this broker has published its documentation yet (edge/{node}/docs)." : "";
-  return h("p", { class: "card dim" }, where || "Connect to a broker to learn of its nodes, and try their models.");
 }
 
 function routePicker(routes, choose) {

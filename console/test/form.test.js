@@ -111,7 +111,7 @@ test("the address of the broker that is offered", () => {
   assert.equal(offered(at("file:", "", "#broker=ws%3A//127.0.0.1:8080"), null), "ws://127.0.0.1:8080");
   assert.equal(offered(at("file:", "", "#broker=javascript:alert(1)"), null), "ws://localhost:9001/");
   assert.equal(offered(at("file:", "", "#broker=%"), null), "ws://localhost:9001/");
-  const document = readDocument({ servers: { broker: { host: "broker.lan:1883", protocol: "mqtt" } }, "x-edge-agent": {} });
+  const document = readDocument({ servers: { broker: { host: "broker.lan:1883", protocol: "mqtt" } }, "x-edge-agent": {} }, true);
   assert.equal(offered(at("file:", ""), document), "ws://broker.lan:9001/");
   assert.deepEqual(brokerOf(document, { url: "", user: "u" }), { host: "broker.lan", port: 1883, user: "u", tls: false });
 });
