@@ -79,7 +79,7 @@ class Answered(TypedDict):
 
 
 class Prediction(Answered):
-    """What a classification answers. `label` is None, and `uncertain` true, where the confidence is below the route's
+    """What a classification answers. `label` is null, and `uncertain` true, where the confidence is below the route's
     `min_confidence`.
     """
 

@@ -120,6 +120,33 @@ def test_each_tab_says_what_it_shows(page: Page) -> None:
     assert page.evaluate("document.querySelectorAll('[role=tabpanel]').length") == 4
 
 
+def test_words_stay_whole_on_a_phone(chromium: Chromium, tmp_path: Path) -> None:
+    """In tables and labels: what is too wide scrolls, with a shadow where it goes on."""
+    route = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
+    content = document(pump(), route)
+    about = "Acceleration of the bearing, as it is measured by the accelerometer"
+    properties = {"acceleration": {"type": ["number", "string"], "minimum": 0, "maximum": 1000, "description": about}}
+    content["channels"]["answers"]["messages"]["json"]["payload"] = {"properties": properties}
+    content["x-edge-agent"]["routes"] *= 2
+    page = chromium.open(write(tmp_path, content), width=360, height=740)
+    height = "(one => Math.round(one.getBoundingClientRect().height / parseFloat(getComputedStyle(one).lineHeight)))"
+    assert page.evaluate(f"{height}(document.querySelector('.picker label'))") == 1
+    page.click("[data-tab=Topics]")
+    page.evaluate("document.querySelector('.channel').open = true")
+    broken = """[...document.querySelectorAll('.scroll th, .scroll td')].flatMap((cell) => {
+        const text = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT).nextNode();
+        return [...(text?.data ?? '').matchAll(/\\w+/g)].filter(({ 0: word, index }) => {
+            const range = document.createRange();
+            range.setStart(text, index);
+            range.setEnd(text, index + word.length);
+            return range.getClientRects().length > 1;
+        }).map(([word]) => word);
+    })"""
+    assert page.evaluate("document.querySelectorAll('.scroll td').length") == 3
+    assert page.evaluate(broken) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_it_needs_no_mouse(page: Page) -> None:
     page.evaluate("document.querySelector('[data-tab=\"Try it\"]').focus()")
     page.press("ArrowRight")

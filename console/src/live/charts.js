@@ -168,7 +168,7 @@ export class Charts {
           cursor: { show: false },
           series: [{}, ...series],
           scales: { ...scales, x: { time: true, range: () => [this._from, this._now / 1000] } },
-          axes: [{ ...axis, size: 34, values: clock }, { ...axis, size: 56, ...y }],
+          axes: [{ ...axis, size: 34, space: 76, values: clock }, { ...axis, size: 56, ...y }],
         },
         data,
         canvas,
