@@ -155,7 +155,8 @@ def test_another_model_is_told_by_its_values() -> None:
     content = Regression((Quantity(name="y"),)).graph(fold(one)).SerializeToString()
     result = verify(Reference(other, x), fold(other), content, rows=1000)
     with pytest.raises(
-        ModelError, match=r"of 1,442 rows \d.* have a value off by more than 1e-10 .*, as a share of the largest$"
+        ModelError,
+        match=r"of 1,442 rows \d.* have a value off by more than 1e-10 .*, as a share of the largest; export it with --tolerance",
     ):
         require_verified(result, "the file")
 
