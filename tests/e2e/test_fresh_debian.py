@@ -7,6 +7,7 @@ broker of that Debian. With --long the suite runs whole, as both, which takes ab
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ class Debian:
         enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         given = []
         if (self.root / "etc" / "ssl" / "bundle.crt").exists():
-            given += ["PIP_CERT=/etc/ssl/bundle.crt", "SSL_CERT_FILE=/etc/ssl/bundle.crt"]
+            given += [f"{name}=/etc/ssl/bundle.crt" for name in ("NODE_EXTRA_CA_CERTS", "PIP_CERT", "SSL_CERT_FILE")]
         given += [
             f"{name}={os.environ[name]}"
             for name in ("https_proxy", "http_proxy", "PIP_INDEX_URL")
@@ -114,11 +115,11 @@ def test_the_demo(debian: Debian, user: str) -> None:
 
 def test_what_meets_the_broker(debian: Debian) -> None:
     said = debian.run("ann", f"cd clone && ./scripts/test -k '{SOME}'")
-    assert "failed" not in said
+    assert not re.search(r"\d failed", said)
 
 
 @pytest.mark.long
 @USERS
 def test_the_suite(debian: Debian, user: str) -> None:
     said = debian.run(user, "cd clone && ./scripts/test")
-    assert "failed" not in said
+    assert not re.search(r"\d failed", said)
