@@ -3,7 +3,7 @@ on one broker, with many sensors.
 
     python -m benchmarks.extras [--sensors N] [--rounds N]
 
-The extras are the file for Prometheus (`[metrics]`) and discovery by Home Assistant (`[home_assistant]`, as far as the agent has it). Each
+The extras are the file for Prometheus (`[metrics]`) and discovery by Home Assistant (`[home_assistant]`). Each
 agent has topics of its own, and they take turns: in each round every agent gets a message from each sensor, with 500 unanswered
 at any time, and then some one after the other. A ratio is the median over the rounds, each against the agent without extras in the same
 round; an agent without extras once more shows how far such a ratio can be trusted. Reports are so frequent (each second)
@@ -27,7 +27,6 @@ from typing import Final, NamedTuple
 
 from benchmarks import load, payloads
 from benchmarks.processes import HOST, READY_WITHIN, BenchmarkError, Program, free_port, start_mosquitto
-from edge_agent.config.settings import Settings
 from edge_agent.model.library import Library
 
 _SENSORS: Final = 5_000
@@ -176,10 +175,14 @@ def cost(turns: Sequence[Turn], without: Sequence[Turn], rss: int) -> Cost:
 def _variants(directory: Path) -> dict[str, dict[str, str]]:
     """Return the agents to compare, by name, with their settings as environment variables."""
     textfile = {"METRICS__TEXTFILE": str(directory / "{}.prom")}
-    found: dict[str, dict[str, str]] = {_NONE: {}, _CONTROL: {}, "textfile": textfile}
-    if "home_assistant" in Settings.model_fields:
-        discovery = {"HOME_ASSISTANT__ENABLED": "true"}
-        found |= {"discovery": discovery, "textfile, discovery": {**textfile, **discovery}}
+    discovery = {"HOME_ASSISTANT__ENABLED": "true"}
+    found: dict[str, dict[str, str]] = {
+        _NONE: {},
+        _CONTROL: {},
+        "textfile": textfile,
+        "discovery": discovery,
+        "textfile, discovery": {**textfile, **discovery},
+    }
     return {
         name: {key: value.format(name.replace(", ", "-")) for key, value in settings.items()}
         for name, settings in found.items()

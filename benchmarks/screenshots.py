@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.chromium import Chromium
+from benchmarks.processes import HOST, find_mosquitto, free_port
 
-HOST: Final = "127.0.0.1"
 #: Seconds for which the demo runs, at the most; it is ended before. And of labels, for the charts.
 _SECONDS: Final = 600
 _WATCHED: Final = 100
@@ -29,13 +27,6 @@ _WIDTH: Final = 1200
 _HEIGHT: Final = 830
 _SCALE: Final = 1.5
 _AGENT: Final = Path(sys.executable).with_name("edge-agent")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -68,7 +59,7 @@ def demo() -> Iterator[str]:
 @contextmanager
 def node(directory: Path) -> Iterator[str]:
     """Run a Mosquitto and an agent, and give the address of the page, on the disk, with the broker to connect to."""
-    port, web_port = _free_port(), _free_port()
+    port, web_port = free_port(), free_port()
     broker = directory / "mosquitto.conf"
     lines = [
         f"listener {port} {HOST}",
@@ -84,8 +75,7 @@ def node(directory: Path) -> Iterator[str]:
     subprocess.run(
         [str(_AGENT), "docs", "--config", str(settings), "--out", str(page)], check=True, stdout=subprocess.DEVNULL
     )
-    program = shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin:/usr/bin") or "mosquitto"
-    with _running(program, "-c", broker), _running(_AGENT, "run", "--config", settings):
+    with _running(find_mosquitto(), "-c", broker), _running(_AGENT, "run", "--config", settings):
         yield f"{page.as_uri()}#broker=ws://{HOST}:{web_port}/"
 
 
