@@ -17,11 +17,11 @@ from edge_agent.client import log_in
 from edge_agent.config.load import DEFAULT_FILE, load
 from edge_agent.config.settings import Settings
 from edge_agent.contract.messages import Message
-from edge_agent.contract.topics import ROOT
 from edge_agent.errors import InputError
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import borrow_credentials
 from edge_agent.link.link import Link
+from edge_agent.watching import figures
 from edge_agent.watching.known import MOST_INFO, Known
 from edge_agent.watching.lines import All, LineView, Source
 from edge_agent.watching.loop import Connect, Watch
@@ -92,8 +92,7 @@ def _view(known: Known, broker: str, node: str | None, *, as_json: bool) -> View
                 "install rich; until then, here is one line per event",
                 err=True,
             )
-    hint = f"nothing on {ROOT}/{node or '+'}/#: check that an agent runs on this broker, and that this user may read these topics"
-    return _lines(All(known, hint), as_json=as_json)
+    return _lines(All(known, figures.hint(node)), as_json=as_json)
 
 
 def _lines(source: Source, *, as_json: bool) -> LineView:

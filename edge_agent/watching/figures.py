@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from edge_agent.contract import topics
 from edge_agent.watching.known import Known
@@ -139,10 +139,10 @@ def nothing_there(picture: Picture, node: str | None, seconds: float) -> str | N
     """Return what to check when there is nothing to show, `seconds` after the connection."""
     if picture.nodes or picture.sensors or seconds < _QUIET:
         return None
+    return hint(node)
+
+
+def hint(node: str | None) -> str:
+    """Return what to check where nothing comes of the nodes, or of that `node`."""
     own = f"{topics.ROOT}/{node or '+'}/#"
     return f"nothing on {own}: check that an agent runs on this broker, and that this user may read these topics"
-
-
-def told_by(one: Mapping[str, Any], key: str) -> str:
-    """Return a text of an info or a health."""
-    return text(one[key]) if key in one else "-"

@@ -89,6 +89,11 @@ class Known:
         return [make(self._node or "+") for make in (topics.state, topics.info, topics.health)]
 
     @property
+    def wanted(self) -> list[str]:
+        """Filters of what nodes say of themselves, and of all answers."""
+        return [*self.own, *self.filters()]
+
+    @property
     def routes(self) -> Iterator[RouteSeen]:
         """All routes."""
         for routes in self._routes.values():

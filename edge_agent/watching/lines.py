@@ -56,7 +56,7 @@ class All:
     @property
     def wanted(self) -> list[str]:
         """The topics of the nodes, and of all their answers."""
-        return [*self._known.own, *self._known.filters()]
+        return self._known.wanted
 
     def take(self, message: Message, now: float) -> Iterator[tuple[Event, Message | None]]:  # noqa: ARG002 - the interface
         """Return the event of a message."""

@@ -31,7 +31,7 @@ class Reading(NamedTuple):
     """What one answer says. `value` is its label or its numbers, `figure` the confidence or the score.
 
     `error` is the code of a rejection, `note` its reasons, or what else is to be known: what is outside, or uncertain.
-    `sensor` is there when the answer names it; `id` is the sender's mark, None without one.
+    `sensor` is there when the answer names it.
     """
 
     value: str = ""
@@ -39,7 +39,6 @@ class Reading(NamedTuple):
     error: str = ""
     note: str = ""
     sensor: str = ""
-    id: Any = None
     outside: bool = False
     uncertain: bool = False
 
@@ -127,7 +126,7 @@ def _unpacked(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _row(row: Mapping[str, Any]) -> Reading:
-    said = Reading(sensor=text(row["sensor"]) if "sensor" in row else "", id=_mark(row))
+    said = Reading(sensor=text(row["sensor"]) if "sensor" in row else "")
     if "error" in row:
         return said._replace(error=text(row["error"]), note=reasons(row.get("detail")))
     uncertain, outside = row.get("uncertain") is True, row.get("outside")
@@ -167,10 +166,6 @@ def _likely(row: Mapping[str, Any]) -> str:
         else {}
     )
     return text(max(numbers, key=lambda name: numbers[name])) if numbers else ""
-
-
-def _mark(row: Mapping[str, Any]) -> Any:
-    return row["id"] if isinstance(row.get("id"), str | int | float) else None
 
 
 def reasons(detail: Any) -> str:

@@ -66,7 +66,7 @@ class TableView:
     @property
     def wanted(self) -> list[str]:
         """The topics of the nodes, and of all their answers."""
-        return [*self._known.own, *self._known.filters()]
+        return self._known.wanted
 
     def take(self, message: Message, now: float) -> None:
         """Keep a message for the next drawing."""
