@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from edge_agent import __version__
 from edge_agent.config.models import loading
@@ -26,11 +26,12 @@ from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route, subscriptions, told_overlaps
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import will
-from edge_agent.serving.discovery import Discovery
-from edge_agent.serving.home_assistant import About, kind_of
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.tally import Tally
+
+if TYPE_CHECKING:
+    from edge_agent.serving.discovery import Discovery
 
 _log = logging.getLogger(__name__)
 
@@ -75,16 +76,19 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         settings.health.interval,
         textfile=settings.metrics.path,
         discovery=discovery,
-        later=(Documentation(settings, served),) if settings.docs.publish and settings.mqtt.retain is not False else (),
+        later=(Documentation(settings, served),) if settings.publishes_docs else (),
     )
 
 
 def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Discovery:
     """Return what tells Home Assistant of the node that serves `models`, given by the names that the routes use."""
+    from edge_agent.serving.discovery import Discovery
+    from edge_agent.serving.home_assistant import About, kind_of
+
+    served = [(route, models[route.model].card) for route in settings.routes() if route.model in models]
     installed: dict[str, str] = {}  # two files may have one name: then it is the first route's
-    for route in settings.routes():
-        if route.model in models:
-            installed.setdefault(models[route.model].card.name, models[route.model].card.version)
+    for _, card in served:
+        installed.setdefault(card.name, card.version)
     about = About(
         settings.node.id,
         settings.home_assistant.prefix,
@@ -94,8 +98,7 @@ def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Disco
         settings.home_assistant.expire_after,
         has_temperature=Device().temperature() is not None,
     )
-    kinds = [kind_of(route, models[route.model].card) for route in settings.routes() if route.model in models]
-    return Discovery(about, kinds, limit=settings.limits.sensors, clock=time.monotonic)
+    return Discovery(about, [kind_of(*one) for one in served], limit=settings.limits.sensors, clock=time.monotonic)
 
 
 def make_connection_settings(settings: Settings) -> ConnectionSettings:

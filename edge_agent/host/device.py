@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -59,6 +58,8 @@ def _name(escaped: str) -> str:
 
 
 def _run(command: tuple[str, ...]) -> str | None:
+    import subprocess  # the agent reads the temperature only, and runs nothing
+
     try:
         done = subprocess.run(  # noqa: S603 - fixed commands, no shell
             command,
@@ -103,14 +104,13 @@ class Device:
 
     def temperature(self) -> float | None:
         """Return the temperature of the processor in °C, as the first of its sensors tells; None on machines that do not say."""
-        zones = sorted((self._root / "sys/class/thermal").glob("thermal_zone*"))
-        for zone in (
-            one for one in zones if _OF_PROCESSOR.search(self._text(f"{one.relative_to(self._root)}/type") or "")
-        ):
-            try:
-                return round(int(self._text(f"{zone.relative_to(self._root)}/temp") or "") / 1000, 1)
-            except ValueError:
-                continue
+        for found in sorted((self._root / "sys/class/thermal").glob("thermal_zone*")):
+            zone = found.relative_to(self._root)
+            if _OF_PROCESSOR.search(self._text(f"{zone}/type") or ""):
+                try:
+                    return round(int(self._text(f"{zone}/temp") or "") / 1000, 1)
+                except ValueError:
+                    continue
         return None
 
     # -- memory

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from edge_agent.contract.messages import Answer, Described, Message, Refused
 from edge_agent.serving.announcements import INFO, STATE, Announcement, Later
-from edge_agent.serving.discovery import Discovery
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.tally import Tally
+
+if TYPE_CHECKING:
+    from edge_agent.serving.discovery import Discovery  # loaded by an agent that is to tell Home Assistant
 
 
 class Connection(Protocol):
