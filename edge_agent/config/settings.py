@@ -156,6 +156,11 @@ class Settings(Section):
         """Return the routes; raises `SettingsError` when they could feed the agent its own output."""
         return self._routes
 
+    @property
+    def publishes_docs(self) -> bool:
+        """Whether the node's description is on a topic of its own: it is for those who come later."""
+        return self.docs.publish and self.mqtt.retain is not False
+
     @cached_property
     def _routes(self) -> tuple[Route, ...]:
         routes = tuple(_in_place(f"route {number}", one) for number, one in enumerate(self.route, start=1))

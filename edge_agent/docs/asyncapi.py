@@ -24,7 +24,7 @@ from edge_agent.docs.channels import Channels, message
 from edge_agent.docs.incoming import Incoming
 from edge_agent.docs.keys import Shared
 from edge_agent.docs.schemas import Schema
-from edge_agent.docs.served import Served as Served  # noqa: PLC0414 - re-exported for users of this file
+from edge_agent.docs.served import Served
 from edge_agent.docs.server import security, server
 from edge_agent.routing.routes import Route
 from edge_agent.routing.sources import FEATURE

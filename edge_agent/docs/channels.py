@@ -65,9 +65,9 @@ class Channels:
             **more,
         }
 
-    def messages(self, key: str, names: Iterable[str] | None = None) -> list[dict[str, str]]:
+    def messages(self, key: str) -> list[dict[str, str]]:
         """Return references to the messages of a channel."""
-        return [ref("channels", key, "messages", name) for name in names or self.channels[key]["messages"]]
+        return [ref("channels", key, "messages", name) for name in self.channels[key]["messages"]]
 
     def reply(self, key: str, *, location: str | None = None) -> dict[str, Any]:
         """Return the reply object of answers on a channel; `location` says where the topic stands in the question."""

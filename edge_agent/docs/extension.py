@@ -112,9 +112,12 @@ def _source(route: Route, source: Source, incoming: Incoming, fields: Mapping[st
         "fields": fit({name: _path(one) for name, one in fields.items()}),
         "form": "sparkplug" if route.is_sparkplug else "feature" if incoming.levels is not None else "object",
         "formats": list(incoming.formats),
-        **_there({"capture": fit({name: list(place.at) for name, place in route.capture}) or None}),
         **_there(
-            {"levels": fit({level: [name for name, _ in on] for level, on in (incoming.levels or {}).items()}) or None}
+            {
+                "capture": fit({name: list(place.at) for name, place in route.capture}) or None,
+                "levels": fit({level: [name for name, _ in on] for level, on in (incoming.levels or {}).items()})
+                or None,
+            }
         ),
     }
 

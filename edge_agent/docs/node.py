@@ -38,11 +38,6 @@ def kinds(settings: Settings) -> tuple[Any, ...]:
     return (Info, Health, *ANSWERS.values(), Busy, UnknownVerb, *told)
 
 
-def is_published(settings: Settings) -> bool:
-    """Tell whether the document is on a topic of its own."""
-    return settings.docs.publish and settings.mqtt.retain is not False
-
-
 def add(channels: Channels, settings: Settings, models: list[str]) -> None:
     """Add the node's own channels; `models` are the names of those that it serves."""
     retains = settings.mqtt.retain is not False
@@ -75,7 +70,7 @@ def _said(settings: Settings, models: list[str]) -> list[_Said]:
             "health", topics.health(node), _kind(Health), f"Counters and rates, every {seconds:g} seconds.", kept=False
         ),
     ]
-    if is_published(settings):
+    if settings.publishes_docs:
         about = "This document, where the broker keeps it."
         said.append(_Said("docs", topics.docs(node), {"type": "object"}, about, content_type=CONTENT_TYPE))
     if settings.home_assistant.enabled:

@@ -115,10 +115,8 @@ class Discovery:
 
     def first(self) -> list[Answer]:
         """Return, once, what is to be said before the answers that were just made."""
-        if self._first:
-            first, self._first = self._first, []
-            return first
-        return self._first
+        first, self._first = self._first, []
+        return first
 
     # -- what the loop tells
 

@@ -30,9 +30,8 @@ from edge_agent.wording import plain
 
 _Json: TypeAlias = dict[str, Any]
 
-#: Longest readable part of an id or a name, in characters.
-_READABLE: Final = 48
-_LONGEST_NAME: Final = 96
+#: Longest readable part of an id, and longest name, in characters.
+_READABLE: Final = 96
 #: Longest state of Home Assistant, in characters.
 _LONGEST_STATE: Final = 255
 #: What Home Assistant takes for something else than a state.
@@ -337,15 +336,15 @@ def _id(text: str, *, always: bool = False) -> str:
     the whole, so that no two are the same.
     """
     clean = re.sub(r"[^A-Za-z0-9_-]+", "-", text)
-    if clean == text and not always and len(text) <= 2 * _READABLE:
+    if clean == text and not always and len(text) <= _READABLE:
         return text
-    return f"{clean[: 2 * _READABLE].strip('-')}-{blake2b(text.encode(errors='replace'), digest_size=8).hexdigest()}"
+    return f"{clean[:_READABLE].strip('-')}-{blake2b(text.encode(errors='replace'), digest_size=8).hexdigest()}"
 
 
 def _entity_id(entity: _Json, device: str) -> str:
     """Return the id that an entity is to have at first: by the name of its device, and its own."""
     name = unicodedata.normalize("NFKD", f"{device} {entity['name'] or ''}").encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[: 2 * _READABLE] or "edge_agent"
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:_READABLE] or "edge_agent"
     return f"{entity['platform']}.{slug}"
 
 
@@ -353,7 +352,7 @@ def _name(kind: Kind, topic: str) -> str:
     """Return what a device is called: by what its topic captures, and its model."""
     captured = kind.route.publish.match(topic) or {}
     name = " ".join([*(level.replace("/", " ") for level in captured.values()), kind.card.name])
-    return plain(name).strip()[:_LONGEST_NAME]
+    return plain(name).strip()[:_READABLE]
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,7 @@ from edge_agent.config.load import load
 from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
 from edge_agent.docs import asyncapi
+from edge_agent.docs.served import Served
 from tests.documents import ROOT
 from tests.e2e.conftest import call, must
 
@@ -111,8 +112,7 @@ _SEND = """
 
 def described(settings: Settings) -> Any:
     served = {
-        name: asyncapi.Served(one.predictor.card, one.predictor.sha256)
-        for name, one in loading(settings).models().items()
+        name: Served(one.predictor.card, one.predictor.sha256) for name, one in loading(settings).models().items()
     }
     return asyncapi.document(settings, served)
 
