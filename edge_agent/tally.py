@@ -109,32 +109,12 @@ class Tally:
         return serving
 
     @property
-    def predictions(self) -> int:
-        """Rows that were predicted."""
-        return sum(one.predictions for one in self._all())
-
-    @property
-    def outside(self) -> int:
-        """Predictions that say that values were outside of what the model was trained on."""
-        return sum(one.outside for one in self._all())
-
-    @property
-    def uncertain(self) -> int:
-        """Predictions without a label."""
-        return sum(one.uncertain for one in self._all())
-
-    @property
-    def ignored(self) -> int:
-        """Messages that routes do not answer."""
-        return sum(one.ignored for one in self._all())
-
-    @property
-    def rejections(self) -> Counter[str]:
-        """Rejected rows and payloads, by code."""
-        return sum((one.rejections for one in self._all()), Counter[str]())
-
-    def _all(self) -> Iterable[Counts]:
-        return (self._former, *self._routes.values())
+    def total(self) -> Counts:
+        """What became of all messages, also those of routes that are gone; without latencies."""
+        total = Counts()
+        for one in (self._former, *self._routes.values()):
+            total.add(one)
+        return total
 
     def note(self, what: str, topic: str) -> None:
         """Count an event for the summary in the log, with a topic as its first example."""

@@ -155,7 +155,7 @@ class Conversation:
     @property
     def failed(self) -> bool:
         """Whether anything was rejected, or had no route."""
-        return bool(self._unrouted or self._pipeline.tally.rejections)
+        return bool(self._unrouted or self._pipeline.tally.total.rejections)
 
     def patience(self) -> float | None:
         """Return how long to wait for the next message, in seconds, None for as long as it takes."""
@@ -202,14 +202,14 @@ class Conversation:
 
     def _counts(self) -> tuple[int, int]:
         gathered = self._gathered()
-        return self._pipeline.tally.ignored, gathered["ignored"] if gathered else 0
+        return self._pipeline.tally.total.ignored, gathered["ignored"] if gathered else 0
 
     def _gathered(self) -> Gathered | None:
         return self._pipeline.gathered(self._now, limit=_ALL)
 
     def _why_not(self, message: Message, takers: Sequence[Taker], before: tuple[int, int]) -> str:
         """Say why a message that a route takes has no answer."""
-        if self._pipeline.tally.ignored > before[0]:
+        if self._pipeline.tally.total.ignored > before[0]:
             return "ignored: " + ("the broker had kept it" if message.payload else "the payload is empty")
         gathered = self._gathered()
         assert gathered is not None  # noqa: S101 - for the type checker: only routes that gather give no answer

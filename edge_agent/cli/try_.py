@@ -95,7 +95,7 @@ def command(
     else:
         for payload in _payloads(source, spoken):
             click.echo(plain_json(_ask(pipeline, payload).payload.decode()).encode())
-    ctx.exit(1 if pipeline.tally.rejections else 0)
+    ctx.exit(1 if pipeline.tally.total.rejections else 0)
 
 
 def _converse(config: Path | None, topic: str | None, source: str | None, dialect: Dialect) -> bool:

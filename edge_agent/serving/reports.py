@@ -68,7 +68,7 @@ class Reporter:
     def begin_interval(self) -> None:
         """Begin the next interval for rates and latencies."""
         self._last = self._clock()
-        self._last_received, self._last_predictions = self._tally.received, self._tally.predictions
+        self._last_received, self._last_predictions = self._tally.received, self._tally.total.predictions
         self._tally.forget_latency()
 
     def health(self, in_flight: int, *, asking: Message | None = None) -> Health:
@@ -79,27 +79,28 @@ class Reporter:
         now_ = self._clock()
         elapsed = now_ - self._last
         tally, latency = self._tally, self._tally.latency()
+        total = tally.total
         health: Health = {
             "time": now(),
             "uptime": round(now_ - self._started, 1),
             "interval": round(elapsed, 1),
             "received": tally.received - besides,
             "redelivered": tally.redelivered,
-            "predictions": tally.predictions,
-            "outside": tally.outside,
-            "uncertain": tally.uncertain,
-            "rejections": dict(tally.rejections),
+            "predictions": total.predictions,
+            "outside": total.outside,
+            "uncertain": total.uncertain,
+            "rejections": dict(total.rejections),
             "answered": tally.answered,
             "refused": tally.refused,
             "unrouted": tally.unrouted,
-            "ignored": tally.ignored,
+            "ignored": total.ignored,
             "poisoned": tally.poisoned,
             "faults": tally.faults,
             "acknowledged": tally.acknowledged,
             "in_flight": max(0, in_flight - (asking is not None and asking.qos > 0)),
             "connections": tally.connections,
             "messages_per_second": _rate(tally.received - besides - self._last_received, elapsed),
-            "predictions_per_second": _rate(tally.predictions - self._last_predictions, elapsed),
+            "predictions_per_second": _rate(total.predictions - self._last_predictions, elapsed),
             "latency_ms": {"p50": round(latency[0] * 1e3, 3), "p99": round(latency[1] * 1e3, 3)} if latency else None,
             "rss_bytes": rss_bytes(),
         }

@@ -49,7 +49,7 @@ def test_all_are_answered_on_one_connection_in_little_memory(
         tally = agent.agent.tally
         wait_until(all_acknowledged, "everything acknowledged")
         assert (tally.received, tally.redelivered, tally.answered, tally.refused) == (COUNT, 0, COUNT, 0)
-        assert tally.rejections == {"invalid_features": COUNT * 10_000}
+        assert tally.total.rejections == {"invalid_features": COUNT * 10_000}
         assert tally.connections == 1
     assert peak - before < MOST
     assert "trying again" not in caplog.text

@@ -79,8 +79,8 @@ def test_a_thousand_labels_for_each_of_many_rows_are_not_built(kind: str) -> Non
     assert "more than 8388608 bytes (limits.answer_bytes)" in str(told["detail"])
     # It is given up as soon as it is too large.
     assert sum(model.calls) < 1000
-    assert pipeline.tally.predictions == 0
-    assert pipeline.tally.rejections["payload_too_large"] == 1
+    assert pipeline.tally.total.predictions == 0
+    assert pipeline.tally.total.rejections["payload_too_large"] == 1
 
 
 @pytest.mark.parametrize("kind", ["json", "cbor"])
@@ -120,7 +120,7 @@ def test_what_comes_after_a_batch_that_is_too_large_has_its_own_predictions() ->
     assert first["error"] == fourth["error"] == "payload_too_large"
     assert (second["confidence"], fifth["confidence"]) == (0.007, 0.009)
     assert [row["confidence"] for row in third] == [0.0, 0.001, 0.002, 0.003, 0.004]
-    assert pipeline.tally.predictions == 7
+    assert pipeline.tally.total.predictions == 7
 
 
 @pytest.mark.parametrize("kind", ["json", "cbor"])

@@ -58,7 +58,7 @@ def test_a_sensor_is_answered_when_all_are_there_and_on_each_change() -> None:
     assert read(answer)["label"] == "Rock"
     assert ask(pipeline, "home/kitchen/humidity", 50) is None
     assert read(ask(pipeline, "home/kitchen/temperature", 0))["label"] == "Hip-Hop"
-    assert pipeline.tally.predictions == 2
+    assert pipeline.tally.total.predictions == 2
 
 
 def test_what_can_not_be_used_is_rejected_and_what_was_there_before_is_forgotten() -> None:

@@ -29,7 +29,7 @@ def test_one_that_ends_the_connection_is_answered_briefly_and_the_others_as_ever
     assert "id" not in said
     assert len(rejection.payload) < 300
     assert "music/attic/genre" in session.topics()
-    assert session.agent.tally.rejections["undeliverable"] == 1
+    assert session.agent.tally.total.rejections["undeliverable"] == 1
 
 
 def test_the_short_rejection_carries_nothing_over() -> None:

@@ -260,7 +260,7 @@ def test_an_empty_payload_is_what_a_cleared_topic_looks_like(tmp_path: Path) -> 
     ):
         pipeline = served(tmp_path, text)
         assert say(pipeline, "z2m/temperature/x", b"") == []
-        assert pipeline.tally.ignored == 1
+        assert pipeline.tally.total.ignored == 1
 
 
 @pytest.mark.parametrize("text", [MERGE, MERGE.replace('partial = "merge"', "")])
@@ -269,7 +269,7 @@ def test_what_the_broker_had_kept_may_be_ignored(tmp_path: Path, text: str) -> N
     assert say(served(tmp_path, text), "z2m/a", row, retained=True) == [("comfort/a", "Rock")]
     pipeline = served(tmp_path, text + 'retained = "ignore"\n')
     assert say(pipeline, "z2m/a", row, retained=True) == []
-    assert pipeline.tally.ignored == 1
+    assert pipeline.tally.total.ignored == 1
     assert say(pipeline, "z2m/a", row) == [("comfort/a", "Rock")]
 
 

@@ -317,7 +317,7 @@ def test_a_failure_is_said_once_and_counted_and_the_agent_goes_on(
         link.arrive(Message(FEATURES, GOOD, 1))
         agent.step()
         clock.advance(30)
-    assert agent.tally.predictions == 5
+    assert agent.tally.total.predictions == 5
     assert (agent.tally.connections, agent.tally.faults) == (1, 0)
     (line,) = [line for line in warnings(caplog) if "metrics" in line]
     assert str(path) in line
@@ -387,7 +387,7 @@ def test_a_reload_moves_it_and_takes_it_away(file: Path) -> None:
     clock.advance(30)
     agent.step()
     assert read(other.read_text()).values("predictions_total") == [0]
-    assert agent.tally.predictions == 1, "health has the total of all"
+    assert agent.tally.total.predictions == 1, "health has the total of all"
     agent.take_over(agent._settings, make_plan())
     assert not other.exists()
     clock.advance(30)

@@ -119,7 +119,7 @@ def test_a_kind_of_its_own_goes_out_as_json(pipeline: Pipeline) -> None:
     assert ask(pipeline, {"loudness": 0.5, "id": {"a": 1}}) == ("mixed", f'{half},"id":{{"a":1}}}}'.encode())
     batch = [{"loudness": 0.5, "id": 7}, {"loudness": 1, "id": 8}, {"loudness": 0.5, "id": 9}]
     assert ask(pipeline, batch) == ("mixed", f'[{half},"id":7}},{full},"id":8}},{half},"id":9}}]'.encode())
-    assert (pipeline.tally.predictions, sum(pipeline.tally.rejections.values())) == (5, 0)
+    assert (pipeline.tally.total.predictions, sum(pipeline.tally.total.rejections.values())) == (5, 0)
 
 
 def test_in_cbor(pipeline: Pipeline) -> None:

@@ -77,8 +77,8 @@ def test_an_answer_says_which_values_training_never_saw(tmp_path: Path) -> None:
     assert (answer["label"], answer["outside"], answer["id"]) == ("Hip-Hop", ["temperature"], 7)
     assert say(pipeline, {"temperature": 85, "humidity": "150"})["outside"] == ["temperature", "humidity"]
     assert "outside" not in say(pipeline, GOOD)
-    assert (pipeline.tally.outside, pipeline.tally.predictions) == (2, 3)
-    assert not pipeline.tally.rejections
+    assert (pipeline.tally.total.outside, pipeline.tally.total.predictions) == (2, 3)
+    assert not pipeline.tally.total.rejections
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_a_rejection_has_a_reason_for_each_value(tmp_path: Path) -> None:
         },
     ]
     assert say(pipeline, GOOD)["label"] == "Rock"
-    assert dict(pipeline.tally.rejections) == {"invalid_features": 1}
-    assert pipeline.tally.outside == 0
+    assert dict(pipeline.tally.total.rejections) == {"invalid_features": 1}
+    assert pipeline.tally.total.outside == 0
 
 
 @pytest.mark.parametrize("payload", [UNPLUGGED, [UNPLUGGED, GOOD]])
@@ -131,7 +131,7 @@ def test_with_pass_nothing_is_looked_at(tmp_path: Path, payload: Any) -> None:
     pipeline = served(tmp_path, 'outside = "pass"')
     answer = say(pipeline, payload)
     assert all("outside" not in row for row in as_list(answer))
-    assert pipeline.tally.outside == 0
+    assert pipeline.tally.total.outside == 0
 
 
 @pytest.mark.parametrize("extra", ["", "name_sensor = true", 'fields = { temperature = "t", humidity = "h" }'])
@@ -161,8 +161,8 @@ def test_a_batch_tells_it_row_by_row(tmp_path: Path, count: int, content_type: s
                 assert answer["id"] == place
             assert ("sensor" in answer) is ("name_sensor" in extra)
         marked = count // 3
-        assert pipeline.tally.outside == (marked if outside == "flag" else 0)
-        assert pipeline.tally.rejections["invalid_features"] == (marked if outside == "reject" else 0)
+        assert pipeline.tally.total.outside == (marked if outside == "flag" else 0)
+        assert pipeline.tally.total.rejections["invalid_features"] == (marked if outside == "reject" else 0)
 
 
 def test_a_rejected_row_stands_among_those_rejected_for_other_reasons(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_row_that_the_model_failed_on_does_not_say_it(tmp_path: Path) -> None:
     pipeline = served(tmp_path, model=model)
     assert "outside" not in say(pipeline, UNPLUGGED)
     assert all("outside" not in row for row in say(pipeline, [UNPLUGGED, GOOD]))
-    assert pipeline.tally.outside == 0
+    assert pipeline.tally.total.outside == 0
 
 
 def test_a_row_inside_goes_the_strict_way() -> None:
@@ -237,14 +237,14 @@ def test_below_min_confidence_there_is_no_label(tmp_path: Path) -> None:
     }
     sure = say(pipeline, UNPLUGGED)
     assert (sure["label"], "uncertain" in sure) == ("Hip-Hop", False)
-    assert (pipeline.tally.uncertain, pipeline.tally.predictions) == (1, 2)
+    assert (pipeline.tally.total.uncertain, pipeline.tally.total.predictions) == (1, 2)
 
 
 @pytest.mark.parametrize("least", [0, 0.55])
 def test_what_is_as_sure_as_it_has_to_be_keeps_its_label(tmp_path: Path, least: float) -> None:
     pipeline = served(tmp_path, f"min_confidence = {least}", model=Unsure(card()))
     assert say(pipeline, GOOD)["label"] == "Rock"
-    assert pipeline.tally.uncertain == 0
+    assert pipeline.tally.total.uncertain == 0
 
 
 @pytest.mark.parametrize("extra", ["", "name_sensor = true"])
@@ -254,7 +254,7 @@ def test_a_batch_counts_those_that_are_not_sure(tmp_path: Path, extra: str, cont
     rows = [GOOD, {"temperature": 0.2, "humidity": 3}, GOOD]
     answers = say(pipeline, formats.ALL[CBOR].encode(rows) if content_type else rows, content_type)
     assert [answer["label"] for answer in answers] == [None, "Hip-Hop", None]
-    assert pipeline.tally.uncertain == 2
+    assert pipeline.tally.total.uncertain == 2
 
 
 def test_senml_begins_with_what_says_that_it_is_not_sure(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_gathered_and_merged_rows_tell_it_too(tmp_path: Path, outside: str) -> N
         else:
             assert answer["label"] == "Rock"
             assert answer.get("outside") == (["temperature"] if outside == "flag" else None)
-        assert pipeline.tally.outside == (outside == "flag")
+        assert pipeline.tally.total.outside == (outside == "flag")
     assert say(gathered, 20, topic="in/a/temperature")["label"] == "Rock"
 
 

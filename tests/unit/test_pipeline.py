@@ -112,7 +112,7 @@ def test_each_reason_has_its_code(payload: bytes, content_type: str | None, code
     ((answer,),) = pipeline.process([Message("music/a/features", payload, 1, content_type)])
     assert answer.topic == "music/a/genre/error"
     assert read(answer)["error"] == code
-    assert pipeline.tally.rejections == {code: 1}
+    assert pipeline.tally.total.rejections == {code: 1}
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -229,7 +229,7 @@ def test_a_route_without_its_model_says_so() -> None:
     assert unserved.topic == "other/k/bad"
     content = read(unserved)
     assert (content["error"], content["model"], content["version"]) == ("model_unavailable", "second", None)
-    assert pipeline.tally.rejections == {"model_unavailable": 1}
+    assert pipeline.tally.total.rejections == {"model_unavailable": 1}
 
 
 def test_a_model_that_raises_fails_its_messages_and_no_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -281,7 +281,7 @@ def test_a_model_that_answers_nonsense_fails_the_message(outputs: tuple[tuple[st
     pipeline = make(Liar(*outputs))
     content = read(ask(pipeline, {"loudness": 0.9, "id": 1}))
     assert (content["error"], content["id"]) == ("inference_failed", 1)
-    assert pipeline.tally.predictions == 0
+    assert pipeline.tally.total.predictions == 0
 
 
 def test_what_happened_is_counted() -> None:
@@ -290,8 +290,8 @@ def test_what_happened_is_counted() -> None:
     assert pipeline.tally is tally
     ask(pipeline, [{"loudness": 0.5}, {}, {"loudness": True}])
     ask(pipeline, b"?")
-    assert tally.predictions == 1
-    assert tally.rejections == {"invalid_features": 2, "malformed_payload": 1}
+    assert tally.total.predictions == 1
+    assert tally.total.rejections == {"invalid_features": 2, "malformed_payload": 1}
     assert tally.take_reasons() == (
         "3 rejected: 1 x invalid_features (loudness: missing), 1 x invalid_features (loudness: float_type), "
         "1 x malformed_payload"

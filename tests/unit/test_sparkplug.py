@@ -341,7 +341,7 @@ def test_without_its_model_only_data_are_answered(tmp_path: Path, of: str) -> No
         assert answers == [], kind
         assert pipeline.undeliverable(message) == []
         ignored += pipeline.takes(message.topic)
-    assert pipeline.tally.ignored == ignored
+    assert pipeline.tally.total.ignored == ignored
 
 
 def test_a_route_for_nodes_without_its_model_answers_their_data(tmp_path: Path) -> None:

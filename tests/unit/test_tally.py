@@ -60,7 +60,7 @@ def test_reasons_are_summed_up_the_most_frequent_first() -> None:
     assert tally.take_reasons() == "6 rejected: 3 x c, 2 x b, 1 x a"
     assert tally.take_reasons() is None
     # The totals stay.
-    assert tally.rejections == {"invalid_features": 6}
+    assert tally.total.rejections == {"invalid_features": 6}
 
 
 def test_more_reasons_than_fit_are_counted_all_the_same() -> None:
@@ -89,7 +89,7 @@ def test_no_rejection_is_lost_in_the_summary(reasons: list[str]) -> None:
     else:
         told, _, parts = summary.partition(" rejected: ")
         assert int(told) == len(reasons) == sum(int(part.split(" x ")[0]) for part in parts.split(", "))
-    assert tally.rejections == Counter({"code": len(reasons)} if reasons else {})
+    assert tally.total.rejections == Counter({"code": len(reasons)} if reasons else {})
 
 
 def test_notes_are_counted_with_the_first_topic_and_bounded() -> None:
@@ -114,8 +114,8 @@ def test_the_totals_are_the_sums_of_the_routes() -> None:
     counts["a"].rejected("x", "r", 5)
     counts["b"].rejected("x", "r")
     counts["b"].rejected("y", "r")
-    assert (tally.predictions, tally.outside, tally.uncertain, tally.ignored) == (5, 1, 1, 4)
-    assert tally.rejections == {"x": 6, "y": 1}
+    assert (tally.total.predictions, tally.total.outside, tally.total.uncertain, tally.total.ignored) == (5, 1, 1, 4)
+    assert tally.total.rejections == {"x": 6, "y": 1}
 
 
 def test_totals_stay_when_routes_go_and_routes_that_stay_go_on() -> None:
@@ -128,10 +128,10 @@ def test_totals_stay_when_routes_go_and_routes_that_stay_go_on() -> None:
     assert after["b"] is before["b"]
     assert (after["c"].predictions, after["c"].rejections) == (0, {})
     after["c"].predictions += 4
-    assert (tally.predictions, tally.rejections) == (7, {"x": 1})
+    assert (tally.total.predictions, tally.total.rejections) == (7, {"x": 1})
     # One that comes back begins anew, as a counter does after a restart.
     assert tally.serve("abc")["a"].predictions == 0
-    assert (tally.predictions, tally.rejections) == (7, {"x": 1})
+    assert (tally.total.predictions, tally.total.rejections) == (7, {"x": 1})
 
 
 def test_a_bucket_has_all_up_to_its_bound() -> None:
