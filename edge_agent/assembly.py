@@ -269,7 +269,7 @@ def describer(node: str, routes: Sequence[Route], models: dict[str, Predictor]) 
             "routes": [
                 {
                     "model": models[route.model].card.name,
-                    "subscribe": ", ".join(source.subscribe.text for source in route.inputs),
+                    "subscribe": route.inputs_text,
                     "publish": route.publish.text,
                     "errors": route.errors.text,
                 }

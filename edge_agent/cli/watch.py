@@ -107,7 +107,7 @@ def _connector(loaded: Settings, known: Known, node: str | None) -> Connect:
     routes = [
         {
             "model": route.model,
-            "subscribe": ", ".join(source.subscribe.text for source in route.inputs),
+            "subscribe": route.inputs_text,
             "publish": route.publish.text,
             "errors": route.errors.text,
             "gathers": route.gathers,

@@ -68,6 +68,11 @@ class Route(NamedTuple):
         return self.sources or (Source(self.subscribe, self.fields),)
 
     @property
+    def inputs_text(self) -> str:
+        """The templates of the sources, as the info and the metrics tell them."""
+        return ", ".join(source.subscribe.text for source in self.inputs)
+
+    @property
     def is_sparkplug(self) -> bool:
         """Whether it takes what edge nodes of Sparkplug B publish."""
         return self.content_type == SPARKPLUG

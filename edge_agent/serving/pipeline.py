@@ -158,7 +158,7 @@ class Pipeline:
         for route in self._routes:
             engine = self._engines.get(route.asks)
             model = route.model if engine is None else engine.name
-            yield model, ", ".join(one.subscribe.text for one in route.inputs), route.publish.text, self.counts[route]
+            yield model, route.inputs_text, route.publish.text, self.counts[route]
 
     def takes(self, topic: str) -> bool:
         """Tell whether any route matches `topic`."""

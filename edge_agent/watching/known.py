@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from edge_agent.contract import topics
-from edge_agent.contract.messages import Message
 from edge_agent.contract.templates import Template
 from edge_agent.errors import TopicError
-from edge_agent.payload import formats
 from edge_agent.routing.sources import FEATURE
 from edge_agent.routing.trie import Trie
 from edge_agent.watching.reading import text
@@ -207,13 +205,3 @@ def filter_of(template: Template, captured: Mapping[str, str] | None = None) -> 
     """Return a filter that matches all topics of a template to publish on, with those captured levels put in that are known."""
     before, several, _ = template.filter_for(captured or {}).partition("#")  # which may stand before other levels
     return before + several
-
-
-def read_info(message: Message) -> Any:
-    """Return what is in an info, None where it is none."""
-    if not message.payload or len(message.payload) > MOST_INFO:
-        return None
-    try:
-        return formats.JSON.decode(message.payload, ())
-    except ValueError:
-        return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edge_agent.contract.messages import Message
-from edge_agent.watching.known import INFO, MOST_NODES, STATE, Known, Place, read_info
+from edge_agent.watching.known import INFO, MOST_INFO, MOST_NODES, STATE, Known, Place
 from edge_agent.watching.reading import Reading, decoded, read
 from edge_agent.wording import LOGGED
 
@@ -136,7 +136,7 @@ class Picture:
         if what == STATE:
             node.state = message.payload[:_STATE].decode(errors="replace")
         elif what == INFO:
-            info = read_info(message)
+            info = decoded(message, MOST_INFO)
             self.known.take(name, info)
             node.info = info if isinstance(info, dict) else {}
         elif isinstance(health := decoded(message), dict):

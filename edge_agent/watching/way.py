@@ -18,7 +18,7 @@ from edge_agent.errors import InputError, TopicError
 from edge_agent.routing.sources import FEATURE
 from edge_agent.watching import events
 from edge_agent.watching.events import Event
-from edge_agent.watching.known import DOCS, MOST_INFO, STATE, Known, RouteSeen, SourceSeen, filter_of, read_info
+from edge_agent.watching.known import DOCS, MOST_INFO, STATE, Known, RouteSeen, SourceSeen, filter_of
 from edge_agent.watching.reading import decoded, rows_of, text
 
 #: Seconds after which a message counts as not answered.
@@ -159,7 +159,7 @@ class Way:
     def _of_node(self, topic: str, message: Message) -> bool:
         levels = topic.split("/")
         if len(levels) == 3 and levels[0] == topics.ROOT and levels[2] == DOCS:
-            self._known.take_docs(levels[1], read_info(message))
+            self._known.take_docs(levels[1], decoded(message, MOST_INFO))
             return True
         kind = self._known.kind_of(topic)
         if kind is None:
