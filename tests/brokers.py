@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
@@ -53,7 +54,7 @@ def free_port() -> int:
 
 
 class BrokerProcess:
-    """A broker that runs as a process of its own; what it says goes to a file."""
+    """A broker that runs as a process of its own; what it says goes to a file in its directory, which it makes."""
 
     name: ClassVar[str]
     #: The protocols it speaks, the newest first.
@@ -62,6 +63,7 @@ class BrokerProcess:
     family: ClassVar[bool] = False
 
     def __init__(self, directory: Path, port: int | None = None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self.host = HOST
         self.port = port or free_port()
         self.directory = directory
@@ -153,6 +155,24 @@ class BrokerProcess:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def end(self) -> None:
+        """Stop it and print what it said: pytest shows that when the test fails."""
+        self.stop()
+        print(f"--- {self.name} on port {self.port} said:\n{self.log()}")  # noqa: T201
+
+
+SomeBroker = TypeVar("SomeBroker", bound=BrokerProcess)
+
+
+@contextmanager
+def running(broker: SomeBroker) -> Iterator[SomeBroker]:
+    """A broker that is started here and ended afterwards."""
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.end()
 
 
 class Mosquitto(BrokerProcess):

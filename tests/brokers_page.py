@@ -14,8 +14,8 @@ from typing import Final
 
 import pytest
 
+from tests.cloud import PLAYED
 from tests.every_broker import KINDS, Ability
-from tests.played import PLAYED
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "brokers.md"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.chromium import Chromium, Page, find
-from tests.brokers import HOST, Mosquitto, free_port
+from tests.brokers import HOST, Mosquitto, free_port, running
 from tests.requirements import require_mosquitto
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +32,7 @@ class WebMosquitto(Mosquitto):
 
     def __init__(self, directory: Path, *, after: Sequence[str] = (), **options: Any) -> None:
         """`after` are lines for the listener of WebSockets."""
+        require_mosquitto()
         self.web_port = free_port()
         self._after = after
         super().__init__(directory, **options)
@@ -63,14 +64,8 @@ def built() -> Path:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[WebMosquitto]:
-    require_mosquitto()
-    directory = tmp_path / "broker"
-    directory.mkdir()
-    started = WebMosquitto(directory)
-    started.start()
-    yield started
-    started.stop()
-    print(f"--- mosquitto said:\n{started.log()}")  # noqa: T201
+    with running(WebMosquitto(tmp_path / "broker")) as started:
+        yield started
 
 
 def connect(page: Page, url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge_agent.page import page
 
@@ -59,6 +59,10 @@ def pump(**more: Any) -> dict[str, Any]:
 
 def source(subscribe: str, **more: Any) -> dict[str, Any]:
     return {"subscribe": subscribe, "fields": {}, "form": "object", "formats": ["application/json"], **more}
+
+
+#: A route for the pump.
+ROUTE: Final = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
 
 
 def write(directory: Path, content: dict[str, Any] | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.chromium import Chromium
-from tests.brokers import HOST, Mosquitto, free_port
+from tests.brokers import HOST, Mosquitto, free_port, running
 from tests.browser.conftest import ROOT
 from tests.browser.sliders import find_live, log_in, rock_by_slider
 from tests.certificates import Authority
@@ -75,12 +75,8 @@ def followed(directory: Path, listener: str) -> Iterator[Followed]:
     assert command in (ROOT / "docs/console.md").read_text()
     program = Path(sys.executable).with_name("edge-agent")
     subprocess.run([program, "docs", "--out", directory / "www/index.html"], check=True, cwd=directory)
-    broker.start()
-    try:
+    with running(broker):
         yield broker
-    finally:
-        broker.stop()
-        print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201
 
 
 def agent(broker: Followed) -> RunningAgent:

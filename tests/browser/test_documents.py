@@ -10,12 +10,10 @@ import pytest
 from benchmarks.chromium import Chromium
 from edge_agent.page import page as page_with
 from tests.browser.conftest import WebMosquitto, connect
-from tests.browser.documents import document, pump, source, write
+from tests.browser.documents import ROUTE, document, pump, write
 from tests.contract.client import Client
 
 pytestmark = pytest.mark.usefixtures("built")
-
-ROUTE = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
 
 
 def test_an_example_has_what_is_its_own(chromium: Chromium, tmp_path: Path) -> None:
@@ -45,10 +43,7 @@ def test_a_node_that_takes_its_document_back(chromium: Chromium, broker: WebMosq
         page.wait(f"{options}.includes('pi-2 (no longer on the broker)')")
     assert page.evaluate("document.querySelector('.node select').value") == "pi-2"
     assert page.text(".foot span").startswith("pi-2")
-    page.evaluate(
-        "(select => (select.value = 'pi-1', select.dispatchEvent(new Event('change'))))"
-        "(document.querySelector('.node select'))"
-    )
+    page.fill(".node select", "pi-1")
     assert page.text(".foot span").startswith("pi-1")
     assert page.evaluate(options) == ["pi-1"]
     assert page.problems == []
@@ -76,7 +71,6 @@ def test_documents_that_are_too_much(chromium: Chromium, broker: WebMosquitto, t
     deep = nested.replace('"HERE"', "[" * 20_000 + "]" * 20_000)
     page = chromium.open(write(tmp_path, None))
     connect(page, broker.url)
-    pick = "(select => (select.value = {}, select.dispatchEvent(new Event('change'))))"
     with Client(broker.port) as client:
         client.publish("edge/aaa/docs", rows, retain=True)
         page.wait("document.querySelector('.fields')")
@@ -85,11 +79,11 @@ def test_documents_that_are_too_much(chromium: Chromium, broker: WebMosquitto, t
         client.publish("edge/bbb/docs", many, retain=True)
         client.publish("edge/ccc/docs", deep.encode(), retain=True)
         page.wait("document.querySelectorAll('.node option').length === 3")
-    page.evaluate(pick.format("'bbb'") + "(document.querySelector('.node select'))")
+    page.fill(".node select", "bbb")
     assert "1000 of 20000 features" in page.text(".notice")
-    page.evaluate(pick.format("'ccc'") + "(document.querySelector('.node select'))")
+    page.fill(".node select", "ccc")
     assert "The documentation of ccc can't be shown" in page.text("main")
-    page.evaluate(pick.format("'aaa'") + "(document.querySelector('.node select'))")
+    page.fill(".node select", "aaa")
     assert page.evaluate("document.querySelectorAll('.field').length") == 3
     assert page.problems == []
     # The same in the page itself.

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.chromium import Chromium, Page
 from tests.browser.conftest import WebMosquitto, connect
-from tests.browser.documents import HOSTILE, document, pump, source, write
+from tests.browser.documents import HOSTILE, ROUTE, document, pump, source, write
 from tests.contract.client import Client
 
 pytestmark = pytest.mark.usefixtures("built")
@@ -85,8 +85,7 @@ def test_whatever_a_document_has_is_text(
 
 @pytest.fixture
 def page(chromium: Chromium, tmp_path: Path) -> Page:
-    route = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
-    return chromium.open(write(tmp_path, document(pump(), route)), width=360, height=740)
+    return chromium.open(write(tmp_path, document(pump(), ROUTE)), width=360, height=740)
 
 
 def test_it_fits_a_phone_and_everything_has_a_name(page: Page) -> None:
@@ -122,8 +121,7 @@ def test_each_tab_says_what_it_shows(page: Page) -> None:
 
 def test_words_stay_whole_on_a_phone(chromium: Chromium, tmp_path: Path) -> None:
     """In tables and labels: what is too wide scrolls, with a shadow where it goes on."""
-    route = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
-    content = document(pump(), route)
+    content = document(pump(), ROUTE)
     about = "Acceleration of the bearing, as it is measured by the accelerometer"
     properties = {"acceleration": {"type": ["number", "string"], "minimum": 0, "maximum": 1000, "description": about}}
     content["channels"]["answers"]["messages"]["json"]["payload"] = {"properties": properties}

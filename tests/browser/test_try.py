@@ -15,9 +15,9 @@ from edge_agent.config.models import loading
 from edge_agent.docs import asyncapi
 from edge_agent.docs.served import Served
 from edge_agent.page import page as page_with
-from tests.brokers import HOST, free_port
+from tests.brokers import HOST, free_port, running
 from tests.browser.conftest import WebMosquitto, connect
-from tests.browser.documents import document, pump, source, write
+from tests.browser.documents import ROUTE, document, pump, source, write
 from tests.contract.agents import NODE, RunningAgent, settings
 from tests.contract.client import Client
 
@@ -31,6 +31,16 @@ def open_with_own_document(chromium: Chromium, directory: Path, port: int, **sec
     file = directory / "page.html"
     file.write_bytes(page_with(asyncapi.write(own, served)))
     return chromium.open(file.as_uri())
+
+
+def is_rejected(page: Page, **wrong: tuple[str, str]) -> None:
+    """Send values that are wrong, by feature; each field then has its reason beside it, which is the second of these."""
+    for name, (value, _) in wrong.items():
+        page.fill(f'[data-feature="{name}"] .typed input', value)
+    page.click(".send button")
+    page.wait("document.querySelector('.answer[data-kind=rejection]')")
+    for name, (_, reason) in wrong.items():
+        assert reason in page.text(f'[data-feature="{name}"] .reason')
 
 
 def test_tried_and_rejected(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
@@ -49,14 +59,12 @@ def test_tried_and_rejected(chromium: Chromium, broker: WebMosquitto, tmp_path: 
         assert [line.split("\n")[0] for line in page.text(".bars").split("%\n")] == ["Rock", "Hip-Hop"]
         assert float(page.evaluate("document.querySelector('[data-latency]').dataset.latency")) > 0
 
-        page.fill('[data-feature="tempo"] .typed input', "-5")
-        page.fill('[data-feature="energy"] .typed input', "loud")
-        page.fill('[data-feature="valence"] .typed input', "")
-        page.click(".send button")
-        page.wait("document.querySelector('.answer[data-kind=rejection]')")
-        assert "greater than or equal to 0" in page.text('[data-feature="tempo"] .reason')
-        assert "valid number" in page.text('[data-feature="energy"] .reason')
-        assert "Field required" in page.text('[data-feature="valence"] .reason')
+        is_rejected(
+            page,
+            tempo=("-5", "greater than or equal to 0"),
+            energy=("loud", "valid number"),
+            valence=("", "Field required"),
+        )
         assert page.text('[data-feature="liveness"] .reason') == ""
         assert page.evaluate("document.querySelectorAll('[aria-invalid=true]').length") == 3
 
@@ -80,12 +88,7 @@ def test_a_value_for_each_topic(chromium: Chromium, broker: WebMosquitto, tmp_pa
             page.click(f".chip:nth-of-type({example})")
             page.click(".send button")
             page.wait(f"document.querySelector('.verdict-title')?.textContent === '{label}'")
-        page.fill('[data-feature="tempo"] .typed input', "-5")
-        page.fill('[data-feature="energy"] .typed input', "loud")
-        page.click(".send button")
-        page.wait("document.querySelector('.answer[data-kind=rejection]')")
-        assert "greater than or equal to 0" in page.text('[data-feature="tempo"] .reason')
-        assert "valid number" in page.text('[data-feature="energy"] .reason')
+        is_rejected(page, tempo=("-5", "greater than or equal to 0"), energy=("loud", "valid number"))
         assert page.problems == []
 
 
@@ -109,28 +112,23 @@ def test_the_page_comes_from_the_broker_itself(chromium: Chromium, tmp_path: Pat
     """
     (tmp_path / "www").mkdir()
     write(tmp_path / "www", None)
-    broker = WebMosquitto(tmp_path, after=[f"http_dir {tmp_path / 'www'}"])
-    broker.start()
-    try:
+    with running(WebMosquitto(tmp_path, after=[f"http_dir {tmp_path / 'www'}"])) as broker:
         page = chromium.open(f"http://{HOST}:{broker.web_port}/page.html")
-        route = {"publish": "plant/{hall}/pump", "sources": [source("plant/{hall}/raw")]}
         with Client(broker.port) as client:
-            client.publish("edge/pi-1/docs", document(pump(), route), retain=True)
+            client.publish("edge/pi-1/docs", document(pump(), ROUTE), retain=True)
             client.publish("edge/broken/docs", b"{", retain=True)
-            client.publish("edge/other/docs", document(pump(), route, node="pi-1"), retain=True)
+            client.publish("edge/other/docs", document(pump(), ROUTE, node="pi-1"), retain=True)
             page.click(".connect button")
             page.wait("document.querySelector('.model')")
             assert page.text(".node select") == "pi-1"
             # A newer one does not take away what somebody is filling in.
             page.fill(".typed input", "7.25")
-            client.publish("edge/pi-1/docs", document(pump(version="2.0.0"), route), retain=True)
+            client.publish("edge/pi-1/docs", document(pump(version="2.0.0"), ROUTE), retain=True)
             page.wait("!document.querySelector('.newer').hidden")
             assert "7.25" in page.evaluate("document.querySelector('.message textarea').value")
             page.click(".newer")
             page.wait("document.querySelector('.model .badge').textContent === '2.0.0'")
             assert page.problems == []
-    finally:
-        broker.stop()
 
 
 def test_a_lost_connection_comes_back_with_all_that_it_had(
@@ -151,9 +149,7 @@ def test_a_lost_connection_comes_back_with_all_that_it_had(
 
 
 def test_a_password_is_asked_for_and_kept_nowhere(chromium: Chromium, tmp_path: Path) -> None:
-    broker = WebMosquitto(tmp_path, users={"me": "s3cret-word"})
-    broker.start()
-    try:
+    with running(WebMosquitto(tmp_path, users={"me": "s3cret-word"})) as broker:
         page = chromium.open(write(tmp_path, None))
         page.fill(".connect input[type=url]", broker.url)
         page.click(".connect button")
@@ -172,8 +168,6 @@ def test_a_password_is_asked_for_and_kept_nowhere(chromium: Chromium, tmp_path: 
         # A reload forgets it.
         page.call("Page.reload")
         page.wait("document.querySelector('.connect input[type=password]')?.value === ''")
-    finally:
-        broker.stop()
 
 
 def test_a_broker_of_3_1_1(chromium: Chromium, tmp_path: Path) -> None:
@@ -197,10 +191,7 @@ def test_a_broker_of_3_1_1(chromium: Chromium, tmp_path: Path) -> None:
                 page.click(".send button")
                 page.wait("document.querySelector('.answer[data-kind=prediction]')")
                 assert page.text(".verdict-title") == "Hip-Hop"
-                page.fill('[data-feature="tempo"] .typed input', "-5")
-                page.click(".send button")
-                page.wait("document.querySelector('.answer[data-kind=rejection]')")
-                assert "greater than" in page.text('[data-feature="tempo"] .reason')
+                is_rejected(page, tempo=("-5", "greater than"))
             assert page.problems == []
         finally:
             broker.terminate()
@@ -217,7 +208,7 @@ ANSWERS: list[tuple[dict[str, Any], str]] = [
 
 def test_answers_of_every_kind(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
     """Of a feature of each kind; the test plays the agent."""
-    route = {"publish": "plant/{hall}/pump", "min_confidence": 0.6, "sources": [source("plant/{hall}/raw")]}
+    route = {**ROUTE, "min_confidence": 0.6}
     page = chromium.open(write(tmp_path, document(pump(), route)))
     connect(page, broker.url)
     page.click(".chip")

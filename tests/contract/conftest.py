@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.brokers import Amqtt, BrokerProcess, Mosquitto
+from tests.brokers import Amqtt, BrokerProcess, Mosquitto, running
 from tests.contract import witness
 from tests.contract.agents import Relay
 from tests.contract.client import Client
@@ -39,19 +39,11 @@ class MosquittoFactory:
         self.made: list[Mosquitto] = []
 
     def __call__(self, *, start: bool = True, **options: Any) -> Mosquitto:
-        directory = self._directory / f"mosquitto-{len(self.made)}"
-        directory.mkdir(parents=True)
-        broker = Mosquitto(directory, **options)
+        broker = Mosquitto(self._directory / f"mosquitto-{len(self.made)}", **options)
         self.made.append(broker)
         if start:
             broker.start()
         return broker
-
-
-def show(broker: BrokerProcess) -> None:
-    """End a broker and print what it said: pytest shows that when the test fails."""
-    broker.stop()
-    print(f"--- {broker.name} on port {broker.port} said:\n{broker.log()}")  # noqa: T201
 
 
 @pytest.fixture
@@ -60,13 +52,12 @@ def mosquitto(tmp_path: Path) -> Iterator[MosquittoFactory]:
     factory = MosquittoFactory(tmp_path)
     yield factory
     for broker in factory.made:
-        show(broker)
+        broker.end()
 
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
     directory = tmp_path / "broker"
-    directory.mkdir()
     made: BrokerProcess
     if request.param == "mosquitto":
         require_mosquitto()
@@ -75,9 +66,8 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerPro
         if importlib.util.find_spec("amqtt") is None:
             lacking("amqtt is not installed: pip install '.[demo]'")
         made = Amqtt(directory)
-    made.start()
-    yield made
-    show(made)
+    with running(made):
+        yield made
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -88,10 +78,8 @@ def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if request.param in {"mosquitto", "amqtt"}:
             lacking(reason)
         pytest.skip(reason)
-    made = kind(tmp_path_factory.mktemp(request.param))
-    made.start()
-    yield made
-    show(made)
+    with running(kind(tmp_path_factory.mktemp(request.param))) as made:
+        yield made
 
 
 @pytest.fixture

@@ -18,10 +18,7 @@ from click.testing import CliRunner
 from edge_agent.cli.main import cli
 from tests.brokers import HOST
 from tests.certificates import Authority
-from tests.contract.agents import NODE, PROTOCOLS, STATE, RunningAgent
-from tests.e2e.tracks import IMPOSSIBLE, ROCK
-from tests.patience import fair
-from tests.played import (
+from tests.cloud import (
     AWS,
     AWS_WITHOUT_RETAIN,
     AZURE,
@@ -29,10 +26,13 @@ from tests.played import (
     NO_SHARE,
     PLAYED,
     Limits,
-    PlayedBroker,
     maximum_qos,
     server_keep_alive,
 )
+from tests.contract.agents import NODE, PROTOCOLS, STATE, RunningAgent
+from tests.e2e.tracks import IMPOSSIBLE, ROCK
+from tests.patience import fair
+from tests.played import PlayedBroker
 
 ASKED, ANSWERED = "music/hall/features", "music/hall/genre"
 

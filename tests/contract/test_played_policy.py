@@ -9,15 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cloud import AWS, EMQX, Limits
 from tests.contract.agents import NODE, PROTOCOLS, STATE, RunningAgent, wait_for_line
 from tests.contract.test_played import ANSWERED, ASKED, is_answered, look, ready
 from tests.e2e.tracks import ROCK
-from tests.played import (
-    AWS,
-    EMQX,
-    Limits,
-    PlayedBroker,
-)
+from tests.played import PlayedBroker
 
 #: Ends of a connection until an input is found whose answer is the reason, and its rejection as well.
 ENDS = 12

@@ -6,14 +6,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("sklearn", reason="needs the extra `convert`")
 pytest.importorskip("skl2onnx", reason="needs the extra `convert`")
-
-from click.testing import CliRunner
-from edge_convert.cli import main
 
 from edge_agent.contract.answers import Detection, Estimate, Estimates
 from edge_agent.contract.messages import Info, validator
@@ -21,18 +17,12 @@ from tests.brokers import Mosquitto
 from tests.contract.agents import INFO, STATE, RunningAgent
 from tests.contract.client import Client
 from tests.contract.conftest import Connect
+from tests.training import train, write_room
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """What heats a room: indoor temperature and power depend on the outdoor temperature and on the hour."""
-    rng = np.random.default_rng(0)
-    outdoor, hour = rng.uniform(-10, 30, 300).round(1), rng.integers(0, 24, 300)
-    indoor, power = (18 + outdoor / 10 + hour / 24).round(2), (2000 - 60 * outdoor).round(1)
-    path = tmp_path / "room.csv"
-    rows = (f"{a},{b},{c},{d}" for a, b, c, d in zip(outdoor, hour, indoor, power, strict=True))
-    path.write_text("\n".join(["outdoor,hour,indoor,power", *rows, ""]))
-    return path
+    return write_room(tmp_path / "room.csv")
 
 
 def serve(stack: ExitStack, server: Mosquitto, client: Client, model: Path) -> RunningAgent:
@@ -41,12 +31,6 @@ def serve(stack: ExitStack, server: Mosquitto, client: Client, model: Path) -> R
     client.subscribe("room/+/answer", "room/+/answer/error", STATE, INFO)
     client.wait_for_payload(STATE, "online")
     return agent
-
-
-def train(table: Path, out: Path, *options: str) -> Path:
-    done = CliRunner().invoke(main, ["train", "--data", str(table), "--repeats", "0", "--out", str(out), *options])
-    assert done.exit_code == 0, done.output
-    return out
 
 
 def ask(client: Client, **features: float) -> Any:

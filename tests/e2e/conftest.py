@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.brokers import HOST, Mosquitto
+from tests.brokers import HOST, Mosquitto, running
 from tests.contract.client import Client
 from tests.patience import DEADLINE, fair
 from tests.requirements import require_mosquitto
@@ -98,13 +98,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     require_mosquitto()
-    directory = tmp_path / "broker"
-    directory.mkdir()
-    broker = Mosquitto(directory)
-    broker.start()
-    yield broker
-    broker.stop()
-    print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201
+    with running(Mosquitto(tmp_path / "broker")) as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from benchmarks import load
-from tests.brokers import Mosquitto
+from tests.brokers import Mosquitto, running
 from tests.contract.agents import Packet, Relay
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
@@ -41,13 +41,9 @@ LONG: Final = (pytest.mark.long, pytest.mark.timeout(1800))
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """One that sets no limit of its own, so that it is the agent's that holds."""
     require_mosquitto()
-    directory = tmp_path / "broker"
-    directory.mkdir()
     lines = ["max_queued_messages 0", "max_inflight_messages 0", "log_type none", "log_type error"]
-    broker = Mosquitto(directory, lines=lines)
-    broker.start()
-    yield broker
-    broker.stop()
+    with running(Mosquitto(tmp_path / "broker", lines=lines)) as broker:
+        yield broker
 
 
 def questions(first: int, count: int) -> Iterator[load.Question]:

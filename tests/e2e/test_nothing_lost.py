@@ -19,7 +19,7 @@ import pytest
 
 from tests import wire
 from tests.blame import OURS, Record
-from tests.brokers import HOST, Mosquitto
+from tests.brokers import HOST, Mosquitto, running
 from tests.contract.agents import Relay, wait_until
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
@@ -53,13 +53,10 @@ def times(short: int, full: int) -> pytest.MarkDecorator:
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mosquitto]:
     """With a store; a test's parameter are lines to add to the configuration."""
     require_mosquitto()
-    directory = tmp_path / "broker"
-    directory.mkdir()
-    broker = Mosquitto(directory, lines=[*LINES, *getattr(request, "param", ())], persistence=True)
-    broker.start()
-    yield broker
-    broker.stop()
-    print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201
+    with running(
+        Mosquitto(tmp_path / "broker", lines=[*LINES, *getattr(request, "param", ())], persistence=True)
+    ) as broker:
+        yield broker
 
 
 def pause(moments: random.Random) -> None:

@@ -35,9 +35,7 @@ class Home:
         self.port = free_port()
         lines = [f"listener {self.port} {HOST}", f"certfile {pair.certificate}", f"keyfile {pair.key}"]
         lines += [f"cafile {self.authority.file}", "require_certificate true"]
-        place = directory / "home"
-        place.mkdir()
-        self.broker = Mosquitto(place, lines=lines, users={"agent": PASSWORD})
+        self.broker = Mosquitto(directory / "home", lines=lines, users={"agent": PASSWORD})
         self.password = directory / "password"
         self.password.write_text(PASSWORD + "\n")
         self.environment = {

@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tests.background import Background
-from tests.brokers import Mosquitto
+from tests.brokers import Mosquitto, running
 from tests.budget import Budget
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
@@ -187,13 +187,8 @@ class Figures:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     require_mosquitto()
-    directory = tmp_path / "broker"
-    directory.mkdir()
-    broker = Mosquitto(directory, lines=LINES, persistence=True)
-    broker.start()
-    yield broker
-    broker.stop()
-    print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201
+    with running(Mosquitto(tmp_path / "broker", lines=LINES, persistence=True)) as broker:
+        yield broker
 
 
 class Blows:

@@ -13,30 +13,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from tests.brokers import Mosquitto
+from tests.brokers import Mosquitto, running
 from tests.contract.client import Client
+from tests.e2e.tracks import HIP_HOP, ROCK
 from tests.home_assistant.house import PYTHON, ROOT, Agent, HomeAssistant
 from tests.requirements import require_mosquitto
+from tests.training import train, write_room
 
 pytestmark = [
     pytest.mark.home_assistant,
     pytest.mark.skipif(not PYTHON.exists(), reason="Home Assistant is not installed: scripts/test --home-assistant"),
 ]
 
-#: A track that is surely one of Rock, and one that is hardly one of Hip-Hop.
-ROCK: Final = {
-    "acousticness": 0.362731, "danceability": 0.383352, "energy": 0.586099, "instrumentalness": 0.375383,
-    "liveness": 0.275548, "speechiness": 0.028725, "tempo": 113.747, "valence": 0.286459,
-}  # fmt: skip
-HIP_HOP: Final = {
-    "acousticness": 0.34472, "danceability": 0.758068, "energy": 0.323318, "instrumentalness": 0.0166768,
-    "liveness": 0.0856723, "speechiness": 0.0306624, "tempo": 101.993, "valence": 0.443876,
-}  # fmt: skip
 ROUTES: Final = """
 [[route]]
 [[route]]
@@ -67,21 +58,9 @@ retain = true
 """
 
 
-def train(table: Path, out: Path, *options: str) -> None:
-    from edge_convert.cli import main
-
-    done = CliRunner().invoke(main, ["train", "--data", str(table), "--repeats", "0", "--out", str(out), *options])
-    assert done.exit_code == 0, done.output
-
-
 def train_models(directory: Path) -> None:
     """Models that answer a number, several, and anomalies; and one of two species, later of three."""
-    rng = np.random.default_rng(0)
-    outdoor, hour = rng.uniform(-10, 30, 300).round(1), rng.integers(0, 24, 300)
-    indoor, power = (18 + outdoor / 10 + hour / 24).round(2), (2000 - 60 * outdoor).round(1)
-    room = directory / "room.csv"
-    rows = (f"{a},{b},{c},{d}" for a, b, c, d in zip(outdoor, hour, indoor, power, strict=True))
-    room.write_text("\n".join(["outdoor,hour,indoor,power", *rows, ""]))
+    room = write_room(directory / "room.csv")
     train(room, directory / "indoor.onnx", "--target", "indoor", "--unit", "°C", "--drop", "power")
     train(room, directory / "both.onnx", "--target", "indoor", "--target", "power", "--estimator", "forest")
     train(room, directory / "odd.onnx", "--task", "anomaly")
@@ -97,10 +76,7 @@ class House:
     """A broker, an agent and Home Assistant, which can be started again."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
-        (directory / "broker").mkdir()
-        self.broker = Mosquitto(directory / "broker")
-        self.broker.start()
-        stack.callback(self.broker.stop)
+        self.broker = stack.enter_context(running(Mosquitto(directory / "broker")))
         self.agent = Agent(directory / "agent", self.broker.port)
         train_models(self.agent.directory)
         self.agent.write(ROUTES)

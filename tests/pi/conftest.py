@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.brokers import Mosquitto
+from tests.brokers import Mosquitto, running
 from tests.pi.machine import Machine, booted
 from tests.requirements import lacking, require_mosquitto
 
@@ -61,8 +61,5 @@ def machine(deb: Path) -> Iterator[Machine]:
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker on this side, with a port of its own."""
     require_mosquitto()
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.stop()
-    print(f"--- mosquitto said:\n{broker.log()}")  # noqa: T201 - shown when a test fails
+    with running(Mosquitto(tmp_path)) as broker:
+        yield broker

@@ -7,8 +7,8 @@ import ast
 import pytest
 
 from tests.brokers_page import PAGE, ROOT, Recorder, headings, read, write
+from tests.cloud import PLAYED
 from tests.every_broker import KINDS, Ability
-from tests.played import PLAYED
 
 TEXT = PAGE.read_text()
 
