@@ -11,6 +11,9 @@ from urllib.parse import unquote
 import cbor2
 from jsonschema import Draft7Validator
 
+from edge_agent.docs.served import Served
+from edge_agent.model.library import Loaded
+
 _READ: dict[str, Callable[[bytes], Any]] = {
     "application/json": json.loads,
     "application/senml+json": json.loads,
@@ -18,6 +21,11 @@ _READ: dict[str, Callable[[bytes], Any]] = {
     "application/cbor": cbor2.loads,
 }
 _PARAMETER = re.compile(r"\{([^{}]+)\}")
+
+
+def served(models: Mapping[str, Loaded]) -> dict[str, Served]:
+    """Loaded models, as a document has them."""
+    return {name: Served(one.predictor.card, one.predictor.sha256) for name, one in models.items()}
 
 
 def at(document: Mapping[str, Any], reference: str) -> Any:

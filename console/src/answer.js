@@ -1,12 +1,13 @@
 /** What an answer of the agent says (docs/messages.md, "Prediction", "Rejection"). */
 import { percent } from "./form.js";
-import { amount } from "./live/words.js";
+import { isObject } from "./values.js";
+import { amount } from "./words.js";
 
 /**
  * @typedef {{kind: "prediction", title: string, note: string, unit: string, bars: {label: string, share: number, chosen: boolean}[],
  *   values: {name: string, value: string, unit: string}[], score: number | null, outside: string[], uncertain: boolean,
- *   alarm: boolean, model: string}} Prediction `alarm`: an anomaly
- * @typedef {{kind: "rejection", title: string, byFeature: Map<string, string[]>, others: string[], input: Map<string, string>}} Rejection
+ *   alarm: boolean}} Prediction `alarm`: an anomaly
+ * @typedef {{kind: "rejection", title: string, byFeature: Map<string, string[]>, others: string[]}} Rejection
  * @typedef {{kind: "unknown", title: string}} Unknown
  */
 
@@ -23,7 +24,6 @@ const CODES = {
 };
 
 const text = (value) => (typeof value === "string" ? value : value === null || value === undefined ? "" : JSON.stringify(value));
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /**
  * @param {string} payload @param {import("./document.js").Model} model @param {number | null} [limit] the route's min_confidence
@@ -44,7 +44,6 @@ export function readAnswer(payload, model, limit = null) {
 /** @returns {Rejection} */
 function rejection(answer, model) {
   const byFeature = new Map();
-  const input = new Map();
   const others = [];
   const names = new Set(model.features.map(({ name }) => name));
   for (const one of Array.isArray(answer.detail) ? answer.detail : [answer.detail]) {
@@ -59,11 +58,10 @@ function rejection(answer, model) {
       others.push(place.length ? `${place.join(".")}: ${reason}` : reason);
     } else {
       byFeature.set(name, [...(byFeature.get(name) ?? []), reason]);
-      if ("input" in one) input.set(name, text(one.input));
     }
   }
   const code = text(answer.error);
-  return { kind: "rejection", title: Object.hasOwn(CODES, code) ? CODES[code] : code || "rejected", byFeature, others, input };
+  return { kind: "rejection", title: Object.hasOwn(CODES, code) ? CODES[code] : code || "rejected", byFeature, others };
 }
 
 /** @returns {Prediction | Unknown} */
@@ -84,7 +82,6 @@ function prediction(answer, model, limit) {
     outside: Array.isArray(answer.outside) ? answer.outside.filter((one) => typeof one === "string") : [],
     uncertain,
     alarm: model.task === "anomaly" && answer.label === "anomaly",
-    model: [answer.model, answer.version].filter((one) => typeof one === "string").join(" "),
   };
   if (uncertain) return { ...common, title: "uncertain", note: doubt(answer.confidence, limit) };
   if ("label" in answer) return { ...common, title: text(answer.label) };

@@ -1,6 +1,7 @@
 /** AsyncAPI 3.0 taken apart for reading: channels with what goes which way, and schemas as rows. */
 
 import { toJson } from "./payload.js";
+import { isObject, list, object } from "./values.js";
 
 /**
  * Schemas may refer to themselves, and come from anybody: no document, whatever is in it, takes longer than these allow.
@@ -19,11 +20,8 @@ const LONGEST_TEXT = 2_000;
 const ALL_ROWS = 20_000;
 const ALL_EXAMPLES = 2_000_000;
 
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-const object = (value) => (isObject(value) ? value : {});
 const clip = (value) => (value.length > LONGEST_TEXT ? `${value.slice(0, LONGEST_TEXT)}…` : value);
 const text = (value) => (typeof value === "string" ? clip(value) : "");
-const list = (value) => (Array.isArray(value) ? value : []);
 
 /** What a reference within the document leads to, over at most a few steps. @param {any} document @param {any} value */
 export function resolve(document, value) {
@@ -46,7 +44,7 @@ function decode(key) {
 
 /**
  * @typedef {{path: string, type: string, limits: string, about: string, required: boolean}} Row
- * @typedef {{contentTypes: string[], title: string, rows: Row[], about: string, examples: string[], more: boolean}} Message `more`: rows that are left out
+ * @typedef {{contentTypes: string[], rows: Row[], about: string, examples: string[], more: boolean}} Message `more`: rows that are left out
  * @typedef {{address: string, about: string, parameters: {name: string, about: string}[], messages: Message[], qos: number | null,
  *   retain: boolean, answered: boolean}} Channel
  * @typedef {{name: "takes" | "answers" | "tells", title: string, channels: Channel[], more: boolean}} Group `more`: channels that are left out
@@ -56,7 +54,6 @@ function decode(key) {
 export function groupsOf(document) {
   /** @type {Record<"takes" | "answers" | "tells", Channel[]>} */
   const found = { takes: [], answers: [], tells: [] };
-  const node = text(object(document["x-edge-agent"]).node);
   const room = { rows: ALL_ROWS, examples: ALL_EXAMPLES };
   const operations = Object.values(object(document.operations));
   for (const operation of operations.slice(0, MOST_CHANNELS).map(object)) {
@@ -64,7 +61,7 @@ export function groupsOf(document) {
     const address = text(channel.address);
     if (!address) continue;
     const binding = object(object(operation.bindings).mqtt);
-    const own = address.startsWith(`edge/${node}/`) || address.startsWith("edge/");
+    const own = address.startsWith("edge/");
     found[own ? "tells" : operation.action === "receive" ? "takes" : "answers"].push({
       address,
       about: text(channel.description) || text(operation.summary),
@@ -102,7 +99,6 @@ function messageOf(document, message, room) {
   }
   return {
     contentTypes: [text(message.contentType) || text(document.defaultContentType)],
-    title: text(message.title),
     rows: rows.slice(0, MOST_ROWS),
     more: rows.length > MOST_ROWS || room.rows <= 0,
     about: text(schema.description),

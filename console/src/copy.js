@@ -34,7 +34,7 @@ export function copyCard(now) {
   const element = h(
     "section",
     { class: "card copy", "aria-label": "Copy the message" },
-    h("div", { class: "card-head" }, h("h3", {}, "Copy as"), tabs.element, h("span", { class: "spring" }), said, h("button", { type: "button", on: { click: copy } }, "Copy")),
+    h("div", { class: "card-head" }, h("h3", {}, "Copy as"), tabs, h("span", { class: "spring" }), said, h("button", { type: "button", on: { click: copy } }, "Copy")),
     panel,
   );
   return { element, show };

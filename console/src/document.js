@@ -3,17 +3,15 @@
  *
  * It may come from a broker, so from anybody: whatever is not what it should be is left out here, and nowhere else.
  */
+import { JSON_TYPE } from "./payload.js";
 import { captures } from "./topics.js";
+import { list, object } from "./values.js";
 
 /** More than these a page can't show in a blink, and nobody can choose among; what is left out, it says. */
-const MOST = { models: 200, routes: 500, sources: 50, features: 1_000, examples: 50, quantiles: 32, values: 1_000, labels: 1_000, outputs: 1_000, topics: 100 };
+const MOST = { models: 200, routes: 500, sources: 50, features: 1_000, examples: 50, quantiles: 32, values: 1_000, outputs: 1_000, topics: 100 };
 /** Choices of all features of a model together. */
 const ALL_VALUES = 20_000;
 
-/** @param {unknown} value @returns {Record<string, any>} */
-const object = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
-/** @param {unknown} value @returns {any[]} */
-const list = (value) => (Array.isArray(value) ? value : []);
 const text = (value, otherwise = "") => (typeof value === "string" ? value : otherwise);
 const texts = (value) => list(value).filter((one) => typeof one === "string");
 const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
@@ -23,12 +21,11 @@ const number = (value) => (typeof value === "number" && Number.isFinite(value) ?
  * @typedef {{name: string, kind: Kind, minimum: number | null, maximum: number | null, unit: string, description: string,
  *   quantiles: [number, number][], values: string[], missing: boolean, example: unknown}} Feature
  * @typedef {{title: string, features: Record<string, any>}} Example
- * @typedef {{name: string, version: string, sha256: string, task: string, description: string, features: Feature[],
- *   labels: string[], outputs: {name: string, unit: string}[], threshold: number | null, confidence: boolean,
- *   examples: Example[]}} Model
+ * @typedef {{name: string, version: string, task: string, description: string, features: Feature[],
+ *   outputs: {name: string, unit: string}[], threshold: number | null, examples: Example[]}} Model
  * @typedef {{subscribe: string, sensor: Record<string, string>, fields: Record<string, any>, form: "object" | "feature" | "sparkplug",
- *   formats: string[], capture: Record<string, any>, levels: Record<string, string[]> | null}} Source
- * @typedef {{model: Model, publish: string, errors: string, retain: boolean, partial: string, outside: string,
+ *   formats: string[], capture: Record<string, any>}} Source
+ * @typedef {{model: Model, publish: string, errors: string, partial: string,
  *   minConfidence: number | null, remembers: boolean, sources: Source[]}} Route
  * @typedef {{node: string, version: string, protocol: string, responseTopics: string[], models: Model[], routes: Route[],
  *   broker: {host: string, protocol: string}, asyncapi: Record<string, any>, isEmbedded: boolean, left: string[]}} NodeDocument
@@ -80,14 +77,11 @@ function readModel(value, first) {
   return {
     name: text(model.name),
     version: text(model.version),
-    sha256: text(model.sha256),
     task: text(model.task, "classification"),
     description: text(model.description),
     features: features.filter((feature) => feature.name),
-    labels: first(texts(model.labels), MOST.labels, `labels ${of}`),
     outputs: first(list(model.outputs), MOST.outputs, `outputs ${of}`).map((one) => ({ name: text(object(one).name), unit: text(object(one).unit) })),
     threshold: number(model.threshold),
-    confidence: model.confidence !== false,
     examples: first(list(model.examples), MOST.examples, `examples ${of}`).map((one) => ({
       title: text(object(one).title, "example"),
       features: object(object(one).features),
@@ -125,9 +119,7 @@ function readRoute(route, models, first) {
       model,
       publish: route.publish,
       errors: text(route.errors, `${route.publish}/error`),
-      retain: route.retain === true,
       partial: text(route.partial, "reject"),
-      outside: text(route.outside),
       minConfidence: number(route.min_confidence),
       // Values of several messages make one row; a Response Topic is not followed then.
       remembers: byFeature || sources.length > 1 || route.partial === "merge",
@@ -141,15 +133,13 @@ function readSource(value) {
   const source = object(value);
   const subscribe = text(source.subscribe);
   const sensor = Object.entries(object(source.sensor)).filter(([, one]) => typeof one === "string");
-  const levels = Object.entries(object(source.levels)).map(([level, names]) => [level, texts(names)]);
   const form = source.form === "sparkplug" || source.form === "feature" ? source.form : "object";
   return {
     subscribe,
     sensor: Object.fromEntries(sensor),
     fields: object(source.fields),
     form: form === "feature" && !captures(subscribe).includes("feature") ? "object" : form,
-    formats: texts(source.formats).length ? texts(source.formats) : ["application/json"],
+    formats: texts(source.formats).length ? texts(source.formats) : [JSON_TYPE],
     capture: object(source.capture),
-    levels: levels.length ? Object.fromEntries(levels) : null,
   };
 }

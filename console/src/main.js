@@ -48,7 +48,7 @@ function main() {
     h(
       "header",
       {},
-      h("div", { class: "bar" }, h("div", { class: "bar-inner" }, h("h1", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "edge-agent"), picker, h("span", { class: "spring" }), themeButton(), connect.button, tabs.element)),
+      h("div", { class: "bar" }, h("div", { class: "bar-inner" }, h("h1", { class: "brand" }, h("span", { class: "mark", "aria-hidden": "true" }), "edge-agent"), picker, h("span", { class: "spring" }), themeButton(), connect.button, tabs)),
       connect.box,
     ),
     place,

@@ -1,7 +1,7 @@
 /** Which node's document is shown: the one in the page, or one that a node keeps on the broker. */
 import { readDocument } from "./document.js";
 import { fill, h } from "./dom.js";
-import { levelError } from "./topics.js";
+import { followState, STATES } from "./state.js";
 
 /** A document is a few hundred KB at the most; what is larger is none. Nobody chooses among more nodes than this. */
 const LARGEST = 4_000_000;
@@ -11,7 +11,6 @@ const ALL_TEXT = 16_000_000;
 const DOCS = "edge/+/docs";
 const NOT_CONNECTED = "Connect to a broker to learn of its nodes, and try their models.";
 const NOTHING_YET = "No node on this broker has published its documentation yet (edge/{node}/docs).";
-const STATES = new Map([["online", "good"], ["degraded", "warn"], ["offline", "bad"]]);
 
 /**
  * @typedef {{node: string, content: string | null, routes: {sources: {subscribe: string}[]}[]}} Known what is kept of a document:
@@ -41,9 +40,7 @@ export function nodePicker(connection, embedded, chosen, learned) {
     newer.hidden = true;
     showState("");
     endState();
-    // A document from a disk may say anything; a filter that a broker takes offense at would end the connection.
-    const isLevel = current !== null && levelError(current.node) === "";
-    endState = isLevel ? connection.subscribe(`edge/${current.node}/state`, ({ payload }) => showState(new TextDecoder().decode(payload))) : () => {};
+    endState = current ? followState(connection, current.node, showState) : () => {};
     show();
     list();
   }

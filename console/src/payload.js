@@ -5,6 +5,7 @@
  * values back; nothing here judges them, for that is what the agent is asked to do.
  */
 import { captures, fillTemplate } from "./topics.js";
+import { isObject } from "./values.js";
 
 /** What is not a position of an array, whatever a path says: nobody has that many. */
 const LONGEST_ARRAY = 64;
@@ -32,13 +33,13 @@ const pathOf = (source, name) => (Object.hasOwn(source.fields, name) ? source.fi
 export function stepsOf(path, name) {
   if (typeof path === "string") return path.split(".");
   if (Array.isArray(path)) return path.map(String);
-  if (path !== null && typeof path === "object") return stepsOf(path.at, name);
+  if (isObject(path)) return stepsOf(path.at, name);
   return [name];
 }
 
 /** The value as a sensor sends it, before the conversion that a path asks for. @param {any} path @param {any} value */
 export function unconverted(path, value) {
-  if (path === null || typeof path !== "object" || Array.isArray(path)) return value;
+  if (!isObject(path)) return value;
   if (path.map !== null && typeof path.map === "object") {
     const word = Object.keys(path.map).find((one) => path.map[one] === value);
     if (word !== undefined) return word;
@@ -83,7 +84,7 @@ export function put(document, steps, value) {
 
 /** The same for a key, whatever is in its name. */
 function putKey(document, key, value, rest = []) {
-  const target = document !== null && typeof document === "object" && !Array.isArray(document) ? document : bare();
+  const target = isObject(document) ? document : bare();
   target[key] = put(target[key], rest, value);
   return target;
 }

@@ -7,6 +7,8 @@
  * - No password is ever in one.
  */
 
+import { JSON_TYPE } from "./payload.js";
+
 /**
  * @typedef {{topic: string, payload: string, contentType: string | null}} Sent content type: where one has to be said
  * @typedef {{host: string, port: number, user: string, tls: boolean}} Broker
@@ -86,7 +88,7 @@ function pahoClient(messages, { host, port, user, tls }) {
     "client.loop_start()",
     "properties = Properties(PacketTypes.PUBLISH)",
     ...messages.flatMap(({ topic, payload, contentType }) => [
-      `properties.ContentType = ${python(contentType ?? "application/json")}`,
+      `properties.ContentType = ${python(contentType ?? JSON_TYPE)}`,
       `client.publish(${python(topic)}, ${python(payload)}, qos=1, properties=properties).wait_for_publish()`,
     ]),
     "client.disconnect()",

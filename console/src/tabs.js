@@ -3,7 +3,7 @@ import { h, newId } from "./dom.js";
 
 /**
  * @param {string[]} names @param {string} label @param {HTMLElement[]} panels one for each name, or one that all of them fill
- * @param {(name: string) => void} chosen told of each change
+ * @param {(name: string) => void} chosen told of each change @returns {HTMLElement}
  */
 export function tabsOf(names, label, panels, chosen) {
   const panelOf = (place) => panels[Math.min(place, panels.length - 1)];
@@ -39,5 +39,5 @@ export function tabsOf(names, label, panels, chosen) {
     choose(next);
   }
   show(0);
-  return { element: h("div", { class: "tabs", role: "tablist", "aria-label": label }, buttons), choose: (name) => choose(names.indexOf(name)) };
+  return h("div", { class: "tabs", role: "tablist", "aria-label": label }, buttons);
 }

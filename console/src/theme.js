@@ -6,10 +6,9 @@ const prefersDark = globalThis.matchMedia?.("(prefers-color-scheme: dark)");
 let chosen = null;
 
 function show() {
-  const theme = chosen ?? (prefersDark?.matches ? "dark" : "light");
-  document.documentElement.dataset.theme = theme;
+  document.documentElement.dataset.theme = chosen ?? (prefersDark?.matches ? "dark" : "light");
   // Charts are drawn with the colors of the moment.
-  dispatchEvent(new CustomEvent("theme", { detail: theme }));
+  dispatchEvent(new Event("theme"));
 }
 
 export function followTheme() {

@@ -7,9 +7,10 @@
 import { isOurs } from "./answer.js";
 import { JSON_TYPE } from "./payload.js";
 import { random } from "./random.js";
-import { captures, fillTemplate, filterOf, levelError, responseTopic } from "./topics.js";
+import { followState } from "./state.js";
+import { captures, fillTemplate, filterOf, responseTopic } from "./topics.js";
 
-export const PATIENCE = 10_000;
+const PATIENCE = 10_000;
 /** How long nothing more has to come until the last answer to several messages is known to be the last. */
 const QUIET = 300;
 
@@ -50,10 +51,8 @@ export class Trial {
   /** Ask this node from now on, which may say that it is offline. Returns what ends it. @param {string} node */
   follow(node) {
     this.#absent = "";
-    // A document from a disk may say anything; a filter that a broker takes offense at would end the connection.
-    if (levelError(node) !== "") return () => {};
-    return this.#connection.subscribe(`edge/${node}/state`, ({ payload }) => {
-      this.#absent = decode(payload) === "offline" ? `${node} is offline` : "";
+    return followState(this.#connection, node, (said) => {
+      this.#absent = said === "offline" ? `${node} is offline` : "";
       this.#stop();
     });
   }

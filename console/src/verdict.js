@@ -1,6 +1,7 @@
 /** An answer for eyes and ears: the label with bars, a number, a score, or the reasons why there is none. */
 import { h } from "./dom.js";
 import { short } from "./form.js";
+import { percent } from "./words.js";
 
 /** A model may have a thousand labels. */
 const MOST_BARS = 10;
@@ -43,11 +44,11 @@ function barsOf(bars) {
           { class: chosen ? "chosen" : null },
           h("span", { class: "bar-label" }, label),
           h("span", { class: "bar-track", "aria-hidden": "true" }, h("span", { style: { width: `${100 * share}%` } })),
-          h("span", { class: "bar-share" }, `${(100 * share).toFixed(1)} %`),
+          h("span", { class: "bar-share" }, percent(share)),
         ),
       ),
     ),
-    left > 0 && h("p", { class: "dim small" }, `and ${left} more, below ${(100 * shown.at(-1).share).toFixed(1)} %`),
+    left > 0 && h("p", { class: "dim small" }, `and ${left} more, below ${percent(shown.at(-1).share)}`),
   ];
 }
 

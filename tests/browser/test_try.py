@@ -13,13 +13,13 @@ import pytest
 from benchmarks.chromium import Chromium, Page
 from edge_agent.config.models import loading
 from edge_agent.docs import asyncapi
-from edge_agent.docs.served import Served
 from edge_agent.page import page as page_with
 from tests.brokers import HOST, free_port, running
 from tests.browser.conftest import WebMosquitto, connect
 from tests.browser.documents import ROUTE, document, pump, source, write
 from tests.contract.agents import NODE, RunningAgent, settings
 from tests.contract.client import Client
+from tests.described import served
 
 pytestmark = pytest.mark.usefixtures("built")
 
@@ -27,9 +27,8 @@ pytestmark = pytest.mark.usefixtures("built")
 def open_with_own_document(chromium: Chromium, directory: Path, port: int, **sections: Any) -> Page:
     """The page with the document of the agent that the tests run."""
     own = settings(port, None, sections)
-    served = {name: Served(one.predictor.card, one.predictor.sha256) for name, one in loading(own).models().items()}
     file = directory / "page.html"
-    file.write_bytes(page_with(asyncapi.write(own, served)))
+    file.write_bytes(page_with(asyncapi.write(own, served(loading(own).models()))))
     return chromium.open(file.as_uri())
 
 

@@ -15,7 +15,6 @@ import pytest
 from edge_agent.assembly import make_connection_settings, make_plan
 from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
-from edge_agent.docs.served import Served
 from edge_agent.host.process import Signals
 from edge_agent.link.link import Address
 from edge_agent.link.slow_lane import Plain
@@ -25,6 +24,7 @@ from tests import wire
 from tests.background import Background, Server
 from tests.brokers import HOST, BrokerProcess
 from tests.contract import witness
+from tests.described import served
 from tests.patience import DEADLINE, fair
 from tests.wire import PUBACK, PUBLISH, SUBACK, SUBSCRIBE, UNSUBACK, UNSUBSCRIBE
 
@@ -66,9 +66,7 @@ def prepared(loaded: Settings) -> tuple[ConnectionSettings, Plan]:
     are is held by tests with a clock of their own, and here they would only be waited for."""
     models = loading(loaded).models()
     # What it publishes from now on is looked at.
-    witness.current.served(
-        loaded, {name: Served(one.predictor.card, one.predictor.sha256) for name, one in models.items()}
-    )
+    witness.current.served(loaded, served(models))
     return make_connection_settings(loaded)._replace(max_backoff=_PAUSE), make_plan(loaded, models)
 
 

@@ -7,11 +7,12 @@ import logging
 
 import pytest
 
+from edge_agent.config.models import loading
 from edge_agent.docs import asyncapi
 from edge_agent.docs.served import CONTENT_TYPE
 from tests.contract.agents import NODE, PROTOCOLS, STATE, RunningAgent, settings, wait_for_line
 from tests.contract.conftest import Connect, MosquittoFactory
-from tests.contract.described import bundled
+from tests.described import served
 from tests.e2e.tracks import ROCK
 
 DOCS = f"edge/{NODE}/docs"
@@ -32,7 +33,7 @@ def test_whoever_comes_later_reads_what_the_command_writes(
         found = later.message(DOCS)
         assert found.retain
         made = settings(broker.port, {**agent.timeout, "protocol": protocol}, {"docs": ON})
-        assert found.payload == asyncapi.write(made, {"genre": bundled()})
+        assert found.payload == asyncapi.write(made, served(loading(made).models()))
         if protocol == "5":
             assert later.properties(DOCS)["ContentType"] == CONTENT_TYPE
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.console import evaluate
 from tests.contract.client import Client
 from tests.contract.conftest import MosquittoFactory
 
-CONSOLE = Path(__file__).parents[2] / "console"
 USER, PASSWORD = "o'neil", "s3cret"
 TEXT = 'it\'s $(reboot) `x` \\ "q" ${y} %s °C 🎵'
 
@@ -23,9 +21,6 @@ TEXT = 'it\'s $(reboot) `x` \\ "q" ${y} %s °C 🎵'
 @pytest.fixture
 def snippets(mosquitto: MosquittoFactory) -> tuple[int, dict[str, str]]:
     """A broker's port, and the snippets for it: two messages, the second also with a content type."""
-    node = shutil.which("node")
-    if node is None or not CONSOLE.is_dir():
-        pytest.skip("the page's snippets take Node.js 20 or later, and the clone")
     broker = mosquitto(users={USER: PASSWORD})
     sent = [
         {"topic": f"t/{TEXT}", "payload": json.dumps({TEXT: TEXT}), "contentType": None},
@@ -37,21 +32,13 @@ def snippets(mosquitto: MosquittoFactory) -> tuple[int, dict[str, str]]:
         "typed": typed,
         "broker": {"host": broker.host, "port": broker.port, "user": USER, "tls": False},
     }
-    script = """
-        import { readFileSync } from "node:fs";
-        import { mosquittoPub, paho } from "./src/snippets.js";
-        const { sent, typed, broker } = JSON.parse(readFileSync(0, "utf8"));
-        console.log(JSON.stringify({ shell: mosquittoPub(sent, broker), typed_shell: mosquittoPub(typed, broker), python: paho(sent, broker), typed_python: paho(typed, broker) }));
-    """
-    done = subprocess.run(
-        [node, "--input-type=module", "-e", script],
-        cwd=CONSOLE,
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=True,
+    made: dict[str, str] = evaluate(
+        'import { mosquittoPub, paho } from "./src/snippets.js"; const making = { shell: mosquittoPub, python: paho };',
+        """Object.fromEntries(Object.entries(making).flatMap(([name, make]) => [
+            [name, make(given.sent, given.broker)], [`typed_${name}`, make(given.typed, given.broker)],
+        ]))""",
+        asked,
     )
-    made: dict[str, str] = json.loads(done.stdout)
     return broker.port, made
 
 

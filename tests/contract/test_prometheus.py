@@ -5,7 +5,7 @@ names, rules and queries.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.brokers import HOST, Mosquitto, free_port
 from tests.contract.agents import RunningAgent, wait_until
 from tests.contract.conftest import Connect
 from tests.e2e.tracks import ROCK
-from tests.prometheus import ROOT, asked, exporter, promtool, running
+from tests.prometheus import ROOT, Exporter, asked, exporter, promtool, running
 
 DEPLOY = ROOT / "deploy"
 
@@ -46,6 +46,24 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "textfiles" / "edge-agent.prom"
 
 
+def node_exporter(file: Path, directory: Path, *more: str) -> AbstractContextManager[Exporter]:
+    """node_exporter, which passes on what is in the file's directory."""
+    collected = ("--collector.textfile", f"--collector.textfile.directory={file.parent}")
+    listening = f"--web.listen-address={HOST}:{{port}}"
+    return exporter("prometheus-node-exporter", *collected, *more, listening, log=directory / "exporter.log")
+
+
+def mqtt_exporter(server: Mosquitto, directory: Path) -> AbstractContextManager[Exporter]:
+    """The exporter that hears a broker, as deploy/ configures it."""
+    configuration = directory / "mqtt-exporter.yaml"
+    text = (DEPLOY / "prometheus" / "mqtt-exporter.yaml").read_text()
+    configuration.write_text(text.replace("localhost:1883", f"{HOST}:{server.port}"))
+    listening = ("-listen-address", HOST, "-listen-port", "{port}")
+    return exporter(
+        "prometheus-mqtt-exporter", "-config", str(configuration), *listening, log=directory / "exporter.log"
+    )
+
+
 HOSTILE = 'a "quoted" \\n\n\\ {b="c"} 1\r\t\x01\x7f\u2028 é 😀'
 
 
@@ -56,14 +74,7 @@ def test_promtool_has_nothing_to_complain_of(file: Path) -> None:
 
 def test_node_exporter_passes_on_what_the_file_says(file: Path, tmp_path: Path) -> None:
     expose(file, HOSTILE)
-    collected = f"--collector.textfile.directory={file.parent}"
-    arguments = (
-        "--collector.disable-defaults",
-        "--collector.textfile",
-        collected,
-        f"--web.listen-address={HOST}:{{port}}",
-    )
-    with exporter("prometheus-node-exporter", *arguments, log=tmp_path / "log") as node:
+    with node_exporter(file, tmp_path, "--collector.disable-defaults") as node:
         wait_until(lambda: bool(node.metrics()), "node_exporter passes on metrics")
         found = node.metrics()
     labels = 'model="genre",node="node",route="music/{sensor}/features"'
@@ -76,10 +87,6 @@ def test_node_exporter_passes_on_what_the_file_says(file: Path, tmp_path: Path) 
 
 
 def test_the_mqtt_exporter_tells_what_health_says(server: Mosquitto, connect: Connect, tmp_path: Path) -> None:
-    configuration = (DEPLOY / "prometheus" / "mqtt-exporter.yaml").read_text()
-    there = tmp_path / "mqtt-exporter.yaml"
-    there.write_text(configuration.replace("localhost:1883", f"{HOST}:{server.port}"))
-    arguments = ("-config", str(there), "-listen-address", HOST, "-listen-port", "{port}")
     expected = [
         'edge_agent_predictions_total{sensor="kitchen",topic="edge/kitchen/health"} 1',
         'edge_agent_rejections_total{error="invalid_features",sensor="kitchen",topic="edge/kitchen/health"} 1',
@@ -87,7 +94,7 @@ def test_the_mqtt_exporter_tells_what_health_says(server: Mosquitto, connect: Co
         'edge_agent_messages_received_total{sensor="kitchen",topic="edge/kitchen/health"} 3',
     ]
     with (
-        exporter("prometheus-mqtt-exporter", *arguments, log=tmp_path / "log") as told,
+        mqtt_exporter(server, tmp_path) as told,
         RunningAgent(server.port, health={"interval": 1.0}) as agent,
     ):
         wait_until(lambda: agent.agent.tally.connections == 1, "connected")
@@ -178,18 +185,8 @@ def test_alerts_come_when_they_should(tmp_path: Path) -> None:
 def test_every_panel_shows_something(way: str, file: Path, server: Mosquitto, connect: Connect, tmp_path: Path) -> None:
     """A real Prometheus collects a real agent, by the job that deploy/ has for it, and answers the dashboard's queries."""
     port = free_port()
-    arguments: tuple[str, ...]
     with ExitStack() as stack:
-        if way == "file":
-            collected = f"--collector.textfile.directory={file.parent}"
-            arguments = ("--collector.textfile", collected, f"--web.listen-address={HOST}:{{port}}")
-            told = stack.enter_context(exporter("prometheus-node-exporter", *arguments, log=tmp_path / "exporter.log"))
-        else:
-            there = tmp_path / "mqtt-exporter.yaml"
-            text = (DEPLOY / "prometheus" / "mqtt-exporter.yaml").read_text()
-            there.write_text(text.replace("localhost:1883", f"{HOST}:{server.port}"))
-            arguments = ("-config", str(there), "-listen-address", HOST, "-listen-port", "{port}")
-            told = stack.enter_context(exporter("prometheus-mqtt-exporter", *arguments, log=tmp_path / "exporter.log"))
+        told = stack.enter_context(node_exporter(file, tmp_path) if way == "file" else mqtt_exporter(server, tmp_path))
         configuration = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
         (job,) = [one for one in configuration["scrape_configs"] if one["job_name"] == f"edge-agent-{way}"]
         job |= {"static_configs": [{"targets": [f"{HOST}:{told.port}"]}], "scrape_interval": "1s"}

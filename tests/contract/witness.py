@@ -7,7 +7,7 @@ by one of the documents, of which a reload adds one. What the test itself publis
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -36,7 +36,8 @@ class Witness:
 
     def begin(self) -> None:
         """Begin to look, for a test."""
-        self.documents: list[Callable[[], Document]] = []
+        #: What the agents serve, in the order in which they began to.
+        self._known: dict[_Known, None] = {}
         self.came: list[Came] = []
         #: What clients published: topics and payloads; and the Response Topics that they named.
         self.published: set[tuple[str, bytes]] = set()
@@ -47,14 +48,13 @@ class Witness:
         # Whatever the port, which is another one each time: so documents are made once.
         same = settings.model_copy(update={"mqtt": settings.mqtt.model_copy(update={"port": 1883})})
         names = tuple(sorted((name, one.sha256) for name, one in models.items()))
-        known = _Known(same.model_dump_json(), names, same, models)
-        self.documents.append(lambda: _document(known))
+        self._known[_Known(same.model_dump_json(), names, same, models)] = None
 
     def wrong(self) -> Iterator[str]:
         """Yield what is wrong with the messages."""
         theirs = [one for one in dict.fromkeys(self.came) if (one.topic, one.payload) not in self.published]
         looked_at = theirs[:: 1 + len(theirs) // _MOST]
-        documents = [made() for made in dict.fromkeys(self.documents)] if looked_at else []
+        documents = [_document(known) for known in self._known] if looked_at else []
         for one in looked_at:
             said = [document.wrong(*one) for document in documents if document.sends(one.topic)]
             if one.topic in self.response_topics:

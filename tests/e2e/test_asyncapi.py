@@ -16,6 +16,7 @@ from edge_agent.docs import asyncapi
 from edge_agent.docs.served import Served
 from edge_agent.testing import make_card
 from tests.brokers import find_program
+from tests.described import served
 from tests.documents import ROOT
 from tests.e2e.test_recipes import recipes
 from tests.unit.configurations import configurations
@@ -44,8 +45,7 @@ def complaints(documents: list[bytes]) -> list[list[str]]:
 
 def test_the_parser_takes_the_document_of_the_bundled_configuration_and_of_each_recipe(tmp_path: Path) -> None:
     bundled = Settings()
-    models = {name: Served(one.predictor.card, one.predictor.sha256) for name, one in loading(bundled).models().items()}
-    made = {"bundled": asyncapi.write(bundled, models)}
+    made = {"bundled": asyncapi.write(bundled, served(loading(bundled).models()))}
     for number, recipe in enumerate(recipes()):
         file = tmp_path / f"{number}.toml"
         file.write_text(recipe.route)

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -20,9 +19,9 @@ from edge_agent.assembly import make_plan
 from edge_agent.cli.conversation import Conversation, read
 from edge_agent.config.load import load
 from edge_agent.config.models import loading
-from edge_agent.config.settings import Settings
 from edge_agent.docs import asyncapi
-from edge_agent.docs.served import Served
+from tests.console import evaluate
+from tests.described import served
 from tests.documents import ROOT
 from tests.e2e.conftest import call, must
 
@@ -95,26 +94,17 @@ def answers(done: subprocess.CompletedProcess[str]) -> list[tuple[str, str]]:
     return [(one["topic"], one["payload"]["label"]) for one in found]
 
 
-#: Reads documents, and writes for each of their routes the lines that `edge-agent try` takes.
-_SEND = """
-    import { readFileSync } from "node:fs";
+_IMPORTS = """
     import { readDocument } from "./src/document.js";
     import { startOf } from "./src/form.js";
     import { levelsOf, messagesOf } from "./src/payload.js";
-    const documents = JSON.parse(readFileSync(0, "utf8"));
-    console.log(JSON.stringify(documents.map((document) => readDocument(document).routes.map((route) => {
+"""
+#: Of each document, for each of its routes, the lines that `edge-agent try` takes.
+_SENT = """given.map((document) => readDocument(document).routes.map((route) => {
       const values = Object.fromEntries(route.model.features.map((feature) => [feature.name, startOf(feature)]));
       const levels = Object.fromEntries(levelsOf(route).map(({ name, fixed }) => [name, fixed ?? "x1"]));
       return messagesOf(route, values, levels, route.remembers ? undefined : "page-1").map(({ topic, payload }) => `${topic} ${payload}`);
-    }))));
-"""
-
-
-def described(settings: Settings) -> Any:
-    served = {
-        name: Served(one.predictor.card, one.predictor.sha256) for name, one in loading(settings).models().items()
-    }
-    return asyncapi.document(settings, served)
+    }))"""
 
 
 def test_the_page_sends_what_each_recipe_takes(
@@ -122,27 +112,15 @@ def test_the_page_sends_what_each_recipe_takes(
     tmp_path: Path,
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("there is no Node.js")
     wanted = [one for one in recipes() if "sparkplug" not in one.route]
     loaded = []
     for number, recipe in enumerate(wanted):
         file = tmp_path / f"{number}.toml"
         file.write_text(f'[models]\ndirectory = "{models}"\n\n{recipe.route}')
         loaded.append(load(file))
-    asked = json.dumps([described(settings) for settings in loaded])
-    done = subprocess.run(
-        [node, "--input-type=module", "-e", _SEND],
-        cwd=ROOT / "console",
-        input=asked,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    for recipe, settings, routes in zip(wanted, loaded, json.loads(done.stdout), strict=True):
+    documents = [asyncapi.document(settings, served(loading(settings).models())) for settings in loaded]
+    sent = evaluate(_IMPORTS, _SENT, documents)
+    for recipe, settings, routes in zip(wanted, loaded, sent, strict=True):
         assert len(routes) == len(settings.routes()), recipe.maker
         conversation = Conversation(make_plan(settings).pipeline, settings.routes(), time.monotonic)
         for lines in routes:

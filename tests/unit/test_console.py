@@ -18,19 +18,9 @@ import yaml
 
 from edge_agent.errors import InputError
 from edge_agent.page import page
+from tests.console import CONSOLE, evaluate, node
 
-CONSOLE = Path(__file__).parents[2] / "console"
 SOURCES = sorted(path for path in CONSOLE.rglob("*.js") if "node_modules" not in path.parts)
-
-
-def node(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Node.js in console/, if there is a new enough one."""
-    program = shutil.which("node")
-    if program is None or int(subprocess.check_output([program, "--version"], text=True)[1:].split(".")[0]) < 20:
-        pytest.skip("the page's tests take Node.js 20 or later: scripts/console --test")
-    return subprocess.run(
-        [program, *arguments], cwd=CONSOLE, input=given, capture_output=True, text=True, check=False, timeout=300
-    )
 
 
 def test_its_pure_parts() -> None:
@@ -78,21 +68,17 @@ HOSTILE = ["it's", 'a"b\\c', "$(reboot)${x}", "line\nbreak\t", "\u202e\u2028", "
 @pytest.fixture(scope="module")
 def snippets() -> list[dict[str, str]]:
     """The snippets of a message for each hostile text, which is in its topic and in its payload."""
-    script = """
+    imports = """
         import { arduino, esphome, paho } from "./src/snippets.js";
         import { toJson } from "./src/payload.js";
-        import { readFileSync } from "node:fs";
         const broker = { host: "broker.lan", port: 1883, user: "me", tls: true };
-        const made = JSON.parse(readFileSync(0, "utf8")).map((text) => {
+    """
+    made = """given.map((text) => {
           const sent = { topic: `t/${text}`, payload: toJson({ [text]: text }), contentType: null };
           const typed = { ...sent, contentType: "application/json" };
           return { text, arduino: arduino([sent], broker), esphome: esphome([sent], broker), python: paho([sent], broker), typed: paho([typed], broker) };
-        });
-        console.log(JSON.stringify(made));
-    """
-    done = node("--input-type=module", "-e", script, given=json.dumps(HOSTILE))
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, str]] = json.loads(done.stdout)
+        })"""
+    found: list[dict[str, str]] = evaluate(imports, made, HOSTILE)
     return found
 
 

@@ -3,6 +3,8 @@
 // A row has what the message says of: `label` (text, or null when uncertain), `value` and `unit`, `values`, `score`, `confidence`,
 // `outside` (names), `uncertain`, `error` and `reason`, `model`, `version`, `sensor`; or `unread`, why it can't be read.
 
+import { isObject } from "../values.js";
+
 const MOST_BYTES = 256 * 1024;
 const MOST_TEXT = 200;
 const MOST_ROWS = 10000;
@@ -26,7 +28,7 @@ function share(value) {
 
 /** An object from JSON, undefined for everything else. */
 export function object(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? value : undefined;
+  return isObject(value) ? value : undefined;
 }
 
 /** The JSON of a payload, undefined when it is none. */

@@ -7,7 +7,7 @@
  */
 import uPlot from "uplot";
 import { fill, h, newId } from "../dom.js";
-import { amount, count, percent } from "./words.js";
+import { amount, count, percent } from "../words.js";
 
 const HEIGHT = 190;
 /** What is drawn: so many seconds, or since the first answer, but not less than the shortest. */
@@ -45,6 +45,11 @@ export class Charts {
     this._plots.forEach((plot) => plot?.destroy());
   }
 
+  /** The key of the sensor that is drawn; empty when it is a model, or nothing yet. */
+  get chosenSensor() {
+    return this.chosen.startsWith("sensor ") ? this.chosen.slice(7) : "";
+  }
+
   /** Draw one sensor from now on. */
   choose(sensor) {
     this._choose(`sensor ${sensor.key}`);
@@ -68,7 +73,7 @@ export class Charts {
     this._store = store;
     this._now = now;
     this._offer(store);
-    const sensor = this.chosen.startsWith("sensor ") ? store.sensors.get(this.chosen.slice(7)) : undefined;
+    const sensor = store.sensors.get(this.chosenSensor);
     const model = sensor?.model ?? (this.chosen.startsWith("model ") ? this.chosen.slice(6) : undefined);
     const trend = store.trends.get(model);
     this.element.hidden = trend === undefined;
@@ -80,7 +85,7 @@ export class Charts {
 
   /** Keep the choices at what there is: each model, and the sensor that was chosen. */
   _offer(store) {
-    const chosen = this.chosen.startsWith("sensor ") ? store.sensors.get(this.chosen.slice(7)) : undefined;
+    const chosen = store.sensors.get(this.chosenSensor);
     if (!chosen && !store.trends.has(this.chosen.slice(6))) {
       const first = store.trends.keys().next();
       this.chosen = first.done ? "" : `model ${first.value}`;

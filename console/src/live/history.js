@@ -61,6 +61,7 @@ function finite(value) {
 }
 
 export const OTHERS = "(other labels)";
+const UNCERTAIN = "(uncertain)";
 
 /** The answers of one model by second: counts of its labels, and means of its confidence and value. */
 export class Trend {
@@ -93,7 +94,7 @@ export class Trend {
       }
     }
     if (label !== undefined) {
-      const place = this.place(label ?? "(uncertain)");
+      const place = this.place(label);
       bucket.counts[place] = (bucket.counts[place] ?? 0) + weight;
     }
     if (confidence !== undefined) {
@@ -111,12 +112,12 @@ export class Trend {
     this._since = Infinity;
   }
 
-  /** The place of a label among those that are told apart; further ones share the last place. */
+  /** The place of a label, null where it is uncertain, among those that are told apart; further ones share the last place. */
   place(label) {
     let place = this._places.get(label);
     if (place !== undefined) return place;
     const full = this.labels.length >= this._most;
-    const name = full ? OTHERS : label;
+    const name = full ? OTHERS : (label ?? UNCERTAIN);
     place = this.labels.indexOf(name);
     if (place < 0) {
       place = this.labels.length;

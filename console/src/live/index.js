@@ -8,13 +8,13 @@
  * - Tables are written four times a second, charts twice; nothing is subscribed to or drawn while the view is not shown.
  */
 import { fill, h } from "../dom.js";
+import { withoutCovered } from "../topics.js";
+import { count, many, rate } from "../words.js";
 import { Charts } from "./charts.js";
 import { Intake, Told } from "./intake.js";
 import { NodeTable } from "./nodes.js";
 import { SensorTable } from "./sensors.js";
 import { OWN, Store } from "./store.js";
-import { withoutCovered } from "./topics.js";
-import { count, many, rate } from "./words.js";
 
 const TABLES = 250;
 const CHARTS = 500;
@@ -163,7 +163,7 @@ class LiveView {
       this._drawn.tables = now;
       this._say(now);
       this._nodes.draw(this._store, now);
-      this._sensors.chosen = this._charts.chosen.startsWith("sensor ") ? this._charts.chosen.slice(7) : "";
+      this._sensors.chosen = this._charts.chosenSensor;
       this._sensors.draw(this._store, now);
     } else if (now - this._drawn.charts >= CHARTS || now < this._drawn.charts) {
       // Never in the same frame as the tables.

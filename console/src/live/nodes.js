@@ -1,10 +1,12 @@
 /** The table of nodes: what each serves, its state, rates, latency and rejections, as it tells itself. */
 import { fill, h, newId } from "../dom.js";
-import { age, count, milliseconds, rate } from "./words.js";
+import { STATES } from "../state.js";
+import { age, count, milliseconds, rate } from "../words.js";
+import { arrange } from "./rows.js";
 
 const COLUMNS = ["Node", "State", "Serves", "Messages/s", "Latency p50, p99 (ms)", "Rejections", "Outside", "Uncertain", "Agent"];
 const SHOWN = 200;
-const BADGES = new Map([["online", "good"], ["degraded", "warn"], ["offline", "bad"]]);
+const isNumber = (place) => place >= 3 && place <= 7;
 
 export class NodeTable {
   constructor() {
@@ -15,7 +17,7 @@ export class NodeTable {
     this._table = h(
       "table",
       { class: "live-nodes", "aria-labelledby": title },
-      h("thead", {}, h("tr", {}, COLUMNS.map((name, place) => h("th", { scope: "col", class: place >= 3 && place <= 7 ? "live-number" : null }, name)))),
+      h("thead", {}, h("tr", {}, COLUMNS.map((name, place) => h("th", { scope: "col", class: isNumber(place) ? "live-number" : null }, name)))),
       this._body,
     );
     this.element = h(
@@ -30,23 +32,8 @@ export class NodeTable {
   /** Write what differs. @param {import("./store.js").Store} store @param {number} now */
   draw(store, now) {
     const nodes = [...store.nodes].sort(([one], [other]) => (one < other ? -1 : 1)).slice(0, SHOWN);
-    const ids = new Set(nodes.map(([id]) => id));
-    for (const [id, row] of this._rows) {
-      if (ids.has(id)) continue;
-      row.element.remove();
-      this._rows.delete(id);
-    }
-    let next = this._body.firstChild;
-    for (const [id, node] of nodes) {
-      let row = this._rows.get(id);
-      if (row === undefined) {
-        row = this._make();
-        this._rows.set(id, row);
-      }
-      if (row.element === next) next = next.nextSibling;
-      else this._body.insertBefore(row.element, next);
-      this._write(row, node, now);
-    }
+    arrange(this._body, this._rows, nodes.map(([id]) => id), () => this._make());
+    for (const [id, node] of nodes) this._write(this._rows.get(id), node, now);
     const parts = [];
     if (store.nodes.size === 0) parts.push("No node has told of itself on this broker yet (edge/+/info).");
     if (store.nodes.size > SHOWN) parts.push(`${SHOWN} of ${count(store.nodes.size)} nodes are shown`);
@@ -58,7 +45,7 @@ export class NodeTable {
   }
 
   _make() {
-    const cells = COLUMNS.map((_, place) => (place === 0 ? h("th", { scope: "row" }) : h("td", { class: place >= 3 && place <= 7 ? "live-number" : null })));
+    const cells = COLUMNS.map((_, place) => (place === 0 ? h("th", { scope: "row" }) : h("td", { class: isNumber(place) ? "live-number" : null })));
     return { element: h("tr", {}, cells), cells, said: [] };
   }
 
@@ -82,7 +69,7 @@ export class NodeTable {
       if (row.said[place] === text) return;
       row.said[place] = text;
       if (place === 1) {
-        fill(row.cells[1], h("span", { class: `badge ${BADGES.get(state) ?? ""}` }, state), h("span", { class: "dim" }, since), node.reason && h("div", { class: "dim" }, node.reason));
+        fill(row.cells[1], h("span", { class: `badge ${STATES.get(state) ?? ""}` }, state), h("span", { class: "dim" }, since), node.reason && h("div", { class: "dim" }, node.reason));
       } else if (place === 2) {
         fill(row.cells[2], node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "dim" }, ` ${task}`))) : "–");
       } else {

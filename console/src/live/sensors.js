@@ -7,9 +7,10 @@
  * - The order holds still while somebody points at it or has the focus in it, or the row would be gone before the click.
  */
 import { fill, h, newId } from "../dom.js";
+import { age, answer, count, many, percent } from "../words.js";
+import { arrange } from "./rows.js";
 import { sorted, wanted } from "./sorting.js";
 import { warnings } from "./store.js";
-import { age, answer, count, many, percent } from "./words.js";
 
 const SHOWN = 100;
 const COLUMNS = [
@@ -87,7 +88,7 @@ export class SensorTable {
     const found = [...store.sensors.values()].filter((sensor) => wanted(sensor, this._filter.value, this._warned.checked));
     const order = held ? this._held(store, found) : sorted(found, this._column, this._direction).slice(0, this._most);
     this._order = order;
-    this._place(order);
+    arrange(this._body, this._rows, order.map((sensor) => sensor.key), (key) => this._make(key));
     for (const sensor of order) this._write(this._rows.get(sensor.key), sensor, now);
     this._say(store, order.length, found.length);
   }
@@ -98,25 +99,6 @@ export class SensorTable {
     const keys = new Set(kept.map((sensor) => sensor.key));
     const room = Math.max(0, this._most - kept.length);
     return [...kept, ...found.filter((sensor) => !keys.has(sensor.key)).slice(0, room)];
-  }
-
-  _place(order) {
-    const keys = new Set(order.map((sensor) => sensor.key));
-    for (const [key, row] of this._rows) {
-      if (keys.has(key)) continue;
-      row.element.remove();
-      this._rows.delete(key);
-    }
-    let next = this._body.firstChild;
-    for (const sensor of order) {
-      let row = this._rows.get(sensor.key);
-      if (row === undefined) {
-        row = this._make(sensor.key);
-        this._rows.set(sensor.key, row);
-      }
-      if (row.element === next) next = next.nextSibling;
-      else this._body.insertBefore(row.element, next);
-    }
   }
 
   _make(key) {

@@ -1,12 +1,12 @@
 /** The order of the sensors' table. Pure. */
-import { answer } from "./words.js";
+import { answer } from "../words.js";
 import { warnings } from "./store.js";
 
 const GRAVITY = { unread: 1, uncertain: 2, outside: 3, rejected: 4 };
 const natural = new Intl.Collator("en", { numeric: true });
 
 /** What each column is sorted by; a text, or a number of which the larger one comes first at the first click. */
-export const KEYS = {
+const KEYS = {
   sensor: (sensor) => sensor.name,
   model: (sensor) => sensor.model,
   answer: (sensor) => (sensor.label === undefined && sensor.value !== undefined ? sensor.value : answer(sensor)),

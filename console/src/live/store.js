@@ -6,13 +6,14 @@
 // * what nodes tell of themselves is never a sample; answers may be one, and each counts for the `weight` it has;
 // * routes are made from all nodes together, by `learn`, and not with each message.
 
+import { STATES } from "../state.js";
+import { Template } from "../topics.js";
+import { amount } from "../words.js";
 import { json, number, object, rows, text } from "./answers.js";
 import { History, Trend } from "./history.js";
 import { Rate } from "./rates.js";
-import { Template } from "./topics.js";
-import { amount } from "./words.js";
 
-export const BOUNDS = { nodes: 500, routes: 200, models: 50, sensors: 1000, topics: 20000, quiet: 60_000 };
+const BOUNDS = { nodes: 500, routes: 200, models: 50, sensors: 1000, topics: 20000, quiet: 60_000 };
 /** Most bytes of what a node says of itself: hundreds of routes and models. */
 const MOST_OWN_BYTES = 1024 * 1024;
 /** Topics that are longer are nobody's: a name that is to be read has a few dozen letters. */
@@ -20,7 +21,6 @@ const LONGEST_TOPIC = 2000;
 const MOST_LABELS = 200;
 /** What every node says of itself. */
 export const OWN = ["edge/+/state", "edge/+/info", "edge/+/health"];
-const STATES = new Set(["online", "degraded", "offline"]);
 
 export class Store {
   constructor(bounds = {}) {
@@ -103,7 +103,7 @@ export class Store {
     const content = payload.length > MOST_OWN_BYTES ? undefined : object(json(payload));
     if (content === undefined) return;
     if (kind === "health") {
-      node.health = health(content, now);
+      node.health = health(content);
       return;
     }
     node.agent = text(content.agent, 40);
@@ -204,7 +204,7 @@ export class Store {
     sensor.rejected = undefined;
     for (const key of ["label", "value", "values", "unit", "score", "confidence", "uncertain", "outside"]) sensor[key] = row[key];
     if (retain) return;
-    const value = row.label === undefined ? row.value : (trend?.place(row.label ?? "(uncertain)") ?? 0);
+    const value = row.label === undefined ? row.value : (trend?.place(row.label) ?? 0);
     sensor.history.add(now, value ?? NaN, measured);
   }
 
@@ -225,7 +225,7 @@ export class Store {
       if (now - oldest.at < this.bounds.quiet) return undefined;
       this.sensors.delete(quiet);
     }
-    sensor = { key, name, model, route: route.answers.text, at: now, count: 0, rejections: 0, outside: [], uncertain: false, history: new History() };
+    sensor = { key, name, model, at: now, count: 0, rejections: 0, outside: [], uncertain: false, history: new History() };
     this.sensors.set(key, sensor);
     return sensor;
   }
@@ -255,20 +255,16 @@ function list(value) {
 }
 
 /** The figures of a health message that are shown, with the sum of its rejections. */
-function health(content, now) {
+function health(content) {
   const rejections = Object.values(object(content.rejections) ?? {}).filter((one) => number(one) !== undefined);
   const latency = object(content.latency_ms) ?? {};
   return {
-    at: now,
-    received: number(content.received),
-    predictions: number(content.predictions),
     rejections: rejections.reduce((sum, one) => sum + one, 0),
     outside: number(content.outside),
     uncertain: number(content.uncertain),
     rate: number(content.messages_per_second),
     p50: number(latency.p50),
     p99: number(latency.p99),
-    faults: number(content.faults),
   };
 }
 

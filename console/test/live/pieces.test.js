@@ -4,7 +4,7 @@ import { History, OTHERS, Trend } from "../../src/live/history.js";
 import { COLORS, colorsOf } from "../../src/live/colors.js";
 import { Intake, Told } from "../../src/live/intake.js";
 import { Rate } from "../../src/live/rates.js";
-import { Template } from "../../src/live/topics.js";
+import { Template } from "../../src/topics.js";
 
 test("templates: filters and captures", () => {
   assert.equal(new Template("music/{sensor}/genre").filter, "music/+/genre");
