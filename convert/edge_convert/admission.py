@@ -5,7 +5,7 @@ answers without probabilities.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from sklearn.utils import get_tags
 
@@ -16,6 +16,7 @@ from edge_convert.modelcard import Draft
 from edge_convert.reference import Reference
 from edge_convert.tables import Table
 from edge_convert.tasks import Classification, Task
+from edge_convert.wording import some
 
 Say = Callable[[str], object]
 
@@ -47,14 +48,10 @@ def _require_same_words(trained: Mapping[int, tuple[str, ...]], table: Table) ->
             )
         if trained[place] != words.categories:
             raise InputError(
-                f"{table.sources[0].path}: column {name!r} holds the words {_listed(words.categories)}, and the estimator was trained on "
-                f"{_listed(trained[place])}: their codes are not the same; give a table that has all of them, or train it behind an "
+                f"{table.sources[0].path}: column {name!r} holds the words {some(words.categories)}, and the estimator was trained on "
+                f"{some(trained[place])}: their codes are not the same; give a table that has all of them, or train it behind an "
                 "OrdinalEncoder in a Pipeline"
             )
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
 
 
 def require_gaps_taken(folded: Folded, draft: Draft, reference: Reference) -> None:

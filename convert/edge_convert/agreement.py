@@ -5,7 +5,7 @@ Names of labels in the wrong order, columns in another order, another table: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from edge_convert.tables import Table
 from edge_convert.tasks import Answers, Classification, Regression, Task
+from edge_convert.wording import some
 
 _LOOK: Final = "is it the table that the estimator was trained on, with its columns (--columns, in its order) and its labels in that order?"
 #: By so many standard deviations another order of names has to fit better, among the rows on which the two orders disagree.
@@ -53,7 +54,7 @@ def _labels_agree(table: Table, task: Classification, answers: Answers) -> list[
     column, counts = table.label_column, table.class_counts
     if not set(counts) & set(task.labels):
         return [
-            f"note:  none of the labels in column {column!r} ({_some(counts)}) is one of the estimator's ({_some(task.labels)})"
+            f"note:  none of the labels in column {column!r} ({some(counts)}) is one of the estimator's ({some(task.labels)})"
         ]
     share = float(np.mean(answers.labels == table.truth))
     most = max(counts, key=lambda name: counts[name])
@@ -77,8 +78,3 @@ def _numbers_agree(table: Table, answers: Answers) -> list[str]:
         if error > spread:
             said.append(f"note:  the mean of the column for every row would be off by {spread:.4g}: {_LOOK}")
     return said
-
-
-def _some(names: Iterable[str]) -> str:
-    first = list(names)
-    return ", ".join(first[:5]) + (", …" if len(first) > 5 else "")

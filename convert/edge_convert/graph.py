@@ -22,6 +22,7 @@ from edge_agent.errors import InputError
 from edge_convert.ensembles import write_ensemble
 from edge_convert.fold import Folded
 from edge_convert.trees import BOOSTED, FORESTS, SINGLE
+from edge_convert.wording import first_line
 from edge_convert.writer import Writer
 
 INPUT: Final = "features"
@@ -75,11 +76,15 @@ def assemble(
 def assemble_outputs(folded: Folded, writer: Writer, outputs: Sequence[tuple[str, int, int | None]]) -> ModelProto:
     """Return the model of what `writer` holds; `outputs` are names, element types, and widths (None: one value a row)."""
     writer.prune([name for name, _, _ in outputs])
-    described = [
+    return assemble(folded, writer.nodes, described(outputs), writer.initializers)
+
+
+def described(outputs: Sequence[tuple[str, int, int | None]]) -> list[ValueInfoProto]:
+    """Return outputs, as in `assemble_outputs`, as a graph has them."""
+    return [
         helper.make_tensor_value_info(name, kind, [None] if width is None else [None, width])
         for name, kind, width in outputs
     ]
-    return assemble(folded, writer.nodes, described, writer.initializers)
 
 
 def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
@@ -104,8 +109,7 @@ def _convert(folded: Folded, labels: Sequence[str]) -> GraphProto:
                 custom_conversion_functions=dict.fromkeys((*SINGLE, *FORESTS, *BOOSTED), write),
             )
         except Exception as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise InputError(f"skl2onnx can't convert {name}: {first}") from error
+            raise InputError(f"skl2onnx can't convert {name}: {first_line(error)}") from error
     outputs = [output.type.tensor_type.elem_type for output in model.graph.output]
     if len(outputs) != 2 or outputs[0] != TensorProto.STRING:
         raise InputError(f"{name} does not give a label and probabilities, so it can't be exported")

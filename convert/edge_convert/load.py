@@ -17,6 +17,7 @@ from edge_convert.classifier import Estimator, inputs_of, unwrapped
 from edge_convert.families.transforms import FUNCTIONS
 from edge_convert.foreign.model import open_file
 from edge_convert.tasks import task_of
+from edge_convert.wording import first_line
 
 #: What scikit-learn's own estimators hold besides, and what runs nothing: the type of an imputer's numbers, functions of numpy, a
 #: function with arguments (of boosting with categories; skops asks about that function as well), and the curves of splines.
@@ -76,7 +77,7 @@ def _load_skops(path: Path) -> object:
     try:
         untrusted = skops.io.get_untrusted_types(file=path)
     except Exception as error:
-        raise InputError(f"{path}: is not a skops file: {_first_line(error)}") from error
+        raise InputError(f"{path}: is not a skops file: {first_line(error)}") from error
     # skops itself trusts only what it has looked at one by one; scikit-learn's own classes are as good as importing
     # scikit-learn, which has happened already.
     foreign = [name for name in untrusted if not name.startswith("sklearn.") and name not in _HARMLESS]
@@ -125,7 +126,3 @@ def _estimator(path: Path, model: Any) -> Estimator:
         )
     estimator: Estimator = model
     return estimator
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -22,6 +22,7 @@ from edge_agent.errors import InputError
 from edge_convert.classifier import Estimator, inputs_of, split, title_of
 from edge_convert.rows import Rows
 from edge_convert.tasks import Answers, Task, task_of
+from edge_convert.wording import first_line
 from edge_convert.words import Words
 
 _CHUNK: Final = 1 << 15
@@ -103,9 +104,8 @@ class Reference:
             try:
                 return self.task.ask(self._model, frame_of(wide, self._names, self._words))
             except ValueError as error:
-                first = next(iter(str(error).strip().splitlines()), "")
                 raise InputError(
-                    f"{title_of(self._model)}: scikit-learn itself has no answer for some rows that a sensor may send ({first}). Give "
+                    f"{title_of(self._model)}: scikit-learn itself has no answer for some rows that a sensor may send ({first_line(error)}). Give "
                     "the features bounds that rule them out (minimum and maximum, --describe), or --bounds data for those of "
                     "the table; an encoder takes handle_unknown='ignore' or 'use_encoded_value'"
                 ) from None

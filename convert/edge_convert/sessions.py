@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from edge_agent.errors import InputError
+from edge_convert.wording import first_line
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import
 import onnxruntime
@@ -39,7 +40,7 @@ def open_any(content: bytes) -> Opened:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise InputError(f"the model file does not open in onnxruntime: {str(error).splitlines()[0]}") from error
+        raise InputError(f"the model file does not open in onnxruntime: {first_line(error)}") from error
     # A model that compares each row with rows that it keeps holds as many numbers for each. A power of two, so that those who ask in
     # chunks of the largest size ask about the same rows at once: a product of matrices may depend on that in its last bit.
     widest = max(

@@ -11,7 +11,7 @@ answers stay those of the library to the last bit. Sets that several nodes ask a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -35,12 +35,16 @@ class Parted(NamedTuple):
     left: bool
 
 
-def numbered(asked: Iterable[Members], width: int) -> dict[Members, int]:
-    """Return the column of each set, behind the `width` columns of the model."""
-    return {members: width + number for number, members in enumerate(sorted(set(asked)))}
+def asking_sets(
+    grown: Sequence[tuple[Tree, Mapping[int, Parted]]], width: int
+) -> tuple[list[Tree], dict[Members, int]]:
+    """Return trees that ask about sets at the nodes of their splits, and the column of each set, behind the `width` columns of the model."""
+    asked = {split.members for _, splits in grown for split in splits.values()}
+    places = {members: width + number for number, members in enumerate(sorted(asked))}
+    return [_asking_sets(tree, splits, places) for tree, splits in grown], places
 
 
-def asking_sets(tree: Tree, splits: Mapping[int, Parted], places: Mapping[Members, int]) -> Tree:
+def _asking_sets(tree: Tree, splits: Mapping[int, Parted], places: Mapping[Members, int]) -> Tree:
     """Return the tree with other questions at the nodes of `splits`: whether the column of the set is at most a half."""
     feature, threshold = tree.feature.copy(), tree.threshold.copy()
     left, right = tree.left.copy(), tree.right.copy()

@@ -43,13 +43,24 @@ class Answers(NamedTuple):
 
 class Comparison(NamedTuple):
     """How close a file has to come. `tolerance` is absolute, or, where it is `relative`, a share of the largest number that the
-    model answers for a training row. Labels must be the same.
+    model answers for a training row. Labels must be the same. `device` is what a processor of another kind may be off by, None where that is
+    the same.
     """
 
     what: str
     tolerance: float
     relative: bool = False
     has_labels: bool = True
+    device: float | None = None
+
+    @property
+    def on_card(self) -> float:
+        """The tolerance of the self-test, which a device runs."""
+        return self.tolerance if self.device is None else self.device
+
+    def within(self, tolerance: float) -> Comparison:
+        """Return the same, with `tolerance` here and on a device."""
+        return self._replace(tolerance=tolerance, device=None)
 
 
 #: What answers labels only is compared by them.
@@ -147,7 +158,7 @@ class Classification:
 
     def within(self, tolerance: float) -> Task:
         """Return the same task, with numbers that may be off by `tolerance`."""
-        return replace(self, comparison=self.comparison._replace(tolerance=tolerance))
+        return replace(self, comparison=self.comparison.within(tolerance))
 
     def on_card(self) -> dict[str, Any]:
         """Return the labels."""
@@ -165,7 +176,7 @@ class Classification:
         return {
             **labels,
             "probabilities": _rows(_within_1(answers.numbers)),
-            "tolerance": self.comparison.tolerance,
+            "tolerance": self.comparison.on_card,
         }
 
 
@@ -205,7 +216,7 @@ class Regression:
 
     def within(self, tolerance: float) -> Task:
         """Return the same task, with numbers that may be off by `tolerance`."""
-        return replace(self, comparison=self.comparison._replace(tolerance=tolerance))
+        return replace(self, comparison=self.comparison.within(tolerance))
 
     def on_card(self) -> dict[str, Any]:
         """Return the outputs."""
@@ -217,7 +228,7 @@ class Regression:
 
     def self_test(self, answers: Answers) -> dict[str, Any]:
         """Return the values, and how close they have to be."""
-        return {"values": _rows(answers.numbers), "tolerance": self.comparison.tolerance}
+        return {"values": _rows(answers.numbers), "tolerance": self.comparison.on_card}
 
 
 @dataclass(frozen=True)
@@ -265,7 +276,7 @@ class Anomaly:
 
     def within(self, tolerance: float) -> Task:
         """Return the same task, with numbers that may be off by `tolerance`."""
-        return replace(self, comparison=self.comparison._replace(tolerance=tolerance))
+        return replace(self, comparison=self.comparison.within(tolerance))
 
     def on_card(self) -> dict[str, Any]:
         """Return the threshold."""
@@ -277,7 +288,7 @@ class Anomaly:
 
     def self_test(self, answers: Answers) -> dict[str, Any]:
         """Return labels and scores."""
-        tolerance = self.comparison.tolerance
+        tolerance = self.comparison.on_card
         return {"labels": _texts(answers.labels), "values": _rows(answers.numbers), "tolerance": tolerance}
 
 

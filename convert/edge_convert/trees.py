@@ -114,16 +114,20 @@ def parents_first(tree: Tree) -> Tree:
         levels.append(nodes)
         asking = nodes[~tree.is_leaf[nodes]]
         nodes = np.stack([tree.left[asking], tree.right[asking]], axis=1).ravel()
-    order = np.concatenate(levels)
-    place = np.empty(len(tree.is_leaf), np.int64)
+    return renumbered(tree, np.concatenate(levels))
+
+
+def renumbered(tree: Tree, order: NDArray[np.int64]) -> Tree:
+    """Return the tree with the nodes of `order` (k,) in this order, the root first. Only nodes that no other leads to may be left out."""
+    place = np.zeros(len(tree.is_leaf), np.int64)
     place[order] = np.arange(len(order))
-    inside = ~tree.is_leaf
+    asking = ~tree.is_leaf[order]
     return replace(
         tree,
         feature=tree.feature[order],
         threshold=tree.threshold[order],
-        left=place[tree.left * inside][order],
-        right=place[tree.right * inside][order],
+        left=place[tree.left[order] * asking],
+        right=place[tree.right[order] * asking],
         is_leaf=tree.is_leaf[order],
         values=tree.values[order],
         rows=tree.rows[order],

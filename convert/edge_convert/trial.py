@@ -1,6 +1,6 @@
 """Opens a file of strangers in a process apart first, with limits on time and memory, as a device does with its models.
 
-Such a file may loop, take all memory, or crash the library that reads it. `python -m edge_convert.trial FILE` is that process: it opens the
+Such a file may loop, take all memory, or crash the library that reads it. `python -m edge_convert.trial FILE SECONDS [COLUMNS]` is that process: it opens the
 file, asks for the answer to one row, and exits with 0, or says why not.
 """
 

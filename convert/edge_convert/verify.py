@@ -115,11 +115,11 @@ def require_verified(result: Verification, what: str) -> None:
     if result.passed:
         return
     total = result.training_rows + result.generated_rows
-    number, tolerance, relative, has_labels = result.comparison
-    labels, verb = (f"{result.labels_differ:,} have a different label and ", "") if has_labels else ("", "have ")
+    how = result.comparison
+    labels, verb = (f"{result.labels_differ:,} have a different label and ", "") if how.has_labels else ("", "have ")
     raise ModelError(
-        f"{what} does not reproduce {result.library}: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {number} off by more "
-        f"than {tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if relative else ''}"
+        f"{what} does not reproduce {result.library}: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {how.what} off by more "
+        f"than {how.tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if how.relative else ''}"
         f"{'' if result.labels_differ else '; export it with --tolerance where that may be'}"
     )
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 
 class Writer:
     """Writes nodes with names of their own, so that two parts of a model never ask for the same one."""
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
+        self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
 
     def constant(self, value: Any, kind: Any) -> str:
@@ -42,10 +41,25 @@ class Writer:
 
     def prune(self, outputs: Sequence[str]) -> None:
         """Drop what none of `outputs` depends on."""
-        needed, kept = set(outputs), list[onnx.NodeProto]()
+        needed, kept = set(outputs), list[NodeProto]()
         for node in reversed(self.nodes):
             if needed.intersection(node.output):
-                needed.update(node.input)
+                needed.update(needs(node))
                 kept.append(node)
         self.nodes = kept[::-1]
         self.initializers = [one for one in self.initializers if one.name in needed]
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Return the graphs inside a node, not those inside of these."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def needs(node: NodeProto) -> list[str]:
+    """Return the tensors that a node takes, also those that graphs inside of it may take from outside."""
+    inner = [name for graph in subgraphs(node) for one in graph.node for name in needs(one)]
+    outer = [output.name for graph in subgraphs(node) for output in graph.output]
+    return [*filter(None, node.input), *inner, *outer]

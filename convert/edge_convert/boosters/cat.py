@@ -31,6 +31,7 @@ from edge_convert.boosters.model import (
 )
 from edge_convert.boosters.sound import sound
 from edge_convert.trees import Tree
+from edge_convert.wording import first_line
 
 Floats = NDArray[np.float64]
 Json = Mapping[str, Any]
@@ -65,7 +66,7 @@ def open_file(path: Path) -> Boosted:
             model = kind()
             model.load_model(str(path))
     except catboost.CatBoostError as error:
-        raise InputError(f"{path}: CatBoost {catboost.__version__} can't open it: {_first_line(error)}") from error
+        raise InputError(f"{path}: CatBoost {catboost.__version__} can't open it: {first_line(error)[:200]}") from error
     return wrap(model)
 
 
@@ -119,7 +120,7 @@ def _dumped(title: str, model: Any) -> Json:
             model.save_model(str(path), format="json")
             found: Json = json.loads(path.read_bytes())
         except (catboost.CatBoostError, ValueError) as error:
-            raise InputError(f"{title}: CatBoost can't write it as JSON: {_first_line(error)}") from error
+            raise InputError(f"{title}: CatBoost can't write it as JSON: {first_line(error)[:200]}") from error
     return found
 
 
@@ -242,7 +243,3 @@ def _padded(values: NDArray[Any], leaves: int) -> NDArray[Any]:
 
 def _values(leaves: Floats, inner: int) -> Floats:
     return np.concatenate([np.zeros((inner, leaves.shape[1])), leaves])
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

@@ -30,7 +30,7 @@ from edge_convert.boosters.model import (
     first_label_up_to,
 )
 from edge_convert.boosters.sound import sound
-from edge_convert.sets import Members, Parted, asking_sets, numbered
+from edge_convert.sets import Members, Parted, asking_sets
 from edge_convert.trees import Tree
 
 Floats = NDArray[np.float64]
@@ -88,8 +88,9 @@ def wrap(model: Any) -> Boosted:
     ):
         raise InputError(f"{type(model).__name__} can't be exported; classifiers and regressors of LightGBM can")
     title = type(model).__name__
-    scores, width, names, objective = _read(title, model.booster_.model_to_string())
-    words = _words(model.booster_)
+    text = model.booster_.model_to_string()
+    scores, width, names, objective = _read(title, text)
+    words = _words(model.booster_, text)
     source = Source("LightGBM", lightgbm.__version__, title, model.get_params(), names, words=words)
     if isinstance(model, lightgbm.LGBMClassifier):
         _require(title, objective, _CLASSIFIERS)
@@ -104,8 +105,10 @@ def _wrap_booster(booster: Any) -> Boosted:
     """Return a Booster, whose labels are numbers from 0 on, as LightGBM's own."""
     import lightgbm
 
-    scores, width, names, objective = _read(_BOOSTER, booster.model_to_string())
-    source = Source("LightGBM", lightgbm.__version__, _BOOSTER, booster.params or {}, names, words=_words(booster))
+    text = booster.model_to_string()
+    scores, width, names, objective = _read(_BOOSTER, text)
+    words = _words(booster, text)
+    source = Source("LightGBM", lightgbm.__version__, _BOOSTER, booster.params or {}, names, words=words)
     if objective not in _CLASSIFIERS:
         return BoostedRegressor(source, scores, width, booster.predict)
 
@@ -123,10 +126,10 @@ def _wrap_booster(booster: Any) -> Boosted:
     )
 
 
-def _words(booster: Any) -> dict[int, tuple[str, ...]]:
+def _words(booster: Any, text: str) -> dict[int, tuple[str, ...]]:
     """Return the words of columns that were pandas' categories in training, by place; none where it is not clear which are which."""
     trained = booster.pandas_categorical or []
-    ranges = _fields(booster.model_to_string().partition("\nTree=")[0]).get("feature_infos", "").split(" ")
+    ranges = _fields(text.partition("\nTree=")[0]).get("feature_infos", "").split(" ")
     # Of numbers it is [least:largest], of categories 0:1:2.
     columns = [place for place, text in enumerate(ranges) if ":" in text and not text.startswith("[")]
     return (
@@ -154,18 +157,14 @@ def _read(title: str, text: str) -> tuple[Scores, int, tuple[str, ...], str]:
     if "sqrt" in options:
         raise InputError(f"{title}: reg_sqrt can't be exported; train it on the square root of the target")
     width, scores_each = int(head["max_feature_idx"]) + 1, int(head["num_tree_per_iteration"])
-    grown, splits, zeros = [], [], set()
+    grown, zeros = [], set()
     for block in blocks:
         fields = _fields(block)
         tree, absent = _tree(title, fields)
-        grown.append(tree)
-        splits.append(_categories(title, fields, width))
+        grown.append((tree, _categories(title, fields, width)))
         zeros |= absent
-    places = numbered((split.members for some in splits for split in some.values()), width)
-    trees = [
-        sound(title, asking_sets(tree, some, places), width + len(places))
-        for tree, some in zip(grown, splits, strict=True)
-    ]
+    asking, places = asking_sets(grown, width)
+    trees = [sound(title, tree, width + len(places)) for tree in asking]
     slope = float(given.get("sigmoid", 1))
     link = (_CLASSIFIERS | _REGRESSORS)[objective]
     names = tuple(head["feature_names"].split(" "))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from edge_agent.errors import InputError
-from edge_convert.trees import Tree
+from edge_convert.trees import Tree, renumbered
 
 
 def sound(title: str, tree: Tree, n_features: int) -> Tree:
@@ -31,21 +29,4 @@ def sound(title: str, tree: Tree, n_features: int) -> Tree:
     asked = tree.feature[reached & ~tree.is_leaf]
     if len(asked) and (asked.min() < 0 or asked.max() >= n_features):
         raise InputError(f"{title}: a tree asks about column {asked.max()} of {n_features}; the file is damaged")
-    return tree if reached.all() else _only(tree, reached)
-
-
-def _only(tree: Tree, kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Tree:
-    number = np.cumsum(kept) - 1
-    inside = np.where(tree.is_leaf, 0, 1)
-    return replace(
-        tree,
-        feature=tree.feature[kept],
-        threshold=tree.threshold[kept],
-        left=number[tree.left * inside][kept],
-        right=number[tree.right * inside][kept],
-        is_leaf=tree.is_leaf[kept],
-        values=tree.values[kept],
-        rows=tree.rows[kept],
-        missing_left=None if tree.missing_left is None else tree.missing_left[kept],
-        covers=None if tree.covers is None else tree.covers[kept],
-    )
+    return tree if reached.all() else renumbered(tree, np.flatnonzero(reached))

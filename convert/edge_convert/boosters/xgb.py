@@ -31,7 +31,7 @@ from edge_convert.boosters.model import (
     first_label_up_to,
 )
 from edge_convert.boosters.sound import sound
-from edge_convert.sets import Members, Parted, asking_sets, numbered
+from edge_convert.sets import Members, Parted, asking_sets
 from edge_convert.trees import Tree
 
 Floats = NDArray[np.float64]
@@ -145,12 +145,8 @@ def _scores(title: str, learner: Mapping[str, Any], link: str, missing: float) -
     trees = model["trees"][: _rounds_used(learner, model)]
     groups = model["tree_info"][: len(trees)]
     features = int(parameters["num_feature"])
-    splits = [_categories(title, tree, features) for tree in trees]
-    places = numbered((split.members for some in splits for split in some.values()), features)
-    found = [
-        sound(title, asking_sets(_tree(title, tree), some, places), features + len(places))
-        for tree, some in zip(trees, splits, strict=True)
-    ]
+    grown, places = asking_sets([(_tree(title, tree), _categories(title, tree, features)) for tree in trees], features)
+    found = [sound(title, tree, features + len(places)) for tree in grown]
     if dropped:
         found = [_weighted(tree, weight) for tree, weight in zip(found, dropped, strict=False)]
     by_score = [[tree for tree, group in zip(found, groups, strict=True) if group == score] for score in range(width)]

@@ -16,7 +16,7 @@ from edge_convert.families.categories import write_sets
 from edge_convert.families.net import Classified, Columns, Net
 from edge_convert.families.transforms import codes_of
 from edge_convert.leaves import Sum, sum_of, write_sum
-from edge_convert.sets import Members, Parted, asking_sets, numbered
+from edge_convert.sets import Members, Parted, asking_sets
 from edge_convert.trees import (
     BOOSTED_REGRESSORS,
     ROUNDING,
@@ -114,9 +114,8 @@ def _hist_trees(net: Net, estimator: Any, x: Columns) -> tuple[list[Tree], str]:
             for node in np.flatnonzero(nodes["is_categorical"])
         }
         grown.append((replace(tree, feature=columns[np.where(tree.is_leaf, 0, tree.feature)]), splits))
-    asked = (split.members for _, splits in grown for split in splits.values())
-    places = numbered(asked, len(columns))
-    return [asking_sets(tree, splits, places) for tree, splits in grown], write_sets(net, x.name, places)
+    trees, places = asking_sets(grown, len(columns))
+    return trees, write_sets(net, x.name, places)
 
 
 def _parted(node: Any, bitsets: Any, columns: NDArray[np.int64], values: Sequence[NDArray[np.float64]]) -> Parted:

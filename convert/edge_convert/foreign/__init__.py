@@ -12,5 +12,6 @@ of features in, a label and probabilities (or numbers) out.
     meaning.py   what it answers, and what its labels are called
     running.py   the original file in onnxruntime
     model.py     the original as a fitted estimator: opened, and settled with a table
+    proof.py     whether names fit the answers, and each row is answered by itself
     graph.py     the new graph around the old nodes
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +16,6 @@ from edge_convert.tables import Table
 #: How far the agent lets probabilities be outside 0 to 1, and their sum from 1.
 _EXACT: Final = 1e-6
 _SUM: Final = 1e-3
-_SHOWN: Final = 8
 
 
 class Hints(NamedTuple):
@@ -96,9 +94,3 @@ def in_order(values: Iterable[str]) -> tuple[str, ...]:
 def largest(numbers: NDArray[Any]) -> NDArray[np.int64]:
     """Return the place of the largest number of each row, the first of equals."""
     return np.argmax(np.nan_to_num(numbers, nan=-np.inf), axis=1)
-
-
-def some(names: Iterable[Any]) -> str:
-    """Return the first few names, for messages."""
-    found = [str(name) for name in islice(names, _SHOWN + 1)]
-    return ", ".join(found[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")

@@ -7,7 +7,7 @@ What is added is exact: columns are chosen and cast, labels looked up. A softmax
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -17,13 +17,14 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from edge_agent.errors import InputError
 from edge_convert.foreign.feeding import takes_float64, write_feed
 from edge_convert.foreign.meaning import Meaning
-from edge_convert.foreign.naming import needs, zip_map_of
+from edge_convert.foreign.naming import zip_map_of
 from edge_convert.foreign.reading import NEWEST_IR, Original
 from edge_convert.foreign.scores import LABELS, NUMBERS, PROBABILITIES
-from edge_convert.graph import INPUT, IR_VERSION, LABEL
+from edge_convert.graph import INPUT, IR_VERSION, LABEL, described
 from edge_convert.graph import PROBABILITIES as PROBABILITIES_OUT
+from edge_convert.wording import first_line
 from edge_convert.words import Words
-from edge_convert.writer import Writer
+from edge_convert.writer import Writer, needs
 
 VALUES: Final = "values"
 _THEIRS: Final = "theirs/"
@@ -32,19 +33,17 @@ _THEIRS: Final = "theirs/"
 def graph_of(original: Original, meaning: Meaning, n_features: int, words: Mapping[int, Words]) -> ModelProto:
     """Return the ONNX model around an original that takes `n_features` columns, some of `words`. Raises `InputError` where onnx refuses it."""
     writer = Writer()
-    fed = write_feed(writer, original.sources, INPUT, n_features, words)
+    names = write_feed(writer, original.sources, INPUT, n_features, words)
     graph, asked = original.graph, meaning.asked
-    names = {source.name: fed[source.name] for source in original.sources}
     label, numbers = asked.label, asked.numbers
     if numbers is not None and asked.zipped and (zipping := zip_map_of(graph, numbers)) is not None:
         numbers = zipping.input[0]
-    needed = _needed(graph, [name for name in (label, numbers) if name is not None])
-    theirs = [_renamed(node, names) for node in needed]
-    writer.nodes += theirs
+    writer.nodes += [_renamed(node, names) for node in graph.node]
+    writer.initializers += [_copied(one, _name(one.name, names)) for one in graph.initializer]
     outputs = _write_answers(writer, meaning, _name(label, names), _name(numbers, names))
-    used = {name for node in needed for name in needs(node)} | {label, numbers}
-    constants = [one for one in graph.initializer if one.name in used]
-    sparse = [one for one in graph.sparse_initializer if one.values.name in used]
+    writer.prune([name for name, _, _ in outputs])
+    used = {name for node in writer.nodes for name in needs(node)}
+    sparse = [_copied_sparse(one, _name(one.values.name, names)) for one in graph.sparse_initializer]
     built = helper.make_graph(
         writer.nodes,
         "foreign",
@@ -53,12 +52,9 @@ def graph_of(original: Original, meaning: Meaning, n_features: int, words: Mappi
                 INPUT, TensorProto.DOUBLE if takes_float64(original.sources) else TensorProto.FLOAT, [None, n_features]
             )
         ],
-        [
-            helper.make_tensor_value_info(name, kind, [None] if width is None else [None, width])
-            for name, kind, width in outputs
-        ],
-        initializer=[*writer.initializers, *(_copied(one, _name(one.name, names)) for one in constants)],
-        sparse_initializer=[_copied_sparse(one, _name(one.values.name, names)) for one in sparse],
+        described(outputs),
+        initializer=writer.initializers,
+        sparse_initializer=[one for one in sparse if one.values.name in used],
     )
     opsets = list(original.model.opset_import)
     least = helper.find_min_ir_version_for(opsets, ignore_unknown=True)
@@ -68,8 +64,7 @@ def graph_of(original: Original, meaning: Meaning, n_features: int, words: Mappi
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise InputError(f"{original.path}: is not a sound ONNX graph: {first[:300]}") from error
+        raise InputError(f"{original.path}: is not a sound ONNX graph: {first_line(error)[:300]}") from error
     return model
 
 
@@ -110,31 +105,15 @@ def _write_place(writer: Writer, meaning: Meaning, label: str) -> str:
 
 
 def _write_probabilities(writer: Writer, meaning: Meaning, numbers: str) -> None:
-    wide = numbers
-    if meaning.width == 1:
-        kind = np.float32
-        if meaning.how == PROBABILITIES:
-            second = writer.add("Cast", numbers, to=TensorProto.FLOAT)
-            first = writer.add("Sub", writer.constant([1], kind), second)
-            writer.add("Concat", first, second, axis=1, output=PROBABILITIES_OUT)
-            return
-        wide = writer.add("Cast", numbers, to=TensorProto.DOUBLE)
-        wide = writer.add("Concat", writer.add("Mul", wide, writer.constant([0], np.float64)), wide, axis=1)
-    elif meaning.how == PROBABILITIES:
-        writer.add("Cast", numbers, to=TensorProto.FLOAT, output=PROBABILITIES_OUT)
-        return
-    wide = writer.add("Softmax", writer.add("Cast", wide, to=TensorProto.DOUBLE), axis=1)
-    writer.add("Cast", wide, to=TensorProto.FLOAT, output=PROBABILITIES_OUT)
-
-
-def _needed(graph: GraphProto, outputs: Sequence[str]) -> list[NodeProto]:
-    """Return the nodes that the outputs depend on, in their order."""
-    wanted, kept = set(outputs), list[NodeProto]()
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(needs(node))
-            kept.append(node)
-    return kept[::-1]
+    if meaning.how != PROBABILITIES:
+        logits = writer.add("Cast", numbers, to=TensorProto.DOUBLE)
+        if meaning.width == 1:
+            logits = writer.add("Concat", writer.add("Mul", logits, writer.constant([0], np.float64)), logits, axis=1)
+        numbers = writer.add("Softmax", logits, axis=1)
+    elif meaning.width == 1:
+        second = writer.add("Cast", numbers, to=TensorProto.FLOAT)
+        numbers = writer.add("Concat", writer.add("Sub", writer.constant([1], np.float32), second), second, axis=1)
+    writer.add("Cast", numbers, to=TensorProto.FLOAT, output=PROBABILITIES_OUT)
 
 
 def _name(name: str | None, names: Mapping[str, str]) -> str:

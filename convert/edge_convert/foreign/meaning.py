@@ -15,10 +15,11 @@ import numpy as np
 from edge_agent.errors import InputError
 from edge_convert.agreement import better_order
 from edge_convert.foreign import naming
-from edge_convert.foreign.case import Case, in_order, largest, some
+from edge_convert.foreign.case import Case, in_order, largest
 from edge_convert.foreign.naming import Labels
 from edge_convert.foreign.outputs import Asked
 from edge_convert.foreign.scores import LABELS, NUMBERS, scores_of
+from edge_convert.wording import some
 
 #: The share of rows from which on label and largest number contradict each other, or agree, "nearly everywhere".
 _NEARLY_ALL: Final = 0.9

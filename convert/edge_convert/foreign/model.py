@@ -50,13 +50,7 @@ _FEW: Final = 100_000
 
 @dataclass(frozen=True)
 class ForeignLabels(Classification):
-    """One of several labels, as an ONNX file says. `device` is the tolerance on the card."""
-
-    device: float = ON_DEVICE
-
-    def within(self, tolerance: float) -> ForeignLabels:
-        """Return the same task, with numbers that may be off by `tolerance`, here and on a device."""
-        return replace(self, comparison=self.comparison._replace(tolerance=tolerance), device=tolerance)
+    """One of several labels, as an ONNX file says."""
 
     def ask(self, model: Any, rows: Any) -> Answers:
         """Return the original's labels and probabilities."""
@@ -68,20 +62,10 @@ class ForeignLabels(Classification):
         graph: ModelProto = split(folded.estimator)[1].graph()
         return graph
 
-    def self_test(self, answers: Answers) -> dict[str, Any]:
-        """Return labels and probabilities, with what another processor may be off by."""
-        return super().self_test(answers) | ({} if self.bare else {"tolerance": self.device})
-
 
 @dataclass(frozen=True)
 class ForeignNumbers(Regression):
-    """Numbers, as an ONNX file says. `device` is the tolerance on the card."""
-
-    device: float = ON_DEVICE
-
-    def within(self, tolerance: float) -> ForeignNumbers:
-        """Return the same task, with numbers that may be off by `tolerance`, here and on a device."""
-        return replace(self, comparison=self.comparison._replace(tolerance=tolerance), device=tolerance)
+    """Numbers, as an ONNX file says."""
 
     def ask(self, model: Any, rows: Any) -> Answers:
         """Return the original's numbers."""
@@ -92,10 +76,6 @@ class ForeignNumbers(Regression):
         """Return the graph around the original's."""
         graph: ModelProto = split(folded.estimator)[1].graph()
         return graph
-
-    def self_test(self, answers: Answers) -> dict[str, Any]:
-        """Return the values, with what another processor may be off by."""
-        return super().self_test(answers) | {"tolerance": self.device}
 
 
 class Opened:
@@ -202,11 +182,13 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
         if meaning.how == NUMBERS:
             found = tuple(quantities) or tuple(card.Quantity(name=f"output {n + 1}") for n in range(meaning.width))
             tolerance = 0.0 if batch is None else _ROUNDED
-            return ForeignNumbers(found, Comparison("value", tolerance, relative=True, has_labels=False))
+            return ForeignNumbers(
+                found, Comparison("value", tolerance, relative=True, has_labels=False, device=ON_DEVICE)
+            )
         ours = meaning.how != PROBABILITIES
         tolerance = _ROUNDED if batch is not None or (ours and meaning.how != LABELS) else 0.0
         outputs = (LABEL,) if meaning.how == LABELS else (LABEL, PROBABILITIES_OUT)
-        return ForeignLabels(meaning.names, Comparison("probability", tolerance), outputs)
+        return ForeignLabels(meaning.names, Comparison("probability", tolerance, device=ON_DEVICE), outputs)
 
     def graph(self) -> ModelProto:
         """Return the new graph."""

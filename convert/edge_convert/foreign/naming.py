@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from edge_convert.foreign.reading import subgraphs
+from edge_convert.writer import needs
 
 Labels = tuple[Any, ...]
 
@@ -81,15 +81,12 @@ def labels_of_answers(graph: GraphProto, output: str) -> Labels:
 
 def constant(graph: GraphProto, name: str) -> Labels:
     """Return the whole numbers or texts of a constant; none where it is no such thing."""
-    tensor = next((one for one in graph.initializer if one.name == name), None)
-    node = made_by(graph, name)
-    while tensor is None and node is not None and node.op_type in {"Identity", "Constant"}:
-        if node.op_type == "Constant":
-            tensor = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-            break
+    while (node := made_by(graph, name)) is not None and node.op_type == "Identity":
         name = node.input[0]
+    if node is None:
         tensor = next((one for one in graph.initializer if one.name == name), None)
-        node = made_by(graph, name)
+    else:
+        tensor = next((one.t for one in node.attribute if (node.op_type, one.name) == ("Constant", "value")), None)
     return () if tensor is None else _listed(tensor)
 
 
@@ -115,13 +112,6 @@ def depends_on(graph: GraphProto, output: str, inputs: Sequence[str]) -> bool:
             seen.add(name)
             waiting += needs(makers[name])
     return False
-
-
-def needs(node: NodeProto) -> list[str]:
-    """Return the tensors that a node takes, also those that graphs inside of it may take from outside."""
-    inner = [name for graph in subgraphs(node) for one in graph.node for name in needs(one)]
-    outer = [output.name for graph in subgraphs(node) for output in graph.output]
-    return [*filter(None, node.input), *inner, *outer]
 
 
 def _encoded(node: NodeProto) -> Labels:

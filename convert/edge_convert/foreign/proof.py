@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from edge_agent.errors import InputError
 from edge_convert.agreement import better_order
-from edge_convert.foreign.case import some
 from edge_convert.reference import one_by_one
 from edge_convert.sessions import Opened, open_session
 from edge_convert.tables import Table
 from edge_convert.tasks import Answers
 from edge_convert.verify import run
+from edge_convert.wording import first_line, some
 
 if TYPE_CHECKING:
     from edge_convert.foreign.model import Foreign
@@ -101,7 +101,7 @@ def _require_any_number(model: Foreign, graph: Opened, rows: NDArray[np.float64]
         try:
             found = graph.session.run(None, {source.name: few.astype(dtype)})
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen kinds with no common base but Exception
-            found, why = [], f" ({next(iter(str(error).strip().splitlines()), '')[:200]})"
+            found, why = [], f" ({first_line(error)[:200]})"
         else:
             why = ""
         if not found or any(len(one) != len(few) for one in found):

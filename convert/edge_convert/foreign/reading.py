@@ -22,6 +22,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from edge_agent.contract import card
 from edge_agent.errors import InputError
+from edge_convert.wording import first_line, some
+from edge_convert.writer import subgraphs
 
 #: What onnxruntime 1.21 opens (it is of onnx 1.17), by domain; the least that the nodes around a graph need.
 NEWEST: Final = {"": 22, "ai.onnx.ml": 5, "com.microsoft": 1}
@@ -118,14 +120,6 @@ def read(path: Path) -> Original:
         raise InputError(f"{path}: {error}") from error
 
 
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """Return the graphs inside a node, not those inside of these."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
 def every_node(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """Return nodes and, at any depth, the nodes of graphs inside of them."""
     for node in nodes:
@@ -174,7 +168,7 @@ def _require_safe(model: ModelProto) -> None:
     }
     if unknown:
         raise InputError(
-            f"has operators of its own, which onnxruntime on a device does not have: {_some(unknown)}; export the model with the standard operators only"
+            f"has operators of its own, which onnxruntime on a device does not have: {some(sorted(unknown))}; export the model with the standard operators only"
         )
     looping = {node.op_type for node in nodes if node.op_type == "Loop"}
     if looping:
@@ -184,7 +178,7 @@ def _require_safe(model: ModelProto) -> None:
     drawing = {node.op_type for node in nodes if node.op_type in _RANDOM}
     if drawing:
         raise InputError(
-            f"draws random numbers ({_some(drawing)}), so that a row has no one answer; export the model as it is for inference (model.eval())"
+            f"draws random numbers ({some(sorted(drawing))}), so that a row has no one answer; export the model as it is for inference (model.eval())"
         )
 
 
@@ -214,7 +208,7 @@ def _lowered(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
     if "com.microsoft" in used:
         names = {node.op_type for node in every_node(model.graph.node) if node.domain == "com.microsoft"}
         notes.append(
-            f"uses operators that come with onnxruntime only ({_some(names)}); check it on a device (edge-agent check)"
+            f"uses operators that come with onnxruntime only ({some(sorted(names))}); check it on a device (edge-agent check)"
         )
     return _with_opsets(model, versions), tuple(notes)
 
@@ -234,7 +228,7 @@ def _under(model: ModelProto, versions: dict[str, int], domain: str) -> tuple[Mo
         return model, newest
     if domain:
         raise InputError(
-            f"uses {_some(later)} of {domain} {versions[domain]}; onnxruntime 1.21 has {newest}: export it with that one"
+            f"uses {some(later)} of {domain} {versions[domain]}; onnxruntime 1.21 has {newest}: export it with that one"
         )
     return _converted(model, versions, newest), newest
 
@@ -255,9 +249,8 @@ def _converted(model: ModelProto, versions: dict[str, int], target: int) -> Mode
     try:
         return version_converter.convert_version(_with_opsets(model, versions), target)
     except Exception as error:  # the converter is C++ and raises RuntimeError, ValueError and its own
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"is written for opset {versions['']}, and can't be converted to {target}, which onnxruntime 1.21 (Debian 13) has ({first[:200]}); "
+            f"is written for opset {versions['']}, and can't be converted to {target}, which onnxruntime 1.21 (Debian 13) has ({first_line(error)[:200]}); "
             f"export it again with opset {target} (torch.onnx.export(opset_version={target}), skl2onnx: target_opset={target})"
         ) from error
 
@@ -311,8 +304,3 @@ def _source(entry: ValueInfoProto) -> Source:
             f"input {entry.name!r} is one row ({dims[0]}); export it for rows: (n, {dims[0]}), with the first dimension free (dynamic_axes)"
         )
     return Source(entry.name, tensor.elem_type, 1 if len(dims) == 1 else dims[1], dims[0], len(dims))
-
-
-def _some(names: Iterable[str]) -> str:
-    first = sorted(names)
-    return ", ".join(first[:5]) + (", …" if len(first) > 5 else "")

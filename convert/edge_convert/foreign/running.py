@@ -17,6 +17,7 @@ from edge_convert.foreign.feeding import feed
 from edge_convert.foreign.naming import depends_on
 from edge_convert.foreign.reading import Original, read
 from edge_convert.sessions import open_any
+from edge_convert.wording import first_line
 from edge_convert.words import Words
 
 #: How onnxruntime reports that memory ran out; std::bad_alloc is C++'s exception.
@@ -53,9 +54,8 @@ class Session:
         try:
             found = self._opened.session.run(list(outputs), feed(self.original.sources, rows, words))
         except Exception as error:  # onnxruntime raises a dozen kinds with no common base but Exception
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise InputError(
-                f"{self.original.path}: onnxruntime can't answer the rows with it ({first[:300]}); are these its columns, in its order (--columns)?"
+                f"{self.original.path}: onnxruntime can't answer the rows with it ({first_line(error)[:300]}); are these its columns, in its order (--columns)?"
             ) from error
         for name, answers in zip(outputs, found, strict=True):
             if np.ndim(answers) == 0 or len(answers) != len(rows):

@@ -43,7 +43,7 @@ def write_csv(path: Path, table: Table) -> Path:
     assert table.labels is not None
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*table.feature_names, "mood"])
+        writer.writerow([*table.feature_names, table.label_column])
         writer.writerows([*map(float, row), label] for row, label in zip(table.X, table.labels, strict=True))
     return path
 

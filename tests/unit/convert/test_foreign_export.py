@@ -13,16 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from edge_agent.model.onnx import Predictor
-from tests.unit.convert.conftest import Run
+from tests.unit.convert.conftest import Run, write_csv
 from tests.unit.convert.foreign import IRIS, SIZES, TEXTS, graph, net, saved, settled, table_of
 
 
 @pytest.fixture
 def iris_file(tmp_path: Path) -> Path:
-    path = tmp_path / "iris.csv"
-    lines = [",".join([*map(str, row), str(species)]) for row, species in zip(IRIS.tolist(), TEXTS, strict=True)]
-    path.write_text("\n".join([",".join([*SIZES, "species"]), *lines]) + "\n")
-    return path
+    return write_csv(tmp_path / "iris.csv", table_of())
 
 
 def test_from_their_file_to_an_answer(run: Run, tmp_path: Path, iris_file: Path) -> None:

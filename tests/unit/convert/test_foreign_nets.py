@@ -14,7 +14,7 @@ from edge_convert.tasks import task_of
 from onnx import TensorProto, helper
 
 from edge_agent.errors import InputError
-from tests.unit.convert.foreign import IRIS, NAMES, SIZES, TEXTS, graph, net, require_same, settled, table_of
+from tests.unit.convert.foreign import IRIS, NAMES, SIZES, graph, net, require_same, settled, table_of
 
 TWO = np.where(IRIS[:, 2] > 4, "long", "short")
 
@@ -177,4 +177,3 @@ def test_old_opsets_and_names_like_ours(tmp_path: Path) -> None:
         foreign = require_same(model, tmp_path, label_names=tuple(NAMES))
         assert foreign.meaning.names == tuple(NAMES)
         assert any("was raised to 17" in note for note in foreign.notes) == (opset < 9)
-    assert TEXTS[0] == NAMES[0]
