@@ -18,7 +18,17 @@ from typing import Final
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, defs, inliner, version_converter
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    TensorProto,
+    ValueInfoProto,
+    defs,
+    inliner,
+    version_converter,
+)
 
 from edge_agent.contract import card
 from edge_agent.errors import InputError
@@ -164,7 +174,7 @@ def _require_safe(model: ModelProto) -> None:
     unknown = {
         f"{node.op_type} ({node.domain})"
         for node in nodes
-        if node.domain not in {*NEWEST, "ai.onnx"} and (node.domain, node.op_type) not in own
+        if _domain(node) not in NEWEST and (node.domain, node.op_type) not in own
     }
     if unknown:
         raise InputError(
@@ -188,9 +198,9 @@ def _lowered(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
         model = inliner.inline_local_functions(model)
     versions: dict[str, int] = {}
     for entry in model.opset_import:
-        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        domain = _domain(entry)
         versions[domain] = max(entry.version, versions.get(domain, 0))
-    used = {"" if node.domain == "ai.onnx" else node.domain for node in every_node(model.graph.node)}
+    used = {_domain(node) for node in every_node(model.graph.node)}
     if "" not in used:
         versions[""] = _PLAIN
     versions = {domain: versions.get(domain, 1) for domain in ("", *sorted(used - {""}))}
@@ -213,16 +223,15 @@ def _lowered(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
     return _with_opsets(model, versions), tuple(notes)
 
 
+def _domain(said: NodeProto | OperatorSetIdProto) -> str:
+    """Return the domain of a node, or of an opset: that of the standard operators has two names."""
+    return "" if said.domain == "ai.onnx" else said.domain
+
+
 def _under(model: ModelProto, versions: dict[str, int], domain: str) -> tuple[ModelProto, int]:
     """Return the model under the newest opset of a domain that is supported. Raises `InputError` where that is not possible."""
     newest = NEWEST[domain]
-    names = sorted(
-        {
-            n.op_type
-            for n in every_node(model.graph.node)
-            if n.domain.removeprefix("ai.onnx") == domain.removeprefix("ai.onnx")
-        }
-    )
+    names = sorted({node.op_type for node in every_node(model.graph.node) if _domain(node) == domain})
     later = [name for name in names if _since(name, domain, versions[domain]) > newest]
     if not later:  # each means the same there
         return model, newest
