@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +38,7 @@ def _basis(net: Net, x: str, spline: Any, *, clip: bool) -> str:
     above = net.op("GreaterOrEqual", x, inner if len(inner) else np.array([np.inf]))
     last = net.op("Add", net.whole(net.sum(net.number(above))), degree)  # the knot at or below x
 
+    @cache
     def knot(ahead: int) -> str:
         return net.op("Gather", knots, net.op("Add", last, ahead))
 

@@ -18,7 +18,7 @@ from edge_convert.agreement import better_order
 from edge_convert.reference import one_by_one
 from edge_convert.sessions import Opened, open_session
 from edge_convert.tables import Table
-from edge_convert.tasks import Answers
+from edge_convert.tasks import Answers, Task
 from edge_convert.verify import run
 from edge_convert.wording import first_line, some
 
@@ -35,7 +35,7 @@ def require_each_row_by_itself(model: Foreign, table: Table) -> None:
     """Refuse a file whose graph holds for its own number of rows only, or whose answer to a row depends on the rows beside it."""
     rows = table.X[np.unique(np.linspace(0, len(table.X) - 1, _ROWS).astype(np.int64))]
     task, graph = model.own_task(), open_session(model.graph().SerializeToString())
-    _require_any_number(model, graph, rows)
+    _require_any_number(model, task, graph, rows)
     alone = one_by_one(lambda row: task.ask(model, row), rows)
     backwards = task.ask(model, rows[::-1])
     others = {
@@ -94,17 +94,14 @@ def _differ(alone: Answers, beside: Answers, step: float) -> NDArray[np.bool_]:
     return found
 
 
-def _require_any_number(model: Foreign, graph: Opened, rows: NDArray[np.float64]) -> None:
-    source = graph.session.get_inputs()[0]
-    dtype = np.float64 if source.type == "tensor(double)" else np.float32
+def _require_any_number(model: Foreign, task: Task, graph: Opened, rows: NDArray[np.float64]) -> None:
     for few in (rows[:1], rows[:3]):
+        found, why = None, ""
         try:
-            found = graph.session.run(None, {source.name: few.astype(dtype)})
+            found = run(graph, few, task)
         except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen kinds with no common base but Exception
-            found, why = [], f" ({first_line(error)[:200]})"
-        else:
-            why = ""
-        if not found or any(len(one) != len(few) for one in found):
+            why = f" ({first_line(error)[:200]})"
+        if found is None or any(len(part) != len(few) for part in found):
             raise InputError(
                 f"{model.original.path}: its graph does not answer {len(few)} rows at once{why}; export it with the first dimension free "
                 "(torch.onnx.export: dynamic_axes={'input': {0: 'n'}}; Keras: an input of (None, columns))"
