@@ -1,6 +1,6 @@
 /** The fields of a form: one for each feature, with a slider or a choice, and the training data's quantiles. */
 import { fill, h, newId } from "./dom.js";
-import { boundsInWords, percent, short, sliderOf, startOf, tidy } from "./form.js";
+import { boundsInWords, isYes, percent, short, sliderOf, startOf, tidy } from "./form.js";
 import { typedValue } from "./payload.js";
 
 /**
@@ -112,7 +112,7 @@ function booleanControl(feature, id, changed) {
   const options = [["true", "yes"], ["false", "no"], ["", "no value"]];
   return choice(id, changed, options.slice(0, feature.missing ? 3 : 2), {
     read: (value) => (value === "" ? undefined : value === "true"),
-    write: (value) => (value === undefined || value === null ? "" : String([true, 1, "true", "on", "yes"].includes(value))),
+    write: (value) => (value === undefined || value === null ? "" : String(isYes(value))),
     start: startOf(feature),
   });
 }

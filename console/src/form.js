@@ -44,9 +44,12 @@ export function tidy(value, step) {
   return Number(value.toFixed(digits));
 }
 
+/** Whether a value of a boolean feature is yes, in whatever way. @param {any} value */
+export const isYes = (value) => [true, 1, "true", "on", "yes"].includes(value);
+
 /** What a feature has at the beginning. @param {Feature} feature @returns {number | boolean | string} */
 export function startOf(feature) {
-  if (feature.kind === "boolean") return [true, 1, "true", "on"].includes(/** @type {any} */ (feature.example));
+  if (feature.kind === "boolean") return isYes(feature.example);
   if (feature.kind === "category") {
     const { example, values } = feature;
     return typeof example === "string" && values.includes(example) ? example : (values[0] ?? "");

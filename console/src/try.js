@@ -83,10 +83,15 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
     return areas.map(({ message, area }) => ({ ...message, payload: area.value }));
   }
 
+  /** The messages as the form has them now. @param {string} [id] */
+  function made(id) {
+    const values = Object.fromEntries(fields.map(({ feature, get }) => [feature.name, get()]));
+    return messagesOf(route, values, levels.values(), id);
+  }
+
   /** The same without what is this page's own, unless somebody typed it. */
   function toCopy() {
-    const values = Object.fromEntries(fields.map(({ feature, get }) => [feature.name, get()]));
-    const plain = messagesOf(route, values, levels.values());
+    const plain = made();
     return current().map((message, place) => (message.payload === areas[place].message.payload ? plain[place] : message));
   }
 
@@ -98,10 +103,8 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
 
   /** @param {(place: number) => boolean} mayWrite whether a message may be written over */
   function write(mayWrite) {
-    const values = Object.fromEntries(fields.map(({ feature, get }) => [feature.name, get()]));
     const isShared = connection.state === "online" && !trial.isPrivate(document, route);
-    const id = isShared ? trial.id : undefined;
-    const messages = messagesOf(route, values, levels.values(), id);
+    const messages = made(isShared ? trial.id : undefined);
     if (messages.length === areas.length) {
       for (const [place, { area, topic }] of areas.entries()) {
         const isToBe = mayWrite(place);
@@ -200,11 +203,17 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
     h("button", { type: "button", class: "chip", on: { click: () => useValues(features) } }, title),
   );
   function useValues(values) {
-    for (const field of fields) field.set(Object.hasOwn(values, field.feature.name) ? values[field.feature.name] : undefined);
-    for (const { mark } of fields) mark([]);
+    setAll((field) => field.set(Object.hasOwn(values, field.feature.name) ? values[field.feature.name] : undefined));
+  }
+  /** @param {(field: import("./fields.js").Field) => void} set */
+  function setAll(set) {
+    for (const field of fields) {
+      set(field);
+      field.mark([]);
+    }
     changed();
   }
-  const reset = h("button", { type: "button", class: "plain", on: { click: () => useValues(Object.fromEntries(fields.map(({ feature, reset: back, get }) => (back(), [feature.name, get()])))) } }, "Reset");
+  const reset = h("button", { type: "button", class: "plain", on: { click: () => setAll((field) => field.reset()) } }, "Reset");
 
   let before = connection.state;
   const unwatch = connection.watch(({ state, reason }) => {

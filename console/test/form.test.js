@@ -31,6 +31,7 @@ test("a slider has a length, whatever the card says", () => {
 test("a form begins with the example of the card", () => {
   assert.equal(startOf(feature({ example: 101.993, quantiles: seen(0, 1, 2, 3, 5, 6, 7, 8, 200) })), 101.99);
   assert.equal(startOf(feature({ kind: "boolean", example: true })), true);
+  assert.equal(startOf(feature({ kind: "boolean", example: "yes" })), true);
   assert.equal(startOf(feature({ kind: "category", values: ["a", "b"], example: "b" })), "b");
   assert.equal(startOf(feature({ kind: "category", values: ["a"], example: "gone" })), "a");
 });

@@ -105,13 +105,9 @@ def test_warnings_sorting_and_filter(live: Open, broker: WebMosquitto) -> None:
         assert page.evaluate("document.querySelectorAll('.live-sensors thead th')[3].ariaSort") == "descending"
         page.press("Enter")
         page.wait(f"{names} === 'acbde'")
-        page.evaluate(
-            "document.querySelector('.live-sensors').closest('.card').querySelector('[type=checkbox]').click()"
-        )
+        page.click(".card:has(.live-sensors) [type=checkbox]")
         page.wait(f"{names} === 'c'")
-        page.evaluate(
-            "document.querySelector('.live-sensors').closest('.card').querySelector('[type=checkbox]').click()"
-        )
+        page.click(".card:has(.live-sensors) [type=checkbox]")
         page.fill(".live [type=search]", "rock")
         page.wait(f"{names} === 'abde'")
         # New answers do not end the filter, and a sensor is chosen by its name.
