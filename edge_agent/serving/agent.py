@@ -77,6 +77,7 @@ class Agent:
         self._answering = Answering(plan, clock, self._respond)
         self._greeted_at = 0.0
         self._greeted = False  # `online` was published on this connection
+        self._is_known = False  # `online` was published on any connection, and `offline` not since
         self._announced = False  # the plan's announcements were published
         self._settled = False  # the service manager was told that the plan is in use
         self._surplus_told = False
@@ -276,7 +277,7 @@ class Agent:
         self.notifier.status(status)
         if news & (News.CONNECTION | News.PLAN):
             self._afterwards.begin(self._plan)
-        self._greeted = self._announced = True
+        self._greeted = self._is_known = self._announced = True
         self._answering.greeted()
 
     def _announcements(self, news: News, info: Info) -> list[Answer]:
@@ -337,9 +338,11 @@ class Agent:
             self._answering.finish(self._link, _FINISH, self._feed_watchdog)
             if not self._link.drain(max(_DRAIN - _FINISH, ends - self._clock())):
                 _log.warning("stopping with %d in flight; the broker will send them again", self._link.in_flight)
-            if self._greeted and not successor:
+            if self._is_known and not successor:
+                # Also on a connection that was not greeted: where it took over another one, that one's will may not have come.
                 self._link.publish(will(self.node))
                 self._link.drain(_LAST_WORD)
+                self._is_known = False
             self._link.close()
         except BrokerError as error:
             _log.warning("while stopping: %s", error)

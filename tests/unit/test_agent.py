@@ -173,6 +173,20 @@ def test_stopping_without_a_connection() -> None:
     assert link.closed
 
 
+def test_stopping_on_a_connection_that_took_over_one_that_said_online() -> None:
+    """The broker may not have published the will of the former one: then `online` would stay."""
+    first, second = FakeLink(), FakeLink()
+    second.ready = False
+    agent, clock = ended(first, second)
+    agent.step()
+    first.lose(BrokerError("gone"))
+    agent.step()
+    clock.advance(60)
+    run(agent, 1)
+    assert second.sent == [will("node")]
+    assert second.closed
+
+
 def test_a_signal_before_the_first_round_ends_it() -> None:
     link = FakeLink()
     with Signals() as signals:
