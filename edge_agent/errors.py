@@ -43,6 +43,10 @@ class CardError(ModelError):
     """The model file has no model card, or an invalid one."""
 
 
+class TrustError(ModelError):
+    """A model, or what is said of one, is not what its signature, its manifest or the trusted keys say it should be."""
+
+
 class BrokerError(EdgeAgentError):
     """The connection to the broker failed, was refused, or ended."""
 

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from edge_agent.config import toml
 from edge_agent.config.explain import Location, explain, place_of, unknown_variable
 from edge_agent.config.settings import SECTIONS, Settings, host_name, one_word
+from edge_agent.config.updating import KEY_SUFFIX
 from edge_agent.errors import FileError, SettingsError
 from edge_agent.host import files
 
@@ -190,6 +191,11 @@ def _anchored(content: dict[str, Any], directory: Path) -> dict[str, Any]:
     # A name alone is not beside the configuration, and a directory is refused as it was written.
     if "/" in named and not named.endswith("/"):
         _anchor(metrics, ("textfile",), directory)
+    update = content.get("update")
+    if isinstance(update, dict) and isinstance(trusted := update.get("trusted_keys"), list):
+        update["trusted_keys"] = [
+            str(directory / key) if isinstance(key, str) and key.endswith(KEY_SUFFIX) else key for key in trusted
+        ]
     for route in _routes(content):
         if isinstance(route, dict) and str(route.get("model", "")).endswith(".onnx"):
             _anchor(route, ("model",), directory)

@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, field_
 
 from edge_agent.config.connection import Mqtt, Tls
 from edge_agent.config.routes import FieldSettings, RouteSettings, SourceSettings
-from edge_agent.config.values import Bytes, FileOrNone, FilePath, Many, Section, Wait
+from edge_agent.config.updating import Models, Update
+from edge_agent.config.values import Bytes, FileOrNone, Many, Section, Wait
 from edge_agent.contract import topics
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from edge_agent.contract.topics import PREFIX
@@ -56,13 +57,9 @@ class Node(Section):
     def _one_word(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             raise ValueError("write one word of letters (a to z), digits, '.', '_' and '-', at most 64 characters")
+        if name == topics.FLEET:
+            raise ValueError(f"{name!r} is in the topics of all nodes; choose another name")
         return name
-
-
-class Models(Section):
-    """The directory searched for models by name, before the bundled ones."""
-
-    directory: FilePath = Path("/var/lib/edge-agent/models")
 
 
 class Limits(Section):
@@ -138,6 +135,7 @@ class Settings(Section):
     mqtt: Mqtt = Field(default_factory=Mqtt)
     route: Annotated[tuple[RouteSettings, ...], Field(min_length=1, max_length=1024)] = (RouteSettings(),)
     models: Models = Field(default_factory=Models)
+    update: Update = Field(default_factory=Update)
     limits: Limits = Field(default_factory=Limits)
     health: HealthSettings = Field(default_factory=HealthSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
@@ -165,7 +163,13 @@ class Settings(Section):
     def _routes(self) -> tuple[Route, ...]:
         routes = tuple(_in_place(f"route {number}", one) for number, one in enumerate(self.route, start=1))
         node, told = self.node.id, self.home_assistant
-        besides = (*told.topics, topics.announced(node), topics.model(node, "{name}")) if told.enabled else ()
+        besides: dict[str, str] = {}
+        if told.enabled:
+            besides |= dict.fromkeys((*told.topics, topics.announced(node)), "is for Home Assistant")
+        if told.enabled or self.update.channel:
+            besides[topics.model(node, "{name}")] = "this agent says of its models"
+        if self.update.channel:
+            besides[topics.fleet().text] = "is for all nodes of a channel"
         refuse_loops(routes, node, besides)
         refuse_overlaps(routes)
         return routes
@@ -187,6 +191,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "source": SourceSettings,
     "fields": FieldSettings,
     "models": Models,
+    "update": Update,
     "limits": Limits,
     "health": HealthSettings,
     "metrics": MetricsSettings,

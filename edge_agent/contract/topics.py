@@ -9,6 +9,10 @@ from edge_agent.contract.templates import Template
 
 #: First level of the agents' own topics.
 ROOT: Final = "edge"
+#: In the place of a node: what is for all nodes of a channel. So no node may have this name.
+FLEET: Final = "fleet"
+#: A channel: nodes that serve the same models, but for those that a manifest leaves out.
+CHANNEL: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 #: The discovery prefix of Home Assistant's MQTT integration: no wildcards, and none of the broker's own topics.
 PREFIX: Final = r"^[^/+#{}$\x00-\x1f\x7f-\x9f][^+#{}\x00-\x1f\x7f-\x9f]{0,199}$"
 #: Characters that MQTT forbids in text, or over which a receiver may end the connection (MQTT 5, 1.5.4): control characters
@@ -58,6 +62,26 @@ def request(node: str) -> Template:
 def response(node: str, verb: str) -> str:
     """The topic of the answer to a management request."""
     return f"{ROOT}/{node}/response/{verb}"
+
+
+def manifest(channel: str) -> str:
+    """The topic of what the nodes of a channel are to serve, retained (`edge_agent.contract.manifest`)."""
+    return f"{ROOT}/{FLEET}/{channel}/manifest"
+
+
+def keys(channel: str) -> str:
+    """The topic of the keys that sign for a channel, retained."""
+    return f"{ROOT}/{FLEET}/{channel}/keys"
+
+
+def blob(channel: str, sha256: str, number: int | str) -> str:
+    """The topic of one piece of a model file, counted from 0, retained; with "+" the filter of all its pieces."""
+    return f"{ROOT}/{FLEET}/{channel}/blob/{sha256}/{number}"
+
+
+def fleet() -> Template:
+    """All topics of all channels."""
+    return Template(f"{ROOT}/{FLEET}/{{channel}}/{{what...}}")
 
 
 def is_unfit(text: str) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from edge_agent.contract import topics
@@ -209,9 +210,9 @@ def _refuse_unlike_sources(route: Route) -> None:
                 )
 
 
-def refuse_loops(routes: Sequence[Route], node: str, besides: Collection[str] = ()) -> None:
+def refuse_loops(routes: Sequence[Route], node: str, besides: Mapping[str, str] = MappingProxyType({})) -> None:
     """Raise `SettingsError` when a node would take its own output, or its own management topics, for features. `besides` are
-    templates of the topics between it and Home Assistant.
+    templates of more topics that are no route's, with what they are for.
     """
     own: Trie[None] = Trie()
     for text in (
@@ -233,7 +234,7 @@ def refuse_loops(routes: Sequence[Route], node: str, besides: Collection[str] = 
                 f"route {number}: {subscribe.text!r} would take the management requests of this node ({requests.text!r})"
             )
         for one, _ in own.overlapping(subscribe):
-            whose = "is for Home Assistant" if one.text in besides else "this agent says of itself"
+            whose = besides.get(one.text, "this agent says of itself")
             raise SettingsError(f"route {number}: {subscribe.text!r} would take what {whose} on {one.text!r}")
         takers.add(subscribe, number)
     for number, route in enumerate(routes, start=1):

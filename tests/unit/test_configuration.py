@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the clone is not here
 def _flat(table: dict[str, Any], place: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        inner = value[0] if isinstance(value, list) else value
+        inner = value[0] if isinstance(value, list) and value else value
         if key in {"fields", "capture", "sensor"}:  # a table of the user's own
             inner = None
         flat |= _flat(inner, f"{place}{key}.") if isinstance(inner, dict) else {f"{place}{key}": value}

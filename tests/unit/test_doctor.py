@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from edge_agent.config.routes import RouteSettings
-from edge_agent.config.settings import Models, Settings
+from edge_agent.config.settings import Settings
+from edge_agent.config.updating import Models
 from edge_agent.contract import seal
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.broker import check_certificate

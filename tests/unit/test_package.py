@@ -185,7 +185,7 @@ def test_every_setting_is_in_the_manual(pages: dict[str, str]) -> None:
     def keys(table: dict[str, Any]) -> set[str]:
         found = set()
         for key, value in table.items():
-            inner = value[0] if isinstance(value, list) and isinstance(value[0], dict) else value
+            inner = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else value
             found |= keys(inner) if isinstance(inner, dict) and key not in {"fields", "capture", "sensor"} else {key}
         return found
 
