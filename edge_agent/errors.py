@@ -47,6 +47,14 @@ class TrustError(ModelError):
     """A model, or what is said of one, is not what its signature, its manifest or the trusted keys say it should be."""
 
 
+class StoreError(ModelError):
+    """The store of models can't do what was asked: no such version, nothing to go back to, something that is not ours in its place."""
+
+
+class StoreBusyError(StoreError):
+    """Another process is changing the store: try again."""
+
+
 class BrokerError(EdgeAgentError):
     """The connection to the broker failed, was refused, or ended."""
 

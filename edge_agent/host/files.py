@@ -45,7 +45,7 @@ _ADVICE: Final = {
 
 def read(path: Path, *, limit: int) -> bytes:
     """Return the content of the file at `path`, at most `limit` bytes. Raises `FileError`."""
-    with _explained(path):
+    with explained(path):
         _expect_file(path, os.stat(path))  # noqa: PTH116 - Path.stat resolves nothing more
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:  # noqa: PTH123 - a descriptor
             status = os.fstat(file.fileno())  # it may have been replaced meanwhile
@@ -65,7 +65,7 @@ def exists(path: Path) -> bool:
 
     A dangling link is an error, not a missing file: somebody meant a file to be there.
     """
-    with _explained(path):
+    with explained(path):
         try:
             _expect_file(path, os.stat(path))  # noqa: PTH116
         except FileNotFoundError:
@@ -77,7 +77,7 @@ def exists(path: Path) -> bool:
 
 def look(path: Path) -> os.stat_result:
     """Return the status of the file at `path`. Raises `FileError`."""
-    with _explained(path):
+    with explained(path):
         status = os.stat(path)  # noqa: PTH116
         _expect_file(path, status)
     return status
@@ -87,7 +87,7 @@ def listing(directory: Path, suffix: str) -> list[Path]:
     """Return the files in `directory` that end in `suffix`, sorted by name, without hidden ones; empty when the directory
     does not exist. Raises `FileError`.
     """
-    with _explained(directory):
+    with explained(directory):
         try:
             names = os.listdir(directory)  # noqa: PTH208 - names alone
         except FileNotFoundError:
@@ -104,7 +104,7 @@ def replace(path: Path, content: Iterable[bytes], mode: int) -> None:
     """
     # Hidden, and with another ending: whoever collects the files of a directory passes over it.
     beside = path.with_name(f".{path.name}.new")
-    with _explained(path, _writing_denied):
+    with explained(path, _writing_denied):
         try:
             # A remainder of ours, or what somebody put there to have us write elsewhere: neither is opened.
             beside.unlink(missing_ok=True)
@@ -121,7 +121,7 @@ def replace(path: Path, content: Iterable[bytes], mode: int) -> None:
 
 def remove(path: Path) -> None:
     """Remove the file at `path`, if there is one. Raises `FileError`."""
-    with _explained(path, _writing_denied):
+    with explained(path, _writing_denied):
         path.unlink(missing_ok=True)
 
 
@@ -181,7 +181,8 @@ def _group(number: int) -> str:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, denied: Callable[[Path], str] | None = None) -> Iterator[None]:
+def explained(path: Path, denied: Callable[[Path], str] | None = None) -> Iterator[None]:
+    """Raise a `FileError` about `path` for an `OSError` within; `denied` says what to do about missing permissions."""
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path, or a character that no path can hold

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +23,8 @@ from edge_agent.errors import CardError, FileError, ModelError
 from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.onnx import Predictor, runtime_version
+from edge_agent.model.shelf import MAX_MODEL_BYTES
+from edge_agent.model.store import Store
 
 __all__ = [
     "MAX_MODEL_BYTES",
@@ -34,13 +38,13 @@ __all__ = [
     "load",
     "locate",
     "open_file",
+    "passed_over",
     "places",
     "runtime_version",
 ]
 
 _log = logging.getLogger(__name__)
 
-MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 _SUFFIX: Final = ".onnx"
 _BUNDLED: Final = Path(__file__).parent.parent / "models"
 #: Longest model name that an error message shows, in characters.
@@ -67,17 +71,20 @@ def places(model: str, *directories: Path) -> list[Path]:
 
 
 def locate(model: str, *directories: Path) -> Path:
-    """Return the file of a model: a path that ends in `.onnx`, or a name searched in `directories`, then bundled.
+    """Return the file of a model: a path that ends in `.onnx`, or a name. A name is looked for in each of the `directories`, in its
+    store (`edge_agent.model.store`) and as a file put there by hand, then bundled.
 
     A directory that we may not read (a service's, say, for another user) is skipped in favour of a bundled model, with a
-    warning in the log. Raises `ModelError` when there is no such file, or it is not a regular file.
+    warning in the log; so is a file by hand beside a version of the store. Raises `ModelError` when there is no such file, or it is
+    not a regular file.
     """
     candidates = places(model, *directories, _BUNDLED)
     said = "" if model.endswith(_SUFFIX) else f"model {_shown(model)}: "
     closed: FileError | None = None
-    for candidate in candidates:
+    for candidate, look in _looks(model, directories, candidates):
         try:
-            if not files.exists(candidate):
+            found = look()
+            if found is None:
                 continue
         except FileError as error:
             if not isinstance(error.__cause__, PermissionError):
@@ -86,13 +93,46 @@ def locate(model: str, *directories: Path) -> Path:
         else:
             if closed is not None:
                 _log.warning("model %s: using the bundled one; %s", model, closed)
-            return candidate
+            if found != candidate and _is_there(candidate):
+                _log.warning("model %s: using %s, not %s; remove one of them", model, found, candidate)
+            return found
     if closed is not None:
         raise ModelError(f"{said}{closed}")
     looked = ", ".join(str(candidate) for candidate in candidates)
     raise ModelError(
         f"model {_shown(model)}: no such file ({looked}); create it with edge-convert, or correct the name"
     )
+
+
+def passed_over(model: str, *directories: Path) -> Path | None:
+    """Return the file put there by hand that `locate` passes over in favour of the store's."""
+    for directory in directories:
+        if not model.endswith(_SUFFIX) and Store(directory).locate(model) is not None:
+            by_hand = directory / f"{model}{_SUFFIX}"
+            return by_hand if _is_there(by_hand) else None
+    return None
+
+
+def _looks(
+    model: str, directories: Iterable[Path], candidates: Iterable[Path]
+) -> Iterator[tuple[Path, Callable[[], Path | None]]]:
+    """Yield each place, with what returns the file that is there."""
+    stores = [] if model.endswith(_SUFFIX) else [Store(directory) for directory in directories]
+    for candidate, store in zip_longest(candidates, stores):
+        if store is not None:
+            yield candidate, partial(store.locate, model)
+        yield candidate, partial(_file_at, candidate)
+
+
+def _file_at(path: Path) -> Path | None:
+    return path if files.exists(path) else None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return files.exists(path)
+    except FileError:
+        return True
 
 
 def _shown(model: str) -> str:
