@@ -163,6 +163,7 @@ def test_it_holds_the_device_s_part_only(package: Path) -> None:
     entries = call("sh", "-c", f"dpkg-deb --fsys-tarfile {package} | tar -xO --wildcards '*/entry_points.txt'").stdout
     assert "edge-agent = edge_agent.cli.main:main" in entries
     assert "edge-convert" not in entries
+    assert "edge-deploy" not in entries
     assert package.stat().st_size < 1024 * 1024
 
 

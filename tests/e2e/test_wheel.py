@@ -31,7 +31,7 @@ def test_the_wheel_holds_the_packages_and_the_model_only(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"edge_agent", "edge_convert"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"edge_agent", "edge_convert", "edge_deploy"}
     assert "edge_agent/models/genre.onnx" in names
     assert "edge_agent/py.typed" in names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

@@ -51,7 +51,9 @@ VENDORS = {
 DOORS = {"model/onnx": frozenset({"model/library"})}
 #: What the other packages may import from edge_agent.
 PUBLIC_TO_OTHERS = frozenset({"errors", "contract"})
-OTHERS = frozenset({"edge_convert", "deploy"})
+OTHERS = frozenset({"edge_convert", "edge_deploy", "deploy"})
+#: The same for them: library -> the one module that imports it.
+VENDORS_OF_OTHERS = {"edge_deploy": {"paho": "broker"}}
 
 
 #: Rooms, and modules of rooms, without files, sockets, clock or threads; and what they so have no business with.
@@ -87,12 +89,13 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
 
 
 def folder_of(package: str) -> Path:
-    """Where a package lies: in the clone edge_convert is in convert/, where the wheel is installed beside edge_agent.
+    """Where a package lies: in the clone edge_convert is in convert/ and edge_deploy in deploy/, where the wheel is installed
+    beside edge_agent.
 
     The wheel's suite has no `deploy` and no `benchmarks`: a folder that is not there has no modules.
     """
-    inside = SIDE / "convert" / package
-    return inside if inside.is_dir() else SIDE / package
+    inside = (SIDE / "convert" / package, SIDE / "deploy" / package)
+    return next((folder for folder in inside if folder.is_dir()), SIDE / package)
 
 
 def imports(path: Path, side: Path = SIDE) -> Iterator[tuple[str, int]]:
@@ -177,6 +180,17 @@ def test_others_import_the_pure_parts_only(other: str) -> None:
         if room_of(name) not in {None, *PUBLIC_TO_OTHERS}
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("other", sorted(VENDORS_OF_OTHERS))
+def test_others_keep_their_vendors_too(other: str) -> None:
+    found = {
+        (name.partition(".")[0], path.stem)
+        for _, path in modules(folder_of(other))
+        for name, _ in imports(path)
+        if name.partition(".")[0] in VENDORS_OF_OTHERS[other]
+    }
+    assert found == set(VENDORS_OF_OTHERS[other].items())
 
 
 @pytest.mark.parametrize("package", ["edge_agent", "benchmarks", *sorted(OTHERS)])
