@@ -44,7 +44,7 @@ def test_the_base_install_is_what_a_device_needs(metadata: Message) -> None:
     names = {
         line.replace("<", " ").replace(">", " ").replace("!", " ").replace("=", " ").split()[0] for line in required
     }
-    assert names == {"click", "numpy", "onnxruntime", "paho-mqtt", "pydantic", "pydantic-settings"}
+    assert names == {"click", "cryptography", "numpy", "onnxruntime", "paho-mqtt", "pydantic", "pydantic-settings"}
 
 
 def test_nothing_heavy_is_installed(python: Path) -> None:

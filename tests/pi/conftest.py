@@ -19,6 +19,7 @@ from tests.requirements import lacking, require_mosquitto
 #: What Debian 13 has that the package stands on, put in while the root file system is made: the machine has no network.
 STANDS_ON = (
     "python3-click",
+    "python3-cryptography",
     "python3-numpy",
     "python3-onnxruntime",
     "python3-paho-mqtt",

@@ -40,6 +40,7 @@ LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 VENDORS = {
     "paho": frozenset({"link/paho_client", "link/fast_lane", "link/slow_lane"}),
     "onnxruntime": frozenset({"model/onnx"}),
+    "cryptography": frozenset({"model/trust"}),
     "cbor2": frozenset({"payload/cbor"}),
     "google": frozenset({"payload/sparkplug"}),
     "pydantic_settings": frozenset({"config/load"}),

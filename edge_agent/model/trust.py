@@ -1,0 +1,303 @@
+"""Decides what is trusted: signatures of files, manifests, and lists of keys. The only module that imports cryptography.
+
+Rules:
+
+* cryptography is imported when a signature is verified, which is done in a short-lived process (`edge_agent.host.apart`): the
+  serving process never has it in memory.
+* A signature is verified before anything is read of what it signs; how long that is, before that.
+* Each signature counts for its key, and each key once. One of an unknown key counts for nothing, so that the keys before and after a
+  rotation can sign together; one of a trusted key that does not match refuses the content.
+* A manifest is taken when its serial is above the highest one that was taken, or it is that very text again. The highest one stands for as
+  long as enough of those who signed it are trusted: so a key that was stolen can't block a channel once it is replaced.
+* A clock that is before a manifest's own date of issue is wrong, and then nothing expires.
+
+Why it is so: docs/decisions/0040-trust.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_agent.contract import manifest as manifests
+from edge_agent.contract.manifest import Envelope, KeyEnvelope, KeyList, Manifest
+from edge_agent.contract.minisign import PublicKey, Signature, shown, signatures
+from edge_agent.errors import TrustError
+from edge_agent.host.apart import Apart, Limits
+
+#: Importing cryptography and a few signatures take 0.05 s on a desktop, and 20 MiB.
+_LIMITS: Final = Limits(seconds=20.0, patience=80.0, memory=128 << 20)
+
+
+class Signers(NamedTuple):
+    """Whose signatures are trusted, and how many of them are needed."""
+
+    keys: tuple[PublicKey, ...]
+    threshold: int = 1
+
+    def are_enough(self, key_ids: Sequence[str]) -> bool:
+        """Tell whether signatures of these keys suffice."""
+        return len({key.name for key in self.keys} & set(key_ids)) >= self.threshold
+
+    @property
+    def digest(self) -> str:
+        """A short text that is different for other keys."""
+        return hashlib.sha256(repr((sorted(self.keys), self.threshold)).encode()).hexdigest()
+
+
+class Verified(NamedTuple):
+    """The keys (by name) that signed, and the trusted comment of the first."""
+
+    key_ids: tuple[str, ...]
+    comment: str
+
+
+class Accepted(NamedTuple):
+    """The manifest with the highest serial that was taken: who signed it, the digest of its text, and when it was issued."""
+
+    serial: Annotated[int, Field(ge=0, le=manifests.MAX_SERIAL)] = 0
+    key_ids: tuple[str, ...] = ()
+    sha256: str = ""
+    issued: str = ""
+
+
+class Kept(BaseModel):
+    """What a device remembers of a channel. `keys` are in place of the settings' own, which are known by their digest `instead_of`: when those
+    are changed, they are in force again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accepted: Accepted = Accepted()
+    keys: KeyList | None = None
+    instead_of: str = ""
+
+
+class Trust(NamedTuple):
+    """Whom a node trusts in a channel, and what it has taken. `keys_serial` is the serial of the list that the keys come from, 0 where
+    they are the settings' own. Without `required`, nothing needs a signature.
+    """
+
+    keys: tuple[PublicKey, ...]
+    threshold: int = 1
+    channel: str = ""
+    accepted: Accepted = Accepted()
+    required: bool = True
+    keys_serial: int = 0
+
+    @property
+    def signers(self) -> Signers:
+        """The keys, with the threshold."""
+        return Signers(self.keys, self.threshold)
+
+    @property
+    def highest(self) -> Accepted:
+        """What was accepted, as far as it would be today."""
+        return self.accepted if not self.required or self.signers.are_enough(self.accepted.key_ids) else Accepted()
+
+
+class Offer(NamedTuple):
+    """A manifest that may be followed. `wave` is which of those meant begin, None for all; `accepted` is to be remembered."""
+
+    manifest: Manifest
+    wave: tuple[str, ...] | None
+    accepted: Accepted
+
+    def is_for(self, node: str) -> bool:
+        """Tell whether this node is to follow it."""
+        channel, wave = self.manifest.channel, self.wave
+        return manifests.is_meant(node, channel, self.manifest.meant) and (
+            wave is None or manifests.is_meant(node, channel, wave)
+        )
+
+
+def trust(configured: Signers, channel: str, kept: Kept, *, required: bool = True) -> Trust:
+    """Return whom to trust in a channel: the keys of the settings, or those of a list that replaced them."""
+    if kept.keys is None or kept.instead_of != configured.digest:
+        return Trust(*configured, channel, kept.accepted, required)
+    keys = kept.keys
+    return Trust(keys.public_keys, keys.threshold, channel, kept.accepted, required, keys.serial)
+
+
+def remember(kept: Kept, configured: Signers, taken: Accepted | KeyList) -> Kept:
+    """Return what to remember after a manifest or a list of keys was taken."""
+    if isinstance(taken, Accepted):
+        return kept.model_copy(update={"accepted": taken})
+    return kept.model_copy(update={"keys": taken, "instead_of": configured.digest})
+
+
+def verify(content: bytes, signature_text: str, keys: Sequence[PublicKey], threshold: int = 1) -> Verified:
+    """Check that at least `threshold` of `keys` signed `content`. Raises `TrustError`."""
+    found = signatures(signature_text)
+    if not keys:
+        raise TrustError("no key is trusted; add one to update.trusted_keys")
+    known = {key.id: key for key in keys}
+    digest = hashlib.blake2b(content).digest()
+    valid: dict[str, str] = {}
+    for signature in found:
+        key = known.get(signature.key_id)
+        if key is not None:
+            _verify_one(digest, signature, key)
+            valid.setdefault(key.name, signature.trusted_comment)
+    if not valid:
+        raise TrustError(
+            f"signed by {_names(shown(one.key_id) for one in found)}, which is not trusted here; "
+            f"trusted: {_names(key.name for key in keys)}"
+        )
+    if len(valid) < threshold:
+        raise TrustError(f"signed by {len(valid)} of the trusted keys ({_names(valid)}), and {threshold} are needed")
+    return Verified(tuple(valid), next(iter(valid.values())))
+
+
+def accept(envelope: bytes, trust: Trust, now: float | None) -> Offer:
+    """Check the whole message with a manifest. `now` is in seconds since 1970, None where that is unknown. Raises `TrustError`."""
+    message = manifests.read(Envelope, envelope, "the manifest")
+    text = message.manifest
+    signers = _signed_by(text, message.signature, trust, "the manifest") if trust.required else ()
+    manifest = manifests.read(Manifest, text, "the manifest")
+    _expect_channel(manifest.channel, trust, "the manifest")
+    taken = Accepted(manifest.serial, signers, _digest(text), manifest.issued)
+    before = trust.highest
+    if taken.serial < before.serial:
+        raise TrustError(
+            f"the manifest: serial {taken.serial} is below {before.serial}, which was accepted before; sign it again"
+        )
+    if taken.serial > before.serial:
+        _expect_fresh(manifest, now)
+    elif taken.sha256 != before.sha256:
+        raise TrustError(
+            f"the manifest: another one with serial {taken.serial} was accepted before; sign it with a higher one"
+        )
+    return Offer(manifest, message.wave, taken)
+
+
+def accept_keys(envelope: bytes, trust: Trust) -> KeyList:
+    """Check the whole message with a list of keys, which has to be signed with those trusted so far. Raises `TrustError`."""
+    what = "the list of keys"
+    message = manifests.read(KeyEnvelope, envelope, what)
+    _signed_by(message.keys, message.signature, trust, what)
+    found = manifests.read(KeyList, message.keys, what)
+    _expect_channel(found.channel, trust, what)
+    if found.serial <= trust.keys_serial and (found.serial, found.public_keys, found.threshold) != (
+        trust.keys_serial,
+        trust.keys,
+        trust.threshold,
+    ):
+        raise TrustError(f"{what}: serial {found.serial} is not above {trust.keys_serial}, which was accepted before")
+    return found
+
+
+class Examination:
+    """One message being examined in a separate process: a manifest, or a list of keys. Close it when done."""
+
+    def __init__(
+        self, kind: Literal["manifest", "keys"], envelope: bytes, trust: Trust, now: float | None = None
+    ) -> None:
+        self._kind = kind
+        self._envelope = envelope
+        self._trust = trust
+        self._now = now
+        self._apart = Apart(self._work, _LIMITS)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, so that `offer` and `keys` do not block."""
+        return self._apart.ended
+
+    def offer(self) -> Offer:
+        """Return the manifest that the message carries. Raises `TrustError`. Call it once: it closes in any case."""
+        serial, key_ids, sha256, issued = self._told()
+        message = manifests.read(Envelope, self._envelope, "the manifest")
+        manifest = manifests.read(Manifest, message.manifest, "the manifest")
+        return Offer(manifest, message.wave, Accepted(serial, tuple(key_ids), sha256, issued))
+
+    def keys(self) -> KeyList:
+        """Return the list of keys that the message carries. Raises `TrustError`. Call it once: it closes in any case."""
+        self._told()
+        message = manifests.read(KeyEnvelope, self._envelope, "the list of keys")
+        return manifests.read(KeyList, message.keys, "the list of keys")
+
+    def close(self) -> None:
+        """Stop it."""
+        self._apart.close()
+
+    def _work(self, tell: Callable[[str], None]) -> None:
+        try:
+            if self._kind == "manifest":
+                said: Any = accept(self._envelope, self._trust, self._now).accepted
+            else:
+                accept_keys(self._envelope, self._trust)
+                said = ()
+            tell(json.dumps({"taken": said}))
+        except TrustError as error:
+            tell(json.dumps({"error": str(error)}))
+
+    def _told(self) -> Any:
+        try:
+            self._apart.wait()
+            told = json.loads("".join(self._apart.report()[-1:]))
+        except ValueError:  # nothing, or cut: the process was killed
+            told = {"error": f"the {self._kind}: could not be examined: {self._apart.trouble() or 'it ended early'}"}
+        finally:
+            self._apart.close()
+        if "error" in told:
+            raise TrustError(told["error"])
+        return told["taken"]
+
+
+def _signed_by(text: str, signature: str, trust: Trust, what: str) -> tuple[str, ...]:
+    """Return which keys signed a text. Raises `TrustError`."""
+    if not signature:
+        raise TrustError(f"{what}: not signed; sign it with edge-convert sign")
+    try:
+        return verify(text.encode(), signature, trust.keys, trust.threshold).key_ids
+    except TrustError as error:
+        raise TrustError(f"{what}: {error}") from None
+
+
+def _verify_one(digest: bytes, signature: Signature, key: PublicKey) -> None:
+    try:
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError:
+        raise TrustError(
+            "signatures can't be verified without Python's cryptography; apt install python3-cryptography"
+        ) from None
+    what = "the signature does not match the content: one of them was changed, or belongs to another file"
+    try:
+        public = Ed25519PublicKey.from_public_bytes(key.key)
+        public.verify(signature.signature, digest)
+        what = "the trusted comment does not match its signature: one of them was changed"
+        public.verify(signature.global_signature, signature.signed_comment)
+    except InvalidSignature:
+        raise TrustError(f"{what} (key {key.name}); copy both again, or sign again with edge-convert sign") from None
+    except (UnsupportedAlgorithm, ValueError) as error:
+        raise TrustError(f"key {key.name} can't be used: {error}; make another one with edge-convert keygen") from None
+
+
+def _expect_channel(channel: str, trust: Trust, what: str) -> None:
+    if channel != trust.channel:
+        raise TrustError(f"{what}: for channel {channel!r}, and this node follows {trust.channel!r}")
+
+
+def _expect_fresh(manifest: Manifest, now: float | None) -> None:
+    if manifest.expires is None or now is None or now < manifests.seconds(manifest.issued):
+        return
+    if now >= manifests.seconds(manifest.expires):
+        clock = dt.datetime.fromtimestamp(now, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        raise TrustError(
+            f"the manifest: expired at {manifest.expires} (this device's clock says {clock}); sign it again, or set the clock"
+        )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"key {name}" for name in names)
