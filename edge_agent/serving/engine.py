@@ -16,7 +16,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Final, Protocol
 
 from edge_agent.contract.card import ModelCard
-from edge_agent.contract.messages import MAX_ANSWER_BYTES, ErrorCode, Message, Rejection, to_json
+from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, Message, Rejection, to_json
 from edge_agent.model.outputs import Output
 from edge_agent.payload import formats
 from edge_agent.payload.features import Batch, FeatureCodec, Features, Unusable, refuse
@@ -79,10 +79,10 @@ class Engine:
     ) -> None:
         self.name = model.card.name
         self.version = model.card.version
+        self.card = model.card
         self._model = model
         self._names = model.card.feature_names
-        self._codec = codec
-        self.judge = codec.judge
+        self.read, self.check, self.judge = codec.decode, codec.check, codec.judge
         self._wording = Wording()
         self._max_answer = max_answer
         self._least = min_confidence
@@ -93,7 +93,7 @@ class Engine:
 
     def outcomes(self, asked: Sequence[tuple[int, Message, Asker]]) -> list[Written]:
         """Return the answer to each message; each comes with a number of the caller's, and with who asks."""
-        decode, find = self._codec.decode, formats.find
+        decode, find = self.read, formats.find
         return self.settle(
             [
                 (
@@ -214,6 +214,32 @@ class Engine:
             self._made.clear()
         made = self._made[output] = Settled(prediction, to_json(prediction)[:-1], doubted is not None)
         return made
+
+
+class Absent:
+    """Stands for a model that is not served: each message is rejected."""
+
+    version: Final = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def outcomes(self, asked: Sequence[tuple[int, Message, Asker]]) -> list[Written]:
+        """Return the rejection of each message."""
+        reason: Detail = {
+            "type": "model_unavailable",
+            "loc": [],
+            "msg": f"No model {self.name!r} is served",
+            "input": None,
+        }
+        unusable = Unusable(ErrorCode.MODEL_UNAVAILABLE, [reason], {})
+        written: list[Written] = []
+        for _, message, asker in asked:
+            asker.counts.rejected(unusable.code, unusable.code)
+            answering = formats.find(message.content_type) or formats.JSON
+            payload = answering.encode(rejection(unusable, message.topic, self.name, None))
+            written.append(Written(payload, rejected=True, content_type=answering.answers))
+        return written
 
 
 class _Predicted:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 from edge_agent.contract.messages import (
     MAX_ANSWER_BYTES,
@@ -27,14 +27,14 @@ from edge_agent.contract.messages import (
     Message,
     to_json,
 )
-from edge_agent.payload import formats
 from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Unusable
 from edge_agent.routing.gathering import UNKNOWN, Due, GatheredTopic, Gathering, Outputs, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import Asking, Route, RouteTable, Taker, asks, follows_nodes
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.routing.sparkplug import SparkplugGathering
-from edge_agent.serving.engine import Engine, Model
+from edge_agent.serving.contest import Contesting, Contests, standing
+from edge_agent.serving.engine import Absent, Engine, Model
 from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Asked, Written
 from edge_agent.tally import Counts, Tally, bucket
@@ -57,7 +57,7 @@ class Watcher(Protocol):
 
 class Pipeline:
     """Answers messages. `models` by the names that routes use; a route without its model answers `model_unavailable`.
-    A `watcher` is told of the topics that are answered.
+    A `watcher` is told of the topics that are answered. `contests` are candidates for the place of some of the models.
     """
 
     def __init__(
@@ -72,31 +72,31 @@ class Pipeline:
         max_sensors: int = MAX_SENSORS,
         response_topics: Sequence[str] = DEFAULT_FILTERS,
         watcher: Watcher | None = None,
+        contests: Mapping[str, Contesting] | None = None,
     ) -> None:
         self._watcher = watcher
         self._routes = tuple(routes)
         self._table = RouteTable(self._routes)
         self._response_topics = ResponseTopics(response_topics, self._routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
-        self._engines = {
-            route.asks: Engine(
-                models[route.model],
-                FeatureCodec(
-                    models[route.model].card.features,
-                    fields=route.fields,
-                    outside=route.outside,
-                    max_bytes=max_bytes,
-                    max_rows=max_rows,
-                ),
-                max_answer=max_answer,
-                min_confidence=route.min_confidence,
-            )
-            for route in self._routes
-            if route.model in models
-        }
-        limits = {"max_sensors": max_sensors, "max_bytes": max_bytes}
+        limits = {"max_bytes": max_bytes, "max_rows": max_rows}
+
+        def made(route: Route, model: Model) -> Engine:
+            codec = FeatureCodec(model.card.features, fields=route.fields, outside=route.outside, **limits)
+            return Engine(model, codec, max_answer=max_answer, min_confidence=route.min_confidence)
+
+        self._contests = Contests(contests) if contests else None
+        self._is_followed = watcher is not None or self._contests is not None
+        self._engines: dict[Asking, Engine | Absent] = {}
+        for route in self._routes:
+            if route.model not in models:
+                self._engines[route.asks] = Absent(route.model)
+            elif route.asks not in self._engines:
+                one = made(route, models[route.model])
+                self._engines[route.asks] = one if self._contests is None else self._contests.begin(route, one, made)
+        models = standing(models, contests or {})
         self._gatherings = {
-            route: self._gathering(route, models[route.model], limits)
+            route: self._gathering(route, models[route.model], {"max_sensors": max_sensors, "max_bytes": max_bytes})
             for route in self._routes
             if route.gathers and route.model in models
         }
@@ -113,11 +113,17 @@ class Pipeline:
         self.counts = tally.serve(self._routes)
         self._targets.clear()  # they know what counts them
         routes_of = Counter(route.asks for route in self._routes)
-        self._alone = {route.asks: self.counts[route] for route in self._routes if routes_of[route.asks] == 1}
+        alone = (route for route in self._routes if routes_of[route.asks] == 1)
+        self._alone = {engine: self.counts[route] for route in alone for engine in self._engines_of(route)}
         self._last: _Processed | None = None
         self._gathered_for = {
-            one: (self._engines[route.asks], self.counts[route]) for route, one in self._gatherings.items()
+            one: (cast("Engine", self._engines[route.asks]), self.counts[route])
+            for route, one in self._gatherings.items()
         }
+
+    def _engines_of(self, route: Route) -> Sequence[Engine | Absent]:
+        engine = self._engines[route.asks]
+        return (engine,) if self._contests is None else self._contests.engines_with(engine)
 
     def _gathering(self, route: Route, model: Model, limits: Mapping[str, int]) -> Gathering:
         features = model.card.features
@@ -143,8 +149,8 @@ class Pipeline:
             return
         place = bucket(seconds)
         asked, gathered = last
-        for asking, questions in asked.items():
-            alone = questions[0][2].counts if len(questions) == 1 else self._alone.get(asking)
+        for engine, questions in asked.items():
+            alone = questions[0][2].counts if len(questions) == 1 else self._alone.get(engine)
             if alone is not None:
                 alone.took(place, seconds, len(questions))
                 continue
@@ -156,9 +162,7 @@ class Pipeline:
     def shares(self) -> Iterator[tuple[str, str, str, Counts]]:
         """Yield what each route has counted: the name of its model, its topics in and out as configured, and the counts."""
         for route in self._routes:
-            engine = self._engines.get(route.asks)
-            model = route.model if engine is None else engine.name
-            yield model, route.inputs_text, route.publish.text, self.counts[route]
+            yield self._engines[route.asks].name, route.inputs_text, route.publish.text, self.counts[route]
 
     def takes(self, topic: str) -> bool:
         """Tell whether any route matches `topic`."""
@@ -175,7 +179,7 @@ class Pipeline:
         `now` is the time in seconds of any clock that never goes back; only routes that gather use it.
         """
         answers: list[list[Answer]] = [[] for _ in messages]
-        asked: dict[Asking, list[tuple[int, Message, _Target]]] = {}
+        asked: dict[Engine | Absent, list[tuple[int, Message, _Target]]] = {}
         gathered: list[tuple[int, Message, GatheredTopic]] = []
         for position, message in enumerate(messages):
             for target in self._targets_of(message.topic):
@@ -188,9 +192,9 @@ class Pipeline:
                     gathered.append((position, target.typed(message), target.gathered))
         self._last = (asked, gathered) if self._tally.detailed else None
         for engine, questions in asked.items():
-            outcomes = self._outcomes(engine, questions)
-            if self._watcher is not None:
-                self._watch(self._watcher, questions, outcomes)
+            outcomes = engine.outcomes(questions)
+            if self._is_followed:
+                self._follow(engine, questions, outcomes)
             for (position, message, target), written in zip(questions, outcomes, strict=True):
                 payload, rejected, content_type = written
                 topic, retain = None if message.response_topic is None else self.respond_to(message), False
@@ -216,10 +220,8 @@ class Pipeline:
         for target in self._targets_of(message.topic):
             if target.is_silent:
                 continue
-            name, engine = target.engine[0], self._engines.get(target.engine)
             target.counts.rejected(unusable.code, unusable.code)
-            version = engine.version if engine is not None else None
-            payload = to_json(rejection(unusable, message.topic, name, version))
+            payload = to_json(rejection(unusable, message.topic, target.engine.name, target.engine.version))
             answers.append(Answer(target.errors, payload, message.qos))
         return answers
 
@@ -235,6 +237,16 @@ class Pipeline:
         for gathering in self._gatherings.values():
             found += gathering.due(now, limit=limit - len(found), ahead=ahead)
         return self._answer_gathered(found)
+
+    @property
+    def has_contested(self) -> bool:
+        """Whether models are yet to be asked what was answered already, to compare them."""
+        return self._contests is not None and self._contests.waits
+
+    def compare(self, now: float) -> None:
+        """Ask them, for a short time; `now` is as for `process`."""
+        if self._contests is not None:
+            self._contests.catch_up(now)
 
     def reconnected(self) -> None:
         """Note a new connection: answers passed to the old one may be lost."""
@@ -276,7 +288,10 @@ class Pipeline:
         told: list[tuple[Gathering, Engine, Outputs, int]] = []
         for gathering, sensor, topic, content, qos, is_judged in found:
             (engine, counts), outputs = self._gathered_for[gathering], gathering.outputs(sensor)
-            judged = content if is_judged or isinstance(content, Unusable) else engine.judge(content)
+            if self._contests is None:
+                judged = content if is_judged or isinstance(content, Unusable) else engine.judge(content)
+            else:
+                engine, judged = self._contests.gathered(engine, outputs.publish, content, is_judged=is_judged)
             asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor, counts))
             told.append((gathering, engine, outputs, qos))
         settled = {engine: iter(engine.settle(questions)) for engine, questions in asked.items()}
@@ -288,6 +303,18 @@ class Pipeline:
             if self._watcher is not None and not rejected and topic not in self._watcher.known:
                 self._watcher.meet(gathering.route, topic, content_type)
         return answers
+
+    def _follow(
+        self,
+        engine: Engine | Absent,
+        questions: Sequence[tuple[int, Message, _Target]],
+        outcomes: Sequence[Written],
+    ) -> None:
+        """Tell those who want to know what was answered."""
+        if self._contests is not None:
+            self._contests.note(engine, questions)
+        if self._watcher is not None:
+            self._watch(self._watcher, questions, outcomes)
 
     @staticmethod
     def _watch(
@@ -318,9 +345,9 @@ class Pipeline:
         route, source, captured = taker
         # What only the payload says of a sensor is not known of its topic.
         known = {**dict.fromkeys(route.names, UNKNOWN), **dict(source.sensor), **captured}
-        gathering = self._gatherings.get(route)
+        gathering, engine = self._gatherings.get(route), self._engines[route.asks]
         return _Target(
-            route.asks,
+            engine if self._contests is None else self._contests.engine_for(engine, topic),
             route.publish.render(known),
             route.errors.render(known),
             route.content_type,
@@ -328,7 +355,7 @@ class Pipeline:
             named(route, known),
             route.takes_retained,
             route.retain,
-            route.asks not in self._engines and not asks(route, source, topic),
+            isinstance(engine, Absent) and not asks(route, source, topic),
             self.counts[route],
             route,
         )
@@ -337,29 +364,15 @@ class Pipeline:
         # MQTT allows no wildcards in a message's topic. A broker that delivers them anyway would not accept the answer.
         return [] if any(mark in topic for mark in "+#\0") else self._table.of(topic)
 
-    def _outcomes(self, key: Asking, questions: Sequence[tuple[int, Message, _Target]]) -> list[Written]:
-        engine, (name, *_) = self._engines.get(key), key
-        if engine is not None:
-            return engine.outcomes(questions)
-        reason: Detail = {"type": "model_unavailable", "loc": [], "msg": f"No model {name!r} is served", "input": None}
-        unusable = Unusable(ErrorCode.MODEL_UNAVAILABLE, [reason], {})
-        written: list[Written] = []
-        for _, message, target in questions:
-            target.counts.rejected(unusable.code, unusable.code)
-            answering = formats.find(message.content_type) or formats.JSON
-            payload = answering.encode(rejection(unusable, message.topic, name, None))
-            written.append(Written(payload, rejected=True, content_type=answering.answers))
-        return written
-
 
 class _Target(NamedTuple):
-    """A route for one topic: the model with its fields, the topics of the answer, the gathered topic when it gathers, the
+    """A route for one topic: what answers it, the topics of the answer, the gathered topic when it gathers, the
     name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, whether the
     broker is to keep its predictions, whether nothing is answered (with no model to ask, what is no question), what counts
     its messages, and the route itself.
     """
 
-    engine: Asking
+    engine: Engine | Absent
     publish: str
     errors: str
     content_type: str | None
@@ -378,7 +391,7 @@ class _Target(NamedTuple):
         return message._replace(content_type=self.content_type)
 
 
-#: What `Pipeline.process` was given: questions by what they ask, and what routes gather.
+#: What `Pipeline.process` was given: questions by what answers them, and what routes gather.
 _Processed: TypeAlias = tuple[
-    dict[Asking, list[tuple[int, Message, _Target]]], list[tuple[int, Message, GatheredTopic]]
+    dict[Engine | Absent, list[tuple[int, Message, _Target]]], list[tuple[int, Message, GatheredTopic]]
 ]

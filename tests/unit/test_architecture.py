@@ -69,6 +69,9 @@ PURE = frozenset(
         "docs",
         "serving/pipeline",
         "serving/engine",
+        "serving/beside",
+        "serving/agreement",
+        "serving/evidence",
         "serving/writing",
     }
     | {"serving/intake", "link/packets", "link/properties", "link/ledger", "link/delivery", "link/poison"}

@@ -92,7 +92,7 @@ def test_in_senml_as_one_pack(rows: list[tuple[float, dict[str, Any]]]) -> None:
     assert as_cbor is not None
     assert answering is not None
     questions: list[Asked] = [
-        ("a", engine._codec.check({"loudness": loudness, **echo}), as_cbor, None, Counts()) for loudness, echo in rows
+        ("a", engine.check({"loudness": loudness, **echo}), as_cbor, None, Counts()) for loudness, echo in rows
     ]
     alone = [cbor2.loads(one.payload) for one in engine.settle(questions)]
     batch = Batch([], rejected={})
