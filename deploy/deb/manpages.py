@@ -40,14 +40,16 @@ def rejoin(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"(?<=\w-)\n\s*", "", text.strip()))
 
 
-def commands(ask: Ask) -> Iterator[str]:
-    """A sub-section for each command: usage, text and options."""
-    for name in re.findall(r"^  (\w\S*)", ask("--help").partition("\nCommands:\n")[2], flags=re.MULTILINE):
-        usage, *blocks = ask(name, "--help").rstrip().split("\n\n")
+def commands(ask: Ask, *group: str) -> Iterator[str]:
+    """A sub-section for each command, and for each of a group: usage, text and options."""
+    for name in re.findall(r"^  (\w\S*)", ask(*group, "--help").partition("\nCommands:\n")[2], flags=re.MULTILINE):
+        usage, *blocks = ask(*group, name, "--help").rstrip().split("\n\n")
         yield f".SS {escape(rejoin(usage).removeprefix('Usage: '))}"
         for block in blocks:
             if block.startswith("Options:\n"):
                 yield from _options(block.partition("\n")[2])
+            elif block.startswith("Commands:\n"):
+                yield from commands(ask, *group, name)
             else:
                 yield f".PP\n{escape(rejoin(block))}"
 

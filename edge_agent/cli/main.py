@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "try": ("edge_agent.cli.try_", "Run a model on the given input, without a broker."),
     "check": ("edge_agent.cli.check", "Check machine, models, broker and service; say how to fix problems."),
     "status": ("edge_agent.cli.status", "Show the running agent's state, counters and incomplete sensors."),
+    "model": ("edge_agent.cli.model", "List, show, install and take back models."),
     "docs": ("edge_agent.cli.docs", "Describe the topics and payloads of a configuration (AsyncAPI)."),
     "watch": ("edge_agent.cli.watch", "Show live what the agents on a broker answer."),
     "demo": ("edge_agent.cli.demo", "Run a broker, the agent and simulated sensors for fifteen seconds."),

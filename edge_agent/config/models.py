@@ -6,11 +6,17 @@ from collections.abc import Callable, Collection
 
 from edge_agent.config.settings import Settings
 from edge_agent.model.library import Library, Limits, Loaded, Loading, limits
+from edge_agent.model.store import Store
 
 
 def library(settings: Settings) -> Library:
     """Return the model library of these settings."""
     return Library((settings.models.directory,))
+
+
+def store(settings: Settings, patience: float = 0.0) -> Store:
+    """Return the store of these settings; `patience` as in `Store`."""
+    return Store(settings.models.directory, settings.update.keep, patience=patience)
 
 
 def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits) -> Loading:

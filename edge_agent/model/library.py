@@ -170,6 +170,22 @@ class Library(NamedTuple):
         """Return the file of a model; see the function `locate`."""
         return locate(model, *self.directories)
 
+    def passed_over(self, model: str) -> Path | None:
+        """Return the file put there by hand that is passed over in favour of the store's; None when there is none."""
+        return passed_over(model, *self.directories)
+
+    def elsewhere(self, model: str) -> Path | None:
+        """Return the file of a model that is served when the store has none; None when there is none."""
+        return next((path for path in places(model, *self.directories, _BUNDLED) if _is_there(path)), None)
+
+    def origin(self, path: Path) -> str:
+        """Return in words where a file that `locate` returned comes from."""
+        if path.parent == _BUNDLED:
+            return "bundled"
+        if path.parent.parent in self.directories:
+            return "from the store"
+        return "put there by hand" if path.parent in self.directories else "named by its path"
+
     def load(self, model: str, allowed: Callable[[int], Limits] = limits) -> Predictor:
         """Open one model. Raises `ModelError`."""
         return load(self.locate(model), allowed)

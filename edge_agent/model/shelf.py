@@ -44,6 +44,22 @@ class Entry(NamedTuple):
         return self.file.rpartition("-")[0]
 
 
+class Version(NamedTuple):
+    """One version of a model; `modified` in seconds since 1970, in the order in which versions were added."""
+
+    name: str
+    version: str
+    sha256: str
+    path: Path
+    size: int
+    modified: float
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the content is not the one that the name of the file tells of, or can't be read (then `sha256` is empty)."""
+        return not self.sha256 or not self.path.stem.endswith(self.sha256[:8])
+
+
 def is_name(name: str) -> bool:
     """Return whether this can be a model's name."""
     return _NAME.fullmatch(name) is not None

@@ -26,7 +26,7 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from edge_agent.contract.manifest import BLOB_BYTES
 from edge_agent.errors import FileError, StoreError
@@ -34,7 +34,7 @@ from edge_agent.host.files import explained
 from edge_agent.host.folder import STAGED, Disk, Folder, changing, reading
 from edge_agent.model import shelf
 from edge_agent.model.parts import Part
-from edge_agent.model.shelf import CURRENT, HISTORY, MAX_HISTORY, SIGNATURE, Entry, shown
+from edge_agent.model.shelf import CURRENT, HISTORY, MAX_HISTORY, SIGNATURE, Entry, Version, shown
 from edge_agent.model.state import MAX_STATE_BYTES, State, dump, parse
 from edge_agent.wording import mebibytes
 
@@ -48,22 +48,6 @@ _BEGINNING: Final = re.compile(r"[0-9a-f]{4,64}", re.ASCII)
 _TICK: Final = 50_000_000
 #: The latest time that a file may have, in nanoseconds.
 _LATEST: Final = 1 << 62
-
-
-class Version(NamedTuple):
-    """One version of a model; `modified` in seconds since 1970, in the order in which versions were added."""
-
-    name: str
-    version: str
-    sha256: str
-    path: Path
-    size: int
-    modified: float
-
-    @property
-    def damaged(self) -> bool:
-        """Whether the content is not the one that the name of the file tells of, or can't be read (then `sha256` is empty)."""
-        return not self.sha256 or not self.path.stem.endswith(self.sha256[:8])
 
 
 class Store:
@@ -105,6 +89,13 @@ class Store:
         with self._model(name) as folder:
             entry = None if folder is None else shelf.current(folder)
             return None if folder is None or entry is None else folder.path / entry.file
+
+    def find(self, name: str, which: str) -> Version:
+        """Return the version that `use` would put into use."""
+        with self._model(name) as folder:
+            if folder is None:
+                raise self._none(name)
+            return self._choose(name, folder, which)
 
     def before(self, name: str) -> Version | None:
         """Return the version to which `rollback` would go."""
@@ -292,11 +283,14 @@ class Store:
         """Open the top directory and that of a model, which must be there."""
         with self._model(name) as folder:
             if folder is None:
-                raise StoreError(
-                    f"model {name}: no version of it in {self.directory}; install one with edge-agent model install"
-                )
+                raise self._none(name)
         top = self._changing(stack)
         return top, self._create(stack, top, name)
+
+    def _none(self, name: str) -> StoreError:
+        return StoreError(
+            f"model {name}: no version of it in {self.directory}; install one with edge-agent model install"
+        )
 
     def _create(self, stack: contextlib.ExitStack, top: Folder, name: str) -> Folder:
         return stack.enter_context(top.folder(name, create=True))

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +164,19 @@ def pages() -> dict[str, str]:
     return {name: page.replace("\\-", "-") for name, page in found.items()}
 
 
+def commands(group: click.Group, *words: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield " ".join((*words, name)), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *words, name)
+
+
 def test_every_command_and_option_is_in_the_manual(pages: dict[str, str]) -> None:
     page = pages["edge-agent.1"]
-    context = click.Context(cli)
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        assert command is not None
+    for name, command in commands(cli):
         section = page.partition(f"\n.SS edge-agent {name} ")[2].partition("\n.S")[0]
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.hidden:
