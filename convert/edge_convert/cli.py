@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 import click
 
 from edge_agent.errors import EdgeAgentError, InputError
-from edge_convert.options import FILE, IDENTITY, SEED, TABLE
+from edge_convert import signing_cli
+from edge_convert.options import FILE, IDENTITY, SEED, TABLE, require_place
 
 if TYPE_CHECKING:
     from edge_convert.deciding import Decision
@@ -98,7 +99,11 @@ class _VerifyOptions(_TableOptions):
 
 @click.group(cls=_Group)
 def main() -> None:
-    """Turn a table of numbers, or a scikit-learn model, into one self-describing model file for edge-agent."""
+    """Turn a table of numbers, or a scikit-learn model, into one self-describing model file for edge-agent, and sign it."""
+
+
+for _command in signing_cli.COMMANDS:
+    main.add_command(_command)
 
 
 @main.command()
@@ -159,10 +164,10 @@ def main() -> None:
 @click.option("--save-estimator", type=FILE, help="Also write the scikit-learn estimator (.skops).")
 def train(**options: Unpack[_TrainOptions]) -> None:
     """Train a model on a table, evaluate it, prove that it answers as scikit-learn does, and write it to OUT."""
-    _require_place(options["out"], ".onnx")
-    _require_place(options["report"], ".html")
-    _require_place(options["metrics"], ".json")
-    _require_place(options["save_estimator"], ".skops")
+    require_place(options["out"], ".onnx")
+    require_place(options["report"], ".html")
+    require_place(options["metrics"], ".json")
+    require_place(options["save_estimator"], ".skops")
     anomaly = options["task"] == "anomaly"
     if anomaly and options["estimator"] is not None:
         raise click.UsageError("--task anomaly trains an isolation forest; remove --estimator")
@@ -250,7 +255,7 @@ def export(model: Path, **options: Unpack[_ExportOptions]) -> None:
 
     Give the table that it was trained on: its rows are used to check the file, and its quantiles go into the model card.
     """
-    _require_place(options["out"], ".onnx")
+    require_place(options["out"], ".onnx")
     choice = _table(options, labelled=False)
 
     from edge_convert import workflow
@@ -386,13 +391,3 @@ def _date(given: str | None) -> str:
         return now.date().isoformat()
     except (ValueError, OverflowError, OSError):
         raise InputError(f"{given or 'SOURCE_DATE_EPOCH'!r} is not a date like 2026-01-31") from None
-
-
-def _require_place(path: Path | None, ending: str) -> None:
-    """Complain before the work, not after it."""
-    if path is None:
-        return
-    if path.suffix != ending:
-        raise InputError(f"{path}: the name must end in {ending}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no directory {path.parent}")

@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 import click
 
+from edge_agent.errors import InputError
+
 _Command = TypeVar("_Command", bound=Callable[..., object] | click.Command)
 
 
@@ -68,3 +70,13 @@ IDENTITY = _options(
     click.option("--date", help="The date in the model card, YYYY-MM-DD.  [default: SOURCE_DATE_EPOCH, or today]"),
     click.option("--seed", type=SEED, default=0, show_default=True, help="The seed of everything random."),
 )
+
+
+def require_place(path: Path | None, ending: str) -> None:
+    """Complain before the work, not after it."""
+    if path is None:
+        return
+    if path.suffix != ending:
+        raise InputError(f"{path}: the name must end in {ending}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no directory {path.parent}")

@@ -90,11 +90,13 @@ Time = Annotated[
 ]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """What all that is signed, and what carries it, have in common."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ModelFile(_Part):
+class ModelFile(Part):
     """One model file: `blobs` are the sha256s of its pieces, all of `BLOB_BYTES` but the last. `labels` are all words that it may
     answer, the names of its numbers for a regression. `title` and `summary` are for people.
     """
@@ -132,7 +134,7 @@ class ModelFile(_Part):
         return None
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """What the nodes of a channel are to serve, as it is signed.
 
     `canary` is the share of sensors that ask the new models first; `min_agreement` the share of messages in which they must agree with
@@ -168,7 +170,7 @@ class Manifest(_Part):
         return next((model for model in self.models if model.name == name), None)
 
 
-class KeyList(_Part):
+class KeyList(Part):
     """The keys that sign for a channel from now on, in place of those before; signed with a threshold of those before."""
 
     v: Literal[1] = FORMAT
@@ -191,7 +193,7 @@ class KeyList(_Part):
         return tuple(map(PublicKey.parse, self.keys))
 
 
-class Envelope(_Part):
+class Envelope(Part):
     """The message with a manifest: the signed text, its signatures, and which of the meant nodes begin (None: all)."""
 
     manifest: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_BYTES)]
@@ -203,7 +205,7 @@ class Envelope(_Part):
         return _compact(self.model_dump(exclude_none=True))
 
 
-class Release(_Part):
+class Release(Part):
     """The content of a release file: all that takes models to the nodes of a channel, and back, without a key. `back` is a manifest with a
     higher serial and the models before; `files` are the names of the model files by their sha256, beside this file.
     """
@@ -223,7 +225,7 @@ class Release(_Part):
         return self
 
 
-class KeyEnvelope(_Part):
+class KeyEnvelope(Part):
     """The message with a list of keys."""
 
     keys: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_BYTES)]
@@ -234,7 +236,7 @@ class KeyEnvelope(_Part):
         return _compact(self.model_dump())
 
 
-_Read = TypeVar("_Read", bound=_Part)
+_Read = TypeVar("_Read", bound=Part)
 
 
 def read(kind: type[_Read], content: bytes | str, what: str, limit: int = MAX_MESSAGE_BYTES) -> _Read:
@@ -247,7 +249,15 @@ def read(kind: type[_Read], content: bytes | str, what: str, limit: int = MAX_ME
         raise TrustError(f"{what}: {_first(error)}") from None
 
 
-def written(part: _Part) -> str:
+def checked(kind: type[_Read], given: dict[str, Any], what: str) -> _Read:
+    """Return one of these kinds with the given values, by their names in JSON. Raises `TrustError`."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise TrustError(f"{what}: {_first(error)}") from None
+
+
+def written(part: Part) -> str:
     """Return the JSON text of a manifest or a list of keys, to be signed, or of a release file."""
     return _compact(part.model_dump(by_alias=True, exclude_none=True)).decode()
 

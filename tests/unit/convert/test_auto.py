@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from edge_convert.auto import CANDIDATES, Weighed, reasons, recommended
-from edge_convert.comparing import read_model
 from edge_convert.costs import Cost
+from edge_convert.modelfile import read_model
 
 from tests.unit.convert.conftest import Run, make_table, write_csv
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_convert import estimators, regressors
-from edge_convert.comparing import read_model
 from edge_convert.costs import Cost, measure, measured_apart
 from edge_convert.estimators import KINDS, SAMPLE, Floats, Kind, Parameters, fit, sample_of, with_fixed
 from edge_convert.evaluate import evaluate
 from edge_convert.fold import fold
+from edge_convert.modelfile import read_model
 from edge_convert.progress import Lines
 from edge_convert.reference import Reference
 from edge_convert.residuals import evaluate_numbers

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_convert.comparing import read_model
 from edge_convert.deciding import Decision, Threshold, base_of, decided, threshold_of
 from edge_convert.estimators import KINDS, fit
 from edge_convert.evaluate import evaluate
+from edge_convert.modelfile import read_model
 from sklearn.tree import DecisionTreeClassifier
 
 from edge_agent.errors import InputError

@@ -74,7 +74,7 @@ def test_figures_by_group_and_by_time_on_the_card_and_the_report(run: Run, tmp_p
     assert "rows are like the row before them" not in done.output
     assert "the groups of 'day' held out in 3 folds, none on both sides" in done.output
     assert "rows with a later 'when': the later half in 3 steps" in done.output
-    from edge_convert.comparing import read_model
+    from edge_convert.modelfile import read_model
 
     figures = read_model(out)[1].metrics
     assert figures.values["accuracy"] > figures.values["groups accuracy"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edge_convert.classifier import Classifier, labels_of, title_of
-from edge_convert.comparing import read_model
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.estimators import KINDS, Parameters, fit, macro_f1
 from edge_convert.evaluate import Evaluation, default_jobs, evaluate
 from edge_convert.modelcard import Identity, Origin, draft_card
+from edge_convert.modelfile import read_model
 from edge_convert.tables import DataFile, Table
 from edge_convert.tasks import Classification
 from edge_convert.trees import trees_of

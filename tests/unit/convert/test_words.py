@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from edge_convert.classifier import Classifier, title_of
-from edge_convert.comparing import compare, read_model
+from edge_convert.comparing import compare
 from edge_convert.describe import sheet_for
 from edge_convert.estimators import KINDS, fit
 from edge_convert.modelcard import Identity, Origin, draft_card
+from edge_convert.modelfile import read_model
 from edge_convert.tables import TableChoice, read_table
 from edge_convert.tasks import Classification
 from edge_convert.words import Words
