@@ -54,6 +54,11 @@ def docs(node: str) -> str:
     return f"{ROOT}/{node}/docs"
 
 
+def drift(node: str) -> str:
+    """The topic of what differs from training, retained."""
+    return f"{ROOT}/{node}/drift"
+
+
 def request(node: str) -> Template:
     """The topics of management requests to a node."""
     return Template(f"{ROOT}/{node}/request/{{verb}}")

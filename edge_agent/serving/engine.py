@@ -70,13 +70,35 @@ class Asker(Protocol):
     def counts(self) -> Counts:
         """What counts the answer."""
 
+    @property
+    def publish(self) -> str:
+        """Where its answers go: what tells one sensor from another."""
+
+
+class Observer(Protocol):
+    """Wants to see what a model is asked, and what it answers (implemented by `edge_agent.serving.drifting.Observer`)."""
+
+    def note(
+        self, sensors: Sequence[str], rows: Sequence[tuple[float, ...]], answers: Sequence[Settled | None]
+    ) -> None:
+        """Note rows (n, features), each with the topic of its sensor's answers, and the answers: None where the model failed."""
+
 
 class Engine:
-    """One served model with its codec. `max_answer` is in bytes; below `min_confidence` an answer has no label."""
+    """One served model with its codec. `max_answer` is in bytes; below `min_confidence` an answer has no label. An `observer` sees all
+    rows.
+    """
 
     def __init__(
-        self, model: Model, codec: FeatureCodec, *, max_answer: int = MAX_ANSWER_BYTES, min_confidence: float = 0.0
+        self,
+        model: Model,
+        codec: FeatureCodec,
+        *,
+        max_answer: int = MAX_ANSWER_BYTES,
+        min_confidence: float = 0.0,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self.name = model.card.name
         self.version = model.card.version
         self.card = model.card
@@ -105,11 +127,14 @@ class Engine:
                     asker.counts,
                 )
                 for _, message, asker in asked
-            ]
+            ],
+            () if self._observer is None else [asker.publish for _, _, asker in asked],
         )
 
-    def settle(self, questions: Sequence[Asked]) -> list[Written]:
-        """Return the answer to each message, with as few model calls as possible for all their rows."""
+    def settle(self, questions: Sequence[Asked], sensors: Sequence[str] = ()) -> list[Written]:
+        """Return the answer to each message, with as few model calls as possible for all their rows. `sensors` tells those of the
+        messages apart, for an observer.
+        """
         if trace.is_on():
             trace.asked(self.name, self._names, questions)
         rows: list[tuple[float, ...]] = []
@@ -119,6 +144,8 @@ class Engine:
             elif isinstance(content, Batch):
                 rows += content.values
         predicted = _Predicted(self, rows)
+        if self._observer is not None:
+            predicted.observe(self._observer, _of_rows(questions, sensors))
         return [self._settle(question, predicted) for question in questions]
 
     def _settle(self, question: Asked, predicted: _Predicted) -> Written:
@@ -252,6 +279,12 @@ class _Predicted:
         self._asked: Sequence[Settled | None] = ()
         self._begin = self._end = 0  # of the computed ones
         self.failed = False  # the model, so that there may be None among them
+        self._observer: Observer | None = None
+        self._sensors: Sequence[str] = ()
+
+    def observe(self, observer: Observer, sensors: Sequence[str]) -> None:
+        """Let an observer see each row that is predicted; `sensors` has one for each."""
+        self._observer, self._sensors = observer, sensors
 
     def one(self) -> Settled | None:
         """Return the next prediction."""
@@ -281,3 +314,17 @@ class _Predicted:
             self._asked = self._engine.predict_singly(rows, told=self.failed)
             self.failed = True
         self._begin, self._end = self._place, self._place + len(rows)
+        if self._observer is not None:
+            self._observer.note(self._sensors[self._begin : self._end], rows, self._asked)
+
+
+def _of_rows(questions: Sequence[Asked], sensors: Sequence[str]) -> list[str]:
+    """Return the sensor of each row."""
+    found: list[str] = []
+    for question, sensor in zip(questions, sensors, strict=True):
+        content = question[1]
+        if isinstance(content, Features):
+            found.append(sensor)
+        elif isinstance(content, Batch):
+            found += [sensor] * len(content.values)
+    return found

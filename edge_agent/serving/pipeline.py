@@ -34,7 +34,7 @@ from edge_agent.routing.routes import Asking, Route, RouteTable, Taker, asks, fo
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.routing.sparkplug import SparkplugGathering
 from edge_agent.serving.contest import Contesting, Contests, standing
-from edge_agent.serving.engine import Absent, Engine, Model
+from edge_agent.serving.engine import Absent, Engine, Model, Observer
 from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Asked, Written
 from edge_agent.tally import Counts, Tally, bucket
@@ -57,7 +57,8 @@ class Watcher(Protocol):
 
 class Pipeline:
     """Answers messages. `models` by the names that routes use; a route without its model answers `model_unavailable`.
-    A `watcher` is told of the topics that are answered. `contests` are candidates for the place of some of the models.
+    A `watcher` is told of the topics that are answered. `contests` are candidates for the place of some of the models, `observers`
+    see what the models that are not candidates are asked and answer; both are by the same names.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Pipeline:
         response_topics: Sequence[str] = DEFAULT_FILTERS,
         watcher: Watcher | None = None,
         contests: Mapping[str, Contesting] | None = None,
+        observers: Mapping[str, Observer] | None = None,
     ) -> None:
         self._watcher = watcher
         self._routes = tuple(routes)
@@ -83,7 +85,8 @@ class Pipeline:
 
         def made(route: Route, model: Model) -> Engine:
             codec = FeatureCodec(model.card.features, fields=route.fields, outside=route.outside, **limits)
-            return Engine(model, codec, max_answer=max_answer, min_confidence=route.min_confidence)
+            seen_by = (observers or {}).get(route.model) if model is models[route.model] else None
+            return Engine(model, codec, max_answer=max_answer, min_confidence=route.min_confidence, observer=seen_by)
 
         self._contests = Contests(contests) if contests else None
         self._is_followed = watcher is not None or self._contests is not None
@@ -94,11 +97,11 @@ class Pipeline:
             elif route.asks not in self._engines:
                 one = made(route, models[route.model])
                 self._engines[route.asks] = one if self._contests is None else self._contests.begin(route, one, made)
-        models = standing(models, contests or {})
+        stand = standing(models, contests or {})
         self._gatherings = {
-            route: self._gathering(route, models[route.model], {"max_sensors": max_sensors, "max_bytes": max_bytes})
+            route: self._gathering(route, stand[route.model], {"max_sensors": max_sensors, "max_bytes": max_bytes})
             for route in self._routes
-            if route.gathers and route.model in models
+            if route.gathers and route.model in stand
         }
         self.tally = tally or Tally()
 
@@ -284,7 +287,7 @@ class Pipeline:
 
     def _answer_gathered(self, found: Sequence[Due]) -> list[Answer]:
         """Return the answers to `found`, in order, in the route's format, because they belong to no single message."""
-        asked: dict[Engine, list[Asked]] = {}
+        asked: dict[Engine, tuple[list[Asked], list[str]]] = {}
         told: list[tuple[Gathering, Engine, Outputs, int]] = []
         for gathering, sensor, topic, content, qos, is_judged in found:
             (engine, counts), outputs = self._gathered_for[gathering], gathering.outputs(sensor)
@@ -292,9 +295,11 @@ class Pipeline:
                 judged = content if is_judged or isinstance(content, Unusable) else engine.judge(content)
             else:
                 engine, judged = self._contests.gathered(engine, outputs.publish, content, is_judged=is_judged)
-            asked.setdefault(engine, []).append((topic, judged, gathering.answering, outputs.sensor, counts))
+            questions, sensors = asked.setdefault(engine, ([], []))
+            questions.append((topic, judged, gathering.answering, outputs.sensor, counts))
+            sensors.append(outputs.publish)
             told.append((gathering, engine, outputs, qos))
-        settled = {engine: iter(engine.settle(questions)) for engine, questions in asked.items()}
+        settled = {engine: iter(engine.settle(*all_of)) for engine, all_of in asked.items()}
         answers: list[Answer] = []
         for gathering, engine, outputs, qos in told:
             payload, rejected, content_type = next(settled[engine])
@@ -304,12 +309,7 @@ class Pipeline:
                 self._watcher.meet(gathering.route, topic, content_type)
         return answers
 
-    def _follow(
-        self,
-        engine: Engine | Absent,
-        questions: Sequence[tuple[int, Message, _Target]],
-        outcomes: Sequence[Written],
-    ) -> None:
+    def _follow(self, engine: Engine | Absent, questions: _Questions, outcomes: Sequence[Written]) -> None:
         """Tell those who want to know what was answered."""
         if self._contests is not None:
             self._contests.note(engine, questions)
@@ -317,9 +317,7 @@ class Pipeline:
             self._watch(self._watcher, questions, outcomes)
 
     @staticmethod
-    def _watch(
-        watcher: Watcher, questions: Sequence[tuple[int, Message, _Target]], outcomes: Sequence[Written]
-    ) -> None:
+    def _watch(watcher: Watcher, questions: _Questions, outcomes: Sequence[Written]) -> None:
         """Tell the watcher of topics that are answered for the first time. Nearly always there are none, which one comparison of
         sets tells for the whole slice, sooner than a look for each message.
         """
@@ -391,6 +389,8 @@ class _Target(NamedTuple):
         return message._replace(content_type=self.content_type)
 
 
+#: Messages with their position, and who answers them.
+_Questions: TypeAlias = Sequence[tuple[int, Message, _Target]]
 #: What `Pipeline.process` was given: questions by what answers them, and what routes gather.
 _Processed: TypeAlias = tuple[
     dict[Engine | Absent, list[tuple[int, Message, _Target]]], list[tuple[int, Message, GatheredTopic]]

@@ -40,7 +40,7 @@ class Alone:
     """Asks for itself: nothing to name, and counts that nobody reads."""
 
     def __init__(self) -> None:
-        self.sensor, self.counts = None, Counts()
+        self.sensor, self.counts, self.publish = None, Counts(), "sensor"
 
 
 def answers(engine: Engine, messages: list[Message]) -> list[bytes]:
