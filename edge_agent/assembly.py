@@ -15,7 +15,7 @@ from edge_agent.config.settings import Settings
 from edge_agent.contract.messages import Answer, Described, ServedModel
 from edge_agent.docs.making import Documentation
 from edge_agent.docs.served import Served
-from edge_agent.errors import SettingsError
+from edge_agent.errors import ExplainError, SettingsError
 from edge_agent.host.device import Device
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
@@ -61,6 +61,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         max_rows=settings.limits.batch_rows,
         max_answer=settings.limits.answer_bytes,
         max_sensors=settings.limits.sensors,
+        max_explained=settings.limits.explained_rows,
         response_topics=settings.mqtt.response_topics,
         watcher=discovery,
     )
@@ -184,6 +185,11 @@ def check_routes(routes: Sequence[Route], models: dict[str, Predictor]) -> None:
             raise SettingsError(
                 f"route {number}: binary_sensor: model {route.model!r} {has}; it takes a model with two labels, and one of them"
             )
+        if route.explain != "none":
+            try:
+                model.explainer(route.explain)
+            except ExplainError as error:
+                raise SettingsError(f"route {number}: explain: {error}") from None
         _check_fields(number, route, model.card.feature_names)
 
 

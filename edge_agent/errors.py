@@ -55,6 +55,10 @@ class StoreBusyError(StoreError):
     """Another process is changing the store: try again."""
 
 
+class ExplainError(ModelError):
+    """The answers of this model can't be explained in the way that is asked for."""
+
+
 class BrokerError(EdgeAgentError):
     """The connection to the broker failed, was refused, or ended."""
 

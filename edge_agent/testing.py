@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, S
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
 from edge_agent.contract.messages import Answer, Described, Message, Refused
 from edge_agent.contract.templates import Template
@@ -23,6 +25,7 @@ from edge_agent.errors import BrokerError
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.packets import size_of
 from edge_agent.link.poison import cause_of, cause_of_own
+from edge_agent.model.explain import Explainer, explainer
 from edge_agent.model.outputs import Output, output_of
 from edge_agent.routing.routes import Route, subscriptions
 from edge_agent.serving.agent import Agent
@@ -84,6 +87,10 @@ class FakeModel:
     def read(self, output: Any) -> Any:
         """Return the label and its probabilities."""
         return output, [0.0, 1.0] if output == "Rock" else [1.0, 0.0]
+
+    def explainer(self, method: str) -> Explainer:
+        """Return what explains the answers by the trees on the card. Raises `ExplainError`."""
+        return explainer(self.card, method, np.dtype(np.float64))
 
 
 class FakeClock:

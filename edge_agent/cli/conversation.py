@@ -36,7 +36,7 @@ _CHUNK: Final = 1 << 16
 _KINDS: Final = {
     "model_type": "not a JSON object",
     "missing": "missing",
-    "extra_forbidden": "unknown key; there are topic, payload, payload_base64, qos, retained, content_type and at",
+    "extra_forbidden": "unknown key; there are topic, payload, payload_base64, qos, retained, content_type, explain and at",
 }
 
 
@@ -51,6 +51,7 @@ class _Line(BaseModel):
     qos: Annotated[int, Field(ge=0, le=2)] = 0
     retained: bool = False
     content_type: str | None = None
+    explain: str | None = None
     at: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
@@ -130,7 +131,14 @@ def _said(line: bytes, where: str) -> TimedMessage:
         ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {error}") from None
-    message = Message(content.topic, payload, content.qos, content_type=content.content_type, retained=content.retained)
+    message = Message(
+        content.topic,
+        payload,
+        content.qos,
+        content_type=content.content_type,
+        retained=content.retained,
+        explain=content.explain,
+    )
     return TimedMessage(message, content.at)
 
 

@@ -53,6 +53,7 @@ class _DialectOptions(TypedDict):
     help="Configuration file: answer as the agent that runs with it would.",
 )
 @click.option("--topic", metavar="TOPIC", help="The topic that INPUT comes on, for the routes of the configuration.")
+@click.option("--explain", is_flag=True, help="Say why each answer is what it is, for people (docs/explain.md).")
 @click.option("--sep", metavar="CHAR", help="A table: what separates its columns; tab, blank.  [default: found out]")
 @click.option("--decimal", default=".", show_default=True, help="A table: its decimal separator, . or ,")
 @click.option("--encoding", help="A table: its encoding, such as cp1252.  [default: by its first bytes, or utf-8]")
@@ -63,6 +64,8 @@ def command(
     model: str,
     config: Path | None,
     topic: str | None,
+    *,
+    explain: bool,
     **dialect: Unpack[_DialectOptions],
 ) -> None:
     """Run a model on the given input, without a broker.
@@ -75,7 +78,7 @@ def command(
     With --config or --topic, the routes of the configuration answer; each answer is a line {"topic": …, "payload": …}.
     INPUT, if not a file, may be any text then, such as 21.5; it is standard input if not given. Without --topic, it is
     a conversation: NDJSON lines {"topic": …, "payload": …}, where payload is a JSON value, or text; or lines of a topic
-    and a payload, as mosquitto_sub -v prints them. In JSON, qos, retained, content_type, and at (seconds, for max_age
+    and a payload, as mosquitto_sub -v prints them. In JSON, qos, retained, content_type, explain, and at (seconds, for max_age
     and debounce) may stand beside payload. Standard error says why a message has no answer.
 
     Exit status: 0 all predicted, 1 something was rejected or no route takes a topic, 2 usage error, 3 model unusable.
@@ -87,14 +90,21 @@ def command(
     if config is not None or topic is not None:
         if ctx.get_parameter_source("model") is not ParameterSource.DEFAULT:
             raise click.UsageError("--model goes without --config and --topic: the routes say which model answers")
+        if explain:
+            raise click.UsageError(
+                "--explain goes without --config and --topic: the routes say what is explained, or a line does, as "
+                '{"topic": …, "payload": …, "explain": "path"}'
+            )
         ctx.exit(1 if _converse(config, topic, source, spoken) else 0)
     predictor = library(load()).load(model)
     pipeline = Pipeline([_ROUTE], {_ROUTE.model: predictor})
     if source is None:
-        _show_examples(pipeline, predictor)
+        _show_examples(pipeline, predictor, explain=explain)
     else:
         for payload in _payloads(source, spoken):
             click.echo(plain_json(_ask(pipeline, payload).payload.decode()).encode())
+            if explain:
+                _explain(pipeline, payload)
     ctx.exit(1 if pipeline.tally.total.rejections else 0)
 
 
@@ -128,6 +138,13 @@ def _said(
 def _ask(pipeline: Pipeline, payload: bytes) -> Answer:
     ((answer,),) = pipeline.process([Message(_ROUTE.subscribe.text, payload)])
     return answer
+
+
+def _explain(pipeline: Pipeline, payload: bytes) -> None:
+    from edge_agent.cli.reasons import told
+
+    for line in told(pipeline, Message(_ROUTE.subscribe.text, payload)):
+        click.echo(plain(line))
 
 
 def _payloads(source: str, dialect: Dialect) -> Iterator[bytes]:
@@ -179,27 +196,25 @@ def _rows(path: Path, content: bytes, dialect: Dialect) -> Iterator[bytes]:
         raise InputError(f"{path}: not a CSV table: {error}") from None
 
 
-def _show_examples(pipeline: Pipeline, predictor: Predictor) -> None:
+def _show_examples(pipeline: Pipeline, predictor: Predictor, *, explain: bool) -> None:
     card = predictor.card
     click.echo(plain(f"{card.name} {card.version}: {card.description or card.task}"))
     click.echo(plain(f"self-test passed on {len(card.self_test.rows)} rows; {predictor.where}") + "\n")
     for line in table_of_examples(pipeline, predictor):
         click.echo(plain(line))
+    for name, row in _examples_of(predictor) if explain else ():
+        click.echo("\n" + plain(name))
+        _explain(pipeline, to_json(row))
 
 
 def table_of_examples(pipeline: Pipeline, model: Model) -> Iterator[str]:
     """Yield the lines of a table: the examples on a model's card, and the model's answers to them."""
     card, output = model.card, model.output
-    examples = [(example.name, example.features) for example in card.examples] or [
-        ("typical", tuple(feature.example for feature in card.features))
-    ]
+    examples = _rows_of_examples(model)
     table = [["feature", *(name for name, _ in examples), "unit"]]
     for position, feature in enumerate(card.features):
         table.append([feature.name, *(_shown(feature, values[position]) for _, values in examples), feature.unit])
-    sent = [
-        {one.name: one.word(value) for one, value in zip(card.features, values, strict=True)} for _, values in examples
-    ]
-    rows = [_ask(pipeline, to_json(row)) for row in sent]
+    rows = [_ask(pipeline, to_json(row)) for _, row in _examples_of(model)]
     answers = [_cells(output, json.loads(answer.payload)) for answer in rows]
     table += [[title, *cells, ""] for title, *cells in zip(output.columns, *answers, strict=True)]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -207,6 +222,21 @@ def table_of_examples(pipeline: Pipeline, model: Model) -> Iterator[str]:
         if number in (1, len(table) - len(output.columns)):
             yield "  ".join("-" * width for width in widths)
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _rows_of_examples(model: Model) -> list[tuple[str, tuple[float, ...]]]:
+    card = model.card
+    return [(example.name, example.features) for example in card.examples] or [
+        ("typical", tuple(feature.example for feature in card.features))
+    ]
+
+
+def _examples_of(model: Model) -> list[tuple[str, dict[str, object]]]:
+    """Return the examples on a card, by name, as messages would have them."""
+    return [
+        (name, {one.name: one.word(value) for one, value in zip(model.card.features, values, strict=True)})
+        for name, values in _rows_of_examples(model)
+    ]
 
 
 def _shown(feature: Feature, value: float) -> str:

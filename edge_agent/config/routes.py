@@ -19,6 +19,7 @@ from edge_agent.config.values import (
     TopicText,
     Wait,
 )
+from edge_agent.contract.answers import Explain
 from edge_agent.contract.messages import JSON_TYPE
 from edge_agent.contract.templates import Template
 from edge_agent.errors import SettingsError
@@ -149,6 +150,9 @@ class RouteSettings(Section):
     retain: bool = False
     #: For Home Assistant, of a model with two labels: the one with which a binary sensor is on.
     binary_sensor: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    #: How answers are explained, and whether a message may ask for it by its user property `explain`.
+    explain: Explain = "none"
+    explain_requests: bool = True
 
     @model_validator(mode="after")
     def _one_kind_of_input(self) -> Self:
@@ -185,6 +189,8 @@ class RouteSettings(Section):
             min_confidence=self.min_confidence,
             retain=self.retain,
             binary_sensor=self.binary_sensor,
+            explain=self.explain,
+            explain_requests=self.explain_requests,
         )
         refuse_mixtures(route)
         self._refuse_outputs(route)

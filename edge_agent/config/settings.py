@@ -19,6 +19,7 @@ from edge_agent.config.routes import FieldSettings, RouteSettings, SourceSetting
 from edge_agent.config.updating import Models, Update
 from edge_agent.config.values import Bytes, FileOrNone, Many, Section, Wait
 from edge_agent.contract import topics
+from edge_agent.contract.answers import MAX_EXPLAINED
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, MAX_PAYLOAD_BYTES
 from edge_agent.contract.topics import PREFIX
 from edge_agent.errors import SettingsError
@@ -71,6 +72,8 @@ class Limits(Section):
     answer_bytes: Annotated[int, Field(ge=4096, le=64 << 20)] = MAX_ANSWER_BYTES
     #: Most sensors whose values are kept, for each route that captures {feature}.
     sensors: Many = MAX_SENSORS
+    #: Most rows of one message whose answers are explained.
+    explained_rows: Annotated[int, Field(ge=1, le=10_000)] = MAX_EXPLAINED
 
 
 class HealthSettings(Section):

@@ -5,7 +5,7 @@ The kinds are made by `edge_agent.model.outputs`; everything else that the agent
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NotRequired
+from typing import Any, ClassVar, Final, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict  # a dependency of pydantic, which requires this class before Python 3.12
 
@@ -65,14 +65,69 @@ class Detected(TypedDict):
     score: float
 
 
+#: Most rows of one message whose answers are explained, unless `limits` say otherwise.
+MAX_EXPLAINED: Final = 100
+
+#: How answers are explained.
+Explain: TypeAlias = Literal["none", "path", "shap"]
+
+#: What SHAP values are shares of.
+Scale: TypeAlias = Literal["probability", "log-odds", "score", "value", "logarithm", "path length"]
+
+
+class Nearest(TypedDict):
+    """The smallest change of one feature that gives another answer: what has to hold then, for a number by how much it changes
+    (in its unit), and the label or the value that it gives.
+    """
+
+    feature: str
+    condition: str
+    change: NotRequired[float]
+    label: NotRequired[str]
+    value: NotRequired[float]
+
+
+class PathExplanation(TypedDict):
+    """What led to the leaf of a tree, a condition for each feature; `nearest` is None where no feature alone changes the answer."""
+
+    method: Literal["path"]
+    conditions: list[str]
+    nearest: Nearest | None
+
+
+class ShapExplanation(TypedDict):
+    """SHAP values by feature, the largest first, those that are 0 left out: `base` and they add up to `output`, the `scale` of `of`, a
+    label or what is measured.
+    """
+
+    method: Literal["shap"]
+    of: str
+    scale: Scale
+    base: float
+    output: float
+    values: dict[str, float]
+
+
+class NoExplanation(TypedDict):
+    """Why a message that asked for an explanation got none."""
+
+    method: Literal["none"]
+    reason: str
+
+
+Explanation: TypeAlias = PathExplanation | ShapExplanation | NoExplanation
+
+
 class Answered(TypedDict):
     """What any model answers beside its kind of answer: which model did. `outside` names the features beyond all that it was
-    trained on. `sensor` is what the route captured of the topic, joined by "/", where the route has `name_sensor`.
+    trained on. `explanation` says why, where that was asked for. `sensor` is what the route captured of the topic, joined by "/", where
+    the route has `name_sensor`.
     """
 
     model: str
     version: str
     outside: NotRequired[list[str]]
+    explanation: NotRequired[Explanation]
     id: NotRequired[Any]
     time: NotRequired[Any]
     sensor: NotRequired[str]

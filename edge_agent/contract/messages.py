@@ -301,6 +301,10 @@ class Carried(NamedTuple):
     user_properties: tuple[tuple[str, str], ...] = ()
     expiry: int | None = None
 
+    def asked(self, name: str) -> str | None:
+        """Return the first User Property of that name."""
+        return next((value for key, value in self.user_properties if key == name), None)
+
     def after(self, seconds: float) -> Carried:
         """Return it with the time spent deducted; an expiry never goes below one second."""
         return self if self.expiry is None else self._replace(expiry=max(1, self.expiry - int(seconds)))
@@ -311,7 +315,8 @@ class Message(NamedTuple):
 
     `response_topic` is where its sender wants the answer (MQTT 5), not checked yet. `token` is the connection's own
     handle for acknowledging the message, and for what its answers carry over. `duplicate` says that the broker sent it
-    before, `retained` that the broker had kept it for whoever subscribes.
+    before, `retained` that the broker had kept it for whoever subscribes. `explain` is how its sender wants the answer
+    explained, not checked yet.
     """
 
     topic: str
@@ -322,6 +327,7 @@ class Message(NamedTuple):
     response_topic: str | None = None
     duplicate: bool = False
     retained: bool = False
+    explain: str | None = None
 
 
 class Answer(NamedTuple):

@@ -38,6 +38,10 @@ _HEADERS: Final[Schema] = {
     "properties": {
         "responseTopic": {"type": "string", "description": "Response Topic (MQTT 5): where the answer goes instead."},
         "correlationData": {"type": "string", "description": "Correlation Data (MQTT 5): goes back with the answer."},
+        "explain": {
+            "enum": ["path", "shap", "none"],
+            "description": "User Property (MQTT 5): how the answer is to be explained.",
+        },
     },
 }
 

@@ -63,12 +63,12 @@ def cause_of(message: Message) -> int:
     """Return a hash that identifies an input; of a long payload it uses size, beginning and end. At QoS 0 nothing is
     redelivered, so there it identifies the topic.
     """
-    topic, payload, qos, content_type, _, response_topic, _, _ = message
+    topic, payload, qos, content_type, _, response_topic, _, _, explain = message
     if not qos:
-        return hash((topic, content_type, response_topic))
+        return hash((topic, content_type, response_topic, explain))
     if (size := len(payload)) > 2 * _LOOKED_AT:
         payload = b"%d%b%b" % (size, payload[:_LOOKED_AT], payload[-_LOOKED_AT:])
-    return hash((topic, payload, content_type, response_topic))
+    return hash((topic, payload, content_type, response_topic, explain))
 
 
 def cause_of_own(topic: str) -> int:

@@ -365,7 +365,8 @@ class Session:
             self._tally.redelivered += 1
         if left is not None:
             self._tally.note(f"not copied to the answer: {left}", topic)
-        self.inbox.append(Message(topic, payload, qos, content_type, token, reply_to, duplicate, retained))
+        explain = None if carried is None else carried.asked("explain")
+        self.inbox.append(Message(topic, payload, qos, content_type, token, reply_to, duplicate, retained, explain))
 
     def _aliased(self, alias: int, topic: str) -> str:
         """Return the topic for the broker's alias; raises `ValueError` for an unknown one."""

@@ -23,6 +23,7 @@ from edge_agent.contract import card as cards
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.seal import is_sealed
 from edge_agent.errors import CardError, ModelError
+from edge_agent.model.explain import Explainer, explainer
 from edge_agent.model.outputs import Arrays, Output, UnfitError, output_of
 
 #: Whether onnxruntime has opened a model. For the first one, Debian's 1.21 writes hundreds of harmless lines about its
@@ -76,6 +77,10 @@ class Predictor:
     def read(self, output: Any) -> Any:
         """Decode one row's output for `output.fields`."""
         return self.output.read(output)
+
+    def explainer(self, method: str) -> Explainer:
+        """Return what explains the answers by `method`. Raises `ExplainError`."""
+        return explainer(self.card, method, self._dtype)
 
     def _run(self, rows: npt.NDArray[Any]) -> Arrays:
         arrays: Arrays = self._session.run(self._names, {self._input: rows})

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from edge_agent.contract import topics
+from edge_agent.contract.answers import Explain
 from edge_agent.contract.templates import SOME, Template
 from edge_agent.errors import SettingsError
 from edge_agent.payload.features import ECHOED, Fields
@@ -17,8 +18,8 @@ from edge_agent.routing.sources import FEATURE as FEATURE  # noqa: PLC0414
 from edge_agent.routing.sources import Partial, Source
 from edge_agent.routing.trie import Trie
 
-#: A model, where the features sit, and what a route does with values outside and with answers that are not sure.
-Asking: TypeAlias = tuple[str, Fields, Outside, float]
+#: A model, where the features sit, what a route does with values outside and with answers that are not sure, and how it explains answers.
+Asking: TypeAlias = tuple[str, Fields, Outside, float, Explain, bool]
 
 
 class Route(NamedTuple):
@@ -36,7 +37,8 @@ class Route(NamedTuple):
 
     `outside` says what becomes of values beyond all that the model was trained on. An answer whose confidence is below
     `min_confidence` has no label. With `retain` the broker keeps predictions; rejections never. `binary_sensor` is the label of
-    two with which Home Assistant shows a binary sensor that is on.
+    two with which Home Assistant shows a binary sensor that is on. Answers are explained by `explain`, and where `explain_requests` says so, as their
+    message asks.
     """
 
     model: str
@@ -57,11 +59,13 @@ class Route(NamedTuple):
     min_confidence: float = 0.0
     retain: bool = False
     binary_sensor: str | None = None
+    explain: Explain = "none"
+    explain_requests: bool = True
 
     @property
     def asks(self) -> Asking:
         """What is asked, and how: routes that ask the same are asked together."""
-        return self.model, self.fields, self.outside, self.min_confidence
+        return self.model, self.fields, self.outside, self.min_confidence, self.explain, self.explain_requests
 
     @property
     def inputs(self) -> tuple[Source, ...]:

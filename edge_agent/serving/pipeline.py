@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
+from edge_agent.contract.answers import MAX_EXPLAINED
 from edge_agent.contract.messages import (
     MAX_ANSWER_BYTES,
     MAX_PAYLOAD_BYTES,
@@ -27,14 +28,14 @@ from edge_agent.contract.messages import (
     Message,
     to_json,
 )
-from edge_agent.payload.features import MAX_BATCH_ROWS, FeatureCodec, Unusable
+from edge_agent.payload.features import MAX_BATCH_ROWS, Unusable
 from edge_agent.routing.gathering import UNKNOWN, Due, GatheredTopic, Gathering, Outputs, named, report
 from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import Asking, Route, RouteTable, Taker, asks, follows_nodes
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.routing.sparkplug import SparkplugGathering
 from edge_agent.serving.contest import Contesting, Contests, standing
-from edge_agent.serving.engine import Absent, Engine, Model, Observer
+from edge_agent.serving.engine import Absent, Engine, Model, Observer, engine_of
 from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Asked, Written
 from edge_agent.tally import Counts, Tally, bucket
@@ -71,6 +72,7 @@ class Pipeline:
         max_rows: int = MAX_BATCH_ROWS,
         max_answer: int = MAX_ANSWER_BYTES,
         max_sensors: int = MAX_SENSORS,
+        max_explained: int = MAX_EXPLAINED,
         response_topics: Sequence[str] = DEFAULT_FILTERS,
         watcher: Watcher | None = None,
         contests: Mapping[str, Contesting] | None = None,
@@ -84,9 +86,8 @@ class Pipeline:
         limits = {"max_bytes": max_bytes, "max_rows": max_rows}
 
         def made(route: Route, model: Model) -> Engine:
-            codec = FeatureCodec(model.card.features, fields=route.fields, outside=route.outside, **limits)
             seen_by = (observers or {}).get(route.model) if model is models[route.model] else None
-            return Engine(model, codec, max_answer=max_answer, min_confidence=route.min_confidence, observer=seen_by)
+            return engine_of(route, model, seen_by, max_answer=max_answer, max_explained=max_explained, **limits)
 
         self._contests = Contests(contests) if contests else None
         self._is_followed = watcher is not None or self._contests is not None

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
+from edge_agent.contract.answers import Explanation
 from edge_agent.contract.messages import MAX_ANSWER_BYTES, Detail, ErrorCode, to_json
 from edge_agent.payload.features import Batch, Brief, Features, Unusable
 from edge_agent.payload.format import Format
@@ -65,8 +66,15 @@ class Predictions(Protocol):
     def failed(self) -> bool:
         """Whether the model failed on any of the taken ones."""
 
+    @property
+    def explains(self) -> Sequence[object]:
+        """Empty where none of them is explained."""
+
     def take(self, count: int) -> Sequence[Settled | None]:
         """Return the next ones: up to `count`, at least one; None where the model failed."""
+
+    def reasons(self, count: int) -> Sequence[Explanation | None]:
+        """Return why the last `count` that were taken are as they are, None where they are not explained."""
 
     def skip(self, count: int) -> None:
         """Skip the next rows."""
@@ -122,7 +130,10 @@ class BatchWriter:
             while place < position and self._left >= 0:
                 made = predicted.take(position - place)
                 plain = self._is_json and not self._named and not batch.outside and not predicted.failed
-                self._add(self._plain(batch, taken, made) if plain else self._rows(batch, taken, made))
+                if predicted.explains:
+                    self._add(self._rows(batch, taken, made, predicted.reasons(len(made))))
+                else:
+                    self._add(self._plain(batch, taken, made) if plain else self._rows(batch, taken, made))
                 taken += len(made)
                 place += len(made)
             if self._left < 0:
@@ -149,9 +160,19 @@ class BatchWriter:
             return [one.begun + b"}" for one in made]
         return [one.json(echo) for one, echo in zip(made, batch.echoes_of(first, len(made)), strict=True)]
 
-    def _rows(self, batch: Batch, first: int, found: Sequence[Settled | None]) -> list[bytes]:
+    def _rows(
+        self,
+        batch: Batch,
+        first: int,
+        found: Sequence[Settled | None],
+        reasons: Sequence[Explanation | None] = (),
+    ) -> list[bytes]:
         """Return rows, from the `first` usable one on, in any format."""
         echoes, outside = batch.echoes_of(first, len(found)), batch.outside
+        if reasons:
+            echoes = [
+                echo if why is None else {"explanation": why, **echo} for echo, why in zip(echoes, reasons, strict=True)
+            ]
         return [
             self._row(one, echo, outside.get(place, ()))
             for place, (one, echo) in enumerate(zip(found, echoes, strict=True), first)

@@ -83,6 +83,14 @@ def test_user_properties_content_type_and_expiry_are_carried_over(client: Client
     assert 3600 - DEADLINE <= properties["MessageExpiryInterval"] <= 3600
 
 
+def test_a_message_asks_why(client: Client) -> None:
+    for wish, key in (("path", "conditions"), ("shap", "values"), ("why?", "reason")):
+        client.forget()
+        client.publish(IN, json.dumps(ROCK), UserProperty=[("explain", wish)])
+        assert key in client.json(OUT)["explanation"]
+        assert client.properties(OUT)["UserProperty"] == [("explain", wish)]
+
+
 def test_a_message_that_carries_nothing_is_answered_with_nothing(client: Client) -> None:
     client.publish(IN, json.dumps(ROCK))
     client.message(OUT)

@@ -102,6 +102,27 @@ def test_try_without_input_shows_the_examples() -> None:
     assert "acousticness" in text
 
 
+def test_try_says_why() -> None:
+    answer, *lines = call("try", "--explain", json.dumps(ROCK)).stdout.splitlines()
+    assert "explanation" not in json.loads(answer)
+    assert lines[:2] == ["  because speechiness <= 0.086038", "  and     danceability <= 0.592358"]
+    assert lines[2].startswith("  it would be Hip-Hop with speechiness > 0.141726 (a change of +0.11")
+    assert lines[3].startswith("  probability of Rock: 0.81049")
+    assert lines[4].split()[0] == "speechiness"
+    several = call("try", "--explain", json.dumps([ROCK, IMPOSSIBLE, HIP_HOP]), status=1).stdout.splitlines()
+    assert [line for line in several if line.startswith("row")] == ["row 0", "row 2"]
+    assert call("try", "--explain").stdout.count("\n  because ") == 2
+
+
+def test_a_wish_in_a_conversation_is_one_of_its_message(tmp_path: Path) -> None:
+    (tmp_path / "none.toml").touch()
+    said = {"topic": "music/hall/features", "payload": ROCK, "explain": "shap"}
+    (answer,) = read(call("try", "--config", str(tmp_path / "none.toml"), json.dumps(said)))
+    assert answer["payload"]["explanation"]["of"] == "Rock"
+    wrong = call("try", "--explain", "--topic", "music/hall/features", "{}", status=2)
+    assert "the routes say what is explained" in wrong.stderr
+
+
 def test_try_answers_ndjson_line_for_line() -> None:
     stdin = (
         lines({**ROCK, "id": 1}, {**IMPOSSIBLE, "id": 2}, [ROCK]) + b"not json\n\n  \n" + lines({**HIP_HOP, "id": 5})

@@ -54,6 +54,12 @@ def test_an_answer_carries_over_what_is_left_of_its_question(bare: bool) -> None
     assert sent.carried == (None if bare else Carried(b"42", (("a", "b"),), 20))
 
 
+def test_a_message_says_how_its_answer_is_to_be_explained() -> None:
+    made = ready()
+    made.session.take([Publish("in", b"", carried=Carried(user_properties=(("explain", "path"),))), Publish("in", b"")])
+    assert [message.explain for message in made.session.hand_over(unwritten=False)] == ["path", None]
+
+
 def test_a_message_that_nobody_sent_us_can_be_answered() -> None:
     made = ready()
     made.session.answer(Message("in", b""), [Answer("out", b"")], bare=False)
