@@ -83,7 +83,10 @@ def record(about: About, announced: Iterable[tuple[str, Kind]]) -> Answer:
     routes: dict[str, AnnouncedRoute] = {}
     for topic, kind in announced:
         text = kind.route.publish.text
-        routes.setdefault(text, AnnouncedRoute(publish=text, shape=kind.shape, topics=[]))["topics"].append(topic)
+        route = routes.get(text)
+        if route is None:
+            route = routes[text] = AnnouncedRoute(publish=text, shape=kind.shape, topics=[])
+        route["topics"].append(topic)
     models = [name for name, _ in about.models]
     told = Announced(prefix=about.prefix, models=models, routes=[*routes.values()])
     topic = topics.announced(about.node)

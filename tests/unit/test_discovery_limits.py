@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from edge_agent.assembly import make_discovery
 from edge_agent.config.load import load
-from edge_agent.contract.messages import Answer, Message, Refused
+from edge_agent.contract.messages import JSON_TYPE, Answer, Message, Refused
 from edge_agent.errors import BrokerError
-from edge_agent.testing import FakeLink, FakeModel, make_card
-from tests.unit.test_discovery import NODE, RECORD, House, devices, former, of, record, topics_of
+from edge_agent.serving.discovery import Discovery
+from edge_agent.serving.home_assistant import kind_of
+from edge_agent.testing import ROUTE, FakeClock, FakeLink, FakeModel, make_card
+from tests.unit.test_discovery import ABOUT, NODE, RECORD, House, devices, former, of, record, topics_of
 from tests.unit.test_settings import write
 
 ONLINE = Message("homeassistant/status", b"online")
@@ -281,3 +285,27 @@ def test_of_two_files_with_one_name_the_version_of_the_first_route_is_told(tmp_p
         models[one.model] = FakeModel(make_card().model_copy(update={"version": version}))
     about = make_discovery(settings, dict(reversed(models.items()))).about  # type: ignore[arg-type]
     assert about.models == (("genre", "2.0.0"),)
+
+
+def test_thousands_of_sensors_take_little_memory() -> None:
+    """What waits to be announced needs memory of its own only as long as it waits."""
+    model = FakeModel()
+    discovery = Discovery(ABOUT, [kind_of(ROUTE, model.card)], limit=5000, clock=(clock := FakeClock()))
+    topics = [f"music/sensor-{number}/genre" for number in range(5000)]
+    link = FakeLink()
+    tracemalloc.start(1)
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for topic in topics:
+            discovery.meet(ROUTE, topic, JSON_TYPE)
+        said = 0
+        while not discovery.is_idle:
+            clock.advance(0.1)
+            said += sum(1 for one in discovery.due(link, 0) if one.topic.endswith("/config"))
+        gc.collect()
+        after, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert said == len(topics)
+    assert (after - before) / len(topics) < 40
+    assert (most - before) / len(topics) < 160
