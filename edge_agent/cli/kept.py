@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from edge_agent.cli import card as cards
-from edge_agent.config.models import library, store
+from edge_agent.config.models import library, signers, store
 from edge_agent.config.settings import Settings
-from edge_agent.contract.minisign import MAX_TEXT, shown, signatures
+from edge_agent.contract.minisign import shown
 from edge_agent.errors import FileError, ModelError, TrustError
 from edge_agent.host import files
 from edge_agent.model.library import MAX_MODEL_BYTES, Predictor
 from edge_agent.model.store import SIGNATURE, Version
-from edge_agent.model.trust import verify
+from edge_agent.model.trust import MAX_EVIDENCE_BYTES, claimed, verify_file
 from edge_agent.wording import count
 
 _SUFFIX: Final = ".onnx"
@@ -30,7 +30,7 @@ def names(settings: Settings) -> list[str]:
 def beside(path: Path) -> bytes | None:
     """Return the signature beside a model file, None when there is none. Raises `FileError`."""
     signature = path.with_name(path.name + SIGNATURE)
-    return files.read(signature, limit=4 * MAX_TEXT) if files.exists(signature) else None
+    return files.read(signature, limit=MAX_EVIDENCE_BYTES) if files.exists(signature) else None
 
 
 class Listed(NamedTuple):
@@ -171,14 +171,13 @@ def _signatures(settings: Settings, path: Path, text: bytes | None) -> tuple[lis
     if text is None:
         return [], None
     try:
-        found = signatures(text.decode(errors="replace"))
-        signed = [{"key": shown(one.key_id), "comment": one.trusted_comment} for one in found]
+        signed = [{"key": shown(one.key_id), "comment": one.trusted_comment} for one in claimed(text)]
     except TrustError as error:
         return [], str(error)
-    if not (keys := settings.update.keys()):
+    if not (trusted := signers(settings)).keys:
         return signed, "not checked, as no key is trusted here (update.trusted_keys)"
     try:
-        verify(files.read(path, limit=MAX_MODEL_BYTES), text.decode(), keys, settings.update.threshold)
+        verify_file(files.read(path, limit=MAX_MODEL_BYTES), text, trusted)
     except TrustError as error:
         return signed, str(error)
     return signed, "trusted"

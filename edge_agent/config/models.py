@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from edge_agent.config.settings import Settings
+from edge_agent.errors import SettingsError
 from edge_agent.model.library import Library, Limits, Loaded, Loading, limits
 from edge_agent.model.store import Store
+from edge_agent.model.trust import Signers
 
 
 def library(settings: Settings) -> Library:
-    """Return the model library of these settings."""
-    return Library((settings.models.directory,))
+    """Return the model library of these settings. Raises `SettingsError` when signatures are required, and the keys can't be used."""
+    return Library((settings.models.directory,), signers(settings) if settings.models.require_signature else None)
+
+
+def signers(settings: Settings) -> Signers:
+    """Return whose signatures are trusted. Raises `SettingsError`."""
+    keys = settings.update.keys()
+    if settings.models.require_signature and not keys:
+        raise SettingsError(
+            "models.require_signature: needs update.trusted_keys; add the public key of edge-convert keygen there"
+        )
+    return Signers(keys, settings.update.threshold)
 
 
 def store(settings: Settings, patience: float = 0.0) -> Store:

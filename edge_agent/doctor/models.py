@@ -10,6 +10,7 @@ from edge_agent.config.models import library
 from edge_agent.config.settings import Settings
 from edge_agent.doctor.findings import Finding, failed, note, ok
 from edge_agent.doctor.reach import May, explain_model, may
+from edge_agent.doctor.trust import check_trust
 from edge_agent.errors import ModelError, SettingsError
 from edge_agent.model.library import Predictor
 from edge_agent.routing.levels import lay_out
@@ -23,18 +24,25 @@ def check_models(
     loaded: Settings, routes: Sequence[Route], models: dict[str, Predictor], *, as_service: bool = False
 ) -> Iterator[Finding]:
     """Load every model that a route names, as `run` does, and put the usable ones into `models`."""
+    trust = list(check_trust(loaded))
+    yield from trust
+    if any(finding.verdict == "fail" for finding in trust):
+        return
     for name in dict.fromkeys(route.model for route in routes):
         closed = explain_closed(name, loaded) if as_service else None
         if closed is not None:
             yield closed
             continue
         try:
-            model = models[name] = library(loaded).load(name)
+            opened = library(loaded).open(name)
         except ModelError as error:
             yield failed("model", error)
             continue
+        model = models[name] = opened.predictor
         card = model.card
         yield ok("model", f"{card.name} {card.version}, {card.task}, sha256 {model.sha256[:12]}…, {model.where}")
+        if opened.signed_by:
+            yield ok("signature", f"{card.name}: signed by {', '.join(f'key {name}' for name in opened.signed_by)}")
         if model.sealed:
             yield ok("digest", f"{card.name}: the file matches the sha256 that it carries")
         else:

@@ -2,8 +2,9 @@
 
 `run`, a reload, `try`, `demo` and `check` all load models through this module. Rules:
 
-* `locate` finds the file for a name. Only `open_file` reads a model's bytes, so every check of whether a file can be
-  trusted belongs there.
+* `locate` finds the file for a name. Only this module reads a model's bytes.
+* Where signatures are required, one is verified in that separate process, before anything else is done with the bytes
+  (`edge_agent.model.trust`). A bundled model needs none: it came with this program.
 * A file may contain anything: it may loop forever, take gigabytes, or crash the library that opens it. So each is first
   opened and tested, as `edge_agent.model.onnx` describes, in a separate process (`edge_agent.host.apart`). Only a file
   that passed is opened here, with the same bytes, and not tested again.
@@ -19,12 +20,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edge_agent.errors import CardError, FileError, ModelError
+from edge_agent.errors import CardError, FileError, ModelError, TrustError
 from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.onnx import Predictor, runtime_version
 from edge_agent.model.shelf import MAX_MODEL_BYTES
 from edge_agent.model.store import Store
+from edge_agent.model.trust import Signers, evidence_of, verify_beside
 
 __all__ = [
     "MAX_MODEL_BYTES",
@@ -49,7 +51,7 @@ _SUFFIX: Final = ".onnx"
 _BUNDLED: Final = Path(__file__).parent.parent / "models"
 #: Longest model name that an error message shows, in characters.
 _LONGEST_SHOWN: Final = 80
-_KINDS: Final[Mapping[str, type[ModelError]]] = {kind.__name__: kind for kind in (ModelError, CardError)}
+_KINDS: Final[Mapping[str, type[ModelError]]] = {kind.__name__: kind for kind in (ModelError, CardError, TrustError)}
 _MIB: Final = 1 << 20
 
 
@@ -140,27 +142,42 @@ def _shown(model: str) -> str:
 
 
 class Stamp(NamedTuple):
-    """Identifies a file's content, to notice changes and replacement; the last two are times in nanoseconds."""
+    """Identifies a file's content, to notice changes and replacement; `modified` and `changed` are times in nanoseconds. `trust` is whose
+    signature was asked for, and the identity of the file that it is in; None where none is needed.
+    """
 
     device: int
     number: int
     size: int
     modified: int
     changed: int
+    trust: tuple[Signers, int, int, int] | None = None
 
 
 class Loaded(NamedTuple):
-    """An open model, and its file's identity when it was opened."""
+    """An open model, and its file's identity when it was opened. `signed_by` names the keys that signed it, where signatures are required."""
 
     path: Path
     stamp: Stamp
     predictor: Predictor
+    signed_by: tuple[str, ...] = ()
+
+
+class _Passed(NamedTuple):
+    """What the separate process says of a file."""
+
+    sha256: str
+    difference: float
+    signed_by: tuple[str, ...]
 
 
 class Library(NamedTuple):
-    """All models by name: those in `directories`, where the first match wins, then the bundled ones."""
+    """All models by name: those in `directories`, where the first match wins, then the bundled ones. `signers` have to have signed all but the
+    bundled ones; None where no signature is required.
+    """
 
     directories: tuple[Path, ...] = ()
+    signers: Signers | None = None
 
     def places(self, model: str) -> list[Path]:
         """Return the possible files of a model, except a bundled one."""
@@ -180,7 +197,7 @@ class Library(NamedTuple):
 
     def origin(self, path: Path) -> str:
         """Return in words where a file that `locate` returned comes from."""
-        if path.parent == _BUNDLED:
+        if _is_bundled(path):
             return "bundled"
         if path.parent.parent in self.directories:
             return "from the store"
@@ -188,13 +205,17 @@ class Library(NamedTuple):
 
     def load(self, model: str, allowed: Callable[[int], Limits] = limits) -> Predictor:
         """Open one model. Raises `ModelError`."""
-        return load(self.locate(model), allowed)
+        return self.open(model, allowed).predictor
+
+    def open(self, model: str, allowed: Callable[[int], Limits] = limits) -> Loaded:
+        """Open one model. Raises `ModelError`."""
+        return _load(self.locate(model), allowed, self.signers)
 
     def loading(
         self, models: Iterable[str], known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits
     ) -> Loading:
         """Start to open several models. Raises `ModelError` when one can't be found."""
-        return Loading({model: self.locate(model) for model in models}, known, allowed)
+        return Loading({model: self.locate(model) for model in models}, known, allowed, self.signers)
 
 
 class Loading:
@@ -204,11 +225,15 @@ class Loading:
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits
+        self,
+        paths: Mapping[str, Path],
+        known: Collection[Loaded] = (),
+        allowed: Callable[[int], Limits] = limits,
+        signers: Signers | None = None,
     ) -> None:
         self._paths = paths
         self._known = known
-        self._trial = Trial(list(paths.values()), allowed, known)
+        self._trial = Trial(list(paths.values()), allowed, known, signers)
 
     @property
     def ended(self) -> bool:
@@ -239,14 +264,19 @@ class Loading:
 
 
 class Trial:
-    """Opens and tests files in one separate process; close it when done."""
+    """Opens and tests files in one separate process; close it when done. With `signers`, files that they have not signed are refused."""
 
     def __init__(
-        self, paths: Sequence[Path], allowed: Callable[[int], Limits] = limits, known: Collection[Loaded] = ()
+        self,
+        paths: Sequence[Path],
+        allowed: Callable[[int], Limits] = limits,
+        known: Collection[Loaded] = (),
+        signers: Signers | None = None,
     ) -> None:
         """Start the process. Files that have not changed since `known` models were opened are skipped."""
         runtime_version()  # imports onnxruntime before the fork, so that the process need not
-        self._stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
+        self._signers = signers
+        self._stamps = {path: _stamp(path, signers) for path in dict.fromkeys(paths)}
         unchanged = {(one.path, one.stamp): one for one in known}
         self._known = {path: unchanged.get((path, stamp)) for path, stamp in self._stamps.items()}
         self._anew = [path for path, one in self._known.items() if one is None]
@@ -271,30 +301,33 @@ class Trial:
     def open(self) -> list[Loaded]:
         """Open the files here, once the process has ended. Raises `ModelError` when one of them can't be served."""
         passed = self._passed()
-        return [self._known[path] or self._open(path, *passed[path]) for path in self._stamps]
+        return [self._known[path] or self._open(path, passed[path]) for path in self._stamps]
 
     def _work(self, tell: Callable[[str], None]) -> None:
         kept = []  # all stay open at once, as later here
         for path in self._anew:
             try:
-                predictor = open_file(path)
+                content = _read(path)
+                asked = None if _is_bundled(path) else self._signers
+                signed_by = () if asked is None else verify_beside(path, content, asked).key_ids
+                predictor = Predictor(content, where=str(path))
             except ModelError as error:
                 tell(json.dumps({"error": str(error), "kind": type(error).__name__}))
                 return
             kept.append(predictor)
-            tell(json.dumps({"sha256": predictor.sha256, "difference": predictor.self_test_difference}))
+            tell(json.dumps(_Passed(predictor.sha256, predictor.self_test_difference, signed_by)._asdict()))
 
-    def _passed(self) -> dict[Path, tuple[str, float]]:
-        """Return the sha256 and the self-test's difference of each tested file."""
+    def _passed(self) -> dict[Path, _Passed]:
+        """Return what is said of each tested file."""
         if self._apart is None:
             return {}
-        passed: dict[Path, tuple[str, float]] = {}
+        passed: dict[Path, _Passed] = {}
         for path, line in zip(self._anew, self._apart.report(), strict=False):
             try:
                 told = json.loads(line)
                 if "error" in told:
                     raise _KINDS[told["kind"]](told["error"])
-                passed[path] = (told["sha256"], told["difference"])
+                passed[path] = _Passed(told["sha256"], told["difference"], tuple(told.get("signed_by", ())))
             except ValueError:  # truncated: the process was killed
                 break
         for path in self._anew:
@@ -306,34 +339,49 @@ class Trial:
                 )
         return passed
 
-    def _open(self, path: Path, sha256: str, difference: float) -> Loaded:
-        predictor = open_file(path, tested=(sha256, difference))
-        return Loaded(path, self._stamps[path], predictor)
+    def _open(self, path: Path, passed: _Passed) -> Loaded:
+        predictor = open_file(path, tested=(passed.sha256, passed.difference))
+        return Loaded(path, self._stamps[path], predictor, passed.signed_by)
 
 
 def open_file(path: Path, tested: tuple[str, float] | None = None) -> Predictor:
-    """Read and open a file in this process. Raises `ModelError`. `tested` is as in `Predictor`."""
-    try:
-        content = files.read(path, limit=MAX_MODEL_BYTES)
-    except FileError as error:
-        raise ModelError(str(error)) from error
-    return Predictor(content, where=str(path), tested=tested)
+    """Read and open a file in this process, whoever signed it. Raises `ModelError`. `tested` is as in `Predictor`."""
+    return Predictor(_read(path), where=str(path), tested=tested)
 
 
 def load(path: Path, allowed: Callable[[int], Limits] = limits) -> Predictor:
-    """Open one file. Raises `ModelError`."""
-    trial = Trial([path], allowed)
+    """Open one file, whoever signed it. Raises `ModelError`."""
+    return _load(path, allowed).predictor
+
+
+def _load(path: Path, allowed: Callable[[int], Limits], signers: Signers | None = None) -> Loaded:
+    trial = Trial([path], allowed, signers=signers)
     try:
         trial.wait()
-        ((_, _, predictor),) = trial.open()
+        (loaded,) = trial.open()
     finally:
         trial.close()
-    return predictor
+    return loaded
 
 
-def _stamp(path: Path) -> Stamp:
+def _read(path: Path) -> bytes:
     try:
-        status = files.look(path)
+        return files.read(path, limit=MAX_MODEL_BYTES)
     except FileError as error:
         raise ModelError(str(error)) from error
-    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _stamp(path: Path, signers: Signers | None) -> Stamp:
+    try:
+        status = files.look(path)
+        stamp = Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if signers is None or _is_bundled(path):
+            return stamp
+        beside = files.look(evidence_of(path))
+    except FileError as error:
+        raise ModelError(str(error)) from error
+    return stamp._replace(trust=(signers, beside.st_ino, beside.st_mtime_ns, beside.st_ctime_ns))
+
+
+def _is_bundled(path: Path) -> bool:
+    return path.parent == _BUNDLED

@@ -20,16 +20,21 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_agent.contract import manifest as manifests
 from edge_agent.contract.manifest import Envelope, KeyEnvelope, KeyList, Manifest
-from edge_agent.contract.minisign import PublicKey, Signature, shown, signatures
-from edge_agent.errors import TrustError
+from edge_agent.contract.minisign import SUFFIX, PublicKey, Signature, shown, signatures
+from edge_agent.errors import FileError, TrustError
+from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
 
+#: Largest file that tells who signed a model file.
+MAX_EVIDENCE_BYTES: Final = manifests.MAX_MESSAGE_BYTES
+_BESIDE: Final = "the manifest beside it"
 #: Importing cryptography and a few signatures take 0.05 s on a desktop, and 20 MiB.
 _LIMITS: Final = Limits(seconds=20.0, patience=80.0, memory=128 << 20)
 
@@ -152,6 +157,50 @@ def verify(content: bytes, signature_text: str, keys: Sequence[PublicKey], thres
     if len(valid) < threshold:
         raise TrustError(f"signed by {len(valid)} of the trusted keys ({_names(valid)}), and {threshold} are needed")
     return Verified(tuple(valid), next(iter(valid.values())))
+
+
+def verify_file(content: bytes, evidence: bytes, signers: Signers) -> Verified:
+    """Check that a model file is signed: `evidence` is the text of its signatures, or the message with a manifest that names it by its
+    sha256, which is what is kept of a model that came over MQTT. Raises `TrustError`.
+    """
+    if not evidence.startswith(b"{"):
+        return verify(content, evidence.decode(errors="replace"), *signers)
+    what = _BESIDE
+    message = manifests.read(Envelope, evidence, what)
+    found = verify(message.manifest.encode(), message.signature, *signers)
+    models = manifests.read(Manifest, message.manifest, what).models
+    if hashlib.sha256(content).hexdigest() not in {model.sha256 for model in models}:
+        raise TrustError(f"{what} does not name this file; install it again")
+    return found
+
+
+def claimed(evidence: bytes) -> list[Signature]:
+    """Return the signatures in what lies beside a model file, whatever they are worth. Raises `TrustError`."""
+    if evidence.startswith(b"{"):
+        return signatures(manifests.read(Envelope, evidence, _BESIDE).signature)
+    return signatures(evidence.decode(errors="replace"))
+
+
+def evidence_of(path: Path) -> Path:
+    """Return the file that tells who signed the model file at `path`. Raises `TrustError` when there is none, and `FileError`."""
+    evidence = path.with_name(path.name + SUFFIX)
+    if not files.exists(evidence):
+        raise TrustError(
+            f"{path}: not signed: there is no {evidence.name} beside it; sign it with edge-convert sign, or set "
+            "models.require_signature = false"
+        )
+    return evidence
+
+
+def verify_beside(path: Path, content: bytes, signers: Signers) -> Verified:
+    """Check that the model file at `path`, which has this content, is signed by what lies beside it. Raises `TrustError`."""
+    try:
+        return verify_file(content, files.read(evidence_of(path), limit=MAX_EVIDENCE_BYTES), signers)
+    except FileError as error:
+        raise TrustError(str(error)) from error
+    except TrustError as error:
+        said = str(error)
+        raise TrustError(said if said.startswith(f"{path}: ") else f"{path}: {said}") from None
 
 
 def accept(envelope: bytes, trust: Trust, now: float | None) -> Offer:

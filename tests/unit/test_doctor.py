@@ -250,7 +250,12 @@ def test_a_model_file_without_its_digest_is_noted(tmp_path: Path, sealed: bool) 
     loaded = Settings(models=Models(directory=tmp_path), route=(RouteSettings(model="mine"),))
     models: dict[str, Predictor] = {}
     found = list(check_models(loaded, loaded.routes(), models))
-    assert verdicts(found) == [("model", "ok"), ("digest", "ok" if sealed else "note"), ("self-test", "ok")]
+    assert verdicts(found) == [
+        ("trust", "ok"),
+        ("model", "ok"),
+        ("digest", "ok" if sealed else "note"),
+        ("self-test", "ok"),
+    ]
     assert models["mine"].sha256[:12] in found[0].message
 
 

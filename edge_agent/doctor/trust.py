@@ -1,0 +1,41 @@
+"""Whom this node trusts with its models."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+from edge_agent.config.models import signers
+from edge_agent.config.settings import Settings
+from edge_agent.contract import topics
+from edge_agent.doctor.findings import Finding, fail, failed, note, ok
+from edge_agent.errors import SettingsError
+
+
+def check_trust(loaded: Settings) -> Iterator[Finding]:
+    """Say whose models are served: those of a channel, and those on the disk."""
+    update, on_disk = loaded.update, loaded.models.require_signature
+    over_mqtt = bool(update.channel) and update.require_signature
+    try:
+        trusted = signers(loaded)
+    except SettingsError as error:
+        yield failed("trust", error)
+        return
+    if (over_mqtt or on_disk) and importlib.util.find_spec("cryptography") is None:
+        yield fail(
+            "trust", "signatures can't be verified without Python's cryptography", "apt install python3-cryptography"
+        )
+        return
+    names = ", ".join(key.name for key in trusted.keys)
+    signed = f"signed by {trusted.threshold} of the keys {names}" if len(trusted.keys) > 1 else f"signed by key {names}"
+    disk = f"models on the disk: {signed if on_disk else 'no signature needed'}"
+    if not update.channel:
+        yield ok("trust", f"{disk}; none over MQTT")
+    elif over_mqtt:
+        yield ok("trust", f"{disk}; over MQTT from channel {update.channel}: {signed}")
+    else:
+        yield note(
+            "trust",
+            f"whoever may publish to {topics.manifest(update.channel)} decides what this node serves",
+            "set update.require_signature = true, with update.trusted_keys",
+        )
