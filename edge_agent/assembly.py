@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
 
 from edge_agent import __version__
-from edge_agent.config.models import loading
+from edge_agent.config.models import loading, store
 from edge_agent.config.settings import Settings
+from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
 from edge_agent.contract.messages import Answer, Described, ServedModel
 from edge_agent.docs.making import Documentation
 from edge_agent.docs.served import Served
@@ -21,6 +22,7 @@ from edge_agent.host.systemd import Notifier
 from edge_agent.link.link import Address, Link, TlsOptions, digests, make_context
 from edge_agent.link.terms import Terms
 from edge_agent.model.library import Limits, Loaded, Predictor, limits, runtime_version
+from edge_agent.model.shelf import is_name
 from edge_agent.payload.features import ECHOED
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route, subscriptions, told_overlaps
@@ -28,10 +30,13 @@ from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import will
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
+from edge_agent.serving.reports import now
 from edge_agent.tally import Tally
 
 if TYPE_CHECKING:
     from edge_agent.serving.discovery import Discovery
+    from edge_agent.serving.released import Wish
+    from edge_agent.serving.updating import Updates
 
 _log = logging.getLogger(__name__)
 
@@ -66,18 +71,42 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         watcher=discovery,
     )
     node = settings.node.id
-    wanted = subscriptions(node, routes)
-    if discovery is not None:
-        wanted = {**discovery.subscriptions, **wanted}  # the record first: what it says is waited for
     served = {name: Served(one.card, one.sha256) for name, one in models.items()}
     return Plan(
         pipeline,
-        wanted,
+        subscriptions(node, routes),
         describer(node, routes, models),
         settings.health.interval,
         textfile=settings.metrics.path,
         discovery=discovery,
         later=(Documentation(settings, served),) if settings.publishes_docs else (),
+        updates=make_updates(settings, loaded) if settings.update.channel else None,
+    )
+
+
+def make_updates(settings: Settings, loaded: Mapping[str, Loaded]) -> Updates:
+    """Return what brings models over MQTT in the place of `loaded`, given by the names that the routes use. Raises `SettingsError`."""
+    from edge_agent.model.trust import Signers
+    from edge_agent.serving.released import About, Served
+    from edge_agent.serving.updating import Updates
+    from edge_agent.serving.workshop import Workshop
+
+    update, routes = settings.update, settings.routes()
+
+    def fits(models: Mapping[str, Served]) -> None:
+        check_routes(routes, {name: cast("Loaded", one.loaded).predictor for name, one in models.items()})
+
+    signers = Signers(update.keys(), update.threshold)
+    return Updates(
+        About(settings.node.id, update.channel, update.by_hand, update.max_bytes),
+        # A route that names a file is served by that very file.
+        {name: Served(one.predictor.card, one.predictor.sha256, one) for name, one in loaded.items() if is_name(name)},
+        Workshop(
+            lambda patience: store(settings, patience), update.channel, signers, required=update.require_signature
+        ),
+        clock=time.monotonic,
+        now=now,
+        fits=fits,
     )
 
 
@@ -98,6 +127,7 @@ def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Disco
         settings.health.interval,
         settings.home_assistant.expire_after,
         has_temperature=Device().temperature() is not None,
+        tells_models=not settings.update.channel,
     )
     return Discovery(about, [kind_of(*one) for one in served], limit=settings.limits.sensors, clock=time.monotonic)
 
@@ -109,7 +139,8 @@ def make_connection_settings(settings: Settings) -> ConnectionSettings:
     dial = _Dial(
         where,
         will(settings.node.id),
-        settings.limits.payload_bytes,
+        # A message to a route that is larger than `payload_bytes` is rejected in any case.
+        max(settings.limits.payload_bytes, MAX_MESSAGE_BYTES if settings.update.channel else 0),
         files,
         settings.mqtt.retain,
         make_terms(settings),
@@ -154,9 +185,12 @@ class Preparation:
     """New settings for a running agent: implements `edge_agent.serving.reloading.NextPlan`."""
 
     def __init__(
-        self, settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits
+        self,
+        settings: Settings,
+        known: Collection[Loaded] = (),
+        allowed: Callable[[int], Limits] = limits,
     ) -> None:
-        self._settings = settings
+        self._settings, self._allowed = settings, allowed
         self.log_level: str = settings.log.level
         self.connection_settings = make_connection_settings(settings)
         self.loading = loading(settings, known, allowed)
@@ -164,6 +198,21 @@ class Preparation:
     def plan(self, models: Mapping[str, Loaded]) -> Plan:
         """Return the plan for the loaded models. Raises `SettingsError`."""
         return make_plan(self._settings, models)
+
+    def again(self, known: Collection[Loaded], wish: Wish | None) -> Preparation:
+        """Begin to load the models of the same settings, as they are now on the disk, for a plan with what is wished for."""
+        return prepare_again(self._settings, known, wish, self._allowed)
+
+
+def prepare_again(
+    settings: Settings,
+    known: Collection[Loaded],
+    wish: Wish | None,
+    allowed: Callable[[int], Limits] = limits,
+) -> Preparation:
+    """Begin to load the models of settings that are in use, as `Preparation.again`."""
+    more = () if wish is None else cast("tuple[Loaded, ...]", wish.known)
+    return Preparation(settings, (*known, *more), allowed)
 
 
 def check_routes(routes: Sequence[Route], models: dict[str, Predictor]) -> None:

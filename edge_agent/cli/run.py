@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_agent.config.load import DEFAULT_FILE, load
-from edge_agent.config.models import loading
+from edge_agent.config.models import loading, store
 from edge_agent.config.precautions import neglected
 from edge_agent.errors import EdgeAgentError
 from edge_agent.host import logs
@@ -22,6 +22,7 @@ from edge_agent.model.library import Loaded
 if TYPE_CHECKING:
     from edge_agent.assembly import Preparation
     from edge_agent.serving.agent import Agent
+    from edge_agent.serving.released import Wish
     from edge_agent.serving.reloading import Reloads
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def command(config: Path | None) -> None:
         with reloads:
             # Everything loaded so far stays alive, so the garbage collector need not scan it again.
             gc.freeze()
-            while agent.run(signals):
+            while agent.run(signals, reloads.asks):
                 if reloads.see_to(signals):
                     # Except what the reload replaced: old models in reference cycles would otherwise never be freed.
                     gc.unfreeze()
@@ -68,7 +69,7 @@ def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | Non
         begun = loading(loaded)
         # The models are tested in another process; meanwhile, import what connects and serves.
         from edge_agent import assembly
-        from edge_agent.serving.reloading import Reloads, load_models
+        from edge_agent.serving.reloading import Noticing, Reloads, load_models
 
         models = load_models(begun, signals)
         if models is None:
@@ -82,4 +83,7 @@ def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | Non
     def prepare(known: Collection[Loaded]) -> Preparation:
         return assembly.Preparation(load(config), known)
 
-    return agent, Reloads(agent, prepare, models)
+    def again(known: Collection[Loaded], wish: Wish | None) -> Preparation:
+        return assembly.prepare_again(loaded, known, wish)
+
+    return agent, Reloads(agent, prepare, models, again, Noticing(store(loaded).stamp))

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict  # a dependency of pydantic, which requi
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelName
+from edge_agent.contract.progress import UpdateProgress
 
 JSON_TYPE: Final = "application/json"
 
@@ -173,7 +174,7 @@ class Health(TypedDict):
     `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
     errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
     handed to the connection. `temperature` is that of the processor in °C, where the machine tells it. `gathering` is there
-    when a route gathers.
+    when a route gathers, `update` while one is in progress.
     """
 
     time: str
@@ -200,18 +201,7 @@ class Health(TypedDict):
     rss_bytes: int
     temperature: NotRequired[float]
     gathering: NotRequired[Gathered]
-
-
-class ModelState(TypedDict):
-    """The versions of a model; retained, while Home Assistant is told of it. What is installed is the latest one, as far as is
-    known.
-    """
-
-    installed_version: str
-    latest_version: str
-    in_progress: bool
-    title: str
-    state: Literal["idle"]
+    update: NotRequired[UpdateProgress]
 
 
 class ProcessorTime(TypedDict):

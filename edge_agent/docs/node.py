@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
-from edge_agent.contract.messages import JSON_TYPE, Announced, Busy, Health, Info, ModelState, UnknownVerb
+from edge_agent.contract.messages import JSON_TYPE, Announced, Busy, Health, Info, UnknownVerb
+from edge_agent.contract.progress import ModelState
 from edge_agent.contract.templates import Template
 from edge_agent.docs.channels import Channels, message
 from edge_agent.docs.keys import ref
@@ -19,6 +20,7 @@ from edge_agent.serving.requests import VERBS
 ANSWERS: Final = {name: get_type_hints(verb.answer)["return"] for name, verb in VERBS.items()}
 _STATES: Final = (ONLINE.state, Standing("").state, will("").payload.decode())
 _ANY: Final[Schema] = {}
+_BYTES: Final = "application/octet-stream"
 
 
 class _Said(NamedTuple):
@@ -34,8 +36,9 @@ class _Said(NamedTuple):
 
 def kinds(settings: Settings) -> tuple[Any, ...]:
     """Return the dictionaries of the wire contract that are on these topics."""
-    told = (ModelState, Announced) if settings.home_assistant.enabled else ()
-    return (Info, Health, *ANSWERS.values(), Busy, UnknownVerb, *told)
+    announced = (Announced,) if settings.home_assistant.enabled else ()
+    told = (ModelState,) if settings.home_assistant.enabled or settings.update.channel else ()
+    return (Info, Health, *ANSWERS.values(), Busy, UnknownVerb, *told, *announced)
 
 
 def add(channels: Channels, settings: Settings, models: list[str]) -> None:
@@ -54,6 +57,8 @@ def add(channels: Channels, settings: Settings, models: list[str]) -> None:
         about = "Home Assistant is there again: what it was told is said once more."
         key = channels.add("home-assistant", Template(status), {"status": message("text/plain", _ANY, "status")}, about)
         channels.receive(key, about)
+    if settings.update.channel:
+        _add_updates(channels, settings.update.channel)
     for name, verb in VERBS.items():
         _add_verb(channels, settings.node.id, name, verb.about, ANSWERS[name])
     _add_verb(channels, settings.node.id, "{verb}", "what there is to ask", UnknownVerb)
@@ -73,13 +78,15 @@ def _said(settings: Settings, models: list[str]) -> list[_Said]:
     if settings.publishes_docs:
         about = "This document, where the broker keeps it."
         said.append(_Said("docs", topics.docs(node), {"type": "object"}, about, content_type=CONTENT_TYPE))
+    told = models if settings.home_assistant.enabled else []
+    if settings.update.channel:
+        told = [*told, *(route.model for route in settings.route if not route.model.endswith(".onnx"))]
+    for one in dict.fromkeys(told):
+        about = f"Versions of the model {one}, and how far an update has come."
+        said.append(_Said(f"model-{one}", topics.model(node, one), _kind(ModelState), about))
     if settings.home_assistant.enabled:
         _, config = settings.home_assistant.topics
         said += [
-            *(
-                _Said(f"model-{one}", topics.model(node, one), _kind(ModelState), f"Versions of the model {one}.")
-                for one in models
-            ),
             _Said(
                 "announced",
                 topics.announced(node),
@@ -89,6 +96,30 @@ def _said(settings: Settings, models: list[str]) -> list[_Said]:
             _Said("discovery", config, {"type": "object"}, "Devices of Home Assistant, by MQTT discovery."),
         ]
     return said
+
+
+def _add_updates(channels: Channels, channel: str) -> None:
+    """Add what the node takes of its channel of models."""
+    text: Schema = {"type": "string"}
+    manifest = _object(manifest=text, signature=text, wave={"type": "array", "items": text})
+    keys = _object(keys=text, signature=text)
+    for name, topic, kind, payload, about in (
+        (
+            "manifest",
+            topics.manifest(channel),
+            JSON_TYPE,
+            manifest,
+            "What the nodes of the channel are to serve, signed.",
+        ),
+        ("keys", topics.keys(channel), JSON_TYPE, keys, "The keys that sign from now on, signed with those before."),
+        ("blob", topics.blob(channel, "{sha256}", "{number}"), _BYTES, _ANY, "One piece of a model file."),
+    ):
+        key = channels.add(name, Template(topic), {name: message(kind, payload, name)}, about)
+        channels.receive(key, about)
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "required": [*properties][:2], "properties": properties}
 
 
 def _add_verb(channels: Channels, node: str, verb: str, about: str, kind: type[Any]) -> None:

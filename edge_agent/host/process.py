@@ -109,6 +109,14 @@ class Signals:
                 raise KeyboardInterrupt
 
 
+def pause(seconds: float, wakeup: int | None) -> None:
+    """Wait for `seconds`, or less if the wakeup is readable first."""
+    poll = select.poll()
+    if wakeup is not None:
+        poll.register(wakeup, select.POLLIN)
+    poll.poll(int(seconds * 1000))
+
+
 def rss_bytes() -> int:
     """Return the resident memory of this process, from /proc (proc(5): the second field of statm, in pages)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])

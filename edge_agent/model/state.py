@@ -8,54 +8,39 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.contract.card import ModelName, Sha256, Text
 from edge_agent.contract.manifest import MAX_SERIAL, Channel
 from edge_agent.errors import StoreError
+from edge_agent.model.trust import Kept
 
 #: Largest file in bytes.
 MAX_STATE_BYTES: Final = 256 * 1024
 #: Most refused files that are remembered: those with the highest serials.
 MAX_REFUSED: Final = 128
 _Serial = Annotated[int, Field(ge=0, le=MAX_SERIAL)]
-_Words = Annotated[str, StringConstraints(max_length=256)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Accepted(_Part):
-    """The manifest with the highest serial that was accepted from a channel, and the ids of the keys that signed it."""
-
-    serial: _Serial = 0
-    key_ids: Annotated[tuple[_Words, ...], Field(max_length=64)] = ()
-
-
-class KeyList(_Part):
-    """The key list that was accepted last from a channel."""
-
-    serial: _Serial
-    keys: Annotated[tuple[_Words, ...], Field(max_length=64)]
-    threshold: Annotated[int, Field(ge=1, le=64)] = 1
-
-
 class Refused(_Part):
-    """Why a file is not tried again before a manifest with a higher serial."""
+    """Why a file is not tried again before a manifest with a higher serial. `rolled_back` says that it was served before that."""
 
     serial: _Serial
     reason: Text
+    rolled_back: bool = False
 
 
 class State(_Part):
-    """All of it; change it with `model_copy(update=…)`. `accepted` and `keys` by channel, `refused` (and rolled back) by sha256, `good`
+    """All of it; change it with `model_copy(update=…)`. `channels` say what was accepted from each, `refused` (and rolled back) by sha256, `good`
     is the sha256 of each model's last version that stood its trial.
     """
 
     v: Literal[1] = 1
-    accepted: Annotated[dict[Channel, Accepted], Field(max_length=64)] = {}
-    keys: Annotated[dict[Channel, KeyList], Field(max_length=64)] = {}
+    channels: Annotated[dict[Channel, Kept], Field(max_length=64)] = {}
     refused: Annotated[dict[Sha256, Refused], Field(max_length=2 * MAX_REFUSED)] = {}
     good: Annotated[dict[ModelName, Sha256], Field(max_length=1024)] = {}
 

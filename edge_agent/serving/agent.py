@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import logging
 import random
-import select
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Health, Info, Message, to_json
 from edge_agent.errors import AdaptedError, BrokerError, NarrowedError, ProtocolRefusedError, SurplusError
-from edge_agent.host.process import Signals
+from edge_agent.host.process import Signals, pause
 from edge_agent.host.systemd import Notifier
 from edge_agent.link.granted import advice_on
 from edge_agent.serving.afterwards import Afterwards
@@ -29,6 +28,9 @@ from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.serving.reports import Reporter, now
 from edge_agent.serving.requests import Requests, Subject
 from edge_agent.wording import LOGGED
+
+if TYPE_CHECKING:
+    from edge_agent.serving.updating import Updates
 
 _log = logging.getLogger(__name__)
 
@@ -96,12 +98,13 @@ class Agent:
         """The node id."""
         return self._settings.node
 
-    def run(self, signals: Signals) -> bool:
-        """Serve until a signal comes. Return True for a reload, with the connection open: handle it (`take_over` or `stay`
-        once the reload has ended), then run again. To stop, finish messages in flight, publish `offline`, return False.
+    def run(self, signals: Signals, news: Callable[[], bool] = bool) -> bool:
+        """Serve until a signal comes. Return True for a reload, or where `news` tells of something to do, with the connection open:
+        handle it (`take_over` or `stay` once the reload has ended), then run again. To stop, finish messages in flight, publish
+        `offline`, return False.
         """
         while not signals.received:
-            if signals.take_news():
+            if signals.take_news() or news():
                 return True
             self.step(signals.wakeup)
         self.notifier.stopping()
@@ -122,7 +125,7 @@ class Agent:
             self._fault(error)
             if not connected:
                 # The error may have come before any pause in the turn.
-                _pause(_FIRST_BACKOFF, wakeup)
+                pause(_FIRST_BACKOFF, wakeup)
 
     def _turn(self, wakeup: int | None) -> None:
         if not self._settled:
@@ -143,6 +146,8 @@ class Agent:
             self._answering.answer(link)
             self._answering.answer_due(link)
             self._answering.introduce(link)
+            if self._answering.update(link):
+                link.subscribe(self._plan.wanted)
             self._report(link)
         except SurplusError as error:
             self._begin_again(link, error)
@@ -153,17 +158,15 @@ class Agent:
 
     def _connect(self, wakeup: int | None) -> bool:
         """Try to connect if it is time; return whether there is a connection."""
-        pause = self._next_attempt - self._clock()
-        if pause > 0:
-            _pause(min(pause, _TICK), wakeup)
+        left = self._next_attempt - self._clock()
+        if left > 0:
+            pause(min(left, _TICK), wakeup)
             return False
         # Looking up a name and connecting may block for many seconds, so notify the watchdog first.
         self._next_watchdog = 0.0
         self._feed_watchdog()
         try:
-            self._link = self._settings.dial(
-                self._settings.protocols[self._attempt], self._plan.subscriptions, self.tally
-            )
+            self._link = self._settings.dial(self._settings.protocols[self._attempt], self._plan.wanted, self.tally)
         except BrokerError as error:
             self._schedule(error)
             return False
@@ -225,10 +228,10 @@ class Agent:
     def _schedule(self, error: BrokerError) -> None:
         """Set the time of the next attempt: after pauses that double."""
         ceiling = min(self._settings.max_backoff, _FIRST_BACKOFF * 2.0 ** min(self._failures, 16))
-        pause = _jittered(ceiling)
+        seconds = _jittered(ceiling)
         self._failures += 1
-        self._next_attempt = self._clock() + pause
-        _log.warning("%s; trying again in %.1f s", error, pause)
+        self._next_attempt = self._clock() + seconds
+        _log.warning("%s; trying again in %.1f s", error, seconds)
         self.notifier.status(f"waiting for the broker: {str(error).removeprefix('broker ')}")
 
     def _look_after_subscriptions(self, link: Connection) -> None:
@@ -239,7 +242,7 @@ class Agent:
                 self._announce(link)
         elif (costly := self._retry.take()) is not None:
             self._asked_again = True
-            link.subscribe(self._plan.subscriptions, costly)
+            link.subscribe(self._plan.wanted, costly)
         else:
             self._afterwards.turn(link, self._answering, self.node)
 
@@ -312,15 +315,20 @@ class Agent:
         refused = self._retry.forget()
         plan.pipeline.tally = self.tally
         anew = plan.pipeline.take_over(self._plan.pipeline) if stays else ()
-        if self._link is not None:
-            self._link.subscribe(plan.subscriptions, {*anew, *refused})
         if not stays:  # else what was learned of the broker goes on
             self._settings = settings
         self._plan = plan
         self._answering.go_on_with(plan)
+        if self._link is not None:
+            self._link.subscribe(plan.wanted, {*anew, *refused})
         self._requests = Requests(settings.node, self._clock)
         self._reporter.go_on_with(plan)
         self._announced = self._settled = self._asked_again = False
+
+    @property
+    def updates(self) -> Updates | None:
+        """What brings the plan's models over MQTT."""
+        return self._plan.updates
 
     def stay(self, why: str) -> None:
         """Tell the service manager that a reload was rejected, so that nothing changed."""
@@ -374,7 +382,7 @@ class Agent:
         def health(asking: Message) -> Health:
             return self._reporter.health(link.in_flight, asking=asking)
 
-        subject = Subject(self.node, lambda: self._info(link), health, now)
+        subject = Subject(self.node, lambda: self._info(link), health, now, self._plan.install)
         response = self._requests.answer(verb, message, subject)
         topic = self._plan.pipeline.respond_to(message) or topics.response(self.node, verb)
         return Answer(topic, to_json(response), message.qos)
@@ -389,11 +397,3 @@ class Agent:
 def _jittered(seconds: float) -> float:
     """Return a pause of at most `seconds`, with jitter so that a fleet does not reconnect all at once."""
     return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-
-
-def _pause(seconds: float, wakeup: int | None) -> None:
-    """Wait for `seconds`, or less if the wakeup comes first."""
-    poll = select.poll()
-    if wakeup is not None:
-        poll.register(wakeup, select.POLLIN)
-    poll.poll(int(seconds * 1000))

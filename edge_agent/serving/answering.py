@@ -43,7 +43,7 @@ class Answering:
         clock: Callable[[], float],
         respond: Callable[[Connection, Message], Answer | None],
     ) -> None:
-        self.pipeline, self.discovery = plan.pipeline, plan.discovery
+        self.pipeline, self.discovery, self.updates = plan.pipeline, plan.discovery, plan.updates
         self._tally = plan.pipeline.tally
         self._clock = clock
         self._respond = respond
@@ -62,12 +62,19 @@ class Answering:
             self.discovery = former.retired()
         else:
             self.discovery.take_over(former)
+        last, self.updates = self.updates, plan.updates
+        if last is not None and self.updates is not None:
+            self.updates.take_over(last)
+        elif last is not None:
+            last.close()
 
     def reconnected(self) -> None:
         """Note a new connection, before any of its messages."""
         self.pipeline.reconnected()
         if self.discovery is not None:
             self.discovery.reconnected()
+        if self.updates is not None:
+            self.updates.reconnected()
 
     @property
     def busy_alone(self) -> bool:
@@ -167,6 +174,17 @@ class Answering:
             if not self.say(link, said):
                 self.discovery.undelivered(said)
 
+    def update(self, link: Connection) -> bool:
+        """Go on with the update of models; return whether other subscriptions are wanted for it."""
+        if self.updates is None or self.updates.is_idle or not (self._caution.stands and link.ready):
+            return False
+        self.updates.turn(link.refused, busy=_is_behind(link) or self._intake.full)
+        for said in self.updates.unsaid():
+            if not self.may_say(link, said):
+                break
+            self.say(link, said)
+        return self.updates.has_changed()
+
     def answer_due(self, link: Connection) -> None:
         """Send delayed answers that are due."""
         if self._caution.due:
@@ -199,7 +217,9 @@ class Answering:
             )
 
     def _heard(self, message: Message) -> bool:
-        return self.discovery is not None and self.discovery.heard(message)
+        if self.discovery is not None and self.discovery.heard(message):
+            return True
+        return self.updates is not None and self.updates.heard(message)
 
     def _say_first(self, link: Connection) -> None:
         """Send what has to come before the answers that were just made."""

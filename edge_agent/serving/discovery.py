@@ -300,7 +300,8 @@ class Discovery:
 
     def _announce_own(self) -> None:
         if not self._is_retired:
-            models = [home_assistant.model_state(self.about, *model) for model in self.about.models]
+            told = self.about.models if self.about.tells_models else ()
+            models = [home_assistant.model_state(self.about, *model) for model in told]
             self._own = [*models, home_assistant.node(self.about, self._gone_models)]
 
     def _record(self, without: Iterable[str] = ()) -> Answer:

@@ -24,7 +24,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
-from edge_agent.contract.messages import Answer, ModelState, to_json
+from edge_agent.contract.messages import Answer, to_json
+from edge_agent.contract.progress import ModelState
 from edge_agent.routing.routes import Route
 from edge_agent.wording import plain
 
@@ -47,7 +48,8 @@ _ROW: Final = (
 
 class About(NamedTuple):
     """The node. `models` are names and versions, `interval` the seconds between two reports, `expire_after` the seconds
-    after which an answer is too old, 0 for never; `has_temperature` says that the board tells its own.
+    after which an answer is too old, 0 for never; `has_temperature` says that the board tells its own,
+    `tells_models` that nobody else says which versions of models there are.
     """
 
     node: str
@@ -57,6 +59,7 @@ class About(NamedTuple):
     interval: float
     expire_after: float = 0.0
     has_temperature: bool = False
+    tells_models: bool = True
 
     @property
     def status(self) -> str:

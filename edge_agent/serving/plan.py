@@ -17,6 +17,7 @@ from edge_agent.tally import Tally
 
 if TYPE_CHECKING:
     from edge_agent.serving.discovery import Discovery  # loaded by an agent that is to tell Home Assistant
+    from edge_agent.serving.updating import Updates  # loaded by one that models reach over MQTT
 
 
 class Connection(Protocol):
@@ -92,10 +93,11 @@ class ConnectionSettings(NamedTuple):
 class Plan(NamedTuple):
     """What a node does on its connection: routes, subscriptions and announcements.
 
-    `subscriptions` are topic filters, each with whether its retained messages are wanted on every connection;
+    `subscriptions` are topic filters of the routes and of requests, each with whether its retained messages are wanted on every connection;
     `describe` returns the node's info for a connection's protocol and the time at which the agent started;
     `health_interval` is in seconds; `announcements` are the node's own messages, `later` those that follow on each connection;
-    `textfile` is the file for its metrics, if they are wanted; `discovery` tells Home Assistant of it.
+    `textfile` is the file for its metrics, if they are wanted; `discovery` tells Home Assistant of it, `updates`
+    bring its models over MQTT.
     """
 
     pipeline: Pipeline
@@ -106,3 +108,18 @@ class Plan(NamedTuple):
     textfile: Path | None = None
     discovery: Discovery | None = None
     later: tuple[Later, ...] = ()
+    updates: Updates | None = None
+
+    @property
+    def wanted(self) -> Mapping[str, bool]:
+        """All that is to be subscribed to now, as `subscriptions`."""
+        # What discovery has recorded comes first, because all that it says waits for it; models come last, because nothing waits for them.
+        first = {} if self.discovery is None else self.discovery.subscriptions
+        last = {} if self.updates is None else self.updates.subscriptions
+        return {**first, **self.subscriptions, **last}
+
+    def install(self, name: str) -> tuple[list[str], str | None]:
+        """Install what waits for that; see `Updates.install`."""
+        if self.updates is None:
+            return [], "no models come over MQTT: update.channel is not set"
+        return self.updates.install(name)

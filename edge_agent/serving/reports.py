@@ -108,6 +108,8 @@ class Reporter:
             health["temperature"] = temperature
         if (gathered := self._survey()) is not None:
             health["gathering"] = {**gathered, "waiting": gathered["waiting"][:waiting]}
+        if self._plan.updates is not None and (progress := self._plan.updates.health) is not None:
+            health["update"] = progress
         return health
 
     def expose(self, link: Connection | None) -> None:

@@ -16,23 +16,28 @@ from typing import Any, Final, NamedTuple
 
 from edge_agent.contract import topics
 from edge_agent.contract.messages import Busy, Health, Info, Message, Pong, Status, UnknownVerb
+from edge_agent.contract.progress import Installing
 
 #: Requests answered per second; further ones are answered `busy`.
 _A_SECOND: Final = 20
 #: Most bytes of a ping's payload that are returned, and most characters of an unknown verb.
 _PING_BYTES: Final = 1024
 _VERB_CHARACTERS: Final = 64
+#: Longest name of a model that is read, in bytes.
+_NAME_BYTES: Final = 256
 
 
 class Subject(NamedTuple):
     """What requests ask about: the node's id, its info, its health as of before the message that asks, and the time of
-    day.
+    day; `install` installs the
+    models of a name (empty: all) that wait for that, and returns their names, or why there are none.
     """
 
     node: str
     info: Callable[[], Info]
     health: Callable[[Message], Health]
     now: Callable[[], str]
+    install: Callable[[str], tuple[list[str], str | None]]
 
 
 class Verb(NamedTuple):
@@ -96,6 +101,12 @@ def _status(subject: Subject, message: Message) -> Status:
     )
 
 
+def _install(subject: Subject, message: Message) -> Installing:
+    name = message.payload[:_NAME_BYTES].decode(errors="replace").strip()
+    installing, reason = subject.install(name)
+    return Installing(installing=installing, reason=reason)
+
+
 #: The verbs by name, in the order of docs/messages.md.
 VERBS: Final[dict[str, Verb]] = {
     verb.name: verb
@@ -103,5 +114,6 @@ VERBS: Final[dict[str, Verb]] = {
         Verb("ping", "the request's payload", _ping),
         Verb("info", "the same as on edge/{node}/info", _info),
         Verb("status", "current health", _status),
+        Verb("install", "what models are installed now", _install),
     )
 }

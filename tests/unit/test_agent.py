@@ -109,7 +109,7 @@ def test_info() -> None:
 
 def test_an_unknown_verb_is_told_what_is_known() -> None:
     answer = validator(UnknownVerb).validate_json(ask("reboot").payload)
-    assert answer == {"error": "unknown_verb", "verb": "reboot", "known": ["info", "ping", "status"]}
+    assert answer == {"error": "unknown_verb", "verb": "reboot", "known": ["info", "install", "ping", "status"]}
 
 
 @given(verb=st.text(st.characters(exclude_characters="/+#\0", exclude_categories=["Cs"])), payload=st.binary())

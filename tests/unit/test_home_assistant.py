@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from edge_agent.assembly import check_routes
 from edge_agent.config.load import load
 from edge_agent.contract.card import ModelCard, Quantity
-from edge_agent.contract.messages import ModelState, validator
+from edge_agent.contract.messages import validator
+from edge_agent.contract.progress import ModelState
 from edge_agent.contract.templates import Template
 from edge_agent.errors import SettingsError
 from edge_agent.model.library import Predictor

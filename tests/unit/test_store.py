@@ -13,8 +13,9 @@ from edge_agent.contract.manifest import BLOB_BYTES
 from edge_agent.errors import FileError, StoreBusyError, StoreError
 from edge_agent.host.folder import Disk, changing
 from edge_agent.model.library import locate, passed_over
-from edge_agent.model.state import MAX_REFUSED, Accepted, KeyList, Refused, State
+from edge_agent.model.state import MAX_REFUSED, Refused, State
 from edge_agent.model.store import Store
+from edge_agent.model.trust import Accepted, Kept
 
 
 @pytest.fixture
@@ -190,8 +191,7 @@ def test_versions_that_are_none(store: Store, version: str) -> None:
 
 def test_what_updates_remember(store: Store) -> None:
     state = State(
-        accepted={"stable": Accepted(serial=5, key_ids=("ab",))},
-        keys={"stable": KeyList(serial=1, keys=("RW",))},
+        channels={"stable": Kept(accepted=Accepted(5, ("ab",)))},
         refused={"0" * 64: Refused(serial=5, reason="no")},
         good={"genre": "1" * 64},
     )
@@ -199,7 +199,7 @@ def test_what_updates_remember(store: Store) -> None:
     assert store.read() == state
     assert (store.directory / "state.json").stat().st_mode & 0o777 == 0o600
     assert store.change(lambda state: state.model_copy(update={"good": {}})).good == {}
-    assert store.read().accepted == state.accepted
+    assert store.read().channels == state.channels
 
 
 def test_what_was_refused_is_bounded(store: Store) -> None:

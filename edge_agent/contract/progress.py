@@ -1,0 +1,49 @@
+"""The wire contract of updates: what a node says of the versions of its models (`edge_agent.contract.messages` has the rest)."""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict  # as in edge_agent.contract.messages
+
+
+class ModelState(TypedDict):
+    """The versions of a model, and how far an update of it has come; retained. `sha256` is that of the installed version.
+
+    Without updates over MQTT it is there while Home Assistant is told of it, and what is installed is the latest one, as far as is
+    known. With them `serial` is that of the manifest that `latest_version` comes from, `since` when the state began, and
+    `reason` why it is this one, where there is more to say.
+    """
+
+    installed_version: str
+    latest_version: str
+    in_progress: bool
+    title: str
+    state: Literal["idle", "fetching", "verified", "testing", "shadow", "canary", "committed", "rolled_back", "refused"]
+    update_percentage: NotRequired[int | None]
+    release_summary: NotRequired[str]
+    serial: NotRequired[int | None]
+    sha256: NotRequired[str]
+    since: NotRequired[str]
+    reason: NotRequired[str | None]
+
+
+class UpdateProgress(TypedDict):
+    """How far an update of models has come: the manifest's serial, the state, the pieces of files that are there, of how many, and
+    how many had to be fetched again because they were `damaged`, or did not come (`absent`).
+    """
+
+    serial: int
+    state: str
+    models: list[str]
+    fetched: int
+    pieces: int
+    damaged: int
+    absent: int
+
+
+class Installing(TypedDict):
+    """The answer to the request `install`: the models that are installed now, and why there is none, where there is none."""
+
+    installing: list[str]
+    reason: str | None

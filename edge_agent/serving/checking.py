@@ -1,0 +1,109 @@
+"""Which manifest and which list of keys are checked next: one at a time, in a process of its own, the newest first.
+
+Rules:
+
+* what comes is kept as it is, the newest only, and not looked into: its signature is checked before anything is read of it;
+* the same message again, as on each new connection, is nothing new;
+* while they are refused the pauses grow, so that a flood of them costs next to nothing;
+* a manifest that was refused is checked once more when the keys have changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from edge_agent.contract import topics
+from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
+from edge_agent.errors import EdgeAgentError, FileError, StoreError
+from edge_agent.model.trust import Offer
+from edge_agent.serving.released import Job, Workshop
+
+#: Seconds between two checks, doubled while they are refused.
+_BETWEEN: Final = 1.0
+_LONGEST: Final = 60.0
+
+
+class Checking:
+    """The manifests and the keys of a channel. `clock` gives seconds."""
+
+    def __init__(self, channel: str, clock: Callable[[], float]) -> None:
+        self.manifest, self.keys = topics.manifest(channel), topics.keys(channel)
+        self._clock = clock
+        #: By topic: what waits to be checked, and a digest of what was checked last.
+        self._waiting: dict[str, bytes] = {}
+        self._seen: dict[str, bytes] = {}
+        self._job: tuple[str, bytes, Job[Any]] | None = None
+        self._refused: bytes | None = None
+        self._refusals = 0
+        self._next = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to check."""
+        return self._job is None and not self._waiting
+
+    def heard(self, topic: str, payload: bytes) -> bool:
+        """Take a message; return whether it is for this."""
+        if topic not in {self.manifest, self.keys}:
+            return False
+        # What was cleared says nothing. One byte more than is allowed says that it is too large.
+        if payload and self._seen.get(topic) != _digest(payload := payload[: MAX_MESSAGE_BYTES + 1]):
+            self._waiting[topic] = payload
+        return True
+
+    def turn(self, workshop: Workshop) -> Offer | EdgeAgentError | None:
+        """Go on; return, once each, a manifest that was accepted, or why something was not."""
+        if self._job is not None:
+            return self._end(*self._job) if self._job[2].ended else None
+        if not self._waiting or self._clock() < self._next:
+            return None
+        topic = self.keys if self.keys in self._waiting else self.manifest
+        content = self._waiting.pop(topic)
+        self._seen[topic] = _digest(content)
+        self._next = self._clock() + min(_LONGEST, _BETWEEN * 2.0 ** min(self._refusals, 16))
+        begin = workshop.trust if topic == self.keys else workshop.accept
+        try:
+            self._job = topic, content, begin(content)
+        except (EdgeAgentError, OSError) as error:  # no process
+            return self._not_accepted(topic, content, FileError(f"can't be checked: {error}"))
+        return None
+
+    def once_more(self) -> None:
+        """Take what was checked before as new, when it comes again."""
+        self._seen.clear()
+
+    def close(self) -> None:
+        """End what is under way."""
+        if self._job is not None:
+            self._job[2].close()
+            self._job = None
+
+    def _end(self, topic: str, content: bytes, job: Job[Any]) -> Offer | EdgeAgentError | None:
+        self._job = None
+        try:
+            accepted: Offer | None = job.result()
+        except EdgeAgentError as error:
+            return self._not_accepted(topic, content, error)
+        finally:
+            job.close()
+        self._refusals = 0
+        if topic == self.manifest:
+            self._refused = None
+        elif self._refused is not None:
+            self._waiting.setdefault(self.manifest, self._refused)
+        return accepted
+
+    def _not_accepted(self, topic: str, content: bytes, error: EdgeAgentError) -> EdgeAgentError:
+        self._refusals += 1
+        self._next = max(self._next, self._clock() + min(_LONGEST, _BETWEEN * 2.0 ** min(self._refusals, 16)))
+        if isinstance(error, FileError | StoreError):  # the device, not the message: it is tried again
+            self._waiting.setdefault(topic, content)
+        elif topic == self.manifest:
+            self._refused = content
+        return error
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.blake2b(payload, digest_size=16).digest()

@@ -1,0 +1,142 @@
+"""Which pieces of model files are to be fetched next, from the topics on which the broker keeps them.
+
+Rules:
+
+* one piece at a time, by a subscription to its exact topic; the one before is given back together with the request for the next, so
+  that each piece costs one exchange with the broker;
+* nothing is asked for while messages wait (`busy`): live traffic goes first;
+* a piece that does not match its hash, that does not come, or that the broker refuses, is fetched again after pauses that grow, and
+  counted. Meanwhile the others are fetched.
+
+Pure: time comes in as a clock, pieces go out to `Part`s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from edge_agent.contract import topics
+
+#: Seconds until a piece that was asked for is given up for now, and until it is asked for again: doubled each time up to the longest.
+_PATIENCE: Final = 30.0
+_PAUSE: Final = 1.0
+_LONGEST: Final = 300.0
+
+
+class Part(Protocol):
+    """A file of which not all is there yet (implemented by `edge_agent.model.store.Part`)."""
+
+    def missing(self) -> Sequence[int]:
+        """Return the numbers of the pieces that are not there."""
+
+    def write(self, number: int, content: bytes) -> bool:
+        """Keep a piece; return False when it does not match its hash. Raises `FileError`."""
+
+
+class _Piece(NamedTuple):
+    sha256: str
+    number: int
+
+
+class Fetching:
+    """The pieces of `files`, by the sha256 of the file, with how many pieces each has."""
+
+    def __init__(self, channel: str, files: Mapping[str, tuple[Part, int]], clock: Callable[[], float]) -> None:
+        self.pieces = sum(count for _, count in files.values())
+        #: Pieces that had to be fetched again: not what they should be, or not there.
+        self.damaged = self.absent = 0
+        #: Why the last piece has to be fetched again; None once one has come since.
+        self.trouble: str | None = None
+        self._channel = channel
+        self._files = files
+        self._clock = clock
+        self._left = deque(_Piece(sha, number) for sha, (part, _) in files.items() for number in part.missing())
+        #: Pieces that failed: when they may be asked for again, and how often they have failed.
+        self._resting: dict[_Piece, tuple[float, int]] = {}
+        self._asked: _Piece | None = None
+        self._until = math.inf
+
+    @property
+    def done(self) -> bool:
+        """Whether all pieces are there."""
+        return not (self._left or self._resting or self._asked)
+
+    @property
+    def fetched(self) -> int:
+        """The number of pieces that are there."""
+        return self.pieces - len(self._left) - len(self._resting) - (self._asked is not None and not self._has_failed)
+
+    @property
+    def percentage(self) -> int:
+        """How much of them is there, in percent."""
+        return 100 * self.fetched // max(1, self.pieces)
+
+    @property
+    def _has_failed(self) -> bool:
+        return self._asked in self._resting
+
+    @property
+    def wanted(self) -> Mapping[str, bool]:
+        """What is to be subscribed to now, each with whether what is retained is wanted on every connection."""
+        return {} if self._asked is None else {self._topic(self._asked): True}
+
+    def turn(self, *, busy: bool) -> None:
+        """Ask for the next piece if it is time: then `wanted` changes."""
+        if self._asked is not None and self._clock() >= self._until:
+            self.absent += 1
+            self._rest(
+                f"piece {self._asked.number + 1} of {self._count(self._asked)} does not come on {self._topic(self._asked)}; "
+                "publish it again, retained"
+            )
+        if self._asked is None and not busy and (following := self._next()) is not None:
+            self._asked = following
+            failures = self._resting.get(following, (0.0, 0))[1]
+            self._until = self._clock() + min(_LONGEST, _PATIENCE * 2.0 ** min(failures, 16))
+
+    def take(self, topic: str, payload: bytes) -> bool:
+        """Take a piece; return whether it is one that was asked for and not there yet. Raises `FileError`."""
+        asked = self._asked
+        if asked is None or topic != self._topic(asked) or not payload:
+            return False
+        if self._files[asked.sha256][0].write(asked.number, payload):
+            self._resting.pop(asked, None)
+            self._asked, self.trouble = None, None
+            return True
+        self.damaged += 1
+        self._rest(
+            f"piece {asked.number + 1} of {self._count(asked)} is not what was signed ({topic}); publish it again, retained"
+        )
+        return True
+
+    def refused(self, filters: Collection[str]) -> None:
+        """Note which subscriptions the broker refuses."""
+        if self._asked is not None and (topic := self._topic(self._asked)) in filters:
+            self.absent += 1
+            self._rest(f"the broker refuses the subscription to {topic}; allow this node to read it")
+
+    def again(self) -> None:
+        """Begin anew on another connection, with what is not there."""
+        if self._asked is not None:
+            self._until = self._clock() + _PATIENCE
+
+    def _next(self) -> _Piece | None:
+        if self._left:
+            return self._left.popleft()
+        now = self._clock()
+        return next((piece for piece, (when, _) in self._resting.items() if when <= now), None)
+
+    def _rest(self, why: str) -> None:
+        assert self._asked is not None  # noqa: S101 - for the type checker: callers have looked
+        failures = self._resting.pop(self._asked, (0.0, 0))[1]
+        pause = min(_LONGEST, _PAUSE * 2.0 ** min(failures, 16))
+        self._resting[self._asked] = (self._clock() + pause, failures + 1)
+        self._asked, self.trouble = None, why
+
+    def _topic(self, piece: _Piece) -> str:
+        return topics.blob(self._channel, piece.sha256, piece.number)
+
+    def _count(self, piece: _Piece) -> int:
+        return self._files[piece.sha256][1]

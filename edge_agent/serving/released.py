@@ -1,0 +1,140 @@
+"""What an update consists of, and what it asks of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from edge_agent.contract.card import ModelCard
+from edge_agent.contract.manifest import Manifest, ModelFile
+from edge_agent.model.trust import Offer
+from edge_agent.serving.fetching import Fetching, Part
+from edge_agent.serving.phases import Phase
+
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+class Served(NamedTuple):
+    """A model that is open: what is served, or a candidate. `loaded` is what a reload knows of it."""
+
+    card: ModelCard
+    sha256: str
+    loaded: object = None
+
+
+class Verdict(NamedTuple):
+    """What is remembered of a file: why it is not to be served."""
+
+    phase: Phase
+    reason: str
+
+
+class Job(Protocol[_T_co]):
+    """Work in a process of its own."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+
+    def result(self) -> _T_co:
+        """Return what came of it, once it has ended; call it once. Raises `EdgeAgentError`."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Workshop(Protocol):
+    """What takes time, files or cryptography (implemented by `edge_agent.serving.workshop.Workshop`)."""
+
+    def accept(self, envelope: bytes) -> Job[Offer]:
+        """Check a manifest, and remember its serial."""
+
+    def trust(self, envelope: bytes) -> Job[None]:
+        """Check a list of keys, and take it over."""
+
+    def lacking(self, files: Sequence[ModelFile]) -> Job[frozenset[str]]:
+        """Find which files, by their sha256, the store does not have."""
+
+    def part(self, file: ModelFile) -> Part:
+        """Return what there is of a file. Raises `FileError`."""
+
+    def test(self, files: Sequence[ModelFile]) -> Job[Mapping[str, Served]]:
+        """Put files whose pieces are there into the store, open and test them; return them by name."""
+
+    def use(self, files: Sequence[ModelFile]) -> Job[None]:
+        """Make files of the store the ones that are served from the next plan on."""
+
+    def keep(self, files: Sequence[ModelFile]) -> Job[None]:
+        """Note that files have stood their trial, and remove what is old."""
+
+    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> Job[None]:
+        """Make what was served before `use` current again where it is not, and remember why."""
+
+    def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
+        """Return why a file is not to be served by a manifest of this serial. Raises `FileError`."""
+
+
+class About(NamedTuple):
+    """The node, its channel, whether a person installs by a request, and the largest file in bytes."""
+
+    node: str
+    channel: str
+    by_hand: bool = False
+    max_bytes: int = 32 << 20
+
+
+class Wish(NamedTuple):
+    """What the next plan is to be made of: models that are open already."""
+
+    known: tuple[object, ...] = ()
+
+
+class Release:
+    """A manifest in progress, and the files of it that are to change."""
+
+    def __init__(self, manifest: Manifest, files: Sequence[ModelFile]) -> None:
+        self.manifest, self.files = manifest, tuple(files)
+        self.phase = Phase.FETCHING
+        self.fetching: Fetching | None = None
+        self.job: Job[Any] | None = None
+        self.then: Callable[[Any], None] = lambda _: None
+        self.tested: Mapping[str, Served] = {}
+        #: Whether a person has asked for it.
+        self.approved = False
+        #: Whether the store says already that it is to be served: then a newer manifest has to wait.
+        self.is_being_placed = False
+        #: Why the last piece has to be fetched again, as it was told.
+        self.trouble: str | None = None
+        #: Pieces that had to be fetched again, before `fetching`.
+        self.damaged = self.absent = 0
+        self.failures = 0
+        self.not_before = 0.0
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the models that are to change."""
+        return [file.name for file in self.files]
+
+    def do(self, job: Job[Any], then: Callable[[Any], None]) -> None:
+        """Wait for work, then go on with what comes of it."""
+        self.job, self.then = job, then
+
+    def close(self) -> None:
+        """End the work on it."""
+        if self.job is not None:
+            self.job.close()
+            self.job = None
+
+    def begin_again(self, when: float) -> None:
+        """Begin again with what is there, at a time."""
+        self.close()
+        self.end_fetching()
+        self.is_being_placed = False
+        self.phase, self.not_before = Phase.FETCHING, when
+
+    def end_fetching(self) -> None:
+        """Keep the counts of what was fetched."""
+        if self.fetching is not None:
+            self.damaged += self.fetching.damaged
+            self.absent += self.fetching.absent
+            self.fetching = self.trouble = None

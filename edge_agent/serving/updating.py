@@ -1,0 +1,399 @@
+"""How models come over MQTT and replace those that are served: the states of an update, and what follows what.
+
+A retained manifest says what the nodes of a channel are to serve (`edge_agent.contract.manifest`): desired state, so a node that
+was off catches up. Rules:
+
+* nothing is believed before its signature is: each manifest is checked in a process of its own (`Workshop.accept`), one after the other,
+  the newest first, and with pauses that grow while they are refused;
+* a manifest that was accepted supersedes the one in progress, unless that is just being put in place;
+* all models of a manifest that this node serves change together, or none does;
+* what is served changes by a new plan only, through the same door as a reload (`edge_agent.serving.reloading`), which is asked for by `wish`;
+* whatever goes wrong is told on `edge/{node}/model/{name}`, and the models that are served go on. What is wrong with a model is remembered in
+  the store, so that it is not tried again before a manifest with a higher serial; what is wrong with the device (a full disk) is tried again;
+* without news it costs one comparison a turn of the loop, and nothing for a message.
+
+Pure: processes, files and clocks are the workshop's and the caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Final
+
+from edge_agent.contract import topics
+from edge_agent.contract.manifest import Manifest, ModelFile
+from edge_agent.contract.messages import Answer, Message, Refused
+from edge_agent.contract.progress import UpdateProgress
+from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError
+from edge_agent.model.trust import Offer
+from edge_agent.serving.checking import Checking
+from edge_agent.serving.fetching import Fetching
+from edge_agent.serving.fitting import unfit
+from edge_agent.serving.phases import Phase, may_follow
+from edge_agent.serving.released import About, Job, Release, Served, Verdict, Wish, Workshop
+from edge_agent.serving.telling import Telling
+
+_log = logging.getLogger(__name__)
+
+#: Seconds until something is tried again that the device was not fit for, doubled each time.
+_AGAIN: Final = 10.0
+_LONGEST_AGAIN: Final = 3600.0
+
+
+class _Course:
+    """All that goes on from one plan to the next."""
+
+    def __init__(self, about: About, clock: Callable[[], float], now: Callable[[], str]) -> None:
+        self.checking = Checking(about.channel, clock)
+        self.telling = Telling(about.node, now)
+        self.release: Release | None = None
+        #: A manifest that was accepted while another one was just being put in place.
+        self.following: Offer | None = None
+        self.errands: list[Job[None]] = []
+        self.asked: Mapping[str, bool] = {}
+
+
+class Updates:
+    """The updates of one plan: `served` are its models by the names that routes use. `fits` raises `SettingsError` when a route
+    can't use other models in the place of what it has; `clock` gives seconds, `now` the time of day.
+    """
+
+    def __init__(
+        self,
+        about: About,
+        served: Mapping[str, Served],
+        workshop: Workshop,
+        *,
+        clock: Callable[[], float],
+        now: Callable[[], str],
+        fits: Callable[[Mapping[str, Served]], None] = lambda _: None,
+    ) -> None:
+        self.about = about
+        #: What the next plan is to be made of; None where none is asked for.
+        self.wish: Wish | None = None
+        self._served = served
+        self._workshop = workshop
+        self._clock = clock
+        self._fits = fits
+        self._course = _Course(about, clock, now)
+        self._blobs = topics.blob(about.channel, "", "")[:-1]
+        self.reconnected()
+
+    # -- the connection
+
+    @property
+    def subscriptions(self) -> dict[str, bool]:
+        """What it listens to at all times, and the piece that is fetched now; each with whether what the broker has retained is wanted on
+        every connection: the session of one that was off for long may be gone, or full.
+        """
+        checking = self._course.checking
+        return {checking.keys: True, checking.manifest: True, **self._pieces}
+
+    def has_changed(self) -> bool:
+        """Tell, once, whether `subscriptions` are others than before."""
+        before, self._course.asked = self._course.asked, dict(self._pieces)
+        return before != self._course.asked
+
+    @property
+    def _pieces(self) -> Mapping[str, bool]:
+        release = self._course.release
+        return {} if release is None or release.fetching is None else release.fetching.wanted
+
+    def reconnected(self) -> None:
+        """Note a new connection: everything is said again."""
+        self._course.telling.repeat(self._served)
+        if (release := self._course.release) is not None and release.fetching is not None:
+            release.fetching.again()
+
+    def heard(self, message: Message) -> bool:
+        """Take a message that no route takes; return whether it is for this."""
+        course, topic = self._course, message.topic
+        if course.checking.heard(topic, message.payload):
+            return True
+        if not topic.startswith(self._blobs):
+            return False
+        if (release := course.release) is not None and release.fetching is not None:
+            try:
+                if release.fetching.take(topic, message.payload):
+                    for name in release.names:
+                        course.telling.progress(name, release.fetching.percentage)
+            except EdgeAgentError as error:
+                self._failed(release, error)
+        return True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do or to say: asked in each turn of the loop."""
+        course = self._course
+        return course.release is None and course.telling.is_done and course.checking.is_idle and not course.errands
+
+    def turn(self, refused: Sequence[Refused] = (), *, busy: bool = False) -> None:
+        """Go on. `refused` are subscriptions that the broker refuses; `busy` says that messages wait."""
+        course = self._course
+        if course.errands and course.errands[0].ended:
+            self._end_errand(course.errands.pop(0))
+        outcome = course.checking.turn(self._workshop)
+        if isinstance(outcome, EdgeAgentError):
+            self._not_accepted(outcome)
+        elif outcome is not None:
+            self._accepted(outcome)
+        if course.following is not None and not (course.release is not None and course.release.is_being_placed):
+            following, course.following = course.following, None
+            self._accepted(following)
+        if course.release is not None:
+            self._go_on(course.release, refused, busy=busy)
+
+    def unsaid(self) -> Iterator[Answer]:
+        """Yield what is to be said of models: each counts as said when the next is asked for."""
+        return self._course.telling.unsaid(self._served)
+
+    @property
+    def health(self) -> UpdateProgress | None:
+        """How far an update has come; None while there is none."""
+        release = self._course.release
+        if release is None:
+            return None
+        fetching = release.fetching
+        return {
+            "serial": release.manifest.serial,
+            "state": release.phase.value,
+            "models": release.names,
+            "fetched": fetching.fetched if fetching is not None else 0,
+            "pieces": sum(len(file.blobs) for file in release.files),
+            "damaged": release.damaged + (fetching.damaged if fetching is not None else 0),
+            "absent": release.absent + (fetching.absent if fetching is not None else 0),
+        }
+
+    # -- requests, and plans
+
+    def install(self, name: str) -> tuple[list[str], str | None]:
+        """Install what is there or on its way, of one model or (empty) of all: all models of a manifest change together. Return their names,
+        and why there are none.
+        """
+        release = self._course.release
+        if release is None or release.approved or release.phase not in {Phase.FETCHING, Phase.VERIFIED}:
+            return [], "no update waits to be installed"
+        if name and name not in release.names:
+            return [], f"no update of {name!r} waits to be installed; of {', '.join(release.names)} there is one"
+        release.approved = True
+        return release.names, None
+
+    def take_over(self, former: Updates) -> None:
+        """Go on after a reload: with what is under way, and what was learned."""
+        if (former.about.node, former.about.channel) != (self.about.node, self.about.channel):
+            former.close()
+            if former.about.node == self.about.node:
+                self._course.telling.repeat(former._served)
+            return
+        course = self._course = former._course
+        self.reconnected()
+        course.telling.repeat(former._served)
+        release = course.release
+        if release is None:
+            if any(name not in former._served for name in self._served):
+                course.checking.once_more()
+        elif not all(name in self._served for name in release.names):
+            self._drop(release)
+            course.checking.once_more()
+        elif release.is_being_placed and all(self._served[one.name].sha256 == one.sha256 for one in release.files):
+            self._placed(release)
+
+    def plan_refused(self, why: str) -> None:
+        """Note that the plan that was wished for can't be made."""
+        release = self._course.release
+        if release is not None and release.is_being_placed:
+            self._go_back(release, Verdict(Phase.REFUSED, why))
+
+    @property
+    def holds(self) -> bool:
+        """Whether the store is just being changed for a plan that is yet to be asked for."""
+        return self._course.release is not None and self._course.release.is_being_placed
+
+    def close(self) -> None:
+        """End what is under way."""
+        self._course.checking.close()
+        for one in self._course.errands:
+            one.close()
+        self._course.errands.clear()
+        if self._course.release is not None:
+            self._course.release.close()
+
+    # -- manifests
+
+    def _not_accepted(self, error: EdgeAgentError) -> None:
+        _log.error("update: not accepted on channel %s: %s", self.about.channel, error)
+        if self._course.release is None:  # else that goes on, and what is said of it is what counts
+            for name in self._served:
+                self._course.telling.tell(name, Phase.REFUSED, str(error))
+
+    def _accepted(self, accepted: Offer) -> None:
+        course, manifest = self._course, accepted.manifest
+        before = course.release
+        if before is not None and before.is_being_placed:
+            course.following = accepted
+            return
+        files = [file for file in manifest.models if file.name in self._served]
+        changes = [file for file in files if self._served[file.name].sha256 != file.sha256]
+        meant = accepted.is_for(self.about.node)
+        if before is not None:
+            if meant and (before.manifest.serial, before.files) == (manifest.serial, tuple(changes)):
+                return  # the same once more, for another wave
+            _log.info("update: serial %d supersedes %d", manifest.serial, before.manifest.serial)
+            self._drop(before)
+        for file in files:
+            course.telling.tell(file.name, Phase.IDLE, None, serial=manifest.serial, latest=file)
+        if not (meant and changes):
+            return
+        _log.info(
+            "update: serial %d of channel %s: %s",
+            manifest.serial,
+            manifest.channel,
+            ", ".join(f"{file.name} {file.version}" for file in changes),
+        )
+        release = course.release = Release(manifest, changes)
+        try:
+            verdict = next(filter(None, (self._objection(file, manifest) for file in changes)), None)
+        except EdgeAgentError as error:
+            self._failed(release, error)
+        else:
+            if verdict is not None:
+                self._stop(release, verdict)
+            else:
+                self._become(release, Phase.FETCHING)
+
+    def _objection(self, file: ModelFile, manifest: Manifest) -> Verdict | None:
+        """Return why a file is not worth fetching."""
+        if file.size > self.about.max_bytes:
+            return _refused(
+                f"{file.name} {file.version} has {file.size} bytes, more than update.max_bytes ({self.about.max_bytes})"
+            )
+        return self._workshop.verdict(file, manifest.serial)
+
+    # -- a release
+
+    def _go_on(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
+        try:
+            if release.job is not None:
+                if release.job.ended:
+                    job, release.job = release.job, None
+                    try:
+                        result = job.result()
+                    finally:
+                        job.close()
+                    release.then(result)
+            elif release.phase is Phase.FETCHING:
+                self._fetch(release, refused, busy=busy)
+            elif release.phase is Phase.VERIFIED and (release.approved or not self.about.by_hand):
+                self._become(release, Phase.TESTING)
+                release.do(self._workshop.test(release.files), lambda tested: self._tested(release, tested))
+        except (EdgeAgentError, OSError) as error:
+            self._failed(release, error)
+
+    def _fetch(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
+        if self._clock() < release.not_before:
+            return
+        fetching = release.fetching
+        if fetching is None:
+            release.do(self._workshop.lacking(release.files), lambda lacking: self._lack(release, lacking))
+            return
+        if refused:
+            fetching.refused([one.topic for one in refused])
+        fetching.turn(busy=busy)
+        if fetching.done:
+            release.end_fetching()
+            self._become(release, Phase.VERIFIED, "waits for the request install" if self.about.by_hand else None)
+        elif fetching.trouble != release.trouble:
+            release.trouble = fetching.trouble
+            self._tell(release, fetching.trouble)
+
+    def _lack(self, release: Release, lacking: Collection[str]) -> None:
+        parts = {
+            file.sha256: (self._workshop.part(file), len(file.blobs))
+            for file in release.files
+            if file.sha256 in lacking
+        }
+        release.fetching = Fetching(self.about.channel, parts, self._clock)
+
+    def _tested(self, release: Release, tested: Mapping[str, Served]) -> None:
+        """Check the contract of what has passed its self-test, then put it in place."""
+        for file in release.files:
+            card = tested[file.name].card
+            if (lie := file.mismatch(card)) is not None:
+                raise ModelError(f"{file.name} {file.version}: {lie}")
+            if not release.manifest.new_contract and (broken := unfit(self._served[file.name].card, card)) is not None:
+                raise ModelError(f"{file.name} {file.version}: {broken}; sign it with --new-contract if that is meant")
+        self._fits({**self._served, **tested})
+        release.tested = tested
+        self._place(release)
+
+    def _place(self, release: Release) -> None:
+        release.is_being_placed = True
+        release.do(self._workshop.use(release.files), lambda _: self._wish(release))
+
+    def _wish(self, release: Release) -> None:
+        self.wish = Wish(tuple(one.loaded for one in release.tested.values()))
+
+    def _placed(self, release: Release) -> None:
+        release.is_being_placed = False
+        served = ", ".join(f"{file.name} {file.version}" for file in release.files)
+        _log.info("update: serial %d: %s served now", release.manifest.serial, served)
+        self._become(release, Phase.COMMITTED)
+        self._course.errands.append(self._workshop.keep(release.files))
+        self._course.release = None
+        self._become(release, Phase.IDLE)
+
+    # -- what goes wrong
+
+    def _failed(self, release: Release, error: BaseException) -> None:
+        """Refuse a release for what is wrong with its models; for what is wrong with the device try it again later."""
+        if not isinstance(error, FileError | StoreError | OSError):
+            self._go_back(release, _refused(str(error)))
+            return
+        pause = min(_LONGEST_AGAIN, _AGAIN * 2.0 ** min(release.failures, 16))
+        release.failures += 1
+        release.begin_again(self._clock() + pause)
+        _log.error("update: serial %d: %s; trying again in %.0f s", release.manifest.serial, error, pause)
+        self._become(release, Phase.FETCHING, str(error))
+
+    def _go_back(self, release: Release, verdict: Verdict) -> None:
+        """Stop a release, and see to it that what is served stays current."""
+        try:
+            self._course.errands.append(self._workshop.go_back(release.files, release.manifest.serial, verdict))
+        except (EdgeAgentError, OSError) as error:
+            _log.error("update: what was refused can't be noted: %s", error)
+        self._stop(release, verdict)
+
+    def _stop(self, release: Release, verdict: Verdict) -> None:
+        _log.error("update: serial %d: %s", release.manifest.serial, verdict.reason)
+        self._become(release, verdict.phase, verdict.reason)
+        self._drop(release)
+
+    def _drop(self, release: Release) -> None:
+        release.close()
+        self.wish = None
+        self._course.release = None
+
+    def _end_errand(self, job: Job[None]) -> None:
+        try:
+            job.result()
+        except EdgeAgentError as error:
+            _log.error("update: what was refused can't be noted: %s", error)
+        finally:
+            job.close()
+
+    # -- what is said
+
+    def _become(self, release: Release, phase: Phase, reason: str | None = None) -> None:
+        release.phase = may_follow(release.phase, phase)
+        self._tell(release, reason)
+
+    def _tell(self, release: Release, reason: str | None) -> None:
+        waits = release.phase is Phase.VERIFIED and self.about.by_hand and not release.approved
+        for file in release.files:
+            more = {"serial": release.manifest.serial, "latest": file, "waits": waits}
+            self._course.telling.tell(file.name, release.phase, reason, **more)
+
+
+def _refused(reason: str) -> Verdict:
+    return Verdict(Phase.REFUSED, reason)

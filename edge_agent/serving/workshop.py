@@ -1,0 +1,283 @@
+"""Does the work of an update that takes time, waits for the disk, or needs cryptography: in short-lived processes, so that no message waits.
+
+Implements `edge_agent.serving.released.Workshop`. Each kind of work is a `Job`; its steps follow one another, each in a process of its own
+with limits on time and memory (`edge_agent.host.apart`). An end of a process wakes the loop, which looks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from edge_agent import errors
+from edge_agent.contract.manifest import KeyList, ModelFile
+from edge_agent.errors import EdgeAgentError, FileError, StoreError
+from edge_agent.host.apart import Apart, Limits
+from edge_agent.model.library import Loaded, Trial, limits
+from edge_agent.model.state import MAX_REFUSED, Refused
+from edge_agent.model.store import Part, State, Store
+from edge_agent.model.trust import Accepted, Examination, Kept, Offer, Signers, remember, trust
+from edge_agent.serving.phases import Phase
+from edge_agent.serving.released import Served, Verdict
+
+#: A disk may take long; what is done there takes little else.
+_LIMITS: Final = Limits(seconds=60.0, patience=600.0, memory=128 << 20)
+#: Seconds for which a change waits for those of other processes.
+_PATIENCE: Final = 30.0
+#: Before this the clock was not set: seconds since 1970.
+_SANE: Final = 1_767_225_600.0  # 2026
+
+_T = TypeVar("_T")
+
+
+class Step(Protocol):
+    """A process that is waited for."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+
+
+class Steps(Generic[_T]):
+    """Work in several steps: what `steps` yields is waited for, and what it returns or raises came of it."""
+
+    def __init__(self, steps: Generator[Step, None, _T]) -> None:
+        self._steps = steps
+        self._result: _T | None = None
+        self._error: EdgeAgentError | None = None
+        self._ended = False
+        self._step: Step | None = None
+        self._go_on()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended; goes on where a step has."""
+        while not self._ended and self._step is not None and self._step.ended:
+            self._go_on()
+        return self._ended
+
+    def result(self) -> _T:
+        """Return what came of it. Raises `EdgeAgentError`."""
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # it has ended: the steps have returned that
+
+    def close(self) -> None:
+        """End it."""
+        self._ended = True
+        self._steps.close()
+
+    def _go_on(self) -> None:
+        try:
+            self._step = next(self._steps)
+        except StopIteration as end:
+            self._result, self._ended = end.value, True
+        except EdgeAgentError as error:
+            self._error, self._ended = error, True
+        except OSError as error:  # no process, or no memory for one
+            self._error, self._ended = FileError(f"can't begin a process: {error.strerror or error}"), True
+
+
+class Workshop:
+    """The workshop of a channel. `store` returns the store, with the seconds for which it waits for other processes; `signers` are the keys of the settings; `allowed` gives the limits of testing; `clock` is the time of day."""
+
+    def __init__(
+        self,
+        store: Callable[[float], Store],
+        channel: str,
+        signers: Signers,
+        *,
+        required: bool = True,
+        allowed: Callable[[int], Limits] = limits,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        #: The first is used here, and must not wait for other processes; the other one apart.
+        self._store, self._patient = store(0.0), store(_PATIENCE)
+        self._channel, self._signers, self._required = channel, signers, required
+        self._allowed, self._clock = allowed, clock
+
+    def accept(self, envelope: bytes) -> Steps[Offer]:
+        """Check a manifest, and remember its serial."""
+        return Steps(self._accept(envelope))
+
+    def trust(self, envelope: bytes) -> Steps[None]:
+        """Check a list of keys, and take it over."""
+        return Steps(self._take_keys(envelope))
+
+    def lacking(self, files: Sequence[ModelFile]) -> Steps[frozenset[str]]:
+        """Find which files, by their sha256, the store does not have."""
+        return Steps(self._lacking(files))
+
+    def part(self, file: ModelFile) -> Part:
+        """Return what there is of a file. Raises `FileError`."""
+        return self._store.part(file.sha256, file.size, file.blobs)
+
+    def test(self, files: Sequence[ModelFile]) -> Steps[Mapping[str, Served]]:
+        """Put files whose pieces are there into the store, open and test them; return them by name."""
+        return Steps(self._test(files))
+
+    def use(self, files: Sequence[ModelFile]) -> Steps[None]:
+        """Make files of the store the ones that are served from the next plan on."""
+
+        def work() -> None:
+            for file in files:
+                self._patient.use(file.name, file.sha256)
+
+        return Steps(_alone(work))
+
+    def keep(self, files: Sequence[ModelFile]) -> Steps[None]:
+        """Note that files have stood their trial, and remove what is old."""
+
+        def work() -> None:
+            good = {file.name: file.sha256 for file in files}
+            self._patient.change(lambda state: state.model_copy(update={"good": {**state.good, **good}}))
+            for file in files:
+                self._patient.prune(file.name)
+            self._patient.clear_parts()
+
+        return Steps(_alone(work))
+
+    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> Steps[None]:
+        """Make what was served before `use` current again where it is not, and remember why."""
+
+        def noted(state: State) -> State:
+            refused = Refused(serial=serial, reason=verdict.reason, rolled_back=verdict.phase is Phase.ROLLED_BACK)
+            now = {**state.refused, **{file.sha256: refused for file in files}}
+            latest = sorted(now.items(), key=lambda one: one[1].serial)[-MAX_REFUSED:]
+            return state.model_copy(update={"refused": dict(latest)})
+
+        def work() -> None:
+            for file in files:
+                current = self._patient.current(file.name)
+                if current is None or current.sha256 != file.sha256:
+                    continue
+                if self._patient.before(file.name) is not None:
+                    self._patient.rollback(file.name)
+                else:  # what was served before is not in the store: the bundled one, or a file by hand
+                    self._patient.remove(file.name)
+            self._patient.change(noted)
+            for file in files:
+                self._drop(file)
+            self._patient.clear_parts()
+
+        return Steps(_alone(work))
+
+    def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
+        """Return why a file is not to be served by a manifest of this serial. Raises `FileError`."""
+        refused = self._store.read().refused.get(file.sha256)
+        if refused is None or serial > refused.serial:
+            return None
+        return Verdict(Phase.ROLLED_BACK if refused.rolled_back else Phase.REFUSED, refused.reason)
+
+    # -- how
+
+    @property
+    def _now(self) -> float | None:
+        now = self._clock()
+        return now if now >= _SANE else None
+
+    def _kept(self, state: State) -> Kept:
+        return state.channels.get(self._channel, Kept())
+
+    def _accept(self, envelope: bytes) -> Generator[Step, None, Offer]:
+        kept = self._kept(self._store.read())
+        whom = trust(self._signers, self._channel, kept, required=self._required)
+        offer = yield from _examined(Examination("manifest", envelope, whom, self._now), Examination.offer)
+        if offer.accepted != kept.accepted:
+            yield from self._remember(offer.accepted)
+        return offer
+
+    def _take_keys(self, envelope: bytes) -> Generator[Step, None, None]:
+        kept = self._kept(self._store.read())
+        whom = trust(self._signers, self._channel, kept, required=self._required)
+        keys = yield from _examined(Examination("keys", envelope, whom), Examination.keys)
+        if keys != kept.keys:
+            yield from self._remember(keys)
+
+    def _remember(self, taken: Accepted | KeyList) -> Generator[Step, None, None]:
+        def to(state: State) -> State:
+            now = remember(self._kept(state), self._signers, taken)
+            return state.model_copy(update={"channels": {**state.channels, self._channel: now}})
+
+        yield from _alone(lambda: self._patient.change(to))
+
+    def _lacking(self, files: Sequence[ModelFile]) -> Generator[Step, None, frozenset[str]]:
+        def work(tell: Callable[[str], None]) -> None:
+            for file in files:
+                if not any(one.sha256 == file.sha256 for one in self._patient.versions(file.name)):
+                    tell(json.dumps({"lacking": file.sha256}))
+
+        told = yield from _apart(work, _LIMITS)
+        return frozenset(one["lacking"] for one in told if "lacking" in one)
+
+    def _test(self, files: Sequence[ModelFile]) -> Generator[Step, None, Mapping[str, Served]]:
+        def work(tell: Callable[[str], None]) -> None:
+            for file in files:
+                found = [one for one in self._patient.versions(file.name) if one.sha256 == file.sha256]
+                if not found:
+                    with self._patient.part(file.sha256, file.size, file.blobs) as part:
+                        found = [self._patient.add(file.name, file.version, part.finish())]
+                tell(json.dumps({"path": str(found[0].path)}))
+
+        told = yield from _apart(work, _LIMITS)
+        paths = [Path(one["path"]) for one in told if "path" in one]
+        trial = Trial(paths, self._allowed)
+        try:
+            yield trial
+            opened: list[Loaded] = trial.open()
+        finally:
+            trial.close()
+        return {
+            file.name: Served(one.predictor.card, one.predictor.sha256, one)
+            for file, one in zip(files, opened, strict=True)
+        }
+
+    def _drop(self, file: ModelFile) -> None:
+        """Remove a version that was refused, unless it is in use."""
+        current = self._patient.current(file.name)
+        there = any(one.sha256 == file.sha256 for one in self._patient.versions(file.name))
+        if there and (current is None or current.sha256 != file.sha256):
+            self._patient.remove(file.name, file.sha256)
+
+
+def _examined(one: Examination, take: Callable[[Examination], _T]) -> Generator[Step, None, _T]:
+    try:
+        yield one
+        return take(one)
+    finally:
+        one.close()
+
+
+def _alone(work: Callable[[], object]) -> Generator[Step, None, None]:
+    """Do something in a process of its own."""
+    yield from _apart(lambda _: work(), _LIMITS)
+
+
+def _apart(
+    work: Callable[[Callable[[str], None]], object], allowed: Limits
+) -> Generator[Step, None, list[dict[str, Any]]]:
+    """Do something in a process of its own, and return what it tells, line by line. Raises what it raises, if that is ours."""
+
+    def guarded(tell: Callable[[str], None]) -> None:
+        try:
+            work(tell)
+        except EdgeAgentError as error:
+            tell(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        except OSError as error:
+            tell(json.dumps({"error": error.strerror or str(error), "kind": FileError.__name__}))
+
+    process = Apart(guarded, allowed)
+    try:
+        yield process
+        if (trouble := process.trouble()) is not None:
+            raise StoreError(f"putting models in place failed: {trouble}")
+        told = [json.loads(line) for line in process.report()]
+    finally:
+        process.close()
+    for one in told:
+        if "error" in one:
+            raise getattr(errors, one["kind"])(one["error"])
+    return told

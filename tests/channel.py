@@ -1,0 +1,72 @@
+"""A channel of models for tests: versions of the bundled model, and what publishes them as edge-deploy does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge_convert.signing import SecretKey
+
+from edge_agent.contract import topics
+from edge_agent.contract.manifest import Manifest, model_file, pieces
+from edge_agent.contract.seal import seal
+from edge_agent.model.library import locate, open_file
+from tests.contract.client import Client
+from tests.trusted import ANN, CHANNEL, ISSUED, envelope, manifest
+
+NAME = "genre"
+MANIFEST = topics.manifest(CHANNEL)
+
+
+def version(number: str, changes: Mapping[bytes, bytes] | None = None) -> bytes:
+    """The bundled model as another version of as many characters, with more `changes` of as many bytes, sealed again."""
+    content = locate(NAME).read_bytes()
+    card = b'"name":"genre","version":"%s"'
+    for before, after in {card % b"1.0.0": card % number.encode(), **(changes or {})}.items():
+        assert before in content
+        assert len(before) == len(after)
+        content = content.replace(before, after)
+    return seal(content)
+
+
+def release(*contents: bytes, serial: int = ISSUED, **said: Any) -> Manifest:
+    """A manifest of these files, which may say something else of them than what they are: `models` by their place."""
+    card = open_file(locate(NAME)).card
+    files = []
+    for content in contents:
+        number = content.partition(b'"name":"genre","version":"')[2][:5].decode() or "9.9.9"
+        files.append(model_file(card.model_copy(update={"version": number}), content))
+    for place, changes in said.pop("models", {}).items():
+        files[place] = files[place].model_copy(update=changes)
+    return manifest(*files, serial=serial, **said)
+
+
+class Channel:
+    """Publishes on the channel, over a client's connection."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.serial = ISSUED
+
+    def upload(self, *contents: bytes) -> None:
+        """Publish the pieces of files."""
+        for content in contents:
+            said = release(content).models[0]
+            for number, piece in enumerate(pieces(content)):
+                self.client.publish(topics.blob(CHANNEL, said.sha256, number), piece, retain=True)
+
+    def announce(
+        self, *contents: bytes, keys: Sequence[SecretKey] = (ANN,), wave: Sequence[str] | None = None, **said: Any
+    ) -> int:
+        """Publish a manifest with the next serial, or the one in `said`; return the serial."""
+        self.serial += 1
+        serial = said.pop("serial", self.serial)
+        self.client.publish(
+            MANIFEST, envelope(release(*contents, serial=serial, **said), *keys, wave=wave), retain=True
+        )
+        return int(serial)
+
+    def push(self, *contents: bytes, **said: Any) -> int:
+        """Publish files and their manifest."""
+        self.upload(*contents)
+        return self.announce(*contents, **said)
