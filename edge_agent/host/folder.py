@@ -185,6 +185,12 @@ class Folder:
                     while rest:
                         rest = rest[self._disk.write(descriptor, rest) :]
                 self.finish(descriptor, mode, modified)
+            except OSError:
+                with contextlib.suppress(
+                    OSError
+                ):  # a full disk needs the space; what stays is removed by the next change
+                    self._disk.unlink(STAGED, self.descriptor)
+                raise
             finally:
                 os.close(descriptor)
 

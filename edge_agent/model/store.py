@@ -169,10 +169,11 @@ class Store:
             with contextlib.suppress(StoreError, FileError):  # what lies in its place is replaced
                 if (now := shelf.current(folder)) is not None and now.file == file:
                     return chosen
-            history = list(dict.fromkeys([file, *shelf.way_back(folder)]))[:MAX_HISTORY]
-            if history != shelf.history(folder):
-                self._put(top, folder, HISTORY, "".join(f"{line}\n" for line in history).encode())
+            # The one in use keeps its own way back below until the link is replaced, even where that leads to the chosen one.
+            history = [file, *dict.fromkeys(shelf.way_back(folder))]
+            self._put_history(top, folder, history)
             self._switch(top, folder, file)
+            self._put_history(top, folder, list(dict.fromkeys(history)))
             return chosen
 
     def rollback(self, name: str) -> Version:
@@ -359,6 +360,9 @@ class Store:
                 return
         top.stage([content], 0o644)
         top.move(STAGED, folder, file)
+
+    def _put_history(self, top: Folder, folder: Folder, history: list[str]) -> None:
+        self._put(top, folder, HISTORY, "".join(f"{file}\n" for file in history[:MAX_HISTORY]).encode())
 
     def _switch(self, top: Folder, folder: Folder, file: str) -> None:
         top.stage_link(file)

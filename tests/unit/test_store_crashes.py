@@ -1,0 +1,383 @@
+"""The store after a kill at each system call, after a power loss at each, and on disks that are full, failing or read-only.
+
+Each change is made over and over, and stopped one call later each time, until it is done.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from edge_agent.errors import FileError, StoreError
+from edge_agent.host.apart import Apart, Limits
+from edge_agent.host.folder import GONE, STAGED, Disk
+from edge_agent.model.state import State
+from edge_agent.model.store import Store
+from tests.unit import platters
+from tests.unit.test_store import BLOBS, CONTENT, PIECES, SHA256
+
+LIMITS: Final = Limits(seconds=60, patience=600, memory=1 << 30)
+OLD, NEW = State(good={"genre": "0" * 64}), State(good={"genre": "1" * 64})
+
+
+def three(store: Store) -> None:
+    """Three versions, the second in use, and the first before that."""
+    for number in range(3):
+        store.add("genre", f"1.{number}.0", b"%d" % number * 1000, b"signature")
+    store.use("genre", "1.0.0")
+    store.use("genre", "1.1.0")
+    store.write(OLD)
+
+
+def five(store: Store) -> None:
+    """Two more than are kept."""
+    three(store)
+    for number in (3, 4):
+        store.add("genre", f"1.{number}.0", b"%d" % number, b"signature")
+
+
+def whole_part(store: Store) -> None:
+    """All pieces of another version."""
+    three(store)
+    with store.part(SHA256, len(CONTENT), BLOBS) as part:
+        for number, piece in enumerate(PIECES):
+            part.write(number, piece)
+
+
+def receive(store: Store) -> None:
+    with store.part(SHA256, len(CONTENT), BLOBS) as part:
+        for number in part.missing():
+            part.write(number, PIECES[number])
+        store.add("genre", "2.0.0", part.finish())
+
+
+def add_part(store: Store) -> None:
+    """Put what has arrived into the store."""
+    if not any(one.version == "2.0.0" for one in store.versions("genre")):
+        receive(store)
+
+
+def remove_one(store: Store) -> None:
+    if any(one.version == "1.2.0" for one in store.versions("genre")):
+        store.remove("genre", "1.2.0")
+
+
+def remove_all(store: Store) -> None:
+    if (store.directory / "genre").exists():
+        store.remove("genre")
+
+
+def back_once(store: Store) -> None:
+    version = store.current("genre")
+    if version is not None and version.version == "1.1.0":
+        store.rollback("genre")
+
+
+#: What is there before, and what is changed; done twice it is as if done once.
+CASES: dict[str, tuple[Callable[[Store], object], Callable[[Store], object]]] = {
+    "first": (lambda _: None, lambda store: store.add("genre", "1.0.0", b"one" * 1000, b"signature")),
+    "add": (three, lambda store: store.add("genre", "1.3.0", b"three" * 1000, b"signature")),
+    "sign": (three, lambda store: store.add("genre", "1.1.0", b"1" * 1000, b"another signature")),
+    "use-first": (lambda store: store.add("genre", "1.0.0", b"one"), lambda store: store.use("genre", "1.0.0")),
+    "use": (three, lambda store: store.use("genre", "1.2.0")),
+    "use-old": (three, lambda store: store.use("genre", "1.0.0")),
+    "rollback": (three, back_once),
+    "remove": (three, remove_one),
+    "remove-all": (three, remove_all),
+    "prune": (five, lambda store: store.prune("genre")),
+    "write": (three, lambda store: store.write(NEW)),
+    "write-first": (lambda _: None, lambda store: store.write(NEW)),
+    "receive": (three, receive),
+    "add-part": (whole_part, add_part),
+    "clear": (whole_part, lambda store: store.clear_parts()),
+}
+
+
+def quick(directory: Path) -> Store:
+    """A store that does not wait for the disk."""
+    return Store(directory, disk=platters.Quick())
+
+
+class Seen(NamedTuple):
+    """What a store serves and remembers."""
+
+    current: str | None
+    before: str | None
+    versions: tuple[str, ...]
+    state: State
+
+
+def look(directory: Path) -> Seen:
+    """Look at a store; whatever is damaged fails here."""
+    store = Store(directory)
+    current, before, versions = store.current("genre"), store.before("genre"), store.versions("genre")
+    assert not any(one.damaged for one in versions)
+    return Seen(
+        current and current.version, before and before.version, tuple(one.version for one in versions), store.read()
+    )
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    return Case(tmp_path, *CASES[request.param])
+
+
+class Case:
+    """A change, and how it looks before and after it."""
+
+    def __init__(self, place: Path, prepare: Callable[[Store], object], change: Callable[[Store], object]) -> None:
+        self._place, self.change = place, change
+        self._numbers = count()
+        self.original = place / "before" / "models"
+        self.original.mkdir(parents=True)
+        prepare(quick(self.original))
+        self.before = look(self.original)
+        done = self.copy()
+        change(quick(done))
+        self.after = look(done)
+
+    def empty(self) -> Path:
+        return self._place / str(next(self._numbers))
+
+    def copy(self) -> Path:
+        """The store as it is before, in another place."""
+        directory = self.empty()
+        shutil.copytree(self.original, directory, symlinks=True)
+        return directory
+
+    def expect(self, directory: Path, where: object) -> None:
+        """The old or the new, never none; and the change can be made then."""
+        seen = look(directory)
+        assert seen.current in {self.before.current, self.after.current}, where
+        assert seen.state in (self.before.state, self.after.state), where
+        assert set(self.before.versions) & set(self.after.versions) <= set(seen.versions), where
+        assert set(seen.versions) <= set(self.before.versions) | set(self.after.versions), where
+        if seen.current is not None:
+            # A way back is one of those that are right for what is in use.
+            right = {one.before for one in (self.before, self.after) if one.current == seen.current}
+            assert seen.before in right, where
+        self.change(quick(directory))
+        assert look(directory) == self.after, where
+        quick(directory).add("other", "1.0.0", b"removes remainders")
+        assert not any((directory / name).exists() for name in (STAGED, GONE)), where
+        shutil.rmtree(directory)
+
+
+class AtEach(platters.Quick):
+    """Does something before call `number`; a write is done by half before that."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.called: list[str] = []
+
+    def happen(self) -> None:
+        """What happens."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        return self._counted(name, found) if name in CALLS else found
+
+    def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self.called.append(name)
+            if len(self.called) - 1 == self.number:
+                if name == "write":
+                    os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                self.happen()
+            return call(*arguments)
+
+        return counted
+
+
+#: The calls that Python reports, and as what; a file is opened for reading, too.
+REPORTED: Final = {
+    "create": "open",
+    "shorten": "os.truncate",
+    "permit": "os.chmod",
+    "date": "os.utime",
+    "mkdir": "os.mkdir",
+    "link": "os.symlink",
+    "rename": "os.rename",
+    "unlink": "os.remove",
+    "rmdir": "os.rmdir",
+}
+CALLS: Final = frozenset(name for name in vars(Disk) if not name.startswith("_"))
+
+
+class Stop(BaseException):
+    """What a kill is to the code: nothing catches it."""
+
+
+class Stopped(AtEach):
+    """From one call on nothing is done any more."""
+
+    def happen(self) -> None:
+        self.number += 1
+        raise Stop
+
+
+class Killed(AtEach):
+    def happen(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Failing(AtEach):
+    """Fails at one call, and at all after it unless it is for `once`."""
+
+    def __init__(self, number: int, error: int, *, once: bool) -> None:
+        super().__init__(number)
+        self._error, self._once = error, once
+
+    def happen(self) -> None:
+        if not self._once:
+            self.number += 1
+        raise OSError(self._error, os.strerror(self._error))
+
+
+def in_a_process(work: Callable[[], object]) -> bool:
+    """Do something in a process of its own; return whether it was killed."""
+
+    def guarded(tell: Callable[[str], None]) -> None:
+        work()
+        tell("done")
+
+    process = Apart(guarded, LIMITS)
+    process.wait()
+    try:
+        report, trouble = process.report(), process.trouble()
+    finally:
+        process.close()
+    assert report == ["done"] or (trouble is not None and trouble.startswith("it was killed")), trouble
+    return report != ["done"]
+
+
+def test_a_stop_at_each_system_call(case: Case) -> None:
+    for number in count():
+        directory = case.copy()
+        try:
+            case.change(Store(directory, disk=Stopped(number)))
+        except Stop:
+            case.expect(directory, number)
+        else:
+            break
+    assert number > 0
+
+
+@pytest.mark.parametrize("case", ["use", "add-part"], indirect=True)
+def test_a_kill_at_each_system_call(case: Case) -> None:
+    """As above, with a process that is really killed."""
+    for number in count():
+        directory = case.copy()
+        killed = in_a_process(lambda: case.change(Store(directory, disk=Killed(number))))  # noqa: B023 - done at once
+        case.expect(directory, number)
+        if not killed:
+            break
+    assert number > 0
+
+
+def test_every_change_of_a_file_is_one_of_these_calls(case: Case) -> None:
+    """The test of the test: nothing is changed but by calls of `Disk`, as far as Python reports changes (all but writing and syncing)."""
+    directory = case.copy()
+
+    def work(tell: Callable[[str], None]) -> None:
+        disk, reported = AtEach(-1), list[str]()
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            if arguments[2] & os.O_CREAT if event == "open" else event in REPORTED.values():
+                reported.append(event)
+
+        sys.addaudithook(hook)
+        case.change(Store(directory, disk=disk))
+        tell(json.dumps([reported, [REPORTED[name] for name in disk.called if name in REPORTED]]))
+
+    process = Apart(work, LIMITS)
+    try:
+        process.wait()
+        ((reported, called),) = map(json.loads, process.report())
+    finally:
+        process.close()
+    assert reported == called
+    assert reported
+
+
+def test_a_power_loss_at_each_system_call(case: Case) -> None:
+    assert power_losses(case) >= 2
+
+
+def power_losses(case: Case, lost: Callable[[platters.Call], bool] = lambda _: False) -> int:
+    """Have the power fail before and after each call of a change; return how many different disks that gave."""
+    directory = case.copy()
+    platter = platters.Platter(directory)
+    recorder = platters.Recorder()
+    case.change(Store(directory, disk=recorder))
+    known: set[object] = set()
+    for number, call in enumerate([None, *recorder.calls]):
+        if call is not None and not lost(call):
+            platter.take(call)
+        for tree in platter.after_power_loss():
+            if (key := platters.key(tree, directory)) in known:
+                continue
+            known.add(key)
+            left = case.empty()
+            left.mkdir()
+            platters.write(tree, directory, left)
+            case.expect(left, (number, call, key))
+    return len(known)
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_without_syncing_a_power_loss_would_do_harm(what: str, tmp_path: Path) -> None:
+    """The test of the test: it sees when a file, or a directory, is not synced."""
+
+    def lost(call: platters.Call) -> bool:
+        return call.what == "sync" and (call.at.name == STAGED) == (what == "file")
+
+    case = Case(tmp_path, three, lambda store: store.use("genre", store.add("genre", "1.3.0", b"x" * 1000).sha256))
+    with pytest.raises((AssertionError, StoreError)):
+        power_losses(case, lost)
+
+
+@pytest.mark.parametrize(
+    ("number", "says", "once"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space there", True),
+        (errno.EROFS, "Read-only file system; name a directory that can be written to", False),
+    ],
+    ids=["full", "read-only"],
+)
+def test_a_disk_that_fails_at_each_system_call(case: Case, number: int, says: str, *, once: bool) -> None:
+    for call in count():
+        directory = case.copy()
+        said = failure(lambda: case.change(Store(directory, disk=Failing(call, number, once=once))))  # noqa: B023 - done at once
+        if said is None:
+            break
+        assert says in said
+        assert "\n" not in said
+        case.expect(directory, call)
+    assert call > 0
+
+
+def failure(change: Callable[[], object]) -> str | None:
+    """What an error says, None without one."""
+    try:
+        change()
+    except FileError as error:
+        return str(error)
+    return None
+
+
+def test_what_was_written_on_a_full_disk_is_taken_back(tmp_path: Path) -> None:
+    store = Store(tmp_path, disk=Failing(1, errno.ENOSPC, once=True))
+    with pytest.raises(FileError, match="No space left"):
+        store.write(NEW)
+    assert list(tmp_path.iterdir()) == []
