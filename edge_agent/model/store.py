@@ -14,6 +14,8 @@ Rules:
 * The content of the directory is input from outside. What does not belong there is passed over; in the place of something that
   does, it is an error that says so.
 * Reading writes nothing, and needs no lock. Changes take a lock, and wait for the disk: a process apart should do the large ones.
+
+Why it is so: docs/decisions/0041-the-store.md.
 """
 
 from __future__ import annotations
