@@ -93,7 +93,8 @@ Time = Annotated[
 class Part(BaseModel):
     """What all that is signed, and what carries it, have in common."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Built when first used: most agents take no models over MQTT.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 class ModelFile(Part):

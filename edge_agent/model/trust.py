@@ -76,7 +76,7 @@ class Kept(BaseModel):
     are changed, they are in force again.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     accepted: Accepted = Accepted()
     keys: KeyList | None = None
