@@ -9,7 +9,7 @@ bounded here, once. Rules:
 * `wave` in the envelope is not signed. It can only narrow `for`, which is no more than withholding the message would do;
 * who is meant (`is_meant`) is decided by each node, from its own name.
 
-`edge_agent.model.trust` checks the signatures.
+`edge_agent.model.trust` checks the signatures. Why it is so: docs/decisions/0042-trust.md.
 """
 
 from __future__ import annotations

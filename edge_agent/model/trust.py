@@ -11,7 +11,7 @@ Rules:
   long as enough of those who signed it are trusted: so a key that was stolen can't block a channel once it is replaced.
 * A clock that is before a manifest's own date of issue is wrong, and then nothing expires.
 
-Why it is so: docs/decisions/0040-trust.md.
+Why it is so: docs/decisions/0042-trust.md.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, MAX_SERIAL, written
 from edge_agent.contract.minisign import Signature
 from edge_agent.errors import TrustError
+from edge_agent.model.library import locate, open_file
 from edge_agent.model.trust import Accepted, Examination, Kept, Trust, accept, accept_keys, remember, trust, verify
 from tests.trusted import (
     ANN,
@@ -212,6 +213,12 @@ def test_mix_and_match_attack() -> None:
     assert "for channel 'beta', and this node follows 'stable'" in refusal(
         envelope(manifest(channel="beta")), trusting()
     )
+    card, said = open_file(locate("genre")).card, genre()
+    assert said.mismatch(card) is None
+    for what, other in (("name", "mood"), ("version", "9.0.0"), ("features", ("tempo",)), ("labels", ("Rock",))):
+        wrong = said.model_copy(update={what: other}).mismatch(card)
+        assert wrong is not None
+        assert wrong.startswith(f"the manifest says {what} ")
 
 
 def test_wrong_node() -> None:
