@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
+from edge_agent.contract.manifest import ModelFile
 from edge_agent.contract.messages import Answer, Described, Message, Refused
 from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
@@ -32,6 +33,7 @@ from edge_agent.serving.agent import Agent
 from edge_agent.serving.engine import Model
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import ConnectionSettings, Plan
+from edge_agent.serving.released import Verdict
 from edge_agent.tally import Tally
 
 ROUTE: Final = Route(
@@ -283,3 +285,109 @@ def make_agent(
         notifier=notifier,
         clock=clock or FakeClock(),
     )
+
+
+class FakeJob:
+    """Work of an update that ends when it is told to, with a result or an error; at once unless it `waits`."""
+
+    def __init__(self, result: Any, *, waits: bool = False) -> None:
+        self.outcome = result
+        self.ended = not waits
+        self.closed = False
+
+    def result(self) -> Any:
+        """Return the result, or raise the error."""
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
+
+
+class FakePart:
+    """A file of which `lacking` pieces are not there; a piece is what it should be unless it begins with "damaged"."""
+
+    def __init__(self, count: int) -> None:
+        self.lacking = set(range(count))
+        self.full: Exception | None = None
+
+    def missing(self) -> list[int]:
+        """Return the pieces that are not there."""
+        return sorted(self.lacking)
+
+    def write(self, number: int, content: bytes) -> bool:
+        """Keep a piece; raise what `full` says."""
+        if self.full is not None:
+            raise self.full
+        if content.startswith(b"damaged"):
+            return False
+        self.lacking.discard(number)
+        return True
+
+
+class FakeWorkshop:
+    """Does the work of an update at once, in memory: `offers` are what manifests are, by their payloads, or why they are refused.
+
+    `tests` are the candidates by the sha256 of their files, or why one is refused; `outcomes` what becomes of each other kind of work, by
+    its name. `done` records what was asked for, in order; `jobs` that wait, because their names are in `waits`.
+    """
+
+    def __init__(self) -> None:
+        self.offers: dict[bytes, Any] = {}
+        self.tests: dict[str, Any] = {}
+        self.outcomes: dict[str, Any] = {}
+        self.there: set[str] = set()
+        self.parts: dict[str, FakePart] = {}
+        self.verdicts: dict[str, Any] = {}
+        self.waits: set[str] = set()
+        self.jobs: list[FakeJob] = []
+        self.done: list[str] = []
+
+    def _job(self, name: str, result: Any = None) -> FakeJob:
+        self.done.append(name)
+        job = FakeJob(self.outcomes.get(name, result), waits=name in self.waits)
+        self.jobs.append(job)
+        return job
+
+    def accept(self, envelope: bytes) -> FakeJob:
+        """Check a manifest."""
+        return self._job("accept", self.offers.get(envelope))
+
+    def trust(self, envelope: bytes) -> FakeJob:
+        """Check a list of keys."""
+        return self._job("trust", self.offers.get(envelope))
+
+    def lacking(self, files: Sequence[ModelFile]) -> FakeJob:
+        """Find the files that are not there."""
+        return self._job("lacking", frozenset(file.sha256 for file in files) - self.there)
+
+    def part(self, file: ModelFile) -> FakePart:
+        """Return what there is of a file."""
+        return self.parts.setdefault(file.sha256, FakePart(len(file.blobs)))
+
+    def test(self, files: Sequence[ModelFile]) -> FakeJob:
+        """Test files."""
+        found = [self.tests[file.sha256] for file in files]
+        wrong = next((one for one in found if isinstance(one, Exception)), None)
+        return self._job("test", wrong or {file.name: one for file, one in zip(files, found, strict=True)})
+
+    def use(self, files: Sequence[ModelFile]) -> FakeJob:
+        """Make files current."""
+        return self._job(f"use {' '.join(file.version for file in files)}")
+
+    def keep(self, files: Sequence[ModelFile]) -> FakeJob:
+        """Note that files are good."""
+        return self._job(f"keep {' '.join(file.version for file in files)}")
+
+    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> FakeJob:
+        """Note why files are refused."""
+        for file in files:
+            self.verdicts[file.sha256] = (serial, verdict)
+        return self._job(f"go back from {' '.join(file.version for file in files)}")
+
+    def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
+        """Return what was noted."""
+        noted, verdict = self.verdicts.get(file.sha256, (0, None))
+        return verdict if serial <= noted else None
