@@ -1,0 +1,126 @@
+"""A node whose models are updated, with everything that takes time, files or cryptography in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from edge_agent.contract import topics
+from edge_agent.contract.manifest import BLOB_BYTES, Manifest, ModelFile
+from edge_agent.contract.messages import Message, Refused, validator
+from edge_agent.contract.progress import ModelState
+from edge_agent.model.trust import Accepted, Offer
+from edge_agent.serving.released import About, Served
+from edge_agent.serving.updating import Updates
+from edge_agent.testing import FakeClock, FakeWorkshop, make_card
+
+ABOUT = About("pi-1", "stable", max_bytes=10 * BLOB_BYTES)
+MANIFEST = topics.manifest("stable")
+KEYS = topics.keys("stable")
+
+
+def sha256_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file(version: str = "1.1.0", pieces: int = 2, name: str = "genre", **said: Any) -> ModelFile:
+    given = {
+        "name": name,
+        "version": version,
+        "sha256": sha256_of(name + version),
+        "size": pieces * BLOB_BYTES,
+        "features": ("loudness",),
+        "labels": ("Hip-Hop", "Rock"),
+        "blobs": tuple(sha256_of(f"{version} {number}") for number in range(pieces)),
+        **said,
+    }
+    return ModelFile(**given)
+
+
+def served(version: str = "1.0.0", name: str = "genre", **changes: object) -> Served:
+    changed = make_card().model_copy(update={"version": version, "name": name, **changes})
+    return Served(changed, sha256_of(name + version), f"{name} {version}")
+
+
+class Node:
+    """A node that serves `genre` 1.0.0, and what it said last of each model."""
+
+    def __init__(self, about: About = ABOUT, names: Sequence[str] = ("genre",), **options: Any) -> None:
+        self.clock = FakeClock()
+        self.workshop = FakeWorkshop()
+        self.refused: list[Refused] = []
+        self.said: dict[str, ModelState] = {}
+        self.states: list[str] = []
+        self.fetched: list[str] = []
+        self.options = options
+        self.updates = self.plan({name: served(name=name) for name in names}, about)
+        self.turn()
+
+    def plan(self, models: dict[str, Served], about: About = ABOUT) -> Updates:
+        return Updates(
+            about, models, self.workshop, clock=self.clock, now=lambda: f"at {self.clock():g}", **self.options
+        )
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        assert self.updates.heard(Message(topic, payload, 1, retained=True))
+
+    def offer(self, *files: ModelFile, serial: int = 1, wave: tuple[str, ...] | None = None, **said: Any) -> Manifest:
+        """A manifest comes that is signed as it should be."""
+        given = {"channel": "stable", "serial": serial, "issued": "2026-09-21T00:00:00Z", "models": files, **said}
+        manifest = Manifest.model_validate(given)
+        payload = f"{serial} {wave} {len(self.workshop.offers)}".encode()
+        self.workshop.offers[payload] = Offer(manifest, wave, Accepted(serial))
+        for one in files:
+            self.workshop.tests.setdefault(one.sha256, served(one.version, one.name))
+        self.hear(MANIFEST, payload)
+        return manifest
+
+    def turn(self, times: int = 1, *, busy: bool = False) -> None:
+        for _ in range(times):
+            self.updates.turn(self.refused, busy=busy)
+            for answer in self.updates.unsaid():
+                assert (answer.retain, answer.qos) == (True, 1)
+                name = answer.topic.removeprefix("edge/pi-1/model/")
+                if not answer.payload:
+                    del self.said[name]
+                    continue
+                said = validator(ModelState).validate_json(answer.payload, strict=True)
+                self.said[name] = said
+                self.states.append(said["state"])
+
+    def run(self, content: bytes = b"piece") -> None:
+        """Go on until nothing more happens by itself; what is subscribed to comes."""
+        quiet = 0
+        while quiet < 5:
+            before = len(self.states), len(self.fetched), len(self.workshop.done)
+            self.turn()
+            for topic in self.pieces:
+                self.fetched.append(topic)
+                self.hear(topic, content)
+            if self.updates.wish is not None:
+                self.reload()
+            is_quiet = before == (len(self.states), len(self.fetched), len(self.workshop.done))
+            quiet = quiet + 1 if is_quiet else 0
+
+    def reload(self) -> None:
+        """Take a plan with what is current in the store."""
+        changed = {one.card.name: one for one in self.candidates()}
+        new = self.plan({**self.updates._served, **changed}, self.updates.about)
+        self.updates.wish = None
+        new.take_over(self.updates)
+        self.updates = new
+
+    def candidates(self) -> list[Served]:
+        versions = [one.removeprefix("use ") for one in self.workshop.done if one.startswith("use ")][-1].split()
+        return [one for one in self.workshop.tests.values() if isinstance(one, Served) and one.card.version in versions]
+
+    @property
+    def pieces(self) -> list[str]:
+        return [topic for topic in self.updates.subscriptions if topic not in {MANIFEST, KEYS}]
+
+    def state(self, name: str = "genre") -> str:
+        return str(self.said[name]["state"])
+
+    def reason(self, name: str = "genre") -> str:
+        return str(self.said[name]["reason"])
