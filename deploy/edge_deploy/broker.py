@@ -35,6 +35,8 @@ _PATIENCE: Final = 30.0
 _TURN: Final = 1.0
 #: Longest pause between two attempts to connect again.
 _MAX_BACKOFF: Final = 30.0
+#: So many connections that end over the same messages are no accident.
+_MOST_LOSSES: Final = 3
 #: CONNACK, "Unsupported Protocol Version".
 _WRONG_PROTOCOL: Final = 0x84
 
@@ -65,7 +67,7 @@ def connect(login: Login) -> Broker:
     protocols = ("5", "3.1.1") if login.protocol == "auto" else (login.protocol,)
     for protocol in protocols[:-1]:
         try:
-            return Broker(login, protocol)
+            return Broker(login, protocol, patience=login.connect_timeout)
         except ProtocolRefusedError:
             pass  # the next one is older
     return Broker(login, protocols[-1])
@@ -74,7 +76,7 @@ def connect(login: Login) -> Broker:
 class Broker:
     """A `Wire` over paho."""
 
-    def __init__(self, login: Login, protocol: str) -> None:
+    def __init__(self, login: Login, protocol: str, patience: float = _PATIENCE) -> None:
         self._login = login
         self._limits = Limits()
         self._inbox: list[Message] = []
@@ -84,6 +86,8 @@ class Broker:
         self._under_way: dict[int, str] = {}
         self._answer: tuple[int, str] | None = None
         self._attempts = 0
+        #: Connections that ended since the broker last confirmed something.
+        self._losses = 0
         self._next_attempt = 0.0
         self._client = _client(login, protocol)
         self._client.on_connect = self._on_connect
@@ -100,10 +104,10 @@ class Broker:
             self._client.connect(login.host, login.port, keepalive=30, **self._options)
         except (OSError, ValueError) as error:
             raise BrokerError(f"broker {login}: no connection: {_explained(error)}") from error
-        self._wait_for_answer(protocol)
+        self._wait_for_answer(protocol, patience)
 
-    def _wait_for_answer(self, protocol: str) -> None:
-        ends = time.monotonic() + _PATIENCE
+    def _wait_for_answer(self, protocol: str, patience: float) -> None:
+        ends = time.monotonic() + patience
         while self._answer is None and time.monotonic() < ends:
             if self._client.loop(_TURN) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 break
@@ -152,9 +156,8 @@ class Broker:
     def publish(self, topic: str, payload: bytes) -> None:
         """Send a retained message; waits while too many are unconfirmed."""
         self._until(lambda: len(self._under_way) < WINDOW, "what was published")
-        info = self._client.publish(topic, payload, qos=1, retain=True)
-        if not info.is_published():
-            self._under_way[info.mid] = topic
+        # paho keeps it also where the connection has just ended, which is all that its return code would say.
+        self._under_way[self._client.publish(topic, payload, qos=1, retain=True).mid] = topic
         self._require_taken()
 
     def settle(self) -> None:
@@ -185,6 +188,7 @@ class Broker:
             time.sleep(min(seconds, self._next_attempt - now))
             return
         self._attempts += 1
+        self._losses += 1
         self._next_attempt = now + random.uniform(0.5, 1.0) * min(_MAX_BACKOFF, 2.0**self._attempts)  # noqa: S311 - not a secret
         self._wanted.clear()
         try:
@@ -198,6 +202,11 @@ class Broker:
         while not done():
             if time.monotonic() >= ends:
                 raise BrokerError(f"broker {self._login}: no confirmation of {what} in {_PATIENCE:g} s; see its log")
+            if self._losses >= _MOST_LOSSES and self._under_way:
+                raise BrokerError(
+                    f"broker {self._login}: it ends the connection each time over {some(sorted(self._under_way.values()))}; see its log, and "
+                    "whether it keeps retained messages of this size"
+                )
             self._turn(_TURN)
             if len(self._under_way) < waiting:
                 ends, waiting = time.monotonic() + _PATIENCE, len(self._under_way)
@@ -237,6 +246,7 @@ class Broker:
         self._inbox.append(Message(topic, bytes(message.payload), message.qos, retained=message.retain))
 
     def _on_publish(self, _client: object, _data: object, mid: int, reason: Any, _properties: object) -> None:
+        self._losses = 0
         topic = self._under_way.pop(mid, "")
         if reason.is_failure:
             self._refused.append(f"{topic} ({reason})")

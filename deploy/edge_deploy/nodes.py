@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, NamedTuple
 
-from edge_agent.contract.manifest import MAX_SERIAL, Manifest, is_meant
+from edge_agent.contract.manifest import MAX_SERIAL, Manifest, ModelFile, is_meant
 from edge_agent.contract.messages import Message
 from edge_agent.contract.topics import FLEET, ROOT
 
@@ -43,6 +43,12 @@ class Word(NamedTuple):
     since: str
     reason: str
     percentage: float | None
+    #: The channel that it follows; "" where it does not say, None where it takes no updates.
+    channel: str | None = ""
+
+    def is_at(self, model: ModelFile) -> bool:
+        """Tell whether what is installed is this file."""
+        return self.sha256 == model.sha256 if self.sha256 else self.installed == model.version
 
 
 class Health(NamedTuple):
@@ -66,37 +72,33 @@ class Node:
         self.health: Health | None = None
 
     def serves(self, manifest: Manifest) -> bool:
-        """Tell whether it serves a model of a manifest."""
-        return any(model.name in self.words for model in manifest.models)
+        """Tell whether it follows the channel of a manifest, and serves a model of it."""
+        return bool(self._named(manifest))
 
     def has(self, manifest: Manifest) -> bool:
-        """Tell whether it is where a manifest wants it: all models that it serves are there, with this serial."""
-        return all(word.state in GOOD for word in self._said(manifest)) and bool(self._said(manifest))
+        """Tell whether it is where a manifest wants it: all models that it serves are those of the manifest, and it has said so."""
+        named = self._named(manifest)
+        return bool(named) and all(
+            word.serial == manifest.serial and word.state in GOOD and word.is_at(model) for model, word in named
+        )
 
-    def trouble(self, manifest: Manifest) -> str | None:
-        """Return why it refused a manifest, or went back from it; None while it did not."""
-        for name, word in self._named(manifest):
-            if word.serial == manifest.serial and word.state in BAD:
-                return f"{name}: {word.state.replace('_', ' ')}: {word.reason or 'no reason given'}"
+    def trouble(self, manifest: Manifest, before: Collection[Word] = ()) -> str | None:
+        """Return why it refused a manifest, or went back from it; None while it did not. Who does not believe a manifest does not know
+        its serial either: what is refused and was not `before` is this one.
+        """
+        for model, word in self._named(manifest):
+            if word.state in BAD and (word.serial == manifest.serial or word not in before):
+                return f"{model.name}: {word.state.replace('_', ' ')}: {word.reason or 'no reason given'}"
         return None
 
     def doing(self, manifest: Manifest) -> str:
         """Return the state of its models in this manifest, the least advanced first; "" while it says nothing about it."""
-        return next(
-            (
-                word.state
-                for _, word in self._named(manifest)
-                if word.serial == manifest.serial and word.state not in GOOD
-            ),
-            "",
-        )
+        states = (word.state for _, word in self._named(manifest) if word.serial == manifest.serial)
+        return next((state for state in states if state not in GOOD), "")
 
-    def _named(self, manifest: Manifest) -> list[tuple[str, Word]]:
-        return [(model.name, self.words[model.name]) for model in manifest.models if model.name in self.words]
-
-    def _said(self, manifest: Manifest) -> list[Word]:
-        words = [word for _, word in self._named(manifest)]
-        return words if all(word.serial == manifest.serial for word in words) else []
+    def _named(self, manifest: Manifest) -> list[tuple[ModelFile, Word]]:
+        found = ((model, self.words.get(model.name)) for model in manifest.models)
+        return [(model, word) for model, word in found if word and word.channel in {"", manifest.channel}]
 
 
 class Nodes:
@@ -183,6 +185,7 @@ def _word(content: dict[str, Any]) -> Word:
         _text(content.get("since")),
         _text(content.get("reason")),
         _number(content.get("update_percentage")),
+        _text(content.get("channel")) if "serial" in content else None,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from edge_deploy.nodes import Health, Node, Nodes
+from edge_deploy.nodes import BAD, Health, Node, Nodes, Word
 
 from edge_agent.contract.manifest import Manifest
 from edge_agent.contract.messages import Message
@@ -53,6 +53,8 @@ class Judge:
         self._since = 0.0
         #: Nodes that were online at any time since.
         self._met: set[str] = set()
+        #: What was refused or taken back before the first wave.
+        self._old: frozenset[Word] | None = None
         #: The last health report of each node from before it had the release.
         self._before: dict[str, Health] = {}
 
@@ -60,6 +62,9 @@ class Judge:
         """A wave was published."""
         self._since = now
         self._met.clear()
+        if self._old is None:
+            said = (word for node in self._nodes.known.values() for word in node.words.values())
+            self._old = frozenset(word for word in said if word.state in BAD)
 
     def pass_over(self, seconds: float) -> None:
         """Count a time in which nothing could be known as none."""
@@ -89,7 +94,7 @@ class Judge:
     def _sort(self, node: Node, found: Standing, now: float) -> None:
         late = now - self._since > self._within
         doing = node.doing(self.manifest)
-        reason = node.trouble(self.manifest) or self._failing(node)
+        reason = node.trouble(self.manifest, self._old or ()) or self._failing(node)
         if reason is None and not node.online and node.name in self._met and now - node.changed > self._limits.grace:
             reason = f"offline for {now - node.changed:.0f} s, after it was online with this wave"
         if reason is not None:

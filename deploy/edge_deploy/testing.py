@@ -132,7 +132,7 @@ WAY: Final = (("fetching", 2.0), ("verified", 1.0), ("testing", 2.0), ("committe
 
 class ScriptedNode:
     """Speaks as an agent with `[update]` does, and does as it is told: `refuses` is its reason, `stays` the state that it never leaves,
-    `leaves` the state in which it goes offline without a word, `returns` the state in which it goes back.
+    `leaves` the state in which it goes offline without a word, `returns` the state in which it goes back. Who is `deaf` hears no manifest.
     """
 
     def __init__(
@@ -148,6 +148,7 @@ class ScriptedNode:
         stays: str | None = None,
         leaves: str | None = None,
         returns: str | None = None,
+        deaf: bool = False,
     ) -> None:
         self.room, self.name, self.model, self.version, self.channel = room, name, model, version, channel
         self.refuses, self.stays, self.leaves, self.returns = refuses, stays, leaves, returns
@@ -159,7 +160,7 @@ class ScriptedNode:
         self._next = 0.0
         self.say_state()
         self.say()
-        room.listen(lambda: [topics.manifest(channel)], self.take)
+        room.listen(lambda: [] if deaf else [topics.manifest(channel)], self.take)
         room.turns.append(self.turn)
 
     def say_state(self) -> None:
@@ -175,7 +176,8 @@ class ScriptedNode:
             "in_progress": self.state in {"fetching", "testing"},
             "title": self.model,
             "state": self.state,
-            "serial": self.serial,
+            "serial": self.serial or None,
+            "channel": self.channel,
             "reason": reason,
             **more,
         }
@@ -196,12 +198,18 @@ class ScriptedNode:
         manifest = read(Manifest, envelope.manifest, "manifest")
         wave = ("*",) if envelope.wave is None else envelope.wave
         is_mine = is_meant(self.name, self.channel, manifest.meant) and is_meant(self.name, self.channel, wave)
-        if not is_mine or manifest.serial <= self.serial:
+        if manifest.serial < self.serial or (manifest.serial == self.serial and not is_mine):
             return
-        self.heard, self.serial = manifest, manifest.serial
         if self.refuses is not None:
-            self.state = "refused"
+            self.state = "refused"  # what it does not believe tells it no serial
             self.say(self.refuses)
+            return
+        is_new, self.serial, self.heard = manifest.serial > self.serial, manifest.serial, manifest
+        if not is_mine or self.version == manifest.models[0].version:
+            self.state, self._left = "idle", []
+            self.say()
+            return
+        if self._left and not is_new:
             return
         self._left = list(WAY)
         self._next = self.room.time

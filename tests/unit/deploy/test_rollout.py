@@ -173,9 +173,33 @@ def test_a_short_absence_is_no_trouble(fleet: Fleet) -> None:
 
 def test_a_silent_node_is_trouble_after_a_while(fleet: Fleet) -> None:
     fleet.add(*NAMES)
-    fleet.add("deaf", channel="another")
+    fleet.add("deaf", deaf=True)
     assert fleet.run("100%") is Outcome.TAKEN_BACK
     assert "nothing said of this release" in fleet.event("trouble").text
+
+
+def test_nodes_of_another_channel_are_none_of_its_business(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    fleet.add("other", channel="beta", refuses="all")
+    # One that takes no updates, and is seen by Home Assistant only.
+    fleet.room.publish("edge/plain/state", b"online")
+    fleet.room.publish("edge/plain/model/genre", b'{"installed_version": "1.0.0", "state": "idle"}')
+    assert fleet.run("100%") is Outcome.DONE
+    assert fleet.event("done").data["nodes"] == sorted(NAMES)
+
+
+def test_what_was_refused_before_is_not_held_against_a_node(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    node = fleet.nodes["pi-0"]
+    node.state = "refused"
+    node.say("an older one")
+    assert fleet.run("100%") is Outcome.DONE
+
+
+def test_a_refusal_that_is_allowed_does_not_hold_up_the_next_wave(fleet: Fleet) -> None:
+    fleet.add(*NAMES, refuses="no signature of a trusted key")
+    assert fleet.run("25%,50%,100%", LIMITS._replace(max_refused=8)) is Outcome.DONE
+    assert fleet.room.time < 3 * LIMITS.pause
 
 
 def test_who_installs_by_hand_is_not_waited_for(fleet: Fleet) -> None:

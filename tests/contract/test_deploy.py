@@ -1,0 +1,200 @@
+"""`edge-deploy` on real brokers: what it publishes is kept, and what a broker does not take is said in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from edge_deploy.broker import Login, connect
+from edge_deploy.channel import Channel
+from edge_deploy.release import Bundle
+
+from edge_agent.contract import topics
+from edge_agent.errors import BrokerError
+from tests.brokers import HOST, BrokerProcess, free_port
+from tests.certificates import Authority
+from tests.contract.agents import PROTOCOLS, Relay, wait_until
+from tests.contract.conftest import Connect, MosquittoFactory
+from tests.patience import DEADLINE
+from tests.unit.deploy.releases import SERIAL, write_release
+
+OTHERS, WRONG = "another", "not it"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_release(tmp_path, size=300_000)
+
+
+def deploy(
+    broker: BrokerProcess | Relay, *words: object, password: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`edge-deploy WORDS` at a broker."""
+    environment = {} if password is None else {"EDGE_DEPLOY_PASSWORD": password}
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("edge-deploy"),
+        *map(str, words),
+        "--host",
+        HOST,
+        "--port",
+        str(broker.port),
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=DEADLINE, check=False, env={**os.environ, **environment}
+    )
+
+
+def test_push_publishes_what_is_kept_and_only_once(broker: BrokerProcess, model: Path, connect: Connect) -> None:
+    done = deploy(broker, "push", model, "--channel", "stable")
+    assert done.returncode == 0, done.stderr
+    assert "2 model files: 6 pieces published (600000 bytes), 0 there already; the broker keeps them" in done.stdout
+    assert f"published genre 1.1.0 on edge/fleet/stable/manifest, serial {SERIAL}, for all nodes" in done.stdout
+    again = deploy(broker, "push", model)
+    assert "0 pieces published (0 bytes), 6 there already" in again.stdout
+    bundle = Bundle.open(model)
+    client = connect(broker)
+    client.subscribe("edge/fleet/stable/#")
+    found = {message.topic: message.payload for message in client.messages(7)}
+    for one in bundle.models:
+        joined = b"".join(found[topics.blob("stable", one.sha256, number)] for number in range(3))
+        assert joined == bundle.contents[one.sha256]
+    assert json.loads(found["edge/fleet/stable/manifest"])["manifest"] == bundle.forward.envelope.manifest
+
+
+def test_prune_clears_what_no_manifest_names(
+    broker: BrokerProcess, model: Path, tmp_path: Path, connect: Connect
+) -> None:
+    assert deploy(broker, "push", model).returncode == 0
+    (tmp_path / "newer").mkdir()
+    newer = write_release(tmp_path / "newer", "1.2.0", before="1.1.0", serial=SERIAL + 10, size=300_000)
+    assert deploy(broker, "push", newer).returncode == 0
+    assert "would clear 3 pieces of 1 file" in deploy(broker, "prune", newer, "--channel", "stable", "--dry-run").stdout
+    assert "cleared 3 pieces of 1 file" in deploy(broker, "prune", newer, "--channel", "stable").stdout
+    assert "cleared 3 pieces of 1 file" in deploy(broker, "prune", "--channel", "stable").stdout
+    client = connect(broker)
+    client.subscribe("edge/fleet/#")
+    assert len({message.topic for message in client.messages(4)}) == 4
+
+
+def test_status_shows_the_nodes_and_nothing_that_a_terminal_obeys(server: BrokerProcess, connect: Connect) -> None:
+    client = connect(server)
+    word = {"installed_version": "1.0.0", "latest_version": "1.1.0", "state": "refused", "serial": 7}
+    client.publish("edge/pi-1/state", "online", retain=True)
+    client.publish("edge/pi-1/model/genre", {**word, "reason": "no \x1b[2Jkey"}, retain=True)
+    client.publish("edge/pi-2/state", "offline", retain=True)
+    client.publish("edge/100%/state", "online", retain=True)
+    done = deploy(server, "status", "--channel", "stable")
+    assert done.returncode == 0, done.stderr
+    assert "channel stable: no manifest" in done.stdout
+    assert "pi-1  yes     genre  1.0.0 -> 1.1.0  refused  7       -      no \\x1b[2Jkey" in done.stdout
+    assert "2 nodes, 1 online, 1 message dropped that no agent sends" in done.stdout
+    lines = [json.loads(line) for line in deploy(server, "status", "--json").stdout.splitlines()]
+    assert {line["node"]: line["online"] for line in lines} == {"pi-1": True, "pi-2": False}
+
+
+def told(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """It ended with the status of a broker's refusal, and says why in one line."""
+    assert done.returncode == 4, done
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edge-deploy: ")
+    assert all(word in line for word in words), line
+
+
+@PROTOCOLS
+def test_a_broker_that_does_not_keep_it(mosquitto: MosquittoFactory, model: Path, protocol: str) -> None:
+    forgetful = mosquitto(lines=["retain_available false"])
+    done = deploy(forgetful, "push", model, "--protocol", protocol)
+    told(done, "retained messages" if protocol == "5" else "", "broker")
+
+
+@PROTOCOLS
+def test_a_broker_with_a_limit(mosquitto: MosquittoFactory, model: Path, protocol: str) -> None:
+    narrow = mosquitto(lines=["message_size_limit 65536"])
+    told(deploy(narrow, "push", model, "--protocol", protocol), "broker")
+
+
+def test_a_broker_that_tells_its_limit(mosquitto: MosquittoFactory, model: Path) -> None:
+    told(deploy(mosquitto(lines=["max_packet_size 65536"]), "push", model), "takes packets of 65536 bytes at most")
+
+
+@PROTOCOLS
+def test_access_rules_and_passwords(mosquitto: MosquittoFactory, model: Path, tmp_path: Path, protocol: str) -> None:
+    rules = "user ann\ntopic readwrite edge/fleet/#\nuser bob\ntopic read edge/#\n"
+    guarded = mosquitto(users={"ann": "a secret", "bob": "another"}, acl=rules)
+    version = ("--protocol", protocol)
+    password = tmp_path / "password"
+    password.write_text("a secret\n")
+    done = deploy(guarded, "push", model, "--username", "ann", "--password-file", password, *version)
+    assert done.returncode == 0, done.stderr
+    wrong = deploy(guarded, "push", model, "--username", "ann", *version, password=WRONG)
+    told(wrong, "login refused")
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    other = write_release(newer, "1.2.0", serial=SERIAL + 1)
+    done = deploy(guarded, "push", other, "--username", "bob", *version, password=OTHERS)
+    told(done, "edge/fleet/stable/blob/", "access rules")
+
+
+def test_no_broker(server: BrokerProcess, model: Path) -> None:
+    server.stop()
+    told(deploy(server, "push", model), f"broker {HOST}:{server.port}: no connection: Connection refused")
+
+
+def test_tls_and_websockets(mosquitto: MosquittoFactory, model: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    pair = authority.issue("broker")
+    tls, web = free_port(), free_port()
+    mosquitto(
+        lines=[
+            f"listener {tls} {HOST}",
+            f"certfile {pair.certificate}",
+            f"keyfile {pair.key}",
+            f"listener {web} {HOST}",
+            "protocol websockets",
+        ]
+    )
+    configuration = tmp_path / "edge-agent.toml"
+    configuration.write_text(f'[mqtt]\nhost = "{HOST}"\nport = {tls}\n[mqtt.tls]\nca = "{authority.file}"\n')
+    program = Path(sys.executable).with_name("edge-deploy")
+    for options in (
+        ["--config", configuration],
+        ["--host", HOST, "--port", str(web), "--transport", "websockets"],
+    ):
+        done = subprocess.run(
+            [program, "push", model, *options], capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@PROTOCOLS
+def test_a_connection_that_ends_is_made_again(relay: Relay, model: Path, protocol: Any) -> None:
+    wire = connect(Login(HOST, relay.port, protocol=protocol))
+    channel = Channel("stable", wire)
+    bundle = Bundle.open(model)
+    wire.subscribe([channel.topic])
+    relay.cut()
+    channel.announce(bundle.forward, None)
+    got: list[bytes] = []
+
+    def look() -> bool:
+        got.extend(message.payload for message in wire.receive(0.05) if message.topic == channel.topic)
+        return bool(got)
+
+    wait_until(look, "the manifest, over a new connection")
+    assert wire.connected
+    wire.close()
+
+
+def test_a_broker_that_says_no_more_is_told(relay: Relay, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_deploy.broker._PATIENCE", 0.5)
+    wire = connect(Login(HOST, relay.port))
+    relay.hold(lambda packet: not packet.up)
+    with pytest.raises(BrokerError, match=r"no confirmation of .* in 0\.5 s"):
+        wire.subscribe(["edge/#"])
+    relay.release()
+    wire.close()
