@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from edge_deploy.release import Bundle, Signed
-from edge_deploy.wire import Clock, Wire, kept
+from edge_deploy.wire import PATIENT, QUIET, Clock, Wire, kept
 from edge_deploy.wording import count, some
 
 from edge_agent.contract import topics
@@ -83,7 +83,7 @@ class Channel:
                 found = Current.of(message.payload)
             return message.topic == self.topic
 
-        kept(self._wire, [self.topic], take, self._clock)
+        kept(self._wire, [self.topic], take, self._clock, 3 * QUIET)
         self._wire.unsubscribe([self.topic])
         return found
 
@@ -115,7 +115,7 @@ class Channel:
         for topic in lacking:
             self._wire.publish(topic, wanted[topic])
         self._wire.settle()
-        if lost := self._lacking({topic: wanted[topic] for topic in lacking}):
+        if lost := self._lacking({topic: wanted[topic] for topic in lacking}, PATIENT):
             raise BrokerError(
                 f"the broker confirmed {some(sorted(lost))}, but does not keep it: {count(len(lost), 'piece')} of {len(wanted)}; "
                 "see whether it keeps retained messages of this size (Mosquitto: message_size_limit, retain_available), and whether "
@@ -165,7 +165,7 @@ class Channel:
             for number, piece in enumerate(pieces(bundle.contents[model.sha256]))
         }
 
-    def _lacking(self, wanted: Mapping[str, bytes]) -> list[str]:
+    def _lacking(self, wanted: Mapping[str, bytes], quiet: float = QUIET) -> list[str]:
         """Return the topics that do not have their content."""
         lacking = dict.fromkeys(wanted)
         filters = sorted({topic.rpartition("/")[0] + "/+" for topic in wanted})
@@ -175,7 +175,7 @@ class Channel:
                 lacking.pop(message.topic, None)
             return not lacking
 
-        kept(self._wire, filters, take, self._clock)
+        kept(self._wire, filters, take, self._clock, quiet)
         self._wire.unsubscribe(filters)
         return list(lacking)
 

@@ -109,11 +109,11 @@ def push(model: Path, channel: str | None, wave: str | None, login: Login) -> No
     named = None if wave is None else _entries(wave)
     with _connected(login) as wire:
         there = Channel(bundle.channel, wire)
+        require_fit(there.current(), bundle.forward)
         _push(there, bundle, click.echo)
         if named == ():
             click.echo("the manifest is not published (--wave none): edge-deploy rollout does that")
             return
-        require_fit(there.current(), bundle.forward)
         there.announce(bundle.forward, named)
     whom = "all nodes that the release names" if named is None else some(named)
     click.echo(f"published {bundle.forward.title} on {there.topic}, serial {bundle.forward.serial}, for {whom}")

@@ -16,8 +16,8 @@ from edge_agent.contract.messages import Message
 
 #: Seconds without a message after which what the broker had kept has come. MQTT does not tell where it ends.
 QUIET: Final = 1.0
-#: Longest time for what the broker had kept, in seconds: topics that are written all the time never are quiet.
-LONGEST: Final = 30.0
+#: The same where something is expected, and taken for lost when it does not come.
+PATIENT: Final = 20.0
 
 #: A monotonic time in seconds.
 Clock = Callable[[], float]
@@ -69,9 +69,10 @@ def kept(
 ) -> None:
     """Subscribe, and give `take` what the broker had kept. Ends when `take` says that it has all, or when no more comes."""
     wire.subscribe(filters)
-    started = last = clock()
-    while (now := clock()) < min(last + quiet, started + LONGEST):
-        for message in wire.receive(min(last + quiet, started + LONGEST) - now):
+    last = clock()
+    while (now := clock()) < last + quiet:
+        for message in wire.receive(last + quiet - now):
             if take(message):
                 return
-            last = clock()
+            if message.retained:
+                last = clock()

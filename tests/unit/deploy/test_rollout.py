@@ -287,6 +287,7 @@ def test_failing_inferences_end_it(fleet: Fleet) -> None:
     fleet.add(*NAMES)
 
     def report(now: float) -> None:
+        # Many and often, so that there is never a second of silence.
         uptime = 1000 + now
         failed = 0 if fleet.nodes["pi-0"].version == "1.0.0" else 5
         health = {"uptime": uptime, "received": 100 * now, "rejections": {"inference_failed": failed * now}}
@@ -313,7 +314,7 @@ def test_while_the_connection_is_away_no_time_passes(fleet: Fleet) -> None:
         fleet.wires[-1].connected = True
 
     fleet.add("slow", stays="testing")
-    fleet.at(5, cut)
+    fleet.at(10, cut)
     fleet.at(1000, join)
     assert fleet.run("100%") is Outcome.TAKEN_BACK
     assert fleet.room.time > 1000 + LIMITS.within - 10
