@@ -54,7 +54,7 @@ def test_push_publishes_what_is_kept_and_only_once(server: BrokerProcess, model:
 
 
 def test_prune_clears_what_no_manifest_names(
-    broker: BrokerProcess, model: Path, tmp_path: Path, connect: Connect
+    server: BrokerProcess, model: Path, tmp_path: Path, connect: Connect
 ) -> None:
     assert deploy(server, "push", model).exit_code == 0
     (tmp_path / "newer").mkdir()
