@@ -86,11 +86,13 @@ class Answering:
         # Don't read while much is waiting, which bounds it, unless we need the broker's confirmations to go on.
         reading = not self._intake.full or _is_behind(link) or self._caution.pause > 0
         patience = 0.0 if hurry and not self._caution.due else self._patience(link)
-        contested = self.pipeline.has_contested
-        self._take_in(link.receive(0.0 if contested else patience, wakeup, reading=reading))
+        contests = self.pipeline.contests
+        if contests is not None:
+            patience = min(patience, contests.wait(self._clock()))
+        self._take_in(link.receive(patience, wakeup, reading=reading))
         self._caution.received()
-        if contested:
-            self.pipeline.compare(self._clock())  # now that the answers are on their way
+        if contests is not None:
+            contests.catch_up(self._clock())  # now that the answers are on their way
 
     def may_say(self, link: Connection, *answers: Answer) -> bool:
         """Tell whether the agent's own messages may be sent now, unless they are known to end the connection."""

@@ -27,11 +27,13 @@ from edge_agent.serving.writing import Settled
 
 _log = logging.getLogger(__name__)
 
-#: The share of the time that is spent, and the most of it at once, in seconds.
+#: The share of the time that is spent; the most of it at once, and from how much on it is, in seconds: many rows in one call cost less.
 _SHARE: Final = 0.1
 _AT_ONCE: Final = 0.01
-#: Messages that wait, the longest of them in bytes, and the most rows of one call.
-_WAITING: Final = 64
+_ENOUGH: Final = 0.005
+#: Messages that wait, their bytes and those of the longest, and the most rows of one call.
+_WAITING: Final = 256
+_HELD: Final = 1 << 20
 _LONGEST: Final = 1 << 16
 _ROWS: Final = 256
 _NOTHING: Final = refuse(ErrorCode.INVALID_FEATURES, "not gathered")
@@ -44,11 +46,12 @@ class Allowance:
         self.left = _AT_ONCE
         self._seen: float | None = None
 
-    def grow(self, now: float) -> None:
-        """Note that it is `now`, in seconds of a clock that never goes back."""
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is enough of it; `now` is in seconds of a clock that never goes back."""
         if self._seen is not None:
             self.left = min(_AT_ONCE, self.left + _SHARE * (now - self._seen))
         self._seen = now
+        return max(0.0, (_ENOUGH - self.left) / _SHARE)
 
     def spend(self, seconds: float) -> None:
         """Note what was spent. It may be more than was left: then nothing is asked until that is made up for."""
@@ -90,6 +93,7 @@ class Beside:
         for remark in remarks:
             figures.remark(remark)
         self._waiting: deque[tuple[str, Message | Features]] = deque()
+        self._held = 0  # bytes of the messages among them
         #: Changes with each slice, so that it is not always the first message that is taken.
         self._turn = 0
         #: Seconds that a row has taken lately.
@@ -103,7 +107,7 @@ class Beside:
 
     def note(self, questions: Sequence[tuple[int, Message, object]]) -> None:
         """Note messages that were answered: some of them, where there are too many."""
-        room = _WAITING - len(self._waiting)
+        room = _WAITING - len(self._waiting) if self._held < _HELD else 0
         step = -(-len(questions) // room) if room else 0
         taken = questions[self._turn % step :: step] if step else ()
         self._turn += 1
@@ -114,6 +118,7 @@ class Beside:
                 self._figures.remark(f"messages of more than {_LONGEST} bytes are not compared")
             else:
                 self._waiting.append((message.topic, message))
+                self._held += len(message.payload)
 
     def note_row(self, sensor: str, row: Features) -> None:
         """Note a row that was gathered."""
@@ -146,7 +151,9 @@ class Beside:
         size = 0
         while self._waiting and len(pairs) < most and size <= _LONGEST:
             sensor, what = self._waiting.popleft()
-            size += len(what.payload) if isinstance(what, Message) else 0
+            if isinstance(what, Message):
+                size += len(what.payload)
+                self._held -= len(what.payload)
             found = list(self._pairs(sensor, what))
             step = max(1, -(-len(found) // (most - len(pairs))))
             pairs += found[self._turn % step :: step]

@@ -11,6 +11,7 @@ Shadow, canary and soak are the same thing with another share of sensors that th
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -120,6 +121,7 @@ class Contests:
         self._of: dict[object, Contest] = {}
         self._queue: deque[Beside] = deque()
         self._allowance = Allowance()
+        self._waits = False  # whether any of them may have something to ask
 
     def begin(self, route: Route, before: Engine, made: Callable[[Route, Model], Engine]) -> Engine:
         """Begin the contest of a route's engine, if there is one; return the engine that answers most. `made` makes another one."""
@@ -147,6 +149,7 @@ class Contests:
         """Return what answers a gathered sensor, and what it is asked (`Contest.gathered`)."""
         contest = self._of.get(engine)
         if contest is not None:
+            self._waits = True
             return contest.gathered(sensor, content, is_judged=is_judged)
         return engine, content if is_judged or isinstance(content, Unusable) else engine.judge(content)
 
@@ -154,16 +157,18 @@ class Contests:
         """Note messages that an engine has answered."""
         contest = self._of.get(engine)
         if contest is not None:
+            self._waits = True
             contest.beside.note(questions)
 
-    @property
-    def waits(self) -> bool:
-        """Whether there is something to ask."""
-        return any(beside.waits for beside in self._queue)
+    def wait(self, now: float) -> float:
+        """Return the seconds until something is to be asked, infinity where there is nothing; `now` is of a clock that never goes back."""
+        return self._allowance.wait(now) if self._waits else math.inf
 
     def catch_up(self, now: float) -> None:
-        """Ask what is waiting, for a short time; each contest comes first in its turn. `now` is of a clock that never goes back."""
-        self._allowance.grow(now)
+        """Ask what is waiting, for a short time, if it is time; each contest comes first in its turn."""
+        if self.wait(now) > 0:
+            return
         for beside in self._queue:
             beside.catch_up(self._allowance)
+        self._waits = any(beside.waits for beside in self._queue)
         self._queue.rotate()

@@ -89,15 +89,16 @@ class Pipeline:
             seen_by = (observers or {}).get(route.model) if model is models[route.model] else None
             return engine_of(route, model, seen_by, max_answer=max_answer, max_explained=max_explained, **limits)
 
-        self._contests = Contests(contests) if contests else None
-        self._is_followed = watcher is not None or self._contests is not None
+        #: None where no model has a candidate.
+        self.contests = Contests(contests) if contests else None
+        self._is_followed = watcher is not None or self.contests is not None
         self._engines: dict[Asking, Engine | Absent] = {}
         for route in self._routes:
             if route.model not in models:
                 self._engines[route.asks] = Absent(route.model)
             elif route.asks not in self._engines:
                 one = made(route, models[route.model])
-                self._engines[route.asks] = one if self._contests is None else self._contests.begin(route, one, made)
+                self._engines[route.asks] = one if self.contests is None else self.contests.begin(route, one, made)
         stand = standing(models, contests or {})
         self._gatherings = {
             route: self._gathering(route, stand[route.model], {"max_sensors": max_sensors, "max_bytes": max_bytes})
@@ -127,7 +128,7 @@ class Pipeline:
 
     def _engines_of(self, route: Route) -> Sequence[Engine | Absent]:
         engine = self._engines[route.asks]
-        return (engine,) if self._contests is None else self._contests.engines_with(engine)
+        return (engine,) if self.contests is None else self.contests.engines_with(engine)
 
     def _gathering(self, route: Route, model: Model, limits: Mapping[str, int]) -> Gathering:
         features = model.card.features
@@ -242,16 +243,6 @@ class Pipeline:
             found += gathering.due(now, limit=limit - len(found), ahead=ahead)
         return self._answer_gathered(found)
 
-    @property
-    def has_contested(self) -> bool:
-        """Whether models are yet to be asked what was answered already, to compare them."""
-        return self._contests is not None and self._contests.waits
-
-    def compare(self, now: float) -> None:
-        """Ask them, for a short time; `now` is as for `process`."""
-        if self._contests is not None:
-            self._contests.catch_up(now)
-
     def reconnected(self) -> None:
         """Note a new connection: answers passed to the old one may be lost."""
         for gathering in self._gatherings.values():
@@ -292,10 +283,10 @@ class Pipeline:
         told: list[tuple[Gathering, Engine, Outputs, int]] = []
         for gathering, sensor, topic, content, qos, is_judged in found:
             (engine, counts), outputs = self._gathered_for[gathering], gathering.outputs(sensor)
-            if self._contests is None:
+            if self.contests is None:
                 judged = content if is_judged or isinstance(content, Unusable) else engine.judge(content)
             else:
-                engine, judged = self._contests.gathered(engine, outputs.publish, content, is_judged=is_judged)
+                engine, judged = self.contests.gathered(engine, outputs.publish, content, is_judged=is_judged)
             questions, sensors = asked.setdefault(engine, ([], []))
             questions.append((topic, judged, gathering.answering, outputs.sensor, counts))
             sensors.append(outputs.publish)
@@ -312,8 +303,8 @@ class Pipeline:
 
     def _follow(self, engine: Engine | Absent, questions: _Questions, outcomes: Sequence[Written]) -> None:
         """Tell those who want to know what was answered."""
-        if self._contests is not None:
-            self._contests.note(engine, questions)
+        if self.contests is not None:
+            self.contests.note(engine, questions)
         if self._watcher is not None:
             self._watch(self._watcher, questions, outcomes)
 
@@ -346,7 +337,7 @@ class Pipeline:
         known = {**dict.fromkeys(route.names, UNKNOWN), **dict(source.sensor), **captured}
         gathering, engine = self._gatherings.get(route), self._engines[route.asks]
         return _Target(
-            engine if self._contests is None else self._contests.engine_for(engine, topic),
+            engine if self.contests is None else self.contests.engine_for(engine, topic),
             route.publish.render(known),
             route.errors.render(known),
             route.content_type,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from typing import Any
 
@@ -19,7 +20,7 @@ from edge_agent.serving.contest import Contesting
 from edge_agent.serving.evidence import ContestLimits
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeClock, FakeLink, FakeModel, make_agent, make_card
-from tests.unit.rivals import ROUTE, Rival, compare, contested, row
+from tests.unit.rivals import ROUTE, Rival, ask_beside, compare, contested, row
 from tests.unit.test_tasks import ALARM, ONE, TWO, Graph
 
 GATHERS = Route("genre", Template("home/{s}/{feature}"), Template("out/{s}"), Template("out/{s}/error"))
@@ -84,7 +85,7 @@ def test_a_candidate_that_raises_on_some_rows(share: float, caplog: pytest.LogCa
 def test_a_candidate_that_gives_nan() -> None:
     pipeline, contesting = contested(Rival(is_nan=lambda one: one[0] > 0.9))
     answers = pipeline.process([row(0.95)])
-    pipeline.compare(0.0)
+    ask_beside(pipeline)
     assert json.loads(answers[0][0].payload)["label"] == "Rock"
     assert contesting.describe()["failed"] == 1
     assert "it fails on 1 of 1 row" in str(contesting.trouble())
@@ -109,7 +110,7 @@ def test_a_candidate_that_is_ten_times_slower() -> None:
     for message in draw(1000):
         pipeline.process([message])
         began = cpu.time
-        pipeline.compare(now)
+        ask_beside(pipeline, now)
         # One row beside at most: it takes more than may be spent at once.
         assert cpu.time - began <= 0.0111
         now += 0.02
@@ -126,13 +127,11 @@ def test_a_candidate_that_is_ten_times_slower() -> None:
 
 def test_the_allowance() -> None:
     one = Allowance()
-    one.grow(100.0)
-    assert one.left == 0.01
+    assert (one.wait(100.0), one.left) == (0.0, 0.01)
     one.spend(0.05)
-    one.grow(100.3)
+    assert one.wait(100.3) == pytest.approx(0.15)
     assert one.left == pytest.approx(-0.01)
-    one.grow(160.0)
-    assert one.left == 0.01
+    assert (one.wait(160.0), one.left) == (0.0, 0.01)
 
 
 def test_of_many_messages_some_are_taken_from_everywhere() -> None:
@@ -140,10 +139,10 @@ def test_of_many_messages_some_are_taken_from_everywhere() -> None:
     messages = [row(0.5, f"s{number}") for number in range(1000)]
     for _ in range(20):
         pipeline.process(messages)
-        pipeline.compare(0.0)
+        ask_beside(pipeline)
     described = contesting.describe()
     assert described["rows"] + described["skipped"] == 20_000
-    assert 20 * 32 <= described["rows"] <= 20 * 64
+    assert 20 * 128 <= described["rows"] <= 20 * 256
 
 
 def test_the_rows_of_batches_and_what_is_rejected_in_them() -> None:
@@ -152,7 +151,7 @@ def test_the_rows_of_batches_and_what_is_rejected_in_them() -> None:
     compare(pipeline, [row(0.9)])  # the first time one row only is asked: it may take long
     content: list[Any] = [{"loudness": 0.4}, {"loudness": "x"}, {"loudness": 0.9}, 7, {"loudness": 0.1, "id": 3}]
     pipeline.process([Message("in/a/x", json.dumps(content).encode()), Message("in/b/x", b"no JSON")])
-    pipeline.compare(0.0)
+    ask_beside(pipeline)
     described = contesting.describe()
     assert (described["rows"], described["rejected"], described["compared"]) == (4, 0, 4)
     assert described["differing"] == [("Hip-Hop", "Rock", 1)]
@@ -165,10 +164,12 @@ def test_large_batches_are_bounded_and_larger_ones_left_out() -> None:
     before = len(candidate.asked)
     large = json.dumps([{"loudness": 0.5}] * 2000).encode()
     pipeline.process([Message("in/a/x", large)])
-    pipeline.compare(0.0)
+    ask_beside(pipeline)
     assert 100 <= len(candidate.asked) - before <= 256
     pipeline.process([Message("in/a/x", json.dumps([{"loudness": 0.5}] * MAX_BATCH_ROWS).encode())])
-    assert not pipeline.has_contested
+    ask_beside(pipeline)
+    assert pipeline.contests is not None
+    assert pipeline.contests.wait(0.0) == math.inf
     assert contesting.describe()["skipped"] == 1
     assert contesting.describe()["remarks"] == ["messages of more than 65536 bytes are not compared"]
 
@@ -191,7 +192,7 @@ def test_a_candidate_with_another_feature(share: float) -> None:
     """Messages are read for each of them: it answers where they have the feature, and rejects where they don't."""
     pipeline, contesting = contested(Rival(card=make_card(("loudness", "tempo"))), share)
     pipeline.process([row(0.9, tempo=0.1), row(0.9), row(0.1, tempo=0.9)])
-    pipeline.compare(0.0)
+    ask_beside(pipeline)
     described = contesting.describe()
     assert (described["rows"], described["rejected"], described["agreement"]) == (3, 1, 1.0)
 
@@ -205,7 +206,7 @@ def test_gathered_rows_are_compared() -> None:
         for sensor, value in (("a", b"0.9"), ("b", b"0.4")):
             pipeline.process([Message(f"home/{sensor}/{name}", value, 1) for name in ("tempo", "loudness")])
         for now in range(5):
-            pipeline.compare(float(now))
+            ask_beside(pipeline, float(now))
         told = contesting.describe()
         return told["rows"], told["rejected"], told["agreement"], told["remarks"]
 
@@ -231,7 +232,7 @@ def test_labels_that_only_one_of_them_has() -> None:
     pipeline, contesting = contested(Raps(card=new, above=0.3), before=FakeModel(old))
     compare(pipeline, [row(0.9), row(0.4), row(0.1)])
     for now in range(5):
-        pipeline.compare(float(now))
+        ask_beside(pipeline, float(now))
     described = contesting.describe()
     # 0.9 is Rock to both. 0.4 is Hip-Hop, and 0.1 Rap: words that one of them does not have.
     assert (described["compared"], described["incomparable"], described["agreement"]) == (1, 2, 1.0)
@@ -322,8 +323,24 @@ def test_the_figures_outlive_a_plan() -> None:
 def test_without_a_contest_nothing_waits() -> None:
     pipeline = Pipeline([ROUTE], {"genre": FakeModel()})
     pipeline.process(draw(3))
-    pipeline.compare(0.0)
-    assert not pipeline.has_contested
+    assert pipeline.contests is None
+
+
+def test_nothing_is_asked_and_nobody_wakes_while_there_is_no_time_for_it() -> None:
+    """A candidate that takes a second a row is asked every ten seconds. Until then the loop may sleep."""
+    cpu = FakeClock()
+    candidate = Rival(clock=cpu, seconds=1.0)
+    pipeline, _ = contested(candidate, clock=cpu)
+    assert pipeline.contests is not None
+    pipeline.process(draw(5))
+    assert pipeline.contests.wait(0.0) == 0.0
+    ask_beside(pipeline)
+    assert len(candidate.asked) == 1
+    assert pipeline.contests.wait(0.0) == pytest.approx(9.95)
+    ask_beside(pipeline, 9.9)
+    assert len(candidate.asked) == 1
+    ask_beside(pipeline, 10.0)
+    assert len(candidate.asked) == 2
 
 
 def test_the_agent_compares_once_the_answers_are_on_their_way() -> None:

@@ -21,7 +21,7 @@ from edge_agent.routing.routes import Route
 from edge_agent.serving.contest import Contesting, place_of
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.testing import FakeModel, make_card
-from tests.unit.rivals import ROUTE, Rival, compare, contested, row
+from tests.unit.rivals import ROUTE, Rival, ask_beside, compare, contested, row
 from tests.unit.test_tasks import ALARM, ONE, Graph
 
 pytest.importorskip("cbor2", reason="cbor2 is not installed: pip install '.[cbor]'")
@@ -74,7 +74,7 @@ def test_each_answer_is_that_of_one_of_them(
     for message, mine, olds, news in zip(messages, answers, alone["old"], alone["new"], strict=True):
         assert mine == (news if place_of(message.topic) < share else olds)
     counted = pipeline.tally.total
-    pipeline.compare(0.0)
+    ask_beside(pipeline)
     assert (counted.predictions, counted.rejections) == (
         pipeline.tally.total.predictions,
         pipeline.tally.total.rejections,
@@ -116,7 +116,7 @@ def test_numbers_and_verdicts(card: ModelCard, share: float) -> None:
     for message, mine, news, olds in zip(messages, pipeline.process(messages), *alone, strict=True):
         assert mine == (news if place_of(message.topic) < share else olds)
     for now in range(10):
-        pipeline.compare(float(now))
+        ask_beside(pipeline, float(now))
     assert contesting.describe()["agreement"] == 1.0
 
 
@@ -179,7 +179,7 @@ def test_routes_that_ask_otherwise_and_models_without_a_candidate() -> None:
     answers = [answer for per in pipeline.process(messages) for answer in per]
     assert [json.loads(answer.payload).get("version") for answer in answers] == ["2.0.0", "2.0.0", "1.0.0", None]
     assert json.loads(answers[3].payload)["error"] == "model_unavailable"
-    pipeline.compare(0.0)
+    ask_beside(pipeline)
     assert contesting.describe()["rows"] == 2
 
 
