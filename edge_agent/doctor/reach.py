@@ -18,6 +18,7 @@ from edge_agent.config.settings import Settings
 from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.findings import Finding, fail, note
 from edge_agent.host.files import exposed
+from edge_agent.model.shelf import CURRENT
 
 #: Directories that a sandbox hides (systemd.exec(5)) -> the setting of the unit that hides them.
 _HIDDEN: Final = {
@@ -117,7 +118,9 @@ def explain_model(name: str, path: Path, *, may: May = may) -> Finding | None:
     found = barrier(path, may=may)
     if found is None:
         return None
-    if found.how == "may not read":
+    if path.name == CURRENT:
+        mend = f"sudo chown -R --reference={_quoted(path.parent.parent)} {_quoted(path.parent)}"
+    elif found.how == "may not read":
         mend = f"sudo chmod a+r {_quoted(found.at)}"
     else:
         mend = (

@@ -24,7 +24,7 @@ from edge_agent.errors import CardError, FileError, ModelError, TrustError
 from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.onnx import Predictor, runtime_version
-from edge_agent.model.shelf import MAX_MODEL_BYTES
+from edge_agent.model.shelf import CURRENT, MAX_MODEL_BYTES, is_name
 from edge_agent.model.store import Store
 from edge_agent.model.trust import Signers, evidence_of, verify_beside
 
@@ -181,7 +181,8 @@ class Library(NamedTuple):
 
     def places(self, model: str) -> list[Path]:
         """Return the possible files of a model, except a bundled one."""
-        return places(model, *self.directories)
+        in_stores = [directory / model / CURRENT for directory in self.directories if is_name(model)]
+        return [*([] if model.endswith(_SUFFIX) else in_stores), *places(model, *self.directories)]
 
     def locate(self, model: str) -> Path:
         """Return the file of a model; see the function `locate`."""
