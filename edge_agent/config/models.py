@@ -8,7 +8,7 @@ from edge_agent.config.settings import Settings
 from edge_agent.errors import SettingsError
 from edge_agent.model.library import Library, Limits, Loaded, Loading, limits
 from edge_agent.model.store import Store
-from edge_agent.model.trust import Signers
+from edge_agent.model.trust import Kept, Signers, trust
 
 
 def library(settings: Settings) -> Library:
@@ -17,13 +17,22 @@ def library(settings: Settings) -> Library:
 
 
 def signers(settings: Settings) -> Signers:
-    """Return whose signatures are trusted. Raises `SettingsError`."""
+    """Return whose signatures are trusted: the keys of the settings, or those that replaced them in the channel. Raises
+    `SettingsError`, and `FileError` or `StoreError` when it can't be read which.
+    """
     keys = settings.update.keys()
     if settings.models.require_signature and not keys:
         raise SettingsError(
             "models.require_signature: needs update.trusted_keys; add the public key of edge-convert keygen there"
         )
-    return Signers(keys, settings.update.threshold)
+    configured = Signers(keys, settings.update.threshold)
+    return trust(configured, settings.update.channel, kept(settings)).signers
+
+
+def kept(settings: Settings) -> Kept:
+    """Return what this device remembers of its channel. Raises `FileError` and `StoreError`."""
+    channel = settings.update.channel
+    return store(settings).read().channels.get(channel, Kept()) if channel else Kept()
 
 
 def store(settings: Settings, patience: float = 0.0) -> Store:

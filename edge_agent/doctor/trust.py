@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
-from edge_agent.config.models import signers
+from edge_agent.config.models import kept, signers
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
-from edge_agent.errors import SettingsError
+from edge_agent.errors import FileError, SettingsError, StoreError
+from edge_agent.model.trust import Kept, Signers
 
 
 def check_trust(loaded: Settings) -> Iterator[Finding]:
@@ -17,8 +18,8 @@ def check_trust(loaded: Settings) -> Iterator[Finding]:
     update, on_disk = loaded.update, loaded.models.require_signature
     over_mqtt = bool(update.channel) and update.require_signature
     try:
-        trusted = signers(loaded)
-    except SettingsError as error:
+        trusted, known = signers(loaded), kept(loaded)
+    except (SettingsError, FileError, StoreError) as error:
         yield failed("trust", error)
         return
     if (over_mqtt or on_disk) and importlib.util.find_spec("cryptography") is None:
@@ -32,10 +33,20 @@ def check_trust(loaded: Settings) -> Iterator[Finding]:
     if not update.channel:
         yield ok("trust", f"{disk}; none over MQTT")
     elif over_mqtt:
-        yield ok("trust", f"{disk}; over MQTT from channel {update.channel}: {signed}")
+        yield ok("trust", f"{disk}; over MQTT from channel {update.channel}: {signed}{_told(known, trusted)}")
     else:
         yield note(
             "trust",
             f"whoever may publish to {topics.manifest(update.channel)} decides what this node serves",
             "set update.require_signature = true, with update.trusted_keys",
         )
+
+
+def _told(known: Kept, trusted: Signers) -> str:
+    """Say how old is what was accepted: whether a broker withholds something newer can only be told from that."""
+    said = ""
+    if known.keys is not None and known.keys.public_keys == trusted.keys:
+        said += f", as a list of keys with serial {known.keys.serial} says"
+    if known.accepted.serial:
+        said += f"; accepted: serial {known.accepted.serial}, issued {known.accepted.issued}"
+    return said

@@ -98,6 +98,8 @@ class Workshop:
         self._store, self._patient = store(0.0), store(_PATIENCE)
         self._channel, self._signers, self._required = channel, signers, required
         self._allowed, self._clock = allowed, clock
+        #: The message with the manifest that was accepted last: who signed the models that it names.
+        self._evidence: bytes | None = None
 
     def accept(self, envelope: bytes) -> Steps[Offer]:
         """Check a manifest, and remember its serial."""
@@ -186,8 +188,9 @@ class Workshop:
         kept = self._kept(self._store.read())
         whom = trust(self._signers, self._channel, kept, required=self._required)
         offer = yield from _examined(Examination("manifest", envelope, whom, self._now), Examination.offer)
-        if offer.accepted != kept.accepted:
-            yield from self._remember(offer.accepted)
+        before, self._evidence = self._evidence, envelope if self._required else None
+        if offer.accepted != kept.accepted or self._evidence != before:
+            yield from self._remember(offer.accepted, offer.manifest.models)
         return offer
 
     def _take_keys(self, envelope: bytes) -> Generator[Step, None, None]:
@@ -197,12 +200,25 @@ class Workshop:
         if keys != kept.keys:
             yield from self._remember(keys)
 
-    def _remember(self, taken: Accepted | KeyList) -> Generator[Step, None, None]:
+    def _remember(self, taken: Accepted | KeyList, files: Sequence[ModelFile] = ()) -> Generator[Step, None, None]:
         def to(state: State) -> State:
             now = remember(self._kept(state), self._signers, taken)
             return state.model_copy(update={"channels": {**state.channels, self._channel: now}})
 
-        yield from _alone(lambda: self._patient.change(to))
+        def work() -> None:
+            self._renew(files)
+            self._patient.change(to)
+
+        yield from _alone(work)
+
+    def _renew(self, files: Sequence[ModelFile]) -> None:
+        """Put the message beside the files that are there already: the keys that signed them before may be trusted no more."""
+        if self._evidence is None:
+            return
+        for file in files:
+            for one in self._patient.versions(file.name):
+                if one.sha256 == file.sha256:
+                    self._patient.add(one.name, one.version, one.path, self._evidence)
 
     def _lacking(self, files: Sequence[ModelFile]) -> Generator[Step, None, frozenset[str]]:
         def work(tell: Callable[[str], None]) -> None:
@@ -219,7 +235,7 @@ class Workshop:
                 found = [one for one in self._patient.versions(file.name) if one.sha256 == file.sha256]
                 if not found:
                     with self._patient.part(file.sha256, file.size, file.blobs) as part:
-                        found = [self._patient.add(file.name, file.version, part.finish())]
+                        found = [self._patient.add(file.name, file.version, part.finish(), self._evidence)]
                 tell(json.dumps({"path": str(found[0].path)}))
 
         told = yield from _apart(work, _LIMITS)
