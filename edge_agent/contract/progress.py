@@ -11,8 +11,8 @@ class ModelState(TypedDict):
     """The versions of a model, and how far an update of it has come; retained. `sha256` is that of the installed version.
 
     Without updates over MQTT it is there while Home Assistant is told of it, and what is installed is the latest one, as far as is
-    known. With them `serial` is that of the manifest that `latest_version` comes from, `since` when the state began, and
-    `reason` why it is this one, where there is more to say.
+    known. With them `channel` is the one that the node follows, `serial` that of the manifest that `latest_version` comes from, `since`
+    when the state began, and `reason` why it is this one, where there is more to say.
     """
 
     installed_version: str
@@ -22,6 +22,7 @@ class ModelState(TypedDict):
     state: Literal["idle", "fetching", "verified", "testing", "shadow", "canary", "committed", "rolled_back", "refused"]
     update_percentage: NotRequired[int | None]
     release_summary: NotRequired[str]
+    channel: NotRequired[str]
     serial: NotRequired[int | None]
     sha256: NotRequired[str]
     since: NotRequired[str]

@@ -31,10 +31,10 @@ class Told(NamedTuple):
 
 
 class Telling:
-    """What is said of the models of a node. `now` gives the time of day."""
+    """What is said of the models of a node that follows a channel. `now` gives the time of day."""
 
-    def __init__(self, node: str, now: Callable[[], str]) -> None:
-        self._node, self._now = node, now
+    def __init__(self, node: str, channel: str, now: Callable[[], str]) -> None:
+        self._node, self._channel, self._now = node, channel, now
         self._told: dict[str, Told] = {}
         self._unsaid: dict[str, None] = {}
 
@@ -86,6 +86,7 @@ class Telling:
             "update_percentage": told.percentage,
             "title": name if latest is None else latest.title or name,
             "state": told.phase.value,
+            "channel": self._channel,
             "serial": told.serial,
             "sha256": served.sha256,
             "since": told.since,

@@ -46,7 +46,7 @@ class _Course:
 
     def __init__(self, about: About, clock: Callable[[], float], now: Callable[[], str]) -> None:
         self.checking = Checking(about.channel, clock)
-        self.telling = Telling(about.node, now)
+        self.telling = Telling(about.node, about.channel, now)
         self.release: Release | None = None
         #: A manifest that was accepted while another one was just being put in place.
         self.following: Offer | None = None
