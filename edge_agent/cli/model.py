@@ -198,12 +198,10 @@ def _adopt(settings: Settings, kept: Store, name: str) -> None:
         return
     try:
         path = library(settings).locate(name)
-        predictor, signature = library(settings).load(str(path)), beside(path)
+        predictor = library(settings).load(str(path))
     except ModelError:
         return  # nothing is served, or nothing that could be gone back to
-    if signature is None and settings.models.require_signature:
-        return  # the bundled one, which needs none there only
-    kept.use(name, kept.add(name, predictor.card.version, path, signature).sha256)
+    kept.use(name, kept.add(name, predictor.card.version, path, beside(path)).sha256)
 
 
 def _switch(settings: Settings, kept: Store, name: str, change: Callable[[], Version]) -> None:

@@ -4,7 +4,7 @@
 
 * `locate` finds the file for a name. Only this module reads a model's bytes.
 * Where signatures are required, one is verified in that separate process, before anything else is done with the bytes
-  (`edge_agent.model.trust`). A bundled model needs none: it came with this program.
+  (`edge_agent.model.trust`). A bundled model needs none, wherever it was copied to: it came with this program.
 * A file may contain anything: it may loop forever, take gigabytes, or crash the library that opens it. So each is first
   opened and tested, as `edge_agent.model.onnx` describes, in a separate process (`edge_agent.host.apart`). Only a file
   that passed is opened here, with the same bytes, and not tested again.
@@ -198,7 +198,7 @@ class Library(NamedTuple):
 
     def origin(self, path: Path) -> str:
         """Return in words where a file that `locate` returned comes from."""
-        if _is_bundled(path):
+        if path.parent == _BUNDLED:
             return "bundled"
         if path.parent.parent in self.directories:
             return "from the store"
@@ -309,14 +309,19 @@ class Trial:
         for path in self._anew:
             try:
                 content = _read(path)
-                asked = None if _is_bundled(path) else self._signers
-                signed_by = () if asked is None else verify_beside(path, content, asked).key_ids
+                signed_by = self._verified(path, content)
                 predictor = Predictor(content, where=str(path))
             except ModelError as error:
                 tell(json.dumps({"error": str(error), "kind": type(error).__name__}))
                 return
             kept.append(predictor)
             tell(json.dumps(_Passed(predictor.sha256, predictor.self_test_difference, signed_by)._asdict()))
+
+    def _verified(self, path: Path, content: bytes) -> tuple[str, ...]:
+        """Return which keys signed a file, nothing where none has to. Raises `TrustError`."""
+        if self._signers is None or (_is_bundled(content) and not files.exists(evidence_of(path))):
+            return ()
+        return verify_beside(path, content, self._signers).key_ids
 
     def _passed(self) -> dict[Path, _Passed]:
         """Return what is said of each tested file."""
@@ -376,13 +381,16 @@ def _stamp(path: Path, signers: Signers | None) -> Stamp:
     try:
         status = files.look(path)
         stamp = Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        if signers is None or _is_bundled(path):
+        if signers is None:
             return stamp
-        beside = files.look(evidence_of(path))
+        evidence = evidence_of(path)
+        beside = files.look(evidence) if files.exists(evidence) else None
     except FileError as error:
         raise ModelError(str(error)) from error
-    return stamp._replace(trust=(signers, beside.st_ino, beside.st_mtime_ns, beside.st_ctime_ns))
+    seen = (0, 0, 0) if beside is None else (beside.st_ino, beside.st_mtime_ns, beside.st_ctime_ns)
+    return stamp._replace(trust=(signers, *seen))
 
 
-def _is_bundled(path: Path) -> bool:
-    return path.parent == _BUNDLED
+def _is_bundled(content: bytes) -> bool:
+    """Tell whether this is a model that came with this program, wherever it was copied to."""
+    return any(content == path.read_bytes() for path in _BUNDLED.glob(f"*{_SUFFIX}"))

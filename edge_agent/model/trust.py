@@ -182,25 +182,28 @@ def claimed(evidence: bytes) -> list[Signature]:
 
 
 def evidence_of(path: Path) -> Path:
-    """Return the file that tells who signed the model file at `path`. Raises `TrustError` when there is none, and `FileError`."""
-    evidence = path.with_name(path.name + SUFFIX)
-    if not files.exists(evidence):
-        raise TrustError(
-            f"{path}: not signed: there is no {evidence.name} beside it; sign it with edge-convert sign, or set "
-            "models.require_signature = false"
-        )
-    return evidence
+    """Return where it stands who signed the model file at `path`."""
+    return path.with_name(path.name + SUFFIX)
 
 
 def verify_beside(path: Path, content: bytes, signers: Signers) -> Verified:
     """Check that the model file at `path`, which has this content, is signed by what lies beside it. Raises `TrustError`."""
+    evidence = evidence_of(path)
     try:
-        return verify_file(content, files.read(evidence_of(path), limit=MAX_EVIDENCE_BYTES), signers)
+        _expect_evidence(evidence)
+        return verify_file(content, files.read(evidence, limit=MAX_EVIDENCE_BYTES), signers)
     except FileError as error:
         raise TrustError(str(error)) from error
     except TrustError as error:
-        said = str(error)
-        raise TrustError(said if said.startswith(f"{path}: ") else f"{path}: {said}") from None
+        raise TrustError(f"{path}: {error}") from None
+
+
+def _expect_evidence(evidence: Path) -> None:
+    if not files.exists(evidence):
+        raise TrustError(
+            f"not signed: there is no {evidence.name} beside it; sign it with edge-convert sign, or set "
+            "models.require_signature = false"
+        )
 
 
 def accept(envelope: bytes, trust: Trust, now: float | None) -> Offer:

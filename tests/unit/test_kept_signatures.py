@@ -32,6 +32,7 @@ from tests.trusted import (
     signed,
     signers,
 )
+from tests.versions import version
 
 CONTENT = locate("genre").read_bytes()
 _T = TypeVar("_T")
@@ -121,16 +122,21 @@ def test_check_names_a_state_that_can_not_be_read(config: Path) -> None:
 
 def test_an_installed_file_keeps_its_signature(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.onnx"
-    file.write_bytes(CONTENT)
+    mine = version("1.1.0")
+    file.write_bytes(mine)
     refused = CliRunner().invoke(cli, ["model", "install", str(file), "--config", str(config)])
     assert isinstance(refused.exception, TrustError)
     assert "there is no mine.onnx.minisig beside it" in str(refused.exception)
-    (tmp_path / "mine.onnx.minisig").write_text(signed(CONTENT, ANN))
+    (tmp_path / "mine.onnx.minisig").write_text(signed(mine, ANN))
     installed = CliRunner().invoke(cli, ["model", "install", str(file), "--config", str(config)])
     assert installed.exit_code == 0, installed.output
     assert library(load(config)).open("genre").signed_by == (ANN.public_key.name,)
     shown = CliRunner().invoke(cli, ["model", "show", "genre", "--config", str(config), "--json"])
     assert '"signature": "trusted"' in shown.output
+    # The bundled one was served before, and needs no signature in the store either.
+    back = CliRunner().invoke(cli, ["model", "rollback", "--config", str(config)])
+    assert back.exit_code == 0, back.output
+    assert library(load(config)).open("genre").signed_by == ()
 
 
 def test_a_model_over_mqtt_says_who_signed_it(config: Path) -> None:

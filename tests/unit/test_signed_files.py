@@ -49,8 +49,11 @@ def test_a_signed_model_is_served_and_it_is_known_who_signed(tmp_path: Path) -> 
     assert opened(tmp_path).predictor.card.name == "genre"
 
 
-def test_the_bundled_model_needs_no_signature() -> None:
+def test_the_bundled_model_needs_no_signature_wherever_it_was_copied_to(tmp_path: Path) -> None:
+    """The store copies it, so that there is a way back to it."""
     assert Library((), signers(ANN)).open("genre").signed_by == ()
+    put(tmp_path).with_name("mine.onnx.minisig").unlink()
+    assert opened(tmp_path).signed_by == ()
 
 
 def test_no_signature_is_asked_for_by_default(tmp_path: Path) -> None:
@@ -77,7 +80,7 @@ def test_whatever_else_lies_beside_it_is_refused(tmp_path: Path, evidence: str |
 
 
 def test_without_a_file_beside_it_the_reason_says_what_to_do(tmp_path: Path) -> None:
-    put(tmp_path).with_name("mine.onnx.minisig").unlink()
+    put(tmp_path, CONTENT[:-LENGTH]).with_name("mine.onnx.minisig").unlink()
     assert "there is no mine.onnx.minisig beside it; sign it with edge-convert sign" in refusal(tmp_path)
 
 
