@@ -1,5 +1,5 @@
 """What a message costs in the pipeline, without broker and connection: each way of sending features against the plain JSON
-route, one message at a time and 20 together, and one route against 1,000.
+route, one message at a time and 20 together, that route watched for drift, and one route against 1,000.
 
     python -m benchmarks.pipeline
 
@@ -22,6 +22,7 @@ from edge_agent.contract.messages import Message
 from edge_agent.contract.templates import Template
 from edge_agent.model.library import Library
 from edge_agent.routing.routes import Route
+from edge_agent.serving.drifting import Drifting
 from edge_agent.serving.pipeline import Pipeline
 
 _TOGETHER: Final = (1, 20)
@@ -41,6 +42,9 @@ def main() -> int:
     def pipeline(subscribe: str, **options: Any) -> Pipeline:
         return Pipeline([_route(subscribe, "out/{s}", **options)], {"genre": model})
 
+    drift = Drifting({"genre": model}, hours=24.0, interval=600.0, clock=time.monotonic, time=str)
+    watched = Pipeline([_route("in/{s}/x", "out/{s}")], {"genre": model}, observers=drift.observers)
+
     def sent(encoded: list[bytes], content_type: str | None = None) -> list[Message]:
         return [
             Message(f"in/{number % _SENSORS}/x", encoded[number % len(encoded)], 1, content_type)
@@ -57,6 +61,7 @@ def main() -> int:
     ]
     ways = {
         "JSON": (plain, sent(texts)),
+        "JSON, drift": (watched, sent(texts)),
         "merged": (pipeline("in/{s}/x", partial="merge"), sent(texts)),
         "gathered": (pipeline("in/{s}/{feature}"), gathered),
         "CBOR": (plain, sent([cbor2.dumps(row) for row in rows], "application/cbor")),

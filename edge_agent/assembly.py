@@ -35,6 +35,7 @@ from edge_agent.tally import Tally
 
 if TYPE_CHECKING:
     from edge_agent.serving.discovery import Discovery
+    from edge_agent.serving.drifting import Drifting
     from edge_agent.serving.released import Wish
     from edge_agent.serving.updating import Updates
 
@@ -59,6 +60,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
     models = {name: one.predictor for name, one in loaded.items()}
     check_routes(routes, models)
     discovery = make_discovery(settings, models) if settings.home_assistant.enabled else None
+    drift = make_drift(settings, models) if settings.drift.enabled else None
     pipeline = Pipeline(
         routes,
         models,
@@ -69,6 +71,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         max_explained=settings.limits.explained_rows,
         response_topics=settings.mqtt.response_topics,
         watcher=discovery,
+        observers=None if drift is None else drift.observers,
     )
     node = settings.node.id
     served = {name: Served(one.card, one.sha256) for name, one in models.items()}
@@ -81,6 +84,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         discovery=discovery,
         later=(Documentation(settings, served),) if settings.publishes_docs else (),
         updates=make_updates(settings, loaded) if settings.update.channel else None,
+        drift=drift,
     )
 
 
@@ -110,6 +114,14 @@ def make_updates(settings: Settings, loaded: Mapping[str, Loaded]) -> Updates:
     )
 
 
+def make_drift(settings: Settings, models: Mapping[str, Predictor]) -> Drifting:
+    """Return what watches `models`, given by the names that the routes use, for drift."""
+    from edge_agent.serving.drifting import Drifting
+
+    told = settings.drift
+    return Drifting(models, hours=told.min_hours, interval=told.interval, clock=time.monotonic, time=now)
+
+
 def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Discovery:
     """Return what tells Home Assistant of the node that serves `models`, given by the names that the routes use."""
     from edge_agent.serving.discovery import Discovery
@@ -128,6 +140,7 @@ def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Disco
         settings.home_assistant.expire_after,
         has_temperature=Device().temperature() is not None,
         tells_models=not settings.update.channel,
+        has_drift=settings.drift.enabled,
     )
     return Discovery(about, [kind_of(*one) for one in served], limit=settings.limits.sensors, clock=time.monotonic)
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from edge_agent.client import ask, cut, read_status
 from edge_agent.config.load import DEFAULT_FILE, load
+from edge_agent.contract.drift import Drift
 from edge_agent.contract.messages import Busy, Gathered, Status, validator
 from edge_agent.errors import BrokerError
 from edge_agent.host.systemd import borrow_credentials
@@ -101,9 +102,27 @@ def _lines(status: Status) -> Iterator[str]:
         rows.append(("ignored", f"{count(gathered['ignored'], 'message')} on topics that map to no feature"))
     for what, value in rows:
         yield f"{what:<11} {value}"
+    if (drift := status.get("drift")) is not None:
+        yield ""
+        yield from _drift(drift)
     if gathered is not None and gathered["waiting"]:
         yield ""
         yield from _waiting(gathered)
+
+
+def _drift(drift: Drift) -> Iterator[str]:
+    """Yield what differs from training, a line for each model, each column that has drifted and each odd sensor."""
+    hours = drift["window_hours"]
+    for model in drift["models"]:
+        state, seen = plain(model["state"]), count(model["rows"], "row")
+        told = f"{state}, {min(model['hours'], hours):.1f} of {hours:g} h" if state == "collecting" else state
+        since = f" since {plain(model['since'])}" if model["since"] else ""
+        yield f"{'drift':<11} {plain(model['name'])} {plain(model['version'])}: {told}{since}, {seen}, against {plain(model['against'])}"
+        for column in (*model["features"], *model["answers"]):
+            if column["drifted"]:
+                yield f"{'':<11} {plain(column['name'])}: {plain(column['how'])} (PSI {column['psi']:.2f})"
+        for sensor in model["sensors"]:
+            yield f"{'':<11} {plain(sensor['topic'])}: {plain(sensor['feature'])}: {plain(sensor['how'])}"
 
 
 def _waiting(gathered: Gathered) -> Iterator[str]:

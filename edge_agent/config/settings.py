@@ -118,6 +118,16 @@ class HomeAssistant(Section):
         return f"{self.prefix}/status", f"{self.prefix}/device/{{id}}/config"
 
 
+class DriftSettings(Section):
+    """Whether what models are asked, and what they answer, is compared with what they were trained on."""
+
+    enabled: bool = True
+    #: Hours of data that are looked at, before which nothing is concluded.
+    min_hours: Annotated[float, Field(gt=0, le=720)] = 24.0
+    #: Seconds between two reports.
+    interval: Annotated[float, Field(ge=1, le=86_400)] = 600.0
+
+
 class DocsSettings(Section):
     """The description of all topics and payloads (AsyncAPI) on `edge/{node}/docs`."""
 
@@ -143,6 +153,7 @@ class Settings(Section):
     health: HealthSettings = Field(default_factory=HealthSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     home_assistant: HomeAssistant = Field(default_factory=HomeAssistant)
+    drift: DriftSettings = Field(default_factory=DriftSettings)
     docs: DocsSettings = Field(default_factory=DocsSettings)
     log: Log = Field(default_factory=Log)
 
@@ -199,6 +210,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "health": HealthSettings,
     "metrics": MetricsSettings,
     "home_assistant": HomeAssistant,
+    "drift": DriftSettings,
     "docs": DocsSettings,
     "log": Log,
 }

@@ -33,7 +33,7 @@ class DriftedColumn(TypedDict):
 
 
 class OddSensor(TypedDict):
-    """A sensor with most of its values where next to none of training's were. `topic` is where its messages come."""
+    """A sensor with most of its values where next to none of training's were. `topic` is where its answers go."""
 
     topic: str
     feature: str

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict  # a dependency of pydantic, which requi
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelName
+from edge_agent.contract.drift import Drift
 from edge_agent.contract.progress import UpdateProgress
 
 JSON_TYPE: Final = "application/json"
@@ -174,7 +175,7 @@ class Health(TypedDict):
     `poisoned` counts inputs whose answer ended the connection each time, so that they are not answered any more, `faults`
     errors of the agent itself that it went on after. `latency_ms` runs from a message read off the socket to its answer
     handed to the connection. `temperature` is that of the processor in °C, where the machine tells it. `gathering` is there
-    when a route gathers, `update` while one is in progress.
+    when a route gathers, `update` while one is in progress, `drift` in an answer to the request `status`.
     """
 
     time: str
@@ -202,6 +203,7 @@ class Health(TypedDict):
     temperature: NotRequired[float]
     gathering: NotRequired[Gathered]
     update: NotRequired[UpdateProgress]
+    drift: NotRequired[Drift]
 
 
 class ProcessorTime(TypedDict):

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
+from edge_agent.contract.drift import Drift
 from edge_agent.contract.messages import JSON_TYPE, Announced, Busy, Health, Info, UnknownVerb
 from edge_agent.contract.progress import ModelState
 from edge_agent.contract.templates import Template
@@ -38,7 +39,8 @@ def kinds(settings: Settings) -> tuple[Any, ...]:
     """Return the dictionaries of the wire contract that are on these topics."""
     announced = (Announced,) if settings.home_assistant.enabled else ()
     told = (ModelState,) if settings.home_assistant.enabled or settings.update.channel else ()
-    return (Info, Health, *ANSWERS.values(), Busy, UnknownVerb, *told, *announced)
+    drift = (Drift,) if settings.drift.enabled else ()
+    return (Info, Health, *drift, *ANSWERS.values(), Busy, UnknownVerb, *told, *announced)
 
 
 def add(channels: Channels, settings: Settings, models: list[str]) -> None:
@@ -75,6 +77,11 @@ def _said(settings: Settings, models: list[str]) -> list[_Said]:
             "health", topics.health(node), _kind(Health), f"Counters and rates, every {seconds:g} seconds.", kept=False
         ),
     ]
+    if settings.drift.enabled:
+        every = (
+            f"How what models are asked and answer differs from training, every {settings.drift.interval:g} seconds."
+        )
+        said.append(_Said("drift", topics.drift(node), _kind(Drift), every))
     if settings.publishes_docs:
         about = "This document, where the broker keeps it."
         said.append(_Said("docs", topics.docs(node), {"type": "object"}, about, content_type=CONTENT_TYPE))

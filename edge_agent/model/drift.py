@@ -43,11 +43,13 @@ PARTS: Final = 24
 _EXPECTED: Final = 5.0
 #: Of fewer values in a window their correlation is not known well enough: they are no evidence.
 _FEWEST: Final = 100
+#: A variance of scores that is none.
+_TINY: Final = 1e-9
 _LEVELS: Final = np.array(QUANTILE_LEVELS[1:-1])
 _SHARES: Final = np.diff(np.concatenate(([0.0], _LEVELS, [1.0])))
 _ORDERED: Final = 2 * len(QUANTILE_LEVELS) + 1
-#: What is summed up of the scores of a column, for its variance and for its correlation with the values before.
-_COUNT, _SUM, _SQUARES, _PAIRS, _OLD, _NEW, _OLD2, _NEW2, _PRODUCT = range(9)
+#: What is summed up of a column: scores, their squares, those of the steps from one to the next of a sensor, and the values.
+_COUNT, _SUM, _SQUARES, _PAIRS, _STEPS, _VALUES = range(6)
 
 
 class Finding(NamedTuple):
@@ -83,12 +85,11 @@ class Watch:
 
     def __init__(self, columns: Sequence[Column], *, features: int | None = None, hours: float = 24.0) -> None:
         self.layout = Layout(columns)
-        self._outside_of = slice(0, features)
+        self._features = len(columns) if features is None else features
         self.streams = Streams(len(columns))
         self._part = hours * 3600.0 / PARTS
         self._counts = np.zeros((PARTS, self.layout.total), np.int64)
-        self._sums = np.zeros((PARTS, len(columns), 9))
-        self._values = np.zeros((PARTS, len(columns)))
+        self._sums = np.zeros((PARTS, len(columns), 6))
         self._rows = np.zeros((PARTS, 2), np.int64)  # all, and those outside of training
         self._at = 0
         self._ends = -math.inf
@@ -98,33 +99,35 @@ class Watch:
     @property
     def memory(self) -> int:
         """Bytes that are kept."""
-        return self._counts.nbytes + self._sums.nbytes + self._values.nbytes + self.streams.memory
+        return self._counts.nbytes + self._sums.nbytes + self.streams.memory
 
     def add(self, rows: Floats, sensors: Sequence[str], now: float) -> None:
         """Count `rows` (n, columns) of as many sensors, in the order in which they came; NaN is a missing value."""
         self.turn(now)
         if self.since is None:
             self.since = now
-        places, scores = self.layout.places(rows), self.layout.scores(rows)
-        self._counts[self._at] += np.bincount(places.ravel(), minlength=self.layout.total)
-        outside = self.layout.outside(places)[:, self._outside_of].any(axis=1)
-        self._rows[self._at] += len(rows), np.count_nonzero(outside)
-        there = ~np.isnan(rows)
-        known = np.where(there, scores, 0.0)
+        unknown = np.isnan(rows)
+        lacking = unknown if unknown.any() else None
+        places, scores = self.layout.places(rows, lacking), self.layout.scores(rows)
+        self._counts[self._at] += np.bincount(self.layout.within(places).ravel(), minlength=self.layout.total)
+        far = np.nonzero(self.layout.far(places))
+        beyond = self.layout.beyond(places[far]) & (far[1] < self._features)
+        outside = len(set(far[0][beyond].tolist()))
+        self._rows[self._at] += len(rows), outside
+        steps = self.streams.steps(sensors, scores, far, places[far])
         sums = self._sums[self._at]
-        sums[:, _COUNT] += there.sum(axis=0)
-        sums[:, _SUM] += known.sum(axis=0)
-        sums[:, _SQUARES] += (known * known).sum(axis=0)
-        self._values[self._at] += np.where(there, rows, 0.0).sum(axis=0)
-        old, new = self.streams.pairs(sensors, scores, places - self.layout.begins)
-        both = ~(np.isnan(old) | np.isnan(new))
-        old, new = np.where(both, old, 0.0), np.where(both, new, 0.0)
-        sums[:, _PAIRS] += both.sum(axis=0)
-        sums[:, _OLD] += old.sum(axis=0)
-        sums[:, _NEW] += new.sum(axis=0)
-        sums[:, _OLD2] += (old * old).sum(axis=0)
-        sums[:, _NEW2] += (new * new).sum(axis=0)
-        sums[:, _PRODUCT] += (old * new).sum(axis=0)
+        if lacking is None:
+            sums[:, _COUNT] += len(rows)
+        else:
+            sums[:, _COUNT] += (~lacking).sum(axis=0)
+            rows, scores = np.where(lacking, 0.0, rows), np.where(lacking, 0.0, scores)
+        sums[:, _VALUES] += rows.sum(axis=0)
+        sums[:, _SUM] += scores.sum(axis=0)
+        sums[:, _SQUARES] += np.einsum("ij,ij->j", scores, scores)
+        unknown = np.isnan(steps)
+        sums[:, _PAIRS] += len(steps) - unknown.sum(axis=0)
+        steps[unknown] = 0.0
+        sums[:, _STEPS] += np.einsum("ij,ij->j", steps, steps)
 
     def turn(self, now: float) -> None:
         """Let what is older than the window go."""
@@ -135,7 +138,6 @@ class Watch:
             self._at = (self._at + 1) % PARTS
             self._counts[self._at] = 0
             self._sums[self._at] = 0.0
-            self._values[self._at] = 0.0
             self._rows[self._at] = 0
         self.streams.fade(turns / PARTS)
         self._ends = now + self._part if turns == PARTS else self._ends + turns * self._part
@@ -160,7 +162,7 @@ class Watch:
         """Return what there is to say of each column."""
         counts = self._counts.sum(axis=0)
         independent = self._independent()
-        means = self._values.sum(axis=0)
+        means = self._sums[:, :, _VALUES].sum(axis=0)
         found = []
         for place, column in enumerate(self.layout.columns):
             begin = self.layout.begins[place]
@@ -170,25 +172,28 @@ class Watch:
 
     def odd_sensors(self, limit: int) -> list[Sensor]:
         """Return sensors most of whose values lie where next to none of training did, the clearest first."""
-        known = np.array([bool(one.quantiles) for one in self.layout.columns])
-        return self.streams.odd(known, limit)
+        return self.streams.odd(limit)
 
     def _independent(self) -> Floats:
         """Return how many independent values each column has as much to say as."""
         sums = self._sums.sum(axis=0)
         count, pairs = sums[:, _COUNT], np.maximum(sums[:, _PAIRS], 1.0)
-        covariance = sums[:, _PRODUCT] - sums[:, _OLD] * sums[:, _NEW] / pairs
-        spread = (sums[:, _OLD2] - sums[:, _OLD] ** 2 / pairs) * (sums[:, _NEW2] - sums[:, _NEW] ** 2 / pairs)
-        spread = np.sqrt(np.maximum(spread, 0.0))
-        tiny = 1e-9 * pairs
-        # A value that never changes is one value, however often it comes.
-        rho = np.where(spread > tiny, covariance / np.maximum(spread, tiny), 1.0)
+        whole = np.maximum(count, 1.0)
+        spread = sums[:, _SQUARES] / whole - (sums[:, _SUM] / whole) ** 2
+        varies = spread > _TINY
+        # By the mean square of the steps (von Neumann, 1941). A value that never changes is one value, however often it comes.
+        rho = np.where(varies, 1.0 - sums[:, _STEPS] / pairs / (2.0 * np.maximum(spread, _TINY)), 1.0)
         # Of few pairs too small a correlation is found, by about this (Kendall); and it may be more by chance: Fisher's z, with
         # two of its deviations.
         rho = np.clip(rho + (1.0 + 4.0 * np.maximum(rho, 0.0)) / pairs, 0.0, 1.0 - 1e-9)
         rho = np.tanh(np.arctanh(rho) + 2.0 / np.sqrt(pairs * (1.0 - rho * rho)))
         says = count / np.maximum((1.0 + rho) / np.maximum(1.0 - rho, 1e-9), self._unlike())
-        return np.where(sums[:, _PAIRS] < _FEWEST, 1.0, np.maximum(says, 1.0))
+        says = np.where(sums[:, _PAIRS] < _FEWEST, 1.0, np.maximum(says, 1.0))
+        # An answer is made of the features: it resembles the one before no more than they do (Gebelein), even if it is always the same.
+        asked = says[: self._features][varies[: self._features]]
+        if len(asked):
+            says[self._features :] = np.maximum(says[self._features :], asked.min())
+        return says
 
     def _unlike(self) -> Floats:
         """Return how much more the parts of the window differ than if each had drawn independent values: the F of their means."""

@@ -112,29 +112,40 @@ class Layout:
         wide, narrow = edges[:, -1] - edges[:, 0], edges[:, -2] - edges[:, 1]
         scale = np.where(narrow > 0, narrow / 4, wide / 4)
         self._scale = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
-        is_number = np.array([one.kind == "number" and bool(one.quantiles) for one in columns])
-        self._least = np.where(is_number, self.begins, -1)
-        self._most = np.where(is_number, self.begins + 2 * _QUANTILES, -1)
+        self._is_number = np.array([one.kind == "number" and bool(one.quantiles) for one in columns])
+        self._low, self._high = np.uint16(2), np.uint16(2 * _QUANTILES - 2)
+        self._missing = (self.cells - 1).astype(np.uint16)
         self._ranks = {place: _ranks(columns[place]) for place in self._with_parts}
 
-    def places(self, rows: Floats) -> npt.NDArray[np.intp]:
-        """Return where each of `rows` (n, columns) is counted, (n, columns) within all cells; NaN is a missing value."""
-        narrow = rows.astype(np.float32)
-        found = np.zeros(rows.shape, np.intp)
+    def places(self, rows: Floats, lacking: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint16]:
+        """Return the cell of each value of `rows` (n, columns), of those of its column; `lacking` says which are missing, if any are."""
+        narrow = np.asfortranarray(rows, np.float32)
+        found = np.zeros(rows.shape, np.uint8, order="F")
+        # In place, in bytes and column by column: a tenth of the time that sums of booleans take.
         for edge in self._edges:
-            found += narrow >= edge
-            found += narrow > edge
+            found += (narrow >= edge).view(np.uint8)
+            found += (narrow > edge).view(np.uint8)
+        places = found.astype(np.uint16)
         for place in self._with_parts:
-            found[:, place] = np.nan_to_num(rows[:, place])
-        lacking = np.isnan(rows)
-        if lacking.any():
-            found = np.where(lacking, self.cells - 1, found)
-        found += self.begins
+            places[:, place] = np.nan_to_num(rows[:, place])
+        return places if lacking is None else np.where(lacking, self._missing, places)
+
+    def within(self, places: npt.NDArray[np.uint16]) -> npt.NDArray[np.intp]:
+        """Return the cells of values as those of all columns."""
+        found: npt.NDArray[np.intp] = np.add(self.begins, places, dtype=np.intp)
         return found
 
-    def outside(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-        """Tell of each of `places` (n, columns) whether its value is less or more than all that training saw."""
-        found: npt.NDArray[np.bool_] = (places == self._least) | (places == self._most)
+    def far(self, places: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
+        """Tell of each of `places` whether its value lies where next to none of training's did: below the 1 % quantile or above the
+        99 % quantile.
+        """
+        found: npt.NDArray[np.bool_] = (places <= self._low) | (places >= self._high)
+        found &= self._is_number
+        return found
+
+    def beyond(self, far: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
+        """Tell of `places` that are far out whether no value of training was."""
+        found: npt.NDArray[np.bool_] = (far == 0) | (far == 2 * _QUANTILES)
         return found
 
     def scores(self, rows: Floats) -> Floats:

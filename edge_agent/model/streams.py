@@ -6,13 +6,11 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-from edge_agent.contract.card import QUANTILE_LEVELS
 
 #: Most sensors, and most numbers that are kept of them all.
 _SENSORS: Final = 1000
@@ -24,10 +22,10 @@ _ODD: Final = 0.5
 _FEWEST: Final = 50.0
 #: A sensor is forgotten when less than this is left of what it sent: a single message stays for a window.
 _LEAST: Final = 0.3
-#: Cells of values below the 1 % quantile, and above the 99 % quantile.
+#: The last cell of values below the 1 % quantile.
 _LOW: Final = 2
-_HIGH: Final = 2 * len(QUANTILE_LEVELS) - 2
-_TOP: Final = 2 * len(QUANTILE_LEVELS)
+_Floats: TypeAlias = npt.NDArray[np.float64]
+_Places: TypeAlias = tuple[npt.NDArray[np.intp], ...]
 
 
 class Sensor(NamedTuple):
@@ -52,43 +50,44 @@ class Streams:
         self._out = np.zeros((0, 2, columns), np.float32)
         self._seen = np.zeros(0)
 
-    def __len__(self) -> int:
-        """Return how many are remembered."""
-        return len(self._known)
+    @property
+    def known(self) -> Collection[str]:
+        """Those that are remembered."""
+        return self._known.keys()
 
     @property
     def memory(self) -> int:
         """Bytes that are kept, without the topics."""
         return self._last.nbytes + self._out.nbytes + self._seen.nbytes
 
-    def pairs(
-        self, sensors: Sequence[str], scores: npt.NDArray[np.float64], cells: npt.NDArray[np.intp]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the scores (m, columns) of the rows before, and those of the rows after them, of the same sensor each; NaN where there
-        is none. Remember these rows (n, columns): scores, and the cells that they are counted in.
+    def steps(self, sensors: Sequence[str], scores: _Floats, far: _Places, cells: npt.NDArray[np.uint16]) -> _Floats:
+        """Return the steps (m, columns) from each row to the next one of the same sensor; NaN where there is none. Remember these rows
+        (n, columns), and which values of theirs lie far out (row, column), in which `cells`.
         """
         try:
-            numbers = np.array([self._known[one] for one in sensors], np.intp)
+            numbers = np.array([self._known[one] for one in sensors], np.int16)
         except KeyError:
-            numbers = np.array([self._number(one) for one in sensors], np.intp)
+            numbers = np.array([self._number(one) for one in sensors], np.int16)
         order = np.argsort(numbers, kind="stable")
         order = order[np.searchsorted(numbers[order], 0) :]  # without those that are not remembered
+        if not len(order):
+            return np.zeros((0, self._columns))
+        self._note(numbers, far, cells)
         numbers, new = numbers[order], scores[order]
-        if not len(numbers):
-            return new, new
-        starts = np.concatenate(([True], numbers[1:] != numbers[:-1]))
+        starts = np.concatenate(((0,), np.flatnonzero(numbers[1:] != numbers[:-1]) + 1))
+        first = numbers[starts]
         old = np.empty_like(new)
         old[1:] = new[:-1]
-        first = numbers[starts]
         old[starts] = self._last[first]
-        ends = np.concatenate((starts[1:], [True]))
-        self._last[first] = new[ends]
-        where = np.flatnonzero(starts)
-        far = cells[order]
-        self._out[first, 0] += np.add.reduceat(far <= _LOW, where, axis=0, dtype=np.float32)
-        self._out[first, 1] += np.add.reduceat((far >= _HIGH) & (far <= _TOP), where, axis=0, dtype=np.float32)
-        self._seen[first] += np.diff(np.append(where, len(numbers)))
-        return old, new
+        ends = np.append(starts[1:], len(numbers))
+        self._last[first] = new[ends - 1]
+        self._seen[first] += ends - starts
+        return np.subtract(new, old, out=old)
+
+    def _note(self, numbers: npt.NDArray[np.int16], far: _Places, cells: npt.NDArray[np.uint16]) -> None:
+        number, is_above = numbers[far[0]], cells > _LOW
+        known = number >= 0
+        np.add.at(self._out, (number[known], is_above[known].view(np.uint8), far[1][known]), 1.0)
 
     def fade(self, share: float) -> None:
         """Let a share of what was counted go, and sensors of which nothing is left."""
@@ -101,11 +100,11 @@ class Streams:
             del self._known[topic]
             self._free.append(number)
 
-    def odd(self, known: npt.NDArray[np.bool_], limit: int) -> list[Sensor]:
-        """Return up to `limit` sensors with a column, of those that are `known`, that mostly lies far out; the clearest first."""
+    def odd(self, limit: int) -> list[Sensor]:
+        """Return up to `limit` sensors with a column that mostly lies far out; the clearest first."""
         if not self._known:
             return []
-        shares = np.where(known, self._out, 0.0) / np.maximum(self._seen, 1.0)[:, None, None]
+        shares = self._out / np.maximum(self._seen, 1.0)[:, None, None]
         shares[self._seen < _FEWEST] = 0.0
         flat = shares.reshape(len(shares), -1)
         best = flat.argmax(axis=1)

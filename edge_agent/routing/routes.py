@@ -223,6 +223,7 @@ def refuse_loops(routes: Sequence[Route], node: str, besides: Mapping[str, str] 
         topics.state(node),
         topics.info(node),
         topics.health(node),
+        topics.drift(node),
         topics.docs(node),
         topics.response(node, "{verb}"),
         *besides,

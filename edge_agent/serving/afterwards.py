@@ -2,25 +2,30 @@
 
 Rules:
 
-* each is for those who come later, so it is left out where the broker does not keep it;
+* each is for those who come later, so it is left out where the broker does not keep it; but for drift, which is told again and again;
 * one that may end the connection is tried alone, as all of the agent's own are (`edge_agent.serving.caution`), and those after it wait.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from edge_agent.serving.announcements import Later
 from edge_agent.serving.answering import Answering
 from edge_agent.serving.plan import Connection, Plan
 
+if TYPE_CHECKING:
+    from edge_agent.serving.drifting import Drifting
+
 
 class Afterwards:
-    """What is yet to be said on a connection."""
+    """What is yet to be said on a connection, and what is said on it every now and then."""
 
     def __init__(self) -> None:
         self._all: tuple[Later, ...] = ()
         self._left: deque[Later] = deque()
+        self._drift: Drifting | None = None
 
     def begin(self, plan: Plan) -> None:
         """Say all that a plan has, on a new connection or because the plan is new."""
@@ -28,6 +33,11 @@ class Afterwards:
             self.close()
         self._all = plan.later
         self._left = deque(plan.later)
+        former, self._drift = self._drift, plan.drift
+        if self._drift is not None:
+            if former is not None and former is not self._drift:
+                self._drift.take_over(former)
+            self._drift.say_again()
 
     def close(self) -> None:
         """End what is being made."""
@@ -37,6 +47,8 @@ class Afterwards:
 
     def turn(self, link: Connection, answering: Answering, node: str) -> None:
         """Say the next one, if it is there."""
+        if self._drift is not None:
+            self._say_drift(self._drift, link, answering, node)
         if not self._left or not self._left[0].ready:
             return
         message = self._left[0].message(node)
@@ -45,3 +57,14 @@ class Afterwards:
                 return
             answering.say(link, message)
         self._left.popleft()
+
+    @staticmethod
+    def _say_drift(drift: Drifting, link: Connection, answering: Answering, node: str) -> None:
+        message = drift.message(node)
+        if message is None:
+            return
+        if not link.keeps(message):
+            message = message._replace(retain=False)
+        if answering.may_say(link, message):
+            answering.say(link, message)
+            drift.said()

@@ -10,12 +10,12 @@ Rules:
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
@@ -24,16 +24,17 @@ from edge_agent.contract.messages import Answer, to_json
 from edge_agent.model.drift import OVER, Finding, Watch
 from edge_agent.model.reference import answers_of, columns_of, values_of
 from edge_agent.model.unlike import how, value
+from edge_agent.serving.metrics import Measured
 from edge_agent.serving.writing import Settled
-from edge_agent.wording import count
+from edge_agent.wording import count, plain
 
 _log = logging.getLogger(__name__)
 
-#: Rows that are counted together: as many as are worth the trouble, and few enough that it takes no time. And numbers of theirs.
-_TOGETHER: Final = 256
-_NUMBERS: Final = 1 << 16
+#: Rows that are counted together, and numbers of theirs: as many as are worth the trouble, and few enough that nobody waits.
+_TOGETHER: Final = 1024
+_NUMBERS: Final = 1 << 14
 #: Answers whose numbers are remembered: a tree has as many as leaves.
-_REMEMBERED: Final = 4096
+_REMEMBERED: Final = 1024
 #: Most features and most sensors of a model that are told, and most bytes of all.
 _COLUMNS: Final = 16
 _SENSORS: Final = 10
@@ -65,49 +66,83 @@ class Observer:
         self._features = len(card.features)
         self._width = self._features + len(answers_of(card))
         self.watch = Watch(columns_of(card), features=self._features, hours=hours)
-        self._rows: list[tuple[float, ...]] = []
+        self._together = max(1, min(_TOGETHER, _NUMBERS // self._width))
+        self._values = array("d")
         self._sensors: list[str] = []
         self._answers: list[Settled | None] = []
-        self._read: dict[int, tuple[Settled, tuple[float, ...]]] = {}
-        self._none = (math.nan,) * (self._width - self._features)
-        self._drifted: set[str] = set()
+        self._places: dict[int, int] = {}
+        #: As long as they are, nothing else has their ids.
+        self._alive: list[Settled | None] = []
+        self._table = self._forget()
+        self._drifted: set[int] = set()  # columns
+        #: The PSI of each column that has one, when it was looked at last: the number of the column, and the PSI.
+        self.psi: list[tuple[int, float]] = []
         self._since: str | None = None
+        self._is_broken = False
 
     def note(
         self, sensors: Sequence[str], rows: Sequence[tuple[float, ...]], answers: Sequence[Settled | None]
     ) -> None:
         """Note rows of as many sensors, and what was answered: None where the model failed."""
-        self._rows += rows
+        # Flat, and rows as bare numbers, so that less is kept alive.
+        for row in rows:
+            self._values.extend(row)
         self._sensors += sensors
         self._answers += answers
-        if len(self._rows) >= _TOGETHER:
+        if len(self._sensors) >= self._together:
             self.count()
 
     def count(self) -> None:
-        """Count what was noted."""
-        rows, sensors, answers = self._rows, self._sensors, self._answers
-        self._rows, self._sensors, self._answers = [], [], []
-        now, most = self._clock(), max(1, _NUMBERS // self._width)
+        """Count what was noted. Whatever goes wrong with that must not touch the messages: it is said once, and nothing is counted any more."""
+        try:
+            self._count()
+        except Exception:  # noqa: BLE001 - a bug of ours, and it is logged
+            if not self._is_broken:
+                _log.exception(
+                    "internal error: drift of model %s is not watched any more; its messages are answered as ever",
+                    self.card.name,
+                )
+            self._is_broken = True
+
+    def _count(self) -> None:
+        values, sensors, answers = self._values, self._sensors, self._answers
+        self._values, self._sensors, self._answers = array("d"), [], []
+        if self._is_broken:
+            return
+        rows = np.frombuffer(values).reshape(-1, self._features)
+        now, most = self._clock(), self._together
         for begin in range(0, len(rows), most):
             part, end = rows[begin : begin + most], begin + most
-            table = np.empty((len(part), self._width))
-            table[:, : self._features] = np.fromiter(
-                chain.from_iterable(part), np.float64, len(part) * self._features
-            ).reshape(len(part), -1)
-            table[:, self._features :] = [self._values(one) for one in answers[begin:end]]
+            table = np.empty((len(part), self._width), order="F")
+            table[:, : self._features] = part
+            table[:, self._features :] = self._answered(answers[begin:end])
             self.watch.add(table, sensors[begin:end], now)
 
-    def _values(self, answer: Settled | None) -> tuple[float, ...]:
-        if answer is None:
-            return self._none
-        known = self._read.get(id(answer))
-        if known is not None:  # and alive, so that no other one has its number
-            return known[1]
-        if len(self._read) >= _REMEMBERED:
-            self._read.clear()
-        values = values_of(self.card, answer.bare)
-        self._read[id(answer)] = answer, values
-        return values
+    def _answered(self, answers: Sequence[Settled | None]) -> npt.NDArray[np.float64]:
+        """Return what was answered (n, answers). Most answers have been there before, and are the same object."""
+        places = list(map(self._places.get, map(id, answers)))
+        if None in places:
+            if len(self._places) > _REMEMBERED:
+                self._table = self._forget()
+            for answer in answers:
+                self._remember(answer)
+            places = list(map(self._places.get, map(id, answers)))
+        return self._table[np.array(places, np.intp)]
+
+    def _remember(self, answer: Settled | None) -> None:
+        if id(answer) in self._places:
+            return
+        place = len(self._places)
+        if place == len(self._table):
+            self._table = np.concatenate((self._table, np.empty_like(self._table)))
+        self._table[place] = np.nan if answer is None else values_of(self.card, answer.bare)
+        self._places[id(answer)] = place
+        self._alive.append(answer)
+
+    def _forget(self) -> npt.NDArray[np.float64]:
+        self._places.clear()
+        self._alive.clear()
+        return np.empty((16, self._width - self._features))
 
     def take_over(self, former: Observer) -> None:
         """Go on with what another one has seen of the same model."""
@@ -123,18 +158,19 @@ class Observer:
         hours = watch.hours(clock)
         is_whole = watch.since is not None and hours >= self._hours
         found = watch.findings() if is_whole else []
-        names = self._alarming(found)
-        if names and not self._drifted:
+        drifted = self._alarming(found)
+        if drifted and not self._drifted:
             self._since = now
-        elif not names:
+        elif not drifted:
             self._since = None
-        self._tell(found, names)
-        self._drifted = names
-        told = [_column(one, drifted=one.column.name in names) for one in found]
+        self._tell(found, drifted)
+        self._drifted = drifted
+        self.psi = [(place, one.psi) for place, one in enumerate(found) if one.psi is not None]
+        told = [_column(one, drifted=place in drifted) for place, one in enumerate(found)]
         return DriftedModel(
             name=self.card.name,
             version=self.card.version,
-            state="drifted" if names else "steady" if is_whole else "collecting",
+            state="drifted" if drifted else "steady" if is_whole else "collecting",
             since=self._since,
             hours=round(hours, 2),
             rows=watch.rows,
@@ -145,22 +181,32 @@ class Observer:
             sensors=[self._sensor(*one) for one in watch.odd_sensors(_SENSORS)],
         )
 
-    def _alarming(self, found: Sequence[Finding]) -> set[str]:
-        """Return what is drifted: what alarms, and what did and is not over."""
+    def _alarming(self, found: Sequence[Finding]) -> set[int]:
+        """Return which columns have drifted: those that alarm, and those that did and are not over."""
         return {
-            one.column.name
-            for one in found
-            if one.alarms(len(found)) or (one.column.name in self._drifted and (one.psi or 0.0) >= OVER)
+            place
+            for place, one in enumerate(found)
+            if one.alarms(len(found)) or (place in self._drifted and (one.psi or 0.0) >= OVER)
         }
 
-    def _tell(self, found: Sequence[Finding], names: set[str]) -> None:
+    @property
+    def has_drifted(self) -> bool:
+        """Whether it had when it was looked at last."""
+        return bool(self._drifted)
+
+    def measured(self) -> Iterator[tuple[str, str, float]]:
+        """Yield what was found last: "feature" or "answer", its name, and its PSI."""
+        for place, psi in self.psi:
+            part = "feature" if place < self._features else "answer"
+            yield part, self.watch.layout.columns[place].name, psi
+
+    def _tell(self, found: Sequence[Finding], drifted: set[int]) -> None:
         model = f"model {self.card.name} {self.card.version}"
-        for one in found:
-            name = one.column.name
-            if name in names and name not in self._drifted:
-                _log.warning("%s: drift: %s: %s (PSI %.2f)", model, name, how(one), one.psi)
-            elif name in self._drifted and name not in names:
-                _log.info("%s: no drift any more: %s", model, name)
+        for place, one in enumerate(found):
+            if place in drifted and place not in self._drifted:
+                _log.warning("%s: drift: %s: %s (PSI %.2f)", model, plain(one.column.name), plain(how(one)), one.psi)
+            elif place in self._drifted and place not in drifted:
+                _log.info("%s: no drift any more: %s", model, plain(one.column.name))
 
     def _sensor(self, topic: str, column: int, is_above: bool, share: float) -> OddSensor:  # noqa: FBT001 - as `Sensor` has it
         known = self.watch.layout.columns[column]
@@ -212,6 +258,14 @@ class Drifting:
         state = _STATES[max((_STATES.index(one["state"]) for one in models), default=0)]
         self.last = Drift(time=now, state=state, window_hours=self._hours, models=models)
         return self.last
+
+    def measured(self) -> list[Measured]:
+        """Return the figures of each model."""
+        return [(one.card.name, one.has_drifted, list(one.measured())) for one in self._files.values()]
+
+    def told(self) -> Drift:
+        """Return what was found last, or what there is to tell now."""
+        return self.last or self.look()
 
     def message(self, node: str) -> Answer | None:
         """Return what is to be published, retained, once it is time."""

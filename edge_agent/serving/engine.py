@@ -164,9 +164,9 @@ class Engine:
                 rows.append(content.values)
             elif isinstance(content, Batch):
                 rows += content.values
-        predicted = _Predicted(self, rows)
-        if self._observer is not None:
-            predicted.observe(self._observer, _of_rows(questions, sensors))
+        if self._observer is not None and len(rows) != len(questions):
+            sensors = _of_rows(questions, sensors)
+        predicted = _Predicted(self, rows, self._observer, sensors)
         if wishes or self._explains:
             predicted.explains = self._explaining.of_rows(questions, wishes)
         return [self._settle(question, predicted) for question in questions]
@@ -327,19 +327,17 @@ class _Predicted:
     explains: Sequence[Explainer | None] = ()
     _reasons: Sequence[Explanation | None] = ()
 
-    def __init__(self, engine: Engine, rows: list[tuple[float, ...]]) -> None:
+    def __init__(
+        self, engine: Engine, rows: list[tuple[float, ...]], observer: Observer | None, sensors: Sequence[str]
+    ) -> None:
         self._engine = engine
         self._rows = rows
+        self._observer = observer
+        self._sensors = sensors
         self._place = 0
         self._asked: Sequence[Settled | None] = ()
         self._begin = self._end = 0  # of the computed ones
         self.failed = False  # the model, so that there may be None among them
-        self._observer: Observer | None = None
-        self._sensors: Sequence[str] = ()
-
-    def observe(self, observer: Observer, sensors: Sequence[str]) -> None:
-        """Let an observer see each row that is predicted; `sensors` has one for each."""
-        self._observer, self._sensors = observer, sensors
 
     def one(self) -> Settled | None:
         """Return the next prediction."""

@@ -49,7 +49,7 @@ _ROW: Final = (
 class About(NamedTuple):
     """The node. `models` are names and versions, `interval` the seconds between two reports, `expire_after` the seconds
     after which an answer is too old, 0 for never; `has_temperature` says that the board tells its own,
-    `tells_models` that nobody else says which versions of models there are.
+    `tells_models` that nobody else says which versions of models there are, `has_drift` that the node watches for drift.
     """
 
     node: str
@@ -60,6 +60,7 @@ class About(NamedTuple):
     expire_after: float = 0.0
     has_temperature: bool = False
     tells_models: bool = True
+    has_drift: bool = False
 
     @property
     def status(self) -> str:
@@ -190,6 +191,8 @@ def node(about: About, gone: Iterable[str] = ()) -> Answer:
             "state_class": "measurement",
             **fresh,
         }
+    if about.has_drift:
+        components["drift"] = _drift(topics.drift(about.node))
     for one in components.values():
         one["entity_category"] = "diagnostic"
     for name, _ in about.models:
@@ -219,6 +222,21 @@ def node(about: About, gone: Iterable[str] = ()) -> Answer:
         "components": components,
     }
     return Answer(about.topic(device), to_json(payload), qos=1, retain=True)
+
+
+def _drift(topic: str) -> _Json:
+    """Return the entity that is on where a model has drifted; its attributes say which, and how."""
+    return {
+        "platform": "binary_sensor",
+        "name": "Drift",
+        "device_class": "problem",
+        "state_topic": topic,
+        "value_template": "{{ 'ON' if value_json.state == 'drifted' else 'OFF' }}",
+        "json_attributes_topic": topic,
+        "json_attributes_template": "{% set ns = namespace(told={}) %}{% for m in value_json.models %}"
+        "{% for c in m.features + m.answers if c.drifted %}"
+        "{% set ns.told = dict(ns.told, **{m.name ~ ' ' ~ c.name: c.how}) %}{% endfor %}{% endfor %}{{ ns.told | tojson }}",
+    }
 
 
 def model_state(about: About, name: str, version: str) -> Answer:

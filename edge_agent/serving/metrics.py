@@ -49,13 +49,16 @@ _ROUTE_TOTALS: Final = (
     ("messages_ignored", "Messages of the route that get no answer: empty ones, unwanted retained ones.", "ignored"),
 )
 
+#: A model's name, whether it has drifted, and the PSI of its features and answers: which of them, its name, the PSI.
+Measured: TypeAlias = tuple[str, bool, Iterable[tuple[str, str, float]]]
 #: A model's name, its route's topics as configured, and what the route has counted.
 Share: TypeAlias = tuple[str, str, str, Counts]
 
 
 class Seen(NamedTuple):
     """A node at one moment: `shares` are those of its routes, `gathered` the figures of all that gather, None without any.
-    `uptime` is in seconds, `failures` counts files that could not be written, `temperature` is that of the processor in °C.
+    `uptime` is in seconds, `failures` counts files that could not be written, `temperature` is that of the processor in °C. `drift` is None where nobody
+    watches for it.
     """
 
     described: Described
@@ -68,6 +71,7 @@ class Seen(NamedTuple):
     gathered: Gathered | None = None
     failures: int = 0
     temperature: float | None = None
+    drift: Iterable[Measured] | None = None
 
 
 def exposition(seen: Seen) -> Iterator[str]:
@@ -96,6 +100,8 @@ def exposition(seen: Seen) -> Iterator[str]:
     yield from _total("textfile_failures", "Metrics files that could not be written.", [(node, seen.failures)])
     if seen.gathered is not None:
         yield from _of_sensors(node, seen.gathered)
+    if seen.drift is not None:
+        yield from _of_drift(node, seen.drift)
     yield from _of_routes(list(_labelled(node, seen.shares)))
 
 
@@ -105,6 +111,21 @@ def _of_sensors(node: Mapping[str, str], gathered: Gathered) -> Iterator[str]:
     yield from _total("sensors_forgotten", "Sensors that made room for others.", [(node, gathered["forgotten"])])
     text = "Messages to routes that gather or merge, without a feature."
     yield from _total("messages_without_feature", text, [(node, gathered["ignored"])])
+
+
+def _of_drift(node: Mapping[str, str], measured: Iterable[Measured]) -> Iterator[str]:
+    # Two files may have one name: then it is what the worst has.
+    drifted: dict[str, int] = {}
+    most: dict[tuple[str, str, str], float] = {}
+    for model, has_drifted, columns in measured:
+        drifted[model] = max(drifted.get(model, 0), int(has_drifted))
+        for part, name, psi in columns:
+            most[model, part, name] = max(most.get((model, part, name), 0.0), round(psi, 4))
+    text = "1 where what a model is asked, or answers, has drifted from what it was trained on."
+    yield from _gauge("drifted", text, [({**node, "model": model}, one) for model, one in drifted.items()])
+    text = "Population stability index of a feature, or of a part of the answers, against training."
+    samples = [({**node, "model": m, "part": part, "name": name}, psi) for (m, part, name), psi in most.items()]
+    yield from _gauge("drift_psi", text, samples)
 
 
 def _of_routes(shares: list[tuple[Mapping[str, str], Counts]]) -> Iterator[str]:

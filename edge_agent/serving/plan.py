@@ -17,6 +17,7 @@ from edge_agent.tally import Tally
 
 if TYPE_CHECKING:
     from edge_agent.serving.discovery import Discovery  # loaded by an agent that is to tell Home Assistant
+    from edge_agent.serving.drifting import Drifting  # and by one that watches for drift
     from edge_agent.serving.updating import Updates  # loaded by one that models reach over MQTT
 
 
@@ -97,7 +98,7 @@ class Plan(NamedTuple):
     `describe` returns the node's info for a connection's protocol and the time at which the agent started;
     `health_interval` is in seconds; `announcements` are the node's own messages, `later` those that follow on each connection;
     `textfile` is the file for its metrics, if they are wanted; `discovery` tells Home Assistant of it, `updates`
-    bring its models over MQTT.
+    bring its models over MQTT, `drift` tells how what models are asked differs from training.
     """
 
     pipeline: Pipeline
@@ -108,6 +109,7 @@ class Plan(NamedTuple):
     textfile: Path | None = None
     discovery: Discovery | None = None
     later: tuple[Later, ...] = ()
+    drift: Drifting | None = None
     updates: Updates | None = None
 
     @property

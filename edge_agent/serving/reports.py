@@ -110,6 +110,8 @@ class Reporter:
             health["gathering"] = {**gathered, "waiting": gathered["waiting"][:waiting]}
         if self._plan.updates is not None and (progress := self._plan.updates.health) is not None:
             health["update"] = progress
+        if asking is not None and self._plan.drift is not None:
+            health["drift"] = self._plan.drift.told()
         return health
 
     def expose(self, link: Connection | None) -> None:
@@ -143,6 +145,7 @@ class Reporter:
             self._survey(),
             self._textfile.failures,
             self._device.temperature(),
+            None if self._plan.drift is None else self._plan.drift.measured(),
         )
 
     def _survey(self) -> Gathered | None:

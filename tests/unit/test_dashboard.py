@@ -26,7 +26,18 @@ ONLY_OVER_MQTT = {"edge_agent_latency_p50_seconds", "edge_agent_latency_p99_seco
 @pytest.fixture(scope="module")
 def exposed() -> Exposed:
     gathered = {"sensors": 1, "complete": 1, "forgotten": 0, "ignored": 0}
-    return read("".join(exposition(seen([("genre", IN, OUT, Counts())], gathered=gathered, temperature=48.3))))
+    return read(
+        "".join(
+            exposition(
+                seen(
+                    [("genre", IN, OUT, Counts())],
+                    gathered=gathered,
+                    temperature=48.3,
+                    drift=[("genre", True, [("feature", "tempo", 0.3)])],
+                )
+            )
+        )
+    )
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,12 @@ def test_the_node_tells_state_models_rates_and_versions() -> None:
     assert told["components"]["rate"]["expire_after"] == 90
     warm = json.loads(home_assistant.node(ABOUT._replace(has_temperature=True)).payload)
     assert warm["components"]["temperature"]["device_class"] == "temperature"
+    drift = json.loads(home_assistant.node(ABOUT._replace(has_drift=True)).payload)["components"]["drift"]
+    assert (drift["platform"], drift["device_class"], drift["state_topic"]) == (
+        "binary_sensor",
+        "problem",
+        "edge/pi-1/drift",
+    )
 
 
 def test_a_model_that_is_gone_takes_its_entity_with_it() -> None:

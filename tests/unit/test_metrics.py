@@ -393,3 +393,15 @@ def test_a_reload_moves_it_and_takes_it_away(file: Path) -> None:
     clock.advance(30)
     agent.step()
     assert list(file.parent.iterdir()) == []
+
+
+def test_drift_by_model_and_column() -> None:
+    twice = [
+        ("genre", False, [("feature", "tempo", 0.12345)]),
+        ("genre", True, [("feature", "tempo", 0.3), ("answer", "tempo", 0.1)]),
+    ]
+    found = told(drift=twice)
+    assert found.value("drifted", node="pi-1", model="genre") == 1
+    assert found.value("drift_psi", node="pi-1", model="genre", part="feature", name="tempo") == 0.3
+    assert found.value("drift_psi", node="pi-1", model="genre", part="answer", name="tempo") == 0.1
+    assert "edge_agent_drifted" not in told().kinds
