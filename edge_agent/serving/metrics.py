@@ -124,7 +124,7 @@ def _of_drift(node: Mapping[str, str], measured: Iterable[Measured]) -> Iterator
     text = "1 where what a model is asked, or answers, has drifted from what it was trained on."
     yield from _gauge("drifted", text, [({**node, "model": model}, one) for model, one in drifted.items()])
     text = "Population stability index of a feature, or of a part of the answers, against training."
-    samples = [({**node, "model": m, "part": part, "name": name}, psi) for (m, part, name), psi in most.items()]
+    samples = [({**node, "model": m, "part": part, "column": name}, psi) for (m, part, name), psi in most.items()]
     yield from _gauge("drift_psi", text, samples)
 
 

@@ -58,6 +58,7 @@ def test_there_is_a_channel_for_all_that_comes_and_goes() -> None:
         "state": "edge/pi-1/state",
         "info": "edge/pi-1/info",
         "health": "edge/pi-1/health",
+        "drift": "edge/pi-1/drift",
         "docs": "edge/pi-1/docs",
         **{f"request-{verb}": f"edge/pi-1/request/{verb}" for verb in VERBS},
         **{f"response-{verb}": f"edge/pi-1/response/{verb}" for verb in VERBS},

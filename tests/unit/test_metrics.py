@@ -402,6 +402,6 @@ def test_drift_by_model_and_column() -> None:
     ]
     found = told(drift=twice)
     assert found.value("drifted", node="pi-1", model="genre") == 1
-    assert found.value("drift_psi", node="pi-1", model="genre", part="feature", name="tempo") == 0.3
-    assert found.value("drift_psi", node="pi-1", model="genre", part="answer", name="tempo") == 0.1
+    assert found.value("drift_psi", node="pi-1", model="genre", part="feature", column="tempo") == 0.3
+    assert found.value("drift_psi", node="pi-1", model="genre", part="answer", column="tempo") == 0.1
     assert "edge_agent_drifted" not in told().kinds
