@@ -58,7 +58,7 @@ def test_the_bounds_are_those_of_the_project(project: Any) -> None:
 def test_the_distribution_has_a_name_of_its_own(project: Any) -> None:
     """PyPI's edge-agent is another project, with the same import name; ours is not there under any name."""
     assert project["name"] == "edge-label-agent"
-    assert set(project["scripts"]) == {"edge-agent", "edge-convert"}
+    assert set(project["scripts"]) == {"edge-agent", "edge-convert", "edge-deploy"}
 
 
 #: To be installed by name, from wherever pip looks: what it would get is not ours. A path, a wheel or a .deb is.
