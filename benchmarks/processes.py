@@ -165,8 +165,10 @@ def find_mosquitto() -> str:
     return found
 
 
-def start_mosquitto(directory: Path, port: int, owner: ExitStack) -> Program:
-    """Start a broker that sets no limit of its own to what is in flight or waits; all else is Mosquitto's default."""
+def start_mosquitto(directory: Path, port: int, owner: ExitStack, *more: str) -> Program:
+    """Start a broker that sets no limit of its own to what is in flight or waits; all else is Mosquitto's default, but for
+    `more` lines of its configuration.
+    """
     lines = (
         f"listener {port} {HOST}",
         "allow_anonymous true",
@@ -176,6 +178,7 @@ def start_mosquitto(directory: Path, port: int, owner: ExitStack) -> Program:
         "log_dest none",
         # Started as root it would become the user mosquitto, who can't read a directory of root's.
         "user root",
+        *more,
     )
     configuration = directory / "mosquitto.conf"
     configuration.write_text("\n".join(lines) + "\n")

@@ -225,7 +225,7 @@ class Answering:
 
     def _say_first(self, link: Connection) -> None:
         """Send what has to come before the answers that were just made."""
-        if self.discovery is not None:
+        if self.discovery is not None and not self.discovery.is_idle:
             for answer in self.discovery.first():
                 self.say(link, answer)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
@@ -76,19 +76,14 @@ class Seen(NamedTuple):
 
 def exposition(seen: Seen) -> Iterator[str]:
     """Yield the lines, each with its line end."""
-    told, node = seen.described, {"node": seen.described["node"]}
-    versions = {
-        "version": told["agent"],
-        "python": told["python"],
-        "onnxruntime": told["onnxruntime"],
-        "mqtt": told["mqtt"],
-    }
-    yield from _gauge("info", "Versions, and the MQTT version of the last connection.", [({**node, **versions}, 1)])
+    told, node = seen.described, _labels(node=seen.described["node"])
+    versions = _labels(version=told["agent"], python=told["python"], onnxruntime=told["onnxruntime"], mqtt=told["mqtt"])
+    yield from _gauge("info", "Versions, and the MQTT version of the last connection.", [(f"{node},{versions}", 1)])
     # Once, also where routes name its file by several paths.
     models = dict.fromkeys((one["name"], one["version"], one["sha256"], one["task"]) for one in told["models"])
-    named = [({**node, **dict(zip(_MODEL, one, strict=True))}, 1) for one in models]
+    named = [(f"{node},{_labels(**dict(zip(_MODEL, one, strict=True)))}", 1) for one in models]
     yield from _gauge("model_info", "Models that are served.", named)
-    states = [({**node, "state": state}, int(state == seen.state)) for state in _STATES]
+    states = [(f"{node},{_labels(state=state)}", int(state == seen.state)) for state in _STATES]
     yield from _gauge("state", "1 for the state that the node is in, as on edge/{node}/state.", states)
     yield from _gauge("uptime_seconds", "Time since the start.", [(node, round(seen.uptime, 1))])
     yield from _gauge("resident_memory_bytes", "Resident memory of the agent.", [(node, seen.rss_bytes)])
@@ -105,7 +100,7 @@ def exposition(seen: Seen) -> Iterator[str]:
     yield from _of_routes(list(_labelled(node, seen.shares)))
 
 
-def _of_sensors(node: Mapping[str, str], gathered: Gathered) -> Iterator[str]:
+def _of_sensors(node: str, gathered: Gathered) -> Iterator[str]:
     yield from _gauge("sensors", "Sensors whose values are kept.", [(node, gathered["sensors"])])
     yield from _gauge("sensors_complete", "Sensors with all values, none too old.", [(node, gathered["complete"])])
     yield from _total("sensors_forgotten", "Sensors that made room for others.", [(node, gathered["forgotten"])])
@@ -113,7 +108,7 @@ def _of_sensors(node: Mapping[str, str], gathered: Gathered) -> Iterator[str]:
     yield from _total("messages_without_feature", text, [(node, gathered["ignored"])])
 
 
-def _of_drift(node: Mapping[str, str], measured: Iterable[Measured]) -> Iterator[str]:
+def _of_drift(node: str, measured: Iterable[Measured]) -> Iterator[str]:
     # Two files may have one name: then it is what the worst has.
     drifted: dict[str, int] = {}
     most: dict[tuple[str, str, str], float] = {}
@@ -122,32 +117,33 @@ def _of_drift(node: Mapping[str, str], measured: Iterable[Measured]) -> Iterator
         for part, name, psi in columns:
             most[model, part, name] = max(most.get((model, part, name), 0.0), round(psi, 4))
     text = "1 where what a model is asked, or answers, has drifted from what it was trained on."
-    yield from _gauge("drifted", text, [({**node, "model": model}, one) for model, one in drifted.items()])
+    yield from _gauge("drifted", text, [(f"{node},{_labels(model=model)}", one) for model, one in drifted.items()])
     text = "Population stability index of a feature, or of a part of the answers, against training."
-    samples = [({**node, "model": m, "part": part, "column": name}, psi) for (m, part, name), psi in most.items()]
+    samples = [
+        (f"{node},{_labels(model=model, part=part, column=name)}", psi) for (model, part, name), psi in most.items()
+    ]
     yield from _gauge("drift_psi", text, samples)
 
 
-def _of_routes(shares: list[tuple[Mapping[str, str], Counts]]) -> Iterator[str]:
+def _of_routes(shares: list[tuple[str, Counts]]) -> Iterator[str]:
     for name, text, key in _ROUTE_TOTALS:
         yield from _total(name, text, ((labels, getattr(counts, key)) for labels, counts in shares))
     rejections = (
-        ({**labels, "error": code.value}, counts.rejections[code]) for labels, counts in shares for code in ErrorCode
+        (f"{labels},{error}", counts.rejections[code]) for labels, counts in shares for code, error in _ERRORS
     )
     yield from _total("rejections", "Rows and messages that got a reason instead of a prediction.", rejections)
     name = "edge_agent_latency_seconds"
     yield from _head(
         name, "Time from a message read off the socket to its answer handed to the connection.", "histogram"
     )
-    bounds = [*map(str, BOUNDS), "+Inf"]
     for labels, counts in shares:
-        for bound, total in zip(bounds, accumulate(counts.latencies), strict=True):
-            yield _sample(f"{name}_bucket", {**labels, "le": bound}, total)
+        for bound, total in zip(_BUCKETS, accumulate(counts.latencies), strict=True):
+            yield _sample(f"{name}_bucket", f"{labels},{bound}", total)
         yield _sample(f"{name}_sum", labels, counts.seconds)
         yield _sample(f"{name}_count", labels, sum(counts.latencies))
 
 
-def _labelled(node: Mapping[str, str], shares: Iterable[Share]) -> Iterator[tuple[Mapping[str, str], Counts]]:
+def _labelled(node: str, shares: Iterable[Share]) -> Iterator[tuple[str, Counts]]:
     """Yield the labels of each route: of routes of one model with the same topics in, the topics of the answers tell which, and
     where a topic looks like that, a number.
     """
@@ -158,10 +154,11 @@ def _labelled(node: Mapping[str, str], shares: Iterable[Share]) -> Iterator[tupl
         route = f"{subscribe} -> {publish}" if alike[model, subscribe] > 1 else subscribe
         taken[model, route] += 1
         number = taken[model, route]
-        yield {**node, "model": model, "route": route if number == 1 else f"{route} ({number})"}, counts
+        yield f"{node},{_labels(model=model, route=route if number == 1 else f'{route} ({number})')}", counts
 
 
-_Samples: TypeAlias = Iterable[tuple[Mapping[str, str], float]]
+#: The labels of each, as they are written, and its value.
+_Samples: TypeAlias = Iterable[tuple[str, float]]
 
 
 def _gauge(name: str, text: str, samples: _Samples) -> Iterator[str]:
@@ -183,13 +180,21 @@ def _head(name: str, text: str, kind: str) -> Iterator[str]:
     yield f"# TYPE {name} {kind}\n"
 
 
-def _sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    return f"{name}{{{told}}} {value}\n"
+def _sample(name: str, labels: str, value: float) -> str:
+    return f"{name}{{{labels}}} {value}\n"
+
+
+def _labels(**labels: str) -> str:
+    """Return labels as they are written: once for all samples that have them, since that takes longer than all else."""
+    return ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
 
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+_ERRORS: Final = [(code, _labels(error=code.value)) for code in ErrorCode]
+_BUCKETS: Final = [_labels(le=bound) for bound in (*map(str, BOUNDS), "+Inf")]
 
 
 class TextFile:

@@ -37,7 +37,7 @@ from edge_agent.routing.sparkplug import SparkplugGathering
 from edge_agent.serving.contest import Contesting, Contests, standing
 from edge_agent.serving.engine import Absent, Engine, Model, Observer, engine_of
 from edge_agent.serving.rejecting import rejection
-from edge_agent.serving.writing import Asked, Written
+from edge_agent.serving.writing import Asked
 from edge_agent.tally import Counts, Tally, bucket
 
 #: Topics whose targets are cached, and the longest of them: they come from outside, so both are bounded.
@@ -91,7 +91,6 @@ class Pipeline:
 
         #: None where no model has a candidate.
         self.contests = Contests(contests) if contests else None
-        self._is_followed = watcher is not None or self.contests is not None
         self._engines: dict[Asking, Engine | Absent] = {}
         for route in self._routes:
             if route.model not in models:
@@ -155,9 +154,10 @@ class Pipeline:
         place = bucket(seconds)
         asked, gathered = last
         for engine, questions in asked.items():
-            alone = questions[0][2].counts if len(questions) == 1 else self._alone.get(engine)
+            number = len(questions)
+            alone = questions[0][2].counts if number == 1 else self._alone.get(engine)
             if alone is not None:
-                alone.took(place, seconds, len(questions))
+                alone.took(place, seconds, number)
                 continue
             for _, _, target in questions:
                 target.counts.took(place, seconds, 1)
@@ -184,6 +184,28 @@ class Pipeline:
         `now` is the time in seconds of any clock that never goes back; only routes that gather use it.
         """
         answers: list[list[Answer]] = [[] for _ in messages]
+        asked, gathered = processed = self._sort(messages)
+        self._last = processed if self._tally.detailed else None
+        watcher = self._watcher
+        for engine, questions in asked.items():
+            outcomes = engine.outcomes(questions)
+            if self.contests is not None:
+                self.contests.note(engine, questions)
+            for (position, message, target), written in zip(questions, outcomes, strict=True):
+                payload, rejected, content_type = written
+                topic, retain = None if message.response_topic is None else self.respond_to(message), False
+                if topic is None:
+                    topic, retain = (target.errors, False) if rejected else (target.publish, target.retain)
+                    # What goes to a Response Topic is not seen by those who follow the sensor.
+                    if watcher is not None and not rejected and topic not in watcher.known:
+                        watcher.meet(target.route, topic, content_type)
+                answers[position].append(Answer(topic, payload, message.qos, retain, content_type))
+        if gathered:
+            self._gather(gathered, answers, now)
+        return answers
+
+    def _sort(self, messages: Sequence[Message]) -> _Processed:
+        """Return what is to be asked of each engine, and what routes gather, each with its position; count what is neither."""
         asked: dict[Engine | Absent, list[tuple[int, Message, _Target]]] = {}
         gathered: list[tuple[int, Message, GatheredTopic]] = []
         for position, message in enumerate(messages):
@@ -195,20 +217,7 @@ class Pipeline:
                     asked.setdefault(target.engine, []).append((position, target.typed(message), target))
                 else:
                     gathered.append((position, target.typed(message), target.gathered))
-        self._last = (asked, gathered) if self._tally.detailed else None
-        for engine, questions in asked.items():
-            outcomes = engine.outcomes(questions)
-            if self._is_followed:
-                self._follow(engine, questions, outcomes)
-            for (position, message, target), written in zip(questions, outcomes, strict=True):
-                payload, rejected, content_type = written
-                topic, retain = None if message.response_topic is None else self.respond_to(message), False
-                if topic is None:
-                    topic, retain = (target.errors, False) if rejected else (target.publish, target.retain)
-                answers[position].append(Answer(topic, payload, message.qos, retain, content_type))
-        if gathered:
-            self._gather(gathered, answers, now)
-        return answers
+        return asked, gathered
 
     def undeliverable(self, message: Message) -> list[Answer]:
         """Return short rejections instead of the answers to `message`, which the broker does not accept: one per route,
@@ -301,26 +310,6 @@ class Pipeline:
                 self._watcher.meet(gathering.route, topic, content_type)
         return answers
 
-    def _follow(self, engine: Engine | Absent, questions: _Questions, outcomes: Sequence[Written]) -> None:
-        """Tell those who want to know what was answered."""
-        if self.contests is not None:
-            self.contests.note(engine, questions)
-        if self._watcher is not None:
-            self._watch(self._watcher, questions, outcomes)
-
-    @staticmethod
-    def _watch(watcher: Watcher, questions: _Questions, outcomes: Sequence[Written]) -> None:
-        """Tell the watcher of topics that are answered for the first time. Nearly always there are none, which one comparison of
-        sets tells for the whole slice, sooner than a look for each message.
-        """
-        known = watcher.known
-        if known.keys() >= {target.publish for _, _, target in questions}:
-            return
-        for (_, message, target), (_, rejected, content_type) in zip(questions, outcomes, strict=True):
-            # What goes to a Response Topic is not seen by those who follow the sensor.
-            if target.publish not in known and not rejected and message.response_topic is None:
-                watcher.meet(target.route, target.publish, content_type)
-
     def _targets_of(self, topic: str) -> tuple[_Target, ...]:
         targets = self._targets.get(topic)
         if targets is None:
@@ -381,8 +370,6 @@ class _Target(NamedTuple):
         return message._replace(content_type=self.content_type)
 
 
-#: Messages with their position, and who answers them.
-_Questions: TypeAlias = Sequence[tuple[int, Message, _Target]]
 #: What `Pipeline.process` was given: questions by what answers them, and what routes gather.
 _Processed: TypeAlias = tuple[
     dict[Engine | Absent, list[tuple[int, Message, _Target]]], list[tuple[int, Message, GatheredTopic]]

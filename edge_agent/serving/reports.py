@@ -176,15 +176,16 @@ class Reporter:
 
     def log_summaries(self) -> None:
         """Log rejections and refusals: the first at once, then summaries, never one line per message."""
-        if self._clock() >= self._next_summary and (reasons := self._tally.take_reasons()):
-            self._next_summary = self._clock() + _SUMMARY
+        now_ = self._clock()
+        if now_ >= self._next_summary and (reasons := self._tally.take_reasons()):
+            self._next_summary = now_ + _SUMMARY
             _log.warning("%s", reasons)
-        if self._clock() >= self._next_notes and (notes := self._tally.take_notes()):
-            self._next_notes = self._clock() + _SUMMARY
+        if now_ >= self._next_notes and (notes := self._tally.take_notes()):
+            self._next_notes = now_ + _SUMMARY
             for what, count, topic in notes:
                 _log.warning("%d messages: %s (the first: %r)", count, what, topic[:LOGGED])
-        if self._clock() >= self._next_refused and self._first_refused is not None:
-            self._next_refused = self._clock() + _SUMMARY
+        if now_ >= self._next_refused and self._first_refused is not None:
+            self._next_refused = now_ + _SUMMARY
             topic, reason = self._first_refused
             _log.error(
                 "broker: refused %d of our messages (the first on %r: %s); check the broker's access rules and limits",

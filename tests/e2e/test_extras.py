@@ -9,24 +9,33 @@ from benchmarks.extras import Turn
 from tests.requirements import require_mosquitto
 
 
-def test_a_ratio_is_that_of_one_round() -> None:
-    """The machine slows down by half; the extra costs a tenth all the while."""
-    without = [Turn(1e-6, 2e-6), Turn(2e-6, 4e-6), Turn(2e-6, 4e-6)]
-    turns = [Turn(1.1e-6, 2e-6), Turn(2.2e-6, 4e-6), Turn(2.2e-6, 4e-6)]
-    found = extras.cost(turns, without, 7)
+def test_what_disturbs_some_rounds_does_not_count() -> None:
+    """In half of the rounds of each, not the same ones, the machine is slow; the extra costs a tenth."""
+    without = [Turn(1e-6, 2e-6), Turn(2e-6, 4e-6), Turn(3e-6, 7e-6), Turn(1e-6, 2e-6)]
+    turns = [Turn(2.2e-6, 4e-6), Turn(1.1e-6, 2e-6), Turn(1.1e-6, 2e-6), Turn(3.3e-6, 6e-6)]
+    found = extras.cost(1000, (turns, 0.0), (without, 0.0), 7)
     assert found.many_ratio == pytest.approx(1.1)
     assert found.one_ratio == pytest.approx(1.0)
-    assert found.many == pytest.approx(2.2)
-    assert found.one == pytest.approx(4.0)
+    assert found.many == pytest.approx(1.1)
+    assert found.one == pytest.approx(2.0)
     assert found.rss == 7
+
+
+def test_a_report_counts_once_for_each_message_of_all_sensors() -> None:
+    found = extras.cost(1000, ([Turn(1e-6, 4e-6)], 3e-3), ([Turn(1e-6, 4e-6)], 1e-3), 7)
+    assert found.many_ratio == pytest.approx(4 / 2)
+    assert found.one_ratio == pytest.approx(7 / 5)
+    assert found.many == pytest.approx(1.0)
+    assert found.report == pytest.approx(3000)
 
 
 def test_agents_with_and_without_are_measured() -> None:
     require_mosquitto()
-    found = extras.measure(20, 2, {"textfile"})
-    assert list(found) == ["none", "textfile"]
+    found = extras.measure(20, 2, {"textfile, discovery"}, reporting=2.0)
+    assert list(found) == ["none", "textfile, discovery"]
     for cost in found.values():
         assert cost.many > 0
         assert cost.one > 0
+        assert cost.report > 0
         assert cost.rss > 1 << 24
     assert found["none"].many_ratio == found["none"].one_ratio == 1.0
