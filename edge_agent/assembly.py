@@ -49,8 +49,8 @@ def make_agent(settings: Settings, models: Mapping[str, Loaded] | None = None) -
     return Agent(make_connection_settings(settings), make_plan(settings, models), notifier=Notifier())
 
 
-def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) -> Plan:
-    """Return the plan for `models`, given by the names that the routes use. Raises `ModelError` or
+def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None, wish: Wish | None = None) -> Plan:
+    """Return the plan for `models`, given by the names that the routes use, and what is wished for. Raises `ModelError` or
     `SettingsError`.
     """
     routes = settings.routes()
@@ -63,7 +63,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
     drift = make_drift(settings, models) if settings.drift.enabled else None
     pipeline = Pipeline(
         routes,
-        models,
+        models if wish is None else {**models, **wish.before},
         max_bytes=settings.limits.payload_bytes,
         max_rows=settings.limits.batch_rows,
         max_answer=settings.limits.answer_bytes,
@@ -71,6 +71,7 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         max_explained=settings.limits.explained_rows,
         response_topics=settings.mqtt.response_topics,
         watcher=discovery,
+        contests=None if wish is None else wish.contests,
         observers=None if drift is None else drift.observers,
     )
     node = settings.node.id
@@ -83,12 +84,12 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None) ->
         textfile=settings.metrics.path,
         discovery=discovery,
         later=(Documentation(settings, served),) if settings.publishes_docs else (),
-        updates=make_updates(settings, loaded) if settings.update.channel else None,
+        updates=make_updates(settings, loaded, wish) if settings.update.channel else None,
         drift=drift,
     )
 
 
-def make_updates(settings: Settings, loaded: Mapping[str, Loaded]) -> Updates:
+def make_updates(settings: Settings, loaded: Mapping[str, Loaded], wish: Wish | None) -> Updates:
     """Return what brings models over MQTT in the place of `loaded`, given by the names that the routes use. Raises `SettingsError`."""
     from edge_agent.model.trust import Signers
     from edge_agent.serving.released import About, Served
@@ -104,13 +105,18 @@ def make_updates(settings: Settings, loaded: Mapping[str, Loaded]) -> Updates:
     return Updates(
         About(settings.node.id, update.channel, update.by_hand, update.max_bytes),
         # A route that names a file is served by that very file.
-        {name: Served(one.predictor.card, one.predictor.sha256, one) for name, one in loaded.items() if is_name(name)},
+        {
+            name: Served(one.predictor.card, one.predictor.sha256, one, one.predictor)
+            for name, one in loaded.items()
+            if is_name(name)
+        },
         Workshop(
             lambda patience: store(settings, patience), update.channel, signers, required=update.require_signature
         ),
         clock=time.monotonic,
         now=now,
         fits=fits,
+        contests={} if wish is None else wish.contests,
     )
 
 
@@ -202,15 +208,16 @@ class Preparation:
         settings: Settings,
         known: Collection[Loaded] = (),
         allowed: Callable[[int], Limits] = limits,
+        wish: Wish | None = None,
     ) -> None:
-        self._settings, self._allowed = settings, allowed
+        self._settings, self._allowed, self._wish = settings, allowed, wish
         self.log_level: str = settings.log.level
         self.connection_settings = make_connection_settings(settings)
         self.loading = loading(settings, known, allowed)
 
     def plan(self, models: Mapping[str, Loaded]) -> Plan:
         """Return the plan for the loaded models. Raises `SettingsError`."""
-        return make_plan(self._settings, models)
+        return make_plan(self._settings, models, self._wish)
 
     def again(self, known: Collection[Loaded], wish: Wish | None) -> Preparation:
         """Begin to load the models of the same settings, as they are now on the disk, for a plan with what is wished for."""
@@ -225,7 +232,7 @@ def prepare_again(
 ) -> Preparation:
     """Begin to load the models of settings that are in use, as `Preparation.again`."""
     more = () if wish is None else cast("tuple[Loaded, ...]", wish.known)
-    return Preparation(settings, (*known, *more), allowed)
+    return Preparation(settings, (*known, *more), allowed, wish)
 
 
 def check_routes(routes: Sequence[Route], models: dict[str, Predictor]) -> None:

@@ -317,6 +317,9 @@ class FakePart:
         """Return the pieces that are not there."""
         return sorted(self.lacking)
 
+    def close(self) -> None:
+        """Do nothing."""
+
     def write(self, number: int, content: bytes) -> bool:
         """Keep a piece; raise what `full` says."""
         if self.full is not None:

@@ -206,34 +206,6 @@ class Health(TypedDict):
     drift: NotRequired[Drift]
 
 
-class ProcessorTime(TypedDict):
-    """What two models take for one row, in microseconds of processor time."""
-
-    before: float
-    candidate: float
-
-
-class Compared(TypedDict):
-    """How a candidate compares with the model before it, for rows that the model before takes: how many there were, on how many the
-    candidate fails, and how many it rejects. `agreement` is the share of equal answers among those `compared`, None without any;
-    `differing` the most frequent pairs of labels that differ, that of the model before first, with their number.
-
-    `skipped` counts messages that neither was asked about, for lack of time; `incomparable` rows whose answers have nothing in common;
-    `remarks` say what is not compared.
-    """
-
-    rows: int
-    skipped: int
-    rejected: int
-    failed: int
-    compared: int
-    agreement: float | None
-    differing: list[tuple[str, str, int]]
-    incomparable: int
-    microseconds: ProcessorTime | None
-    remarks: list[str]
-
-
 class AnnouncedRoute(TypedDict):
     """What was announced to Home Assistant of a route: the `topics` of its answers, and with which entities (`shape`)."""
 

@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from edge_agent.contract.messages import Compared, Message
+from edge_agent.contract.messages import Message
+from edge_agent.contract.progress import Compared
 from edge_agent.payload.features import Features, Unusable
 from edge_agent.routing.routes import Route
 from edge_agent.serving.beside import Allowance, Beside, accepted

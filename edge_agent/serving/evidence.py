@@ -21,7 +21,7 @@ import math
 from collections import Counter
 from typing import Final, NamedTuple
 
-from edge_agent.contract.messages import Compared
+from edge_agent.contract.progress import Compared
 from edge_agent.wording import count
 
 #: Rows from which on a difference, a rejection or a latency counts.

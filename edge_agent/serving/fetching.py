@@ -35,6 +35,9 @@ class Part(Protocol):
     def write(self, number: int, content: bytes) -> bool:
         """Keep a piece; return False when it does not match its hash. Raises `FileError`."""
 
+    def close(self) -> None:
+        """Close it; what has come stays."""
+
 
 class _Piece(NamedTuple):
     sha256: str
@@ -121,6 +124,11 @@ class Fetching:
         """Begin anew on another connection, with what is not there."""
         if self._asked is not None:
             self._until = self._clock() + _PATIENCE
+
+    def close(self) -> None:
+        """Close the files; what has come stays."""
+        for part, _ in self._files.values():
+            part.close()
 
     def _next(self) -> _Piece | None:
         if self._left:

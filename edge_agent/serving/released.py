@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.manifest import Manifest, ModelFile
+from edge_agent.contract.progress import UpdateProgress
 from edge_agent.model.trust import Offer
+from edge_agent.serving.contest import Contesting
+from edge_agent.serving.engine import Model
 from edge_agent.serving.fetching import Fetching, Part
 from edge_agent.serving.phases import Phase
+from edge_agent.serving.proving import Proving
 
 _T_co = TypeVar("_T_co", covariant=True)
 
 
 class Served(NamedTuple):
-    """A model that is open: what is served, or a candidate. `loaded` is what a reload knows of it."""
+    """A model that is open: what is served, or a candidate. `loaded` is what a reload knows of it, `model` what is asked."""
 
     card: ModelCard
     sha256: str
     loaded: object = None
+    model: Model | None = None
 
 
 class Verdict(NamedTuple):
@@ -84,9 +90,13 @@ class About(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What the next plan is to be made of: models that are open already."""
+    """What the next plan is to be made of: models that are open already, candidates that are compared, and the models before those that are
+    served already; both by the names that routes use.
+    """
 
     known: tuple[object, ...] = ()
+    contests: Mapping[str, Contesting] = MappingProxyType({})
+    before: Mapping[str, Model] = MappingProxyType({})
 
 
 class Release:
@@ -98,11 +108,18 @@ class Release:
         self.fetching: Fetching | None = None
         self.job: Job[Any] | None = None
         self.then: Callable[[Any], None] = lambda _: None
+        #: What has passed its tests, and what is served in its place until it is.
         self.tested: Mapping[str, Served] = {}
+        self.before: Mapping[str, Served] = {}
+        self.proving: Proving | None = None
+        #: Why it goes back.
+        self.verdict: Verdict | None = None
         #: Whether a person has asked for it.
         self.approved = False
         #: Whether the store says already that it is to be served: then a newer manifest has to wait.
         self.is_being_placed = False
+        #: Whether it is served, and watched.
+        self.is_served = False
         #: Why the last piece has to be fetched again, as it was told.
         self.trouble: str | None = None
         #: Pieces that had to be fetched again, before `fetching`.
@@ -115,6 +132,33 @@ class Release:
         """The names of the models that are to change."""
         return [file.name for file in self.files]
 
+    @property
+    def wish(self) -> Wish:
+        """The plan that it needs now."""
+        # Those before are open anyway until they are not served any more.
+        known = tuple(one.loaded for one in (*self.tested.values(), *(self.before.values() if self.is_served else ())))
+        if self.proving is None or self.proving.phase is None or self.verdict is not None:
+            return Wish(known)
+        before = {name: one.model for name, one in self.before.items() if one.model is not None}
+        return Wish(known, self.proving.contests, before if self.is_being_placed or self.is_served else {})
+
+    @property
+    def progress(self) -> UpdateProgress:
+        """How far it has come."""
+        fetching = self.fetching
+        progress: UpdateProgress = {
+            "serial": self.manifest.serial,
+            "state": self.phase.value,
+            "models": self.names,
+            "fetched": fetching.fetched if fetching is not None else 0,
+            "pieces": sum(len(file.blobs) for file in self.files),
+            "damaged": self.damaged + (fetching.damaged if fetching is not None else 0),
+            "absent": self.absent + (fetching.absent if fetching is not None else 0),
+        }
+        if self.proving is not None:
+            progress["compared"] = self.proving.compared()
+        return progress
+
     def do(self, job: Job[Any], then: Callable[[Any], None]) -> None:
         """Wait for work, then go on with what comes of it."""
         self.job, self.then = job, then
@@ -124,12 +168,14 @@ class Release:
         if self.job is not None:
             self.job.close()
             self.job = None
+        if self.fetching is not None:
+            self.fetching.close()
 
     def begin_again(self, when: float) -> None:
         """Begin again with what is there, at a time."""
         self.close()
         self.end_fetching()
-        self.is_being_placed = False
+        self.is_being_placed, self.proving = False, None
         self.phase, self.not_before = Phase.FETCHING, when
 
     def end_fetching(self) -> None:
@@ -137,4 +183,5 @@ class Release:
         if self.fetching is not None:
             self.damaged += self.fetching.damaged
             self.absent += self.fetching.absent
+            self.fetching.close()
             self.fetching = self.trouble = None

@@ -157,7 +157,7 @@ class Reloads:
         assert self._again is not None  # noqa: S101 - for the type checker: the caller has looked
         self._is_same, self._wish = True, None
         if self._agent.updates is not None:
-            self._wish, self._agent.updates.wish = self._agent.updates.wish, None
+            self._wish = self._agent.updates.take_wish()
         self._next = self._again(self.models.values(), self._wish)
         return False
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import ModelFile
 from edge_agent.contract.messages import Answer, to_json
-from edge_agent.contract.progress import ModelState
+from edge_agent.contract.progress import Compared, ModelState
 from edge_agent.serving.phases import UNDER_WAY, Phase
 from edge_agent.serving.released import Served
 
@@ -28,6 +28,7 @@ class Told(NamedTuple):
     latest: ModelFile | None = None
     percentage: int | None = None
     waits: bool = False
+    compared: Compared | None = None
 
 
 class Telling:
@@ -51,7 +52,9 @@ class Telling:
         """Say how far the update of a model has come; `more` are other members of `Told`."""
         before = self._told.get(name, Told())
         reason = None if reason is None else reason[:_LONGEST_REASON]
-        after = before._replace(**{"phase": phase, "reason": reason, "percentage": None, "waits": False, **more})
+        after = before._replace(
+            **{"phase": phase, "reason": reason, "percentage": None, "waits": False, "compared": None, **more}
+        )
         if after != before or name not in self._told:
             since = self._now() if phase is not before.phase or not before.since else before.since
             self._told[name] = after._replace(since=since)
@@ -92,6 +95,8 @@ class Telling:
             "since": told.since,
             "reason": told.reason,
         }
+        if told.compared is not None:
+            said["compared"] = told.compared
         if latest is not None and latest.summary:
             said["release_summary"] = latest.summary
         return Answer(topic, to_json(said), qos=1, retain=True)

@@ -18,21 +18,20 @@ Pure: processes, files and clocks are the workshop's and the caller's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import Manifest, ModelFile
 from edge_agent.contract.messages import Answer, Message, Refused
 from edge_agent.contract.progress import UpdateProgress
-from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError
+from edge_agent.errors import EdgeAgentError
 from edge_agent.model.trust import Offer
-from edge_agent.serving.checking import Checking
-from edge_agent.serving.fetching import Fetching
-from edge_agent.serving.fitting import unfit
-from edge_agent.serving.phases import Phase, may_follow
-from edge_agent.serving.released import About, Job, Release, Served, Verdict, Wish, Workshop
-from edge_agent.serving.telling import Telling
+from edge_agent.serving.contest import Contesting
+from edge_agent.serving.course import Course, InUse, refused_for
+from edge_agent.serving.phases import Phase
+from edge_agent.serving.released import About, Release, Served, Verdict, Wish, Workshop
 
 _log = logging.getLogger(__name__)
 
@@ -41,22 +40,10 @@ _AGAIN: Final = 10.0
 _LONGEST_AGAIN: Final = 3600.0
 
 
-class _Course:
-    """All that goes on from one plan to the next."""
-
-    def __init__(self, about: About, clock: Callable[[], float], now: Callable[[], str]) -> None:
-        self.checking = Checking(about.channel, clock)
-        self.telling = Telling(about.node, about.channel, now)
-        self.release: Release | None = None
-        #: A manifest that was accepted while another one was just being put in place.
-        self.following: Offer | None = None
-        self.errands: list[Job[None]] = []
-        self.asked: Mapping[str, bool] = {}
-
-
 class Updates:
     """The updates of one plan: `served` are its models by the names that routes use. `fits` raises `SettingsError` when a route
-    can't use other models in the place of what it has; `clock` gives seconds, `now` the time of day.
+    can't use other models in the place of what it has; `clock` gives seconds, `now` the time of day. `contests` are those of the
+    plan.
     """
 
     def __init__(
@@ -68,15 +55,12 @@ class Updates:
         clock: Callable[[], float],
         now: Callable[[], str],
         fits: Callable[[Mapping[str, Served]], None] = lambda _: None,
+        contests: Mapping[str, Contesting] = MappingProxyType({}),
     ) -> None:
         self.about = about
-        #: What the next plan is to be made of; None where none is asked for.
-        self.wish: Wish | None = None
         self._served = served
-        self._workshop = workshop
-        self._clock = clock
-        self._fits = fits
-        self._course = _Course(about, clock, now)
+        self._plan = InUse(about, served, workshop, fits, contests)
+        self._course = Course(self._plan, clock, now)
         self._blobs = topics.blob(about.channel, "", "")[:-1]
         self.reconnected()
 
@@ -119,7 +103,7 @@ class Updates:
                     for name in release.names:
                         course.telling.progress(name, release.fetching.percentage)
             except EdgeAgentError as error:
-                self._failed(release, error)
+                course.failed(release, error)
         return True
 
     @property
@@ -132,8 +116,8 @@ class Updates:
         """Go on. `refused` are subscriptions that the broker refuses; `busy` says that messages wait."""
         course = self._course
         if course.errands and course.errands[0].ended:
-            self._end_errand(course.errands.pop(0))
-        outcome = course.checking.turn(self._workshop)
+            course.end_errand(course.errands.pop(0))
+        outcome = course.checking.turn(self._plan.workshop)
         if isinstance(outcome, EdgeAgentError):
             self._not_accepted(outcome)
         elif outcome is not None:
@@ -142,7 +126,7 @@ class Updates:
             following, course.following = course.following, None
             self._accepted(following)
         if course.release is not None:
-            self._go_on(course.release, refused, busy=busy)
+            course.go_on(course.release, refused, busy=busy)
 
     def unsaid(self) -> Iterator[Answer]:
         """Yield what is to be said of models: each counts as said when the next is asked for."""
@@ -151,19 +135,7 @@ class Updates:
     @property
     def health(self) -> UpdateProgress | None:
         """How far an update has come; None while there is none."""
-        release = self._course.release
-        if release is None:
-            return None
-        fetching = release.fetching
-        return {
-            "serial": release.manifest.serial,
-            "state": release.phase.value,
-            "models": release.names,
-            "fetched": fetching.fetched if fetching is not None else 0,
-            "pieces": sum(len(file.blobs) for file in release.files),
-            "damaged": release.damaged + (fetching.damaged if fetching is not None else 0),
-            "absent": release.absent + (fetching.absent if fetching is not None else 0),
-        }
+        return None if self._course.release is None else self._course.release.progress
 
     # -- requests, and plans
 
@@ -187,6 +159,7 @@ class Updates:
                 self._course.telling.repeat(former._served)
             return
         course = self._course = former._course
+        course.plan, course.wish = self._plan, None
         self.reconnected()
         course.telling.repeat(former._served)
         release = course.release
@@ -194,16 +167,36 @@ class Updates:
             if any(name not in former._served for name in self._served):
                 course.checking.once_more()
         elif not all(name in self._served for name in release.names):
-            self._drop(release)
+            course.drop(release)
             course.checking.once_more()
+        elif release.verdict is not None:
+            if all(self._served[name].sha256 == one.sha256 for name, one in release.before.items()):
+                course.stop(release, release.verdict)
         elif release.is_being_placed and all(self._served[one.name].sha256 == one.sha256 for one in release.files):
-            self._placed(release)
+            course.placed(release)
+        elif release.proving is not None and release.proving.contests is not self._plan.contests:
+            course.wish = release.wish  # the plan is another one, by a reload
+
+    @property
+    def wish(self) -> Wish | None:
+        """What the next plan is to be made of; None where none is asked for."""
+        return self._course.wish
+
+    def take_wish(self) -> Wish | None:
+        """Return it, once."""
+        wish, self._course.wish = self._course.wish, None
+        return wish
 
     def plan_refused(self, why: str) -> None:
         """Note that the plan that was wished for can't be made."""
-        release = self._course.release
-        if release is not None and release.is_being_placed:
-            self._go_back(release, Verdict(Phase.REFUSED, why))
+        course = self._course
+        release = course.release
+        if release is None:
+            return
+        if release.verdict is not None:
+            course.stop(release, release.verdict)
+        elif release.is_being_placed or release.proving is not None:
+            course.go_back(release, refused_for(why))
 
     @property
     def holds(self) -> bool:
@@ -237,10 +230,10 @@ class Updates:
         changes = [file for file in files if self._served[file.name].sha256 != file.sha256]
         meant = accepted.is_for(self.about.node)
         if before is not None:
-            if meant and (before.manifest.serial, before.files) == (manifest.serial, tuple(changes)):
+            if meant and before.manifest == manifest:
                 return  # the same once more, for another wave
             _log.info("update: serial %d supersedes %d", manifest.serial, before.manifest.serial)
-            self._drop(before)
+            course.drop(before)
         for file in files:
             course.telling.tell(file.name, Phase.IDLE, None, serial=manifest.serial, latest=file)
         if not (meant and changes):
@@ -255,145 +248,17 @@ class Updates:
         try:
             verdict = next(filter(None, (self._objection(file, manifest) for file in changes)), None)
         except EdgeAgentError as error:
-            self._failed(release, error)
+            course.failed(release, error)
         else:
             if verdict is not None:
-                self._stop(release, verdict)
+                course.stop(release, verdict)
             else:
-                self._become(release, Phase.FETCHING)
+                course.become(release, Phase.FETCHING)
 
     def _objection(self, file: ModelFile, manifest: Manifest) -> Verdict | None:
         """Return why a file is not worth fetching."""
         if file.size > self.about.max_bytes:
-            return _refused(
+            return refused_for(
                 f"{file.name} {file.version} has {file.size} bytes, more than update.max_bytes ({self.about.max_bytes})"
             )
-        return self._workshop.verdict(file, manifest.serial)
-
-    # -- a release
-
-    def _go_on(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
-        try:
-            if release.job is not None:
-                if release.job.ended:
-                    job, release.job = release.job, None
-                    try:
-                        result = job.result()
-                    finally:
-                        job.close()
-                    release.then(result)
-            elif release.phase is Phase.FETCHING:
-                self._fetch(release, refused, busy=busy)
-            elif release.phase is Phase.VERIFIED and (release.approved or not self.about.by_hand):
-                self._become(release, Phase.TESTING)
-                release.do(self._workshop.test(release.files), lambda tested: self._tested(release, tested))
-        except (EdgeAgentError, OSError) as error:
-            self._failed(release, error)
-
-    def _fetch(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
-        if self._clock() < release.not_before:
-            return
-        fetching = release.fetching
-        if fetching is None:
-            release.do(self._workshop.lacking(release.files), lambda lacking: self._lack(release, lacking))
-            return
-        if refused:
-            fetching.refused([one.topic for one in refused])
-        fetching.turn(busy=busy)
-        if fetching.done:
-            release.end_fetching()
-            self._become(release, Phase.VERIFIED, "waits for the request install" if self.about.by_hand else None)
-        elif fetching.trouble != release.trouble:
-            release.trouble = fetching.trouble
-            self._tell(release, fetching.trouble)
-
-    def _lack(self, release: Release, lacking: Collection[str]) -> None:
-        parts = {
-            file.sha256: (self._workshop.part(file), len(file.blobs))
-            for file in release.files
-            if file.sha256 in lacking
-        }
-        release.fetching = Fetching(self.about.channel, parts, self._clock)
-
-    def _tested(self, release: Release, tested: Mapping[str, Served]) -> None:
-        """Check the contract of what has passed its self-test, then put it in place."""
-        for file in release.files:
-            card = tested[file.name].card
-            if (lie := file.mismatch(card)) is not None:
-                raise ModelError(f"{file.name} {file.version}: {lie}")
-            if not release.manifest.new_contract and (broken := unfit(self._served[file.name].card, card)) is not None:
-                raise ModelError(f"{file.name} {file.version}: {broken}; sign it with --new-contract if that is meant")
-        self._fits({**self._served, **tested})
-        release.tested = tested
-        self._place(release)
-
-    def _place(self, release: Release) -> None:
-        release.is_being_placed = True
-        release.do(self._workshop.use(release.files), lambda _: self._wish(release))
-
-    def _wish(self, release: Release) -> None:
-        self.wish = Wish(tuple(one.loaded for one in release.tested.values()))
-
-    def _placed(self, release: Release) -> None:
-        release.is_being_placed = False
-        served = ", ".join(f"{file.name} {file.version}" for file in release.files)
-        _log.info("update: serial %d: %s served now", release.manifest.serial, served)
-        self._become(release, Phase.COMMITTED)
-        self._course.errands.append(self._workshop.keep(release.files))
-        self._course.release = None
-        self._become(release, Phase.IDLE)
-
-    # -- what goes wrong
-
-    def _failed(self, release: Release, error: BaseException) -> None:
-        """Refuse a release for what is wrong with its models; for what is wrong with the device try it again later."""
-        if not isinstance(error, FileError | StoreError | OSError):
-            self._go_back(release, _refused(str(error)))
-            return
-        pause = min(_LONGEST_AGAIN, _AGAIN * 2.0 ** min(release.failures, 16))
-        release.failures += 1
-        release.begin_again(self._clock() + pause)
-        _log.error("update: serial %d: %s; trying again in %.0f s", release.manifest.serial, error, pause)
-        self._become(release, Phase.FETCHING, str(error))
-
-    def _go_back(self, release: Release, verdict: Verdict) -> None:
-        """Stop a release, and see to it that what is served stays current."""
-        try:
-            self._course.errands.append(self._workshop.go_back(release.files, release.manifest.serial, verdict))
-        except (EdgeAgentError, OSError) as error:
-            _log.error("update: what was refused can't be noted: %s", error)
-        self._stop(release, verdict)
-
-    def _stop(self, release: Release, verdict: Verdict) -> None:
-        _log.error("update: serial %d: %s", release.manifest.serial, verdict.reason)
-        self._become(release, verdict.phase, verdict.reason)
-        self._drop(release)
-
-    def _drop(self, release: Release) -> None:
-        release.close()
-        self.wish = None
-        self._course.release = None
-
-    def _end_errand(self, job: Job[None]) -> None:
-        try:
-            job.result()
-        except EdgeAgentError as error:
-            _log.error("update: what was refused can't be noted: %s", error)
-        finally:
-            job.close()
-
-    # -- what is said
-
-    def _become(self, release: Release, phase: Phase, reason: str | None = None) -> None:
-        release.phase = may_follow(release.phase, phase)
-        self._tell(release, reason)
-
-    def _tell(self, release: Release, reason: str | None) -> None:
-        waits = release.phase is Phase.VERIFIED and self.about.by_hand and not release.approved
-        for file in release.files:
-            more = {"serial": release.manifest.serial, "latest": file, "waits": waits}
-            self._course.telling.tell(file.name, release.phase, reason, **more)
-
-
-def _refused(reason: str) -> Verdict:
-    return Verdict(Phase.REFUSED, reason)
+        return self._plan.workshop.verdict(file, manifest.serial)

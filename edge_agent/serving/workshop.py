@@ -247,7 +247,7 @@ class Workshop:
         finally:
             trial.close()
         return {
-            file.name: Served(one.predictor.card, one.predictor.sha256, one)
+            file.name: Served(one.predictor.card, one.predictor.sha256, one, one.predictor)
             for file, one in zip(files, opened, strict=True)
         }
 

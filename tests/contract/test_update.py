@@ -36,7 +36,7 @@ class Witnessed(assembly.Preparation):
         return super().plan(models)
 
     def again(self, known: Collection[Loaded], wish: Wish | None) -> Witnessed:
-        return Witnessed(self._settings, (*known, *(() if wish is None else wish.known)))  # type: ignore[arg-type]
+        return Witnessed(self._settings, (*known, *(() if wish is None else wish.known)), wish=wish)  # type: ignore[arg-type]
 
 
 class UpdatingAgent(RunningAgent):
@@ -52,7 +52,7 @@ class UpdatingAgent(RunningAgent):
         now = self._settings
 
         def again(known: Any, wish: Any) -> assembly.Preparation:
-            return Witnessed(now, (*known, *(() if wish is None else wish.known)))
+            return Witnessed(now, (*known, *(() if wish is None else wish.known)), wish=wish)
 
         models = loading(now).models()
         noticing = Noticing(store(now).stamp)

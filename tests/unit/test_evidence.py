@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.contract.messages import Compared, to_json, validator
+from edge_agent.contract.messages import to_json, validator
+from edge_agent.contract.progress import Compared
 from edge_agent.serving.evidence import FEW, ContestLimits, Figures, Share
 
 

@@ -255,7 +255,7 @@ def test_a_plan_that_can_not_be_made_is_taken_back() -> None:
         for topic in node.pieces:
             node.hear(topic, b"piece")
     assert node.updates.holds
-    node.updates.wish = None
+    node.updates.take_wish()
     node.updates.plan_refused("route 1: no")
     node.turn(3)
     assert (node.state(), node.reason()) == ("refused", "route 1: no")

@@ -11,9 +11,9 @@ from edge_agent.contract.manifest import BLOB_BYTES, Manifest, ModelFile
 from edge_agent.contract.messages import Message, Refused, validator
 from edge_agent.contract.progress import ModelState
 from edge_agent.model.trust import Accepted, Offer
-from edge_agent.serving.released import About, Served
+from edge_agent.serving.released import About, Served, Wish
 from edge_agent.serving.updating import Updates
-from edge_agent.testing import FakeClock, FakeWorkshop, make_card
+from edge_agent.testing import FakeClock, FakeModel, FakeWorkshop, make_card
 
 ABOUT = About("pi-1", "stable", max_bytes=10 * BLOB_BYTES)
 MANIFEST = topics.manifest("stable")
@@ -40,7 +40,7 @@ def file(version: str = "1.1.0", pieces: int = 2, name: str = "genre", **said: A
 
 def served(version: str = "1.0.0", name: str = "genre", **changes: object) -> Served:
     changed = make_card().model_copy(update={"version": version, "name": name, **changes})
-    return Served(changed, sha256_of(name + version), f"{name} {version}")
+    return Served(changed, sha256_of(name + version), f"{name} {version}", FakeModel(changed))
 
 
 class Node:
@@ -54,13 +54,14 @@ class Node:
         self.states: list[str] = []
         self.fetched: list[str] = []
         self.options = options
-        self.updates = self.plan({name: served(name=name) for name in names}, about)
+        self.wishes: list[Wish] = []
+        self.original = {name: served(name=name) for name in names}
+        self.updates = self.plan(self.original, about)
         self.turn()
 
-    def plan(self, models: dict[str, Served], about: About = ABOUT) -> Updates:
-        return Updates(
-            about, models, self.workshop, clock=self.clock, now=lambda: f"at {self.clock():g}", **self.options
-        )
+    def plan(self, models: dict[str, Served], about: About = ABOUT, **more: Any) -> Updates:
+        more = {"clock": self.clock, "now": lambda: f"at {self.clock():g}", **self.options, **more}
+        return Updates(about, models, self.workshop, **more)
 
     def hear(self, topic: str, payload: bytes) -> None:
         assert self.updates.heard(Message(topic, payload, 1, retained=True))
@@ -105,15 +106,24 @@ class Node:
 
     def reload(self) -> None:
         """Take a plan with what is current in the store."""
-        changed = {one.card.name: one for one in self.candidates()}
-        new = self.plan({**self.updates._served, **changed}, self.updates.about)
-        self.updates.wish = None
+        wish = self.updates.take_wish()
+        assert wish is not None
+        self.wishes.append(wish)
+        new = self.plan(self.current(), self.updates.about, contests=wish.contests)
         new.take_over(self.updates)
         self.updates = new
 
-    def candidates(self) -> list[Served]:
-        versions = [one.removeprefix("use ") for one in self.workshop.done if one.startswith("use ")][-1].split()
-        return [one for one in self.workshop.tests.values() if isinstance(one, Served) and one.card.version in versions]
+    def current(self) -> dict[str, Served]:
+        """What the store says is to be served."""
+        models = dict(self.original)
+        for done in self.workshop.done:
+            if done.startswith("go back"):
+                models = dict(self.original)
+            elif done.startswith("use "):
+                versions = done.split()[1:]
+                found = (one for one in self.workshop.tests.values() if isinstance(one, Served))
+                models |= {one.card.name: one for one in found if one.card.version in versions}
+        return models
 
     @property
     def pieces(self) -> list[str]:

@@ -123,7 +123,7 @@ class RoomAgent:
             said = self._sent
             self.agent.step()
             self._exchange()
-            wish, self.updates.wish = self.updates.wish, None
+            wish = self.updates.take_wish()
             if wish is not None:
                 (model,) = wish.known
                 assert isinstance(model, FakeModel)

@@ -1,0 +1,240 @@
+"""How a release goes on: its phases, and what goes wrong in them. It goes on from one plan to the next.
+
+The rules stand in `edge_agent.serving.updating`. Pure, as that is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from edge_agent.contract.messages import Refused
+from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError
+from edge_agent.model.trust import Offer
+from edge_agent.serving.checking import Checking
+from edge_agent.serving.contest import Contesting
+from edge_agent.serving.fetching import Fetching
+from edge_agent.serving.fitting import unfit
+from edge_agent.serving.phases import Phase, may_follow
+from edge_agent.serving.proving import Proving
+from edge_agent.serving.released import About, Job, Release, Served, Verdict, Wish, Workshop
+from edge_agent.serving.telling import Telling
+
+_log = logging.getLogger(__name__)
+
+#: Seconds until something is tried again that the device was not fit for, doubled each time.
+_AGAIN: Final = 10.0
+_LONGEST_AGAIN: Final = 3600.0
+
+
+class InUse(NamedTuple):
+    """The plan that is in use, as far as updates concern it: see `edge_agent.serving.updating.Updates`."""
+
+    about: About
+    served: Mapping[str, Served]
+    workshop: Workshop
+    fits: Callable[[Mapping[str, Served]], None]
+    contests: Mapping[str, Contesting]
+
+
+class Course:
+    """What is under way in a channel, and what was learned. `clock` gives seconds, `now` the time of day."""
+
+    def __init__(self, plan: InUse, clock: Callable[[], float], now: Callable[[], str]) -> None:
+        self.plan = plan
+        #: What the next plan is to be made of; None where none is asked for.
+        self.wish: Wish | None = None
+        self.checking = Checking(plan.about.channel, clock)
+        self.telling = Telling(plan.about.node, plan.about.channel, now)
+        self.release: Release | None = None
+        #: A manifest that was accepted while another one was just being put in place.
+        self.following: Offer | None = None
+        self.errands: list[Job[None]] = []
+        #: The pieces that were subscribed to last.
+        self.asked: Mapping[str, bool] = {}
+        self._clock = clock
+
+    def go_on(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
+        """Go on with a release; see `Updates.turn`."""
+        try:
+            if release.job is not None:
+                if release.job.ended:
+                    job, release.job = release.job, None
+                    try:
+                        result = job.result()
+                    finally:
+                        job.close()
+                    release.then(result)
+            elif release.verdict is not None:
+                if self._clock() >= release.not_before and self.wish is None:
+                    self._take_back(release, release.verdict)
+            elif release.proving is not None and not release.is_being_placed:
+                self._prove(release, release.proving)
+            elif release.phase is Phase.FETCHING:
+                self._fetch(release, refused, busy=busy)
+            elif release.phase is Phase.VERIFIED and (release.approved or not self.plan.about.by_hand):
+                self.become(release, Phase.TESTING)
+                release.do(self.plan.workshop.test(release.files), lambda tested: self._tested(release, tested))
+        except (EdgeAgentError, OSError) as error:
+            self.failed(release, error)
+
+    def _fetch(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
+        if self._clock() < release.not_before:
+            return
+        fetching = release.fetching
+        if fetching is None:
+            release.do(self.plan.workshop.lacking(release.files), lambda lacking: self._lack(release, lacking))
+            return
+        if refused:
+            fetching.refused([one.topic for one in refused])
+        fetching.turn(busy=busy)
+        if fetching.done:
+            release.end_fetching()
+            self.become(release, Phase.VERIFIED, "waits for the request install" if self.plan.about.by_hand else None)
+        elif fetching.trouble != release.trouble:
+            release.trouble = fetching.trouble
+            self._tell(release, fetching.trouble)
+
+    def _lack(self, release: Release, lacking: Collection[str]) -> None:
+        parts = {
+            file.sha256: (self.plan.workshop.part(file), len(file.blobs))
+            for file in release.files
+            if file.sha256 in lacking
+        }
+        release.fetching = Fetching(self.plan.about.channel, parts, self._clock)
+
+    def _tested(self, release: Release, tested: Mapping[str, Served]) -> None:
+        """Check the contract of what has passed its self-test, then put it in place."""
+        for file in release.files:
+            card = tested[file.name].card
+            if (lie := file.mismatch(card)) is not None:
+                raise ModelError(f"{file.name} {file.version}: {lie}")
+            if (
+                not release.manifest.new_contract
+                and (broken := unfit(self.plan.served[file.name].card, card)) is not None
+            ):
+                raise ModelError(f"{file.name} {file.version}: {broken}; sign it with --new-contract if that is meant")
+        self.plan.fits({**self.plan.served, **tested})
+        release.tested = tested
+        release.before = {name: self.plan.served[name] for name in release.names}
+        candidates = {name: one.model for name, one in tested.items() if one.model is not None}
+        release.proving = Proving(release.manifest, candidates, self._clock)
+        self._proceed(release, release.proving)
+
+    def _proceed(self, release: Release, proving: Proving) -> None:
+        """Begin the next phase."""
+        phase = proving.begin()
+        if phase in {Phase.SHADOW, Phase.CANARY}:
+            self.become(release, phase)
+            self.wish = release.wish
+        else:
+            release.is_being_placed = True
+            release.do(self.plan.workshop.use(release.files), lambda _: self._wish(release))
+
+    def _wish(self, release: Release) -> None:
+        self.wish = release.wish
+
+    def placed(self, release: Release) -> None:
+        """Note that the plan in use serves a release."""
+        release.is_being_placed, release.is_served = False, True
+        served = ", ".join(f"{file.name} {file.version}" for file in release.files)
+        _log.info("update: serial %d: %s served now", release.manifest.serial, served)
+        self.become(release, Phase.COMMITTED)
+        if release.proving is not None and release.proving.phase is Phase.COMMITTED:
+            release.proving.start()
+        else:
+            self._end(release)
+
+    def _prove(self, release: Release, proving: Proving) -> None:
+        if (why := proving.trouble()) is not None:
+            self._take_back(release, Verdict(Phase.ROLLED_BACK, why))
+        elif not proving.is_over:
+            return
+        elif release.is_served:
+            self._end(release)
+        else:
+            self._proceed(release, proving)
+
+    def _take_back(self, release: Release, verdict: Verdict) -> None:
+        """Serve again what was served before, once the store says so."""
+        release.verdict = verdict
+        release.is_being_placed = True
+        job = self.plan.workshop.go_back(release.files, release.manifest.serial, verdict)
+        release.do(job, lambda _: self._wish(release))
+
+    def _end(self, release: Release) -> None:
+        self.become(release, Phase.IDLE)
+        self.errands.append(self.plan.workshop.keep(release.files))
+        self.drop(release)
+
+    # -- what goes wrong
+
+    def failed(self, release: Release, error: BaseException) -> None:
+        """Refuse a release for what is wrong with its models; for what is wrong with the device try it again later."""
+        if not isinstance(error, FileError | StoreError | OSError):
+            self.go_back(release, refused_for(str(error)))
+            return
+        pause = min(_LONGEST_AGAIN, _AGAIN * 2.0 ** min(release.failures, 16))
+        release.failures += 1
+        if release.verdict is not None:
+            release.not_before = self._clock() + pause
+            _log.error("update: can't go back: %s; trying again in %.0f s", error, pause)
+            return
+        release.begin_again(self._clock() + pause)
+        _log.error("update: serial %d: %s; trying again in %.0f s", release.manifest.serial, error, pause)
+        self.become(release, Phase.FETCHING, str(error))
+
+    def go_back(self, release: Release, verdict: Verdict) -> None:
+        """Stop a release, and see to it that what is served stays current."""
+        try:
+            self.errands.append(self.plan.workshop.go_back(release.files, release.manifest.serial, verdict))
+        except (EdgeAgentError, OSError) as error:
+            _log.error("update: what was refused can't be noted: %s", error)
+        self.stop(release, verdict)
+
+    def stop(self, release: Release, verdict: Verdict) -> None:
+        """End a release, and say why."""
+        _log.error("update: serial %d: %s", release.manifest.serial, verdict.reason)
+        self.become(release, verdict.phase, verdict.reason)
+        self.drop(release)
+
+    def drop(self, release: Release) -> None:
+        """Forget a release."""
+        release.close()
+        # Candidates, or the models before those that are served, are not needed any more.
+        self.wish = Wish() if self.plan.contests else None
+        self.release = None
+
+    def end_errand(self, job: Job[None]) -> None:
+        """Note the end of work for which nothing waits."""
+        try:
+            job.result()
+        except EdgeAgentError as error:
+            _log.error("update: what was refused can't be noted: %s", error)
+        finally:
+            job.close()
+
+    # -- what is said
+
+    def become(self, release: Release, phase: Phase, reason: str | None = None) -> None:
+        """Begin a phase, and say so."""
+        release.phase = may_follow(release.phase, phase)
+        self._tell(release, reason)
+
+    def _tell(self, release: Release, reason: str | None) -> None:
+        waits = release.phase is Phase.VERIFIED and self.plan.about.by_hand and not release.approved
+        compared = {} if release.proving is None else release.proving.compared()
+        for file in release.files:
+            more = {
+                "serial": release.manifest.serial,
+                "latest": file,
+                "waits": waits,
+                "compared": compared.get(file.name),
+            }
+            self.telling.tell(file.name, release.phase, reason, **more)
+
+
+def refused_for(reason: str) -> Verdict:
+    """Return the verdict that something is not accepted."""
+    return Verdict(Phase.REFUSED, reason)
