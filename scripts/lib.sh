@@ -204,7 +204,7 @@ setup_dev() {
         install_into .venv --require-hashes --requirement requirements/suite.txt
         install_into .venv --no-deps --editable .
     else
-        install_into .venv --upgrade --editable '.[boosters,cbor,convert,demo,parquet,sparkplug]' --group dev
+        install_into .venv --upgrade --editable '.[boosters,cbor,convert,demo,explain,parquet,sparkplug]' --group dev
     fi
     printf '%s' "$stamp" >.venv/.stamp-dev
 }

@@ -6,7 +6,8 @@ import { amount } from "./words.js";
 /**
  * @typedef {{kind: "prediction", title: string, note: string, unit: string, bars: {label: string, share: number, chosen: boolean}[],
  *   values: {name: string, value: string, unit: string}[], score: number | null, outside: string[], uncertain: boolean,
- *   alarm: boolean}} Prediction `alarm`: an anomaly
+ *   alarm: boolean, why: Why | null}} Prediction `alarm`: an anomaly
+ * @typedef {{because: string[], otherwise: string, sum: string, shares: {name: string, value: string, share: number, against: boolean}[]}} Why
  * @typedef {{kind: "rejection", title: string, byFeature: Map<string, string[]>, others: string[]}} Rejection
  * @typedef {{kind: "unknown", title: string}} Unknown
  */
@@ -22,6 +23,9 @@ const CODES = {
   inference_failed: "The model failed on this row",
   undeliverable: "The answer could not be delivered",
 };
+
+/** A tree asks about no more features than that on one way; what comes may be from anybody. */
+const MOST_CONDITIONS = 100;
 
 const text = (value) => (typeof value === "string" ? value : value === null || value === undefined ? "" : JSON.stringify(value));
 
@@ -82,6 +86,7 @@ function prediction(answer, model, limit) {
     outside: Array.isArray(answer.outside) ? answer.outside.filter((one) => typeof one === "string") : [],
     uncertain,
     alarm: model.task === "anomaly" && answer.label === "anomaly",
+    why: reasons(answer.explanation),
   };
   if (uncertain) return { ...common, title: "uncertain", note: doubt(answer.confidence, limit) };
   if ("label" in answer) return { ...common, title: text(answer.label) };
@@ -92,6 +97,26 @@ function prediction(answer, model, limit) {
     return { ...common, title: "", values };
   }
   return { kind: "unknown", title: "The answer is not what edge-agent writes" };
+}
+
+/** Why the answer is what it is (docs/explain.md); null where it does not say. @param {any} told @returns {Why | null} */
+function reasons(told) {
+  if (!isObject(told)) return null;
+  const why = { because: [], otherwise: "", sum: "", shares: [] };
+  if (told.method === "path") {
+    why.because = Array.isArray(told.conditions) ? told.conditions.slice(0, MOST_CONDITIONS).map(text) : [];
+    const { nearest } = told;
+    const to = isObject(nearest) ? text(nearest.label) || figure(nearest.value) || "another answer" : "";
+    why.otherwise = isObject(nearest) ? `It would be ${to} with ${text(nearest.condition)}` : "No single feature would change that";
+  } else if (told.method === "shap" && isObject(told.values)) {
+    const found = Object.entries(told.values).filter(([, value]) => typeof value === "number");
+    const most = Math.max(...found.map(([, value]) => Math.abs(value)), 0) || 1;
+    why.sum = `${text(told.scale)} of ${text(told.of)}: ${figure(told.base)} on average in training, ${figure(told.output)} here`;
+    why.shares = found.map(([name, value]) => ({ name, value: `${value < 0 ? "" : "+"}${figure(value)}`, share: Math.abs(value) / most, against: value < 0 }));
+  } else {
+    why.otherwise = `Not explained: ${text(told.reason) || text(told.method)}`;
+  }
+  return why;
 }
 
 /** A number with the digits that somebody reads; "As it came" has all of them. */

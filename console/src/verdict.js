@@ -3,7 +3,7 @@ import { h } from "./dom.js";
 import { short } from "./form.js";
 import { percent } from "./words.js";
 
-/** A model may have a thousand labels. */
+/** A model may have a thousand labels, or features. */
 const MOST_BARS = 10;
 
 /** @param {ReturnType<typeof import("./answer.js").readAnswer>} answer @param {import("./document.js").Model} model @returns {any[]} */
@@ -26,6 +26,7 @@ export function verdictOf(answer, model) {
     answer.values.length > 0 && valuesOf(answer.values),
     answer.bars.length > 0 && barsOf(answer.bars),
     answer.score !== null && scoreOf(answer.score, model.threshold, tone),
+    answer.why && reasonsOf(answer.why),
     answer.outside.length > 0 &&
       h("p", { class: "verdict-warn" }, h("span", { class: "badge warn" }, "outside"), ` beyond all that the model was trained on: ${answer.outside.join(", ")}`),
   ];
@@ -50,6 +51,33 @@ function barsOf(bars) {
     ),
     left > 0 && h("p", { class: "dim small" }, `and ${left} more, below ${percent(shown.at(-1).share)}`),
   ];
+}
+
+/** @param {import("./answer.js").Why} why */
+function reasonsOf({ because, otherwise, sum, shares }) {
+  const shown = shares.slice(0, MOST_BARS);
+  return h(
+    "section",
+    { class: "why", "aria-label": "Why" },
+    because.length > 0 && [h("p", { class: "dim small" }, "because"), h("ul", {}, because.map((one) => h("li", {}, one)))],
+    sum && h("p", { class: "dim small" }, sum),
+    shown.length > 0 &&
+      h(
+        "ol",
+        { class: "bars" },
+        shown.map(({ name, value, share, against }) =>
+          h(
+            "li",
+            { class: against ? "against" : "chosen" },
+            h("span", { class: "bar-label" }, name),
+            h("span", { class: "bar-track", "aria-hidden": "true" }, h("span", { style: { width: `${100 * share}%` } })),
+            h("span", { class: "bar-share" }, value),
+          ),
+        ),
+      ),
+    shares.length > shown.length && h("p", { class: "dim small" }, `and ${shares.length - shown.length} more, smaller ones`),
+    otherwise && h("p", { class: "small" }, otherwise),
+  );
 }
 
 function valuesOf(values) {

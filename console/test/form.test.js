@@ -84,6 +84,20 @@ test("answers of all kinds", () => {
   for (const odd of ["", "[1]", "5", "{}", "null"]) assert.equal(readAnswer(odd, MODEL).kind, "unknown");
 });
 
+test("why an answer is what it is", () => {
+  const why = (explanation) => readAnswer(JSON.stringify({ label: "Rock", explanation }), MODEL).why;
+  assert.equal(why(undefined), null);
+  assert.equal(why("no"), null);
+  const path = why({ method: "path", conditions: ["tempo > 100 BPM"], nearest: { feature: "tempo", condition: "tempo <= 100 BPM", change: -4, label: "Hip-Hop" } });
+  assert.deepEqual([path.because, path.otherwise], [["tempo > 100 BPM"], "It would be Hip-Hop with tempo <= 100 BPM"]);
+  assert.equal(why({ method: "path", conditions: [], nearest: null }).otherwise, "No single feature would change that");
+  const shap = why({ method: "shap", of: "Rock", scale: "probability", base: 0.8, output: 0.9, values: { tempo: 0.2, "<b>": -0.1, x: "?" } });
+  assert.equal(shap.sum, "probability of Rock: 0.8 on average in training, 0.9 here");
+  assert.deepEqual(shap.shares.map(({ name, value, share, against }) => [name, value, share, against]), [["tempo", "+0.2", 1, false], ["<b>", "-0.1", 0.5, true]]);
+  assert.equal(why({ method: "none", reason: "no trees" }).otherwise, "Not explained: no trees");
+  assert.equal(why({ method: "path", conditions: Array(5000).fill("x"), nearest: 7 }).because.length, 100);
+});
+
 test("an answer that carries another id is somebody else's", () => {
   assert.ok(isOurs('{"id": "page-1"}', "page-1") && isOurs("{}", "page-1") && isOurs("no JSON", "page-1"));
   assert.ok(!isOurs('{"id": 17}', "page-1"));

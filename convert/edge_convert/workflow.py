@@ -42,6 +42,7 @@ from edge_convert.progress import progress_bar
 from edge_convert.reference import Reference
 from edge_convert.residuals import NumberEvaluation
 from edge_convert.results import Trained, gap_of, say_scheme, say_threshold
+from edge_convert.shapley import explained
 from edge_convert.smaller import ADVICE
 from edge_convert.tables import Table, TableChoice
 from edge_convert.tasks import Answers, Classification, Regression, Task, quantities_of, task_of
@@ -270,6 +271,9 @@ def model_file(
     if why_none:
         say(why_none)
     model_card = build_card(draft, origin, reference, folded, seed=seed, trees=trees)
+    model_card, why_none = explained(model, folded, model_card)
+    if why_none:
+        say(why_none)
     graph.metadata_props.add(key=card.METADATA_KEY, value=model_card.to_json())
     content = seal(graph.SerializeToString(deterministic=True))
     require_self_test(content, model_card, draft.task)

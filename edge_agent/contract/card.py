@@ -182,7 +182,7 @@ class Quantity(_Part):
 
 
 #: What `Training.libraries` names for whatever model: what it was written with.
-_TOOLS: Final = frozenset({"python", "numpy", "onnx", "scikit-learn", "skl2onnx"})
+_TOOLS: Final = frozenset({"python", "numpy", "onnx", "scikit-learn", "shap", "skl2onnx"})
 
 
 class Training(_Part):
@@ -229,17 +229,19 @@ class SelfTest(_Part):
     `rows` is (n, features) in the model's units, each value exact in what the graph takes (float32 or float64). Classification: `labels` is (n,),
     `probabilities` (n, labels), reproduced within `tolerance`, or () if the model has none. Regression: `values` is (n, outputs), and `tolerance` a share of the
     largest of an output's values. Anomaly: `labels` is (n,), `values` (n, 1) the scores, reproduced within `tolerance`.
+    `shap` is (n,) or (), from the package of that name: the base and the SHAP value of each feature, for the row's label; () for most rows.
     """
 
     rows: Annotated[tuple[tuple[Value, ...], ...], Field(min_length=1, max_length=4096)]
     labels: tuple[Name, ...] = ()
     probabilities: tuple[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], ...] = ()
     values: tuple[tuple[Finite, ...], ...] = ()
+    shap: tuple[tuple[Finite, ...], ...] = ()
     tolerance: Annotated[float, Field(gt=0.0, le=1e-3)] = 1e-6
 
     @model_serializer(mode="wrap")
     def _of_its_task(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_empty(write(self), "labels", "probabilities", "values")
+        return _without_empty(write(self), "labels", "probabilities", "values", "shap")
 
 
 class ModelCard(_Part):
@@ -314,7 +316,10 @@ class ModelCard(_Part):
         return self
 
     def _check_trees(self) -> None:
-        """Check that what the trees add up to is what the model answers."""
+        """Check that what the trees add up to is what the model answers, and that explanations of the self-test are as wide as rows."""
+        shap, rows = self.self_test.shap, self.self_test.rows
+        if len(shap) not in {0, len(rows)} or {*map(len, shap)} - {0, 1 + len(self.features)}:
+            raise ValueError("the self-test has explanations of another shape than its rows")
         if self.trees is None:
             return
         how = (self.trees.link, self.trees.scores)

@@ -37,6 +37,8 @@ from edge_agent.model.ways import Floats, Leaves, codes, in_words, leaves_of, to
 METHODS: Final = ("path", "shap")
 #: The most leaves times features on a path times points of a model that explains: about 0.3 ms a row on a desktop.
 MAX_STEPS: Final = 1 << 16
+#: How far from those on a card SHAP values may be, as a share of the largest: XGBoost adds in float32.
+TOLERANCE: Final = 1e-5
 #: Steps that are taken at once: they stay in the processor's cache.
 _AT_ONCE: Final = 1 << 15
 #: In place of a share of 0: its product with up to ten others is a number still.
@@ -168,6 +170,26 @@ class Shap:
         base = first + float(leaves.share.prod(axis=0) @ weight)
         found = self._scores[place] = _Score(leaves, weight, first, shares, base)
         return found
+
+
+def differences(card: ModelCard, dtype: np.dtype[Any]) -> dict[int, float]:
+    """Return by how much the SHAP values that this device computes differ from those on the card, by row of the self-test: as a share of the
+    largest number there. Empty for a card without, or a model that this agent does not explain.
+    """
+    test = card.self_test
+    rows = [row for row, numbers in enumerate(test.shap) if numbers]
+    if not rows or card.trees is None:
+        return {}
+    try:
+        shap = Shap(card, card.trees, dtype)
+    except ExplainError:
+        return {}
+    labels = [test.labels[row] if test.labels else None for row in rows]
+    values, bases, _ = shap.values([test.rows[row] for row in rows], labels)
+    expected = np.array([test.shap[row] for row in rows])
+    found = np.column_stack([bases, np.array(values)])
+    shares = np.abs(found - expected).max(axis=1) / (np.abs(expected).max() or 1.0)
+    return dict(zip(rows, shares.tolist(), strict=True))
 
 
 class _Score(NamedTuple):

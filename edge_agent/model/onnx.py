@@ -23,6 +23,7 @@ from edge_agent.contract import card as cards
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.seal import is_sealed
 from edge_agent.errors import CardError, ModelError
+from edge_agent.model import explain
 from edge_agent.model.explain import Explainer, explainer
 from edge_agent.model.outputs import Arrays, Output, UnfitError, output_of
 
@@ -130,6 +131,14 @@ class Predictor:
                 f"{self.where}: the self-test failed on {len(wrong)} of {len(test.rows)} rows (first: row {wrong[0]}): "
                 f"onnxruntime {runtime_version()} on this device does not reproduce the answers of {self.card.training.judge}; "
                 "install another onnxruntime, or convert the model again"
+            )
+        unlike = [
+            row for row, share in explain.differences(self.card, self._dtype).items() if not share <= explain.TOLERANCE
+        ]
+        if unlike:
+            raise ModelError(
+                f"{self.where}: the self-test failed on the explanations of {len(unlike)} rows (first: row {unlike[0]}): what this "
+                "device computes from the trees on the card is not what shap said of the model; convert the model again"
             )
         try:
             self.output.check(arrays)

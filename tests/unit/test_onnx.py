@@ -183,3 +183,15 @@ def test_models_are_looked_for_by_path_then_by_name(tmp_path: Path) -> None:
         locate("metal", tmp_path)
     with pytest.raises(ModelError, match="no such file"):
         locate(str(tmp_path / "other.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"shap":[[0.18', b'"shap":[[0.19'), (b'"values":[[0.02', b'"values":[[0.03')],
+    ids=["shap", "trees"],
+)
+def test_explanations_that_this_device_does_not_reproduce(old: bytes, new: bytes) -> None:
+    """Trees on a card answer nothing, so only these tell when they are not those of the graph."""
+    message = refused(replaced(old, new))
+    assert "the self-test failed on the explanations of" in message
+    assert "is not what shap said of the model; convert the model again" in message

@@ -89,7 +89,7 @@ def wrap(model: Any) -> Boosted:
     names = tuple(map(str, model.feature_names_ or ()))
     unnamed = names == tuple(map(str, range(len(names))))
     parameters = {name: value for name, value in model.get_params().items() if name != "thread_count"}
-    source = Source("CatBoost", catboost.__version__, title, parameters, () if unnamed else names)
+    source = Source("CatBoost", catboost.__version__, title, parameters, () if unnamed else names, model=model)
     if not classifies:
         return BoostedRegressor(source, scores, len(features), lambda rows: model.predict(rows, thread_count=1))
     if len(model.classes_) == 2 and not np.isclose(model.get_probability_threshold(), 0.5):

@@ -91,7 +91,7 @@ def wrap(model: Any) -> Boosted:
     text = model.booster_.model_to_string()
     scores, width, names, objective = _read(title, text)
     words = _words(model.booster_, text)
-    source = Source("LightGBM", lightgbm.__version__, title, model.get_params(), names, words=words)
+    source = Source("LightGBM", lightgbm.__version__, title, model.get_params(), names, words=words, model=model)
     if isinstance(model, lightgbm.LGBMClassifier):
         _require(title, objective, _CLASSIFIERS)
         return BoostedClassifier(
@@ -108,7 +108,7 @@ def _wrap_booster(booster: Any) -> Boosted:
     text = booster.model_to_string()
     scores, width, names, objective = _read(_BOOSTER, text)
     words = _words(booster, text)
-    source = Source("LightGBM", lightgbm.__version__, _BOOSTER, booster.params or {}, names, words=words)
+    source = Source("LightGBM", lightgbm.__version__, _BOOSTER, booster.params or {}, names, words=words, model=booster)
     if objective not in _CLASSIFIERS:
         return BoostedRegressor(source, scores, width, booster.predict)
 

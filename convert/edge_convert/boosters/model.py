@@ -109,6 +109,8 @@ class Source:
     with_missing: Callable[[float], Boosted] | None = None
     #: The words of columns that it was trained on as categories, by place, in the order of their codes.
     words: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    #: The model itself, as the library has it.
+    model: Any = None
 
 
 class Boosted(BaseEstimator):  # type: ignore[misc]

@@ -119,7 +119,7 @@ def _wrapped(
         raise InputError(f"{title}: the objective {objective} can't be exported; {_way_out(objective, links)}")
     scores = _scores(title, learner, links[objective], np.nan if model.missing is None else model.missing)
     names = tuple(model.get_booster().feature_names or ())
-    source = Source("XGBoost", xgboost.__version__, title, model.get_params(), names, notes, with_missing)
+    source = Source("XGBoost", xgboost.__version__, title, model.get_params(), names, notes, with_missing, model=model)
     n_features = int(learner["learner_model_param"]["num_feature"])
     if links is _REGRESSORS:
         return BoostedRegressor(source, scores, n_features, model.predict)
