@@ -93,6 +93,8 @@ def explained(
     found: list[Explanation | None] = [None] * len(rows)
     for one in {id(one): one for one in explainers if one is not None}.values():
         places = [place for place, other in enumerate(explainers) if other is one and answers[place] is not None]
+        if not places:
+            continue
         labels = [_label(answers[place] or {}) for place in places]
         try:
             for place, why in zip(places, one.explain([rows[place] for place in places], labels), strict=True):

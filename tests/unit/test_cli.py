@@ -120,7 +120,7 @@ def test_a_wish_in_a_conversation_is_one_of_its_message(tmp_path: Path) -> None:
     (answer,) = read(call("try", "--config", str(tmp_path / "none.toml"), json.dumps(said)))
     assert answer["payload"]["explanation"]["of"] == "Rock"
     wrong = call("try", "--explain", "--topic", "music/hall/features", "{}", status=2)
-    assert "the routes say what is explained" in wrong.stderr
+    assert "the routes say what is explained" in wrong.output
 
 
 def test_try_answers_ndjson_line_for_line() -> None:

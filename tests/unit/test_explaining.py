@@ -164,11 +164,12 @@ def test_gathered_answers_are_explained_as_the_route_says() -> None:
     assert json.loads(answer.payload)["explanation"] == PATH
 
 
-def test_a_model_that_fails_on_a_row_has_nothing_to_explain() -> None:
+def test_a_model_that_fails_on_a_row_has_nothing_to_explain(caplog: pytest.LogCaptureFixture) -> None:
     model = FakeModel(CARD)
     asked = pipeline(model=model, explain="path")
     model.broken = RuntimeError("no")
     assert ask(asked)["error"] == "inference_failed"
+    assert "could not be explained" not in caplog.text
 
 
 def test_an_error_in_an_explanation_costs_nobody_the_answer(caplog: pytest.LogCaptureFixture) -> None:
