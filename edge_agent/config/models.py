@@ -8,7 +8,7 @@ from edge_agent.config.settings import Settings
 from edge_agent.errors import SettingsError
 from edge_agent.model.library import Library, Limits, Loaded, Loading, limits
 from edge_agent.model.store import Store
-from edge_agent.model.trust import Kept, Signers, trust
+from edge_agent.model.trust import Kept, Signers, Trust, trust
 
 
 def library(settings: Settings) -> Library:
@@ -20,13 +20,19 @@ def signers(settings: Settings) -> Signers:
     """Return whose signatures are trusted: the keys of the settings, or those that replaced them in the channel. Raises
     `SettingsError`, and `FileError` or `StoreError` when it can't be read which.
     """
-    keys = settings.update.keys()
-    if settings.models.require_signature and not keys:
+    found = trusted(settings).signers
+    if settings.models.require_signature and not found.keys:
         raise SettingsError(
             "models.require_signature: needs update.trusted_keys; add the public key of edge-convert keygen there"
         )
-    configured = Signers(keys, settings.update.threshold)
-    return trust(configured, settings.update.channel, kept(settings)).signers
+    return found
+
+
+def trusted(settings: Settings) -> Trust:
+    """Return whom this device trusts in its channel, and what it has taken. Raises as `signers`."""
+    update = settings.update
+    configured = Signers(update.keys(), update.threshold)
+    return trust(configured, update.channel, kept(settings), required=update.require_signature)
 
 
 def kept(settings: Settings) -> Kept:

@@ -24,6 +24,7 @@ from edge_agent.contract import topics
 from edge_agent.contract.messages import Answer, Message
 from edge_agent.contract.templates import Template
 from edge_agent.doctor.advice import Advice
+from edge_agent.doctor.channel import check_channel
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.doctor.limits import check_limits, check_retain, check_shares
 from edge_agent.doctor.writing import COMES_THROUGH, DEADLINE, TRIAL, try_writing
@@ -66,6 +67,7 @@ def check_broker(loaded: Settings, routes: Sequence[Route], advice: Advice) -> G
             yield from check_shares(found, routes, reading.arrived)
         if link.terms.retains:
             yield from check_retain(found)
+        yield from check_channel(found)
         yield from _check_writing(found, alone, reading.came_through)
     except BrokerError as error:
         yield failed("broker", error)
