@@ -96,8 +96,12 @@ class Rollout:
                 f"--channel {self._bundle.channel}: its serial is then the higher one), and push that"
             )
         self._look()
-        if not back.is_in(self._current.envelope):
-            require_fit(self._current, self._bundle.forward)
+        require_fit(self._current, back)
+        if not any(signed.is_in(self._current.envelope) for signed in (self._bundle.forward, back)):
+            raise InputError(
+                f"{self._bundle.forward.title} (serial {self._bundle.forward.serial}) is not what the channel {self._channel.name!r} has, "
+                "so there is nothing to take back; edge-deploy status --channel shows what it has"
+            )
         return self._go_back(back)
 
     def _go_back(self, back: Signed) -> Outcome:

@@ -38,11 +38,11 @@ def deploy(broker: BrokerProcess | Relay, *words: object, password: str | None =
 
 def test_push_publishes_what_is_kept_and_only_once(server: BrokerProcess, model: Path, connect: Connect) -> None:
     done = deploy(server, "push", model, "--channel", "stable")
-    assert done.exit_code == 0, done.stderr
-    assert "2 model files: 6 pieces published (600000 bytes), 0 there already; the broker keeps them" in done.stdout
-    assert f"published genre 1.1.0 on edge/fleet/stable/manifest, serial {SERIAL}, for all nodes" in done.stdout
+    assert done.exit_code == 0, done.output
+    assert "2 model files: 6 pieces published (600000 bytes), 0 there already; the broker keeps them" in done.output
+    assert f"published genre 1.1.0 on edge/fleet/stable/manifest, serial {SERIAL}, for all nodes" in done.output
     again = deploy(server, "push", model)
-    assert "0 pieces published (0 bytes), 6 there already" in again.stdout
+    assert "0 pieces published (0 bytes), 6 there already" in again.output
     bundle = Bundle.open(model)
     client = connect(server)
     client.subscribe("edge/fleet/stable/#")
@@ -60,9 +60,9 @@ def test_prune_clears_what_no_manifest_names(
     (tmp_path / "newer").mkdir()
     newer = write_release(tmp_path / "newer", "1.2.0", before="1.1.0", serial=SERIAL + 10, size=300_000)
     assert deploy(server, "push", newer).exit_code == 0
-    assert "would clear 3 pieces of 1 file" in deploy(server, "prune", newer, "--channel", "stable", "--dry-run").stdout
-    assert "cleared 3 pieces of 1 file" in deploy(server, "prune", newer, "--channel", "stable").stdout
-    assert "cleared 3 pieces of 1 file" in deploy(server, "prune", "--channel", "stable").stdout
+    assert "would clear 3 pieces of 1 file" in deploy(server, "prune", newer, "--channel", "stable", "--dry-run").output
+    assert "cleared 3 pieces of 1 file" in deploy(server, "prune", newer, "--channel", "stable").output
+    assert "cleared 3 pieces of 1 file" in deploy(server, "prune", "--channel", "stable").output
     client = connect(server)
     client.subscribe("edge/fleet/#")
     assert len({message.topic for message in client.messages(4)}) == 4
@@ -76,18 +76,18 @@ def test_status_shows_the_nodes_and_nothing_that_a_terminal_obeys(server: Broker
     client.publish("edge/pi-2/state", "offline", retain=True)
     client.publish("edge/100%/state", "online", retain=True)
     done = deploy(server, "status", "--channel", "stable")
-    assert done.exit_code == 0, done.stderr
-    assert "channel stable: no manifest" in done.stdout
-    assert "pi-1  yes     genre  1.0.0 -> 1.1.0  refused  7       -      no \\x1b[2Jkey" in done.stdout
-    assert "2 nodes, 1 online, 1 message dropped that no agent sends" in done.stdout
-    lines = [json.loads(line) for line in deploy(server, "status", "--json").stdout.splitlines()]
+    assert done.exit_code == 0, done.output
+    assert "channel stable: no manifest" in done.output
+    assert "pi-1  yes     genre  1.0.0 -> 1.1.0  refused  7       -      no \\x1b[2Jkey" in done.output
+    assert "2 nodes, 1 online, 1 message dropped that no agent sends" in done.output
+    lines = [json.loads(line) for line in deploy(server, "status", "--json").output.splitlines()]
     assert {line["node"]: line["online"] for line in lines} == {"pi-1": True, "pi-2": False}
 
 
 def told(done: Result, *words: str) -> None:
     """It ended with the status of a broker's refusal, and says why in one line."""
     assert done.exit_code == 4, done
-    (line,) = done.stderr.splitlines()
+    line = done.output.splitlines()[-1]
     assert line.startswith("edge-deploy: ")
     assert all(word in line for word in words), line
 
@@ -126,7 +126,7 @@ def test_access_rules_and_passwords(
     password = tmp_path / "password"
     password.write_text("a secret\n")
     done = deploy(guarded, "push", model, "--username", "ann", "--password-file", password, *version)
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == 0, done.output
     wrong = deploy(guarded, "push", model, "--username", "ann", *version, password=WRONG)
     told(wrong, "login refused")
     newer = tmp_path / "newer"
@@ -163,7 +163,7 @@ def test_tls_and_websockets(mosquitto: MosquittoFactory, tmp_path: Path) -> None
         ["--host", HOST, "--port", str(web), "--transport", "websockets"],
     ):
         done = CliRunner().invoke(main, ["push", str(model), *map(str, options)])
-        assert done.exit_code == 0, done.stderr
+        assert done.exit_code == 0, done.output
 
 
 @PROTOCOLS

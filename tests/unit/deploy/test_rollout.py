@@ -273,6 +273,17 @@ def test_take_back_goes_to_those_that_took_it(fleet: Fleet) -> None:
     assert len(fleet.published()) == 2
 
 
+def test_what_is_not_on_the_channel_is_not_taken_back(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.add(*NAMES)
+    with pytest.raises(InputError, match="nothing to take back"):
+        fleet.take_back()
+    (tmp_path / "older").mkdir()
+    older = Bundle.open(write_release(tmp_path / "older", "1.0.5", serial=SERIAL - 100))
+    Channel("stable", fleet.room.wire(), fleet.room.clock).announce(older.forward, None)
+    with pytest.raises(InputError, match="nothing to take back"):
+        fleet.take_back()
+
+
 def test_without_a_way_back_no_further_node_takes_it(tmp_path: Path) -> None:
     write_release(tmp_path, before=None)
     fleet = Fleet(tmp_path)
