@@ -31,6 +31,8 @@ from edge_agent.errors import BrokerError, FileError, ProtocolRefusedError
 WINDOW: Final = 16
 #: Seconds in which the broker has to answer what it is asked.
 _PATIENCE: Final = 30.0
+#: Seconds for saying goodbye.
+_GOODBYE: Final = 1.0
 #: Longest single wait: paho sends its keep-alive in between.
 _TURN: Final = 1.0
 #: Longest pause between two attempts to connect again.
@@ -104,7 +106,11 @@ class Broker:
             self._client.connect(login.host, login.port, keepalive=30, **self._options)
         except (OSError, ValueError) as error:
             raise BrokerError(f"broker {login}: no connection: {_explained(error)}") from error
-        self._wait_for_answer(protocol, patience)
+        try:
+            self._wait_for_answer(protocol, patience)
+        except BaseException:
+            self.close()
+            raise
 
     def _wait_for_answer(self, protocol: str, patience: float) -> None:
         ends = time.monotonic() + patience
@@ -177,7 +183,10 @@ class Broker:
     def close(self) -> None:
         """End the connection."""
         self._client.disconnect()
-        self._client.loop(0.1)
+        # paho closes its socket when it has sent that, or when the broker has hung up.
+        ends = time.monotonic() + _GOODBYE
+        while self._client.loop(0.1) == MQTTErrorCode.MQTT_ERR_SUCCESS and time.monotonic() < ends:
+            continue
 
     def _turn(self, seconds: float) -> None:
         """Let paho work; connect again when the connection has ended."""

@@ -15,8 +15,8 @@ from edge_deploy.options import login
 from edge_agent.errors import EdgeAgentError
 from tests.unit.deploy.releases import write_release
 
-SECRET = "a secret"
-PASSWORD = "EDGE_DEPLOY_PASSWORD"
+WORDS = "a secret"
+VARIABLE = "EDGE_DEPLOY_PASSWORD"
 
 
 def read(*words: str, **environment: str) -> Login:
@@ -28,7 +28,7 @@ def read(*words: str, **environment: str) -> Login:
     def command(login: Login) -> None:
         found.append(login)
 
-    done = CliRunner().invoke(command, words, env={PASSWORD: None, **environment})
+    done = CliRunner().invoke(command, words, env={VARIABLE: None, **environment})
     if isinstance(done.exception, EdgeAgentError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -54,22 +54,22 @@ def test_standard_ports(words: list[str], port: int) -> None:
 
 def test_the_configuration_of_an_agent_and_options_before_it(tmp_path: Path) -> None:
     password = tmp_path / "password"
-    password.write_text(f"{SECRET}\r\n")
+    password.write_text(f"{WORDS}\r\n")
     file = tmp_path / "edge-agent.toml"
     file.write_text(
         f'[node]\nid = "x"\n[mqtt]\nhost = "broker.lan"\nusername = "ann"\npassword_file = "{password}"\nkeepalive = 10\n'
         f'[mqtt.tls]\nca = "{password}"\nalpn = ["mqtt"]\n'
     )
     found = read("--config", str(file))
-    assert found == Login("broker.lan", 8883, username="ann", password=SECRET, tls=True, ca=password, alpn=("mqtt",))
+    assert found == Login("broker.lan", 8883, username="ann", password=WORDS, tls=True, ca=password, alpn=("mqtt",))
     assert read("--config", str(file), "--host", "other", "--port", "9").host == "other"
     assert read("--config", str(file), EDGE_AGENT_MQTT__HOST="from-the-environment").host == "from-the-environment"
 
 
 def test_a_password_from_the_environment() -> None:
-    assert read("--username", "ann", **{PASSWORD: SECRET}).password == SECRET
+    assert read("--username", "ann", **{VARIABLE: WORDS}).password == WORDS
     with pytest.raises(EdgeAgentError, match="needs a name"):
-        read(**{PASSWORD: SECRET})
+        read(**{VARIABLE: WORDS})
 
 
 @pytest.mark.parametrize(
