@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -153,7 +152,7 @@ def sign(file: Path, **options: Unpack[_SignOptions]) -> None:
     elif file.suffix == releasing.KEYS_SUFFIX:
         _show_keys(file, releasing.countersign_keys(file, keys))
     else:
-        now = _now()
+        now = time.time()
         if options["channel"] is not None:
             terms = _terms(options, now)
             place, release = releasing.release(file, options["others"], options["back"], keys, terms)
@@ -205,7 +204,7 @@ def keys_(
             found.append(PublicKey.parse(path.read_text()).text)
         except (OSError, UnicodeDecodeError, TrustError) as error:
             raise InputError(f"{path}: {error}") from error
-    given = {"channel": channel, "serial": serial or int(_now()), "keys": tuple(found), "threshold": threshold}
+    given = {"channel": channel, "serial": serial or int(time.time()), "keys": tuple(found), "threshold": threshold}
     try:
         said = checked(KeyList, given, "the list of keys")
     except TrustError as error:
@@ -274,11 +273,6 @@ def _password(file: Path | None, what: str, *, confirm: bool = False) -> str:
     if not text:
         raise InputError("an empty password protects nothing; write one, or use --no-password")
     return text
-
-
-def _now() -> float:
-    """Return the time of the signature: that of SOURCE_DATE_EPOCH (reproducible-builds.org), else now."""
-    return float(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
 
 
 def _show_release(path: Path, release: Release) -> None:
