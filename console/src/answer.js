@@ -111,8 +111,8 @@ function reasons(told) {
   } else if (told.method === "shap" && isObject(told.values)) {
     const found = Object.entries(told.values).filter(([, value]) => typeof value === "number");
     const most = Math.max(...found.map(([, value]) => Math.abs(value)), 0) || 1;
-    why.sum = `${text(told.scale)} of ${text(told.of)}: ${figure(told.base)} on average in training, ${figure(told.output)} here`;
-    why.shares = found.map(([name, value]) => ({ name, value: `${value < 0 ? "" : "+"}${figure(value)}`, share: Math.abs(value) / most, against: value < 0 }));
+    why.sum = `${text(told.scale)} of ${text(told.of)}: ${brief(told.base)} on average in training, ${brief(told.output)} here`;
+    why.shares = found.map(([name, value]) => ({ name, value: `${value < 0 ? "" : "+"}${brief(value)}`, share: Math.abs(value) / most, against: value < 0 }));
   } else {
     why.otherwise = `Not explained: ${text(told.reason) || text(told.method)}`;
   }
@@ -121,6 +121,9 @@ function reasons(told) {
 
 /** A number with the digits that somebody reads; "As it came" has all of them. */
 const figure = (value) => (typeof value === "number" ? amount(value) : text(value));
+
+/** The digits that fit beside a bar. */
+const brief = (value) => (typeof value === "number" ? String(Number(value.toPrecision(3))) : text(value));
 
 /** Why there is no label. @param {unknown} confidence @param {number | null} limit */
 function doubt(confidence, limit) {

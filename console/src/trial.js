@@ -175,11 +175,11 @@ export class Trial {
   }
 
   async #send(messages, properties) {
-    for (const { topic, payload, formats } of messages) {
+    for (const { topic, payload, formats, explain } of messages) {
       if (this.#connection.protocol !== 5 && formats[0] !== JSON_TYPE) {
         throw new Error(`${topic} takes ${formats[0]}; JSON can be sent there with MQTT 5 only, and this broker speaks 3.1.1`);
       }
-      await this.#connection.publish(topic, payload, { qos: 1, contentType: JSON_TYPE, ...properties });
+      await this.#connection.publish(topic, payload, { qos: 1, contentType: JSON_TYPE, ...(explain ? { userProperties: { explain } } : {}), ...properties });
     }
   }
 }

@@ -66,6 +66,8 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
   const answer = h("section", { class: "card answer", "aria-live": "polite", "aria-label": "Answer" }, h("p", { class: "dim" }, "The answer appears here."));
   const send = h("button", { class: "primary", type: "submit" }, "Send");
   const follow = h("input", { type: "checkbox", id: newId(), on: { change: () => follow.checked && submit() } });
+  const ways = [["", "only the answer"], ["path", "and the way to it"], ["shap", "and what speaks for it"]];
+  const why = h("select", { "aria-label": "Explanation", on: { change: () => follow.checked && submit() } }, ways.map(([value, text]) => h("option", { value }, text)));
   const how = h("p", { class: "dim small" });
   const rivals = h("p", { class: "small", role: "status" });
   /** What was looked at when that was said. */
@@ -80,7 +82,7 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
   let closed = false;
 
   function current() {
-    return areas.map(({ message, area }) => ({ ...message, payload: area.value }));
+    return areas.map(({ message, area }) => ({ ...message, payload: area.value, explain: why.value }));
   }
 
   /** The messages as the form has them now. @param {string} [id] */
@@ -220,6 +222,9 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
     const isPrivate = trial.isPrivate(document, route);
     follow.disabled = state !== "online" || !isPrivate;
     if (follow.disabled) follow.checked = false;
+    // A message asks by a property that MQTT 3.1.1 does not have; an answer to several is none of one's own.
+    why.hidden = route.remembers || (state === "online" && connection.protocol !== 5);
+    if (why.hidden) why.value = "";
     // Who ends an attempt does not want it any more; who mistyped the password does.
     if (state === "offline" && before === "connecting" && !reason) wished = false;
     before = state;
@@ -256,7 +261,7 @@ function mountRoute(root, { document, route, connection, trial, ask, others }) {
           levels.element,
           rows,
           route.sources.some(({ form }) => form === "sparkplug") && h("p", { class: "dim" }, "This route takes Sparkplug B, which is not JSON: it can't be tried from here."),
-          h("div", { class: "send" }, send, h("label", { class: "check small", for: follow.id }, follow, "answer while I move the sliders")),
+          h("div", { class: "send" }, send, why, h("label", { class: "check small", for: follow.id }, follow, "answer while I move the sliders")),
           how,
           rivals,
         ),

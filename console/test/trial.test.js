@@ -65,6 +65,16 @@ test("with MQTT 5 the answer comes to a topic of the page's own, and an answer t
   assert.ok(milliseconds >= 0);
 });
 
+test("a message asks for an explanation by a property of its own", async () => {
+  const connection = new FakeConnection(5);
+  const asked = new Trial(connection).ask(DOCUMENT, ROUTE, [{ ...message(), explain: "shap" }], { room: "x" });
+  await turn();
+  const [{ options }] = connection.published;
+  assert.deepEqual(options.userProperties, { explain: "shap" });
+  connection.deliver(options.responseTopic, "ours", { correlationData: options.correlationData });
+  await asked;
+});
+
 test("with 3.1.1 it comes on the route's topics; a kept one, and one to somebody else, are not it", async () => {
   const connection = new FakeConnection(4);
   const trial = new Trial(connection);

@@ -75,6 +75,26 @@ def test_tried_and_rejected(chromium: Chromium, broker: WebMosquitto, tmp_path: 
         assert page.problems == []
 
 
+def test_an_answer_says_why(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
+    page = open_with_own_document(chromium, tmp_path, broker.port)
+    with RunningAgent(broker.port):
+        connect(page, broker.url)
+        page.wait("document.querySelector('.node .badge').textContent === 'online'")
+        page.click(".chip:nth-of-type(2)")
+        for way, found in (
+            ("path", "It would be Hip-Hop with speechiness > 0.141726"),
+            ("shap", "probability of Rock: 0.81"),
+        ):
+            page.fill(".send select", way)
+            page.click(".send button")
+            page.wait(f"document.querySelector('.why')?.textContent.includes({json.dumps(found)})")
+        assert page.evaluate("document.querySelectorAll('.why .bars li').length") == 7
+        page.fill(".send select", "")
+        page.click(".send button")
+        page.wait("!document.querySelector('.why')")
+        assert page.problems == []
+
+
 def test_a_value_for_each_topic(chromium: Chromium, broker: WebMosquitto, tmp_path: Path) -> None:
     """The route answers each change once all values are known; what counts is the answer to the last one. Reasons come one by one."""
     route = {"model": "genre", "subscribe": "home/{room}/{feature}", "publish": "genre/{room}"}
