@@ -1,4 +1,4 @@
-"""Model files that do harm when they are opened or asked: each is valid ONNX with a valid card and seal."""
+"""Model files that do harm when they are opened or asked, or are worse than others: each is valid ONNX with a valid card and seal."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ def _constant(name: str, kind: int, shape: Sequence[int], values: Sequence[Any])
     return helper.make_node("Constant", [], [name], value=helper.make_tensor(name, kind, shape, values))
 
 
-def _file(before: Sequence[NodeProto] = (), label: str = "all", certain: str = "sure") -> bytes:
+def _file(
+    before: Sequence[NodeProto] = (),
+    label: str = "all",
+    certain: str = "sure",
+    version: str = "1.0.0",
+    after: Sequence[NodeProto] = (),
+) -> bytes:
     """A model of one feature. `before` may stand for "asked", what the rows are compared as; `label` and `certain` for which
-    of the answers go out.
+    of the answers go out, which may be made `after` the others.
     """
     given = {name for node in before for name in node.output}
     nodes = [
@@ -44,6 +50,7 @@ def _file(before: Sequence[NodeProto] = (), label: str = "all", certain: str = "
         helper.make_node("Sub", ["one", "of_rock"], ["of_hip_hop"]),
         helper.make_node("Concat", ["of_hip_hop", "of_rock"], ["sure"], axis=1),
         helper.make_node("Mul", ["sure", "two"], ["doubled"]),
+        *after,
         helper.make_node("Identity", [label], ["label"]),
         helper.make_node("Identity", [certain], ["probabilities"]),
     ]
@@ -65,14 +72,55 @@ def _file(before: Sequence[NodeProto] = (), label: str = "all", certain: str = "
         "probabilities": ((1.0, 0.0), (0.0, 1.0)),
     }
     found = make_card()
-    told = found.model_copy(update={"self_test": found.self_test.model_copy(update=answers)})
+    told = found.model_copy(update={"version": version, "self_test": found.self_test.model_copy(update=answers)})
     model.metadata_props.add(key=card.METADATA_KEY, value=told.to_json())
     return seal(model.SerializeToString(deterministic=True))
 
 
-def honest() -> bytes:
+def honest(version: str = "1.0.0") -> bytes:
     """One that does no harm."""
-    return _file()
+    return _file(version=version)
+
+
+def differing(version: str) -> bytes:
+    """Rock is above 0.7 only."""
+    less = _constant("less", TensorProto.FLOAT, [], [0.2])
+    return _file([less, helper.make_node("Sub", ["features", "less"], ["asked"])], version=version)
+
+
+def raising(version: str) -> bytes:
+    """It fails on what is between 0.7 and 0.9, and on all that is asked with it: there is no third place in a list of two."""
+    return _file([*_between(), helper.make_node("Gather", ["list", "index"], ["more"]), _plus_more()], version=version)
+
+
+def nan(version: str) -> bytes:
+    """What is between 0.7 and 0.9 is answered with NaN for its probabilities."""
+    nothing = [
+        _constant("none", TensorProto.FLOAT, [], [0.0]),
+        _constant("not_a_number", TensorProto.FLOAT, [], [float("nan")]),
+        helper.make_node("Where", ["is_between", "not_a_number", "none"], ["spoils"]),
+        helper.make_node("Add", ["sure", "spoils"], ["spoilt"]),
+    ]
+    return _file(after=[*_between(), *nothing], certain="spoilt", version=version)
+
+
+def _between() -> list[NodeProto]:
+    """Nodes that make "is_between", (n, 1): whether the only value is between 0.7 and 0.9; "index" is 2 there, else 0, in a "list" of two."""
+    return [
+        _constant("low", TensorProto.FLOAT, [], [0.7]),
+        _constant("high", TensorProto.FLOAT, [], [0.9]),
+        helper.make_node("Greater", ["features", "low"], ["is_high"]),
+        helper.make_node("Less", ["features", "high"], ["is_low"]),
+        helper.make_node("And", ["is_high", "is_low"], ["is_between"]),
+        _constant("list", TensorProto.FLOAT, [2], [0.0, 0.0]),
+        _constant("third", TensorProto.INT64, [], [2]),
+        helper.make_node("Cast", ["is_between"], ["one_or_none"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["one_or_none", "third"], ["index"]),
+    ]
+
+
+def _plus_more() -> NodeProto:
+    return helper.make_node("Add", ["features", "more"], ["asked"])
 
 
 def endless() -> bytes:
@@ -121,3 +169,28 @@ def fewer_labels() -> bytes:
 def no_probabilities() -> bytes:
     """Each row's probabilities sum to 2."""
     return _file(certain="doubled")
+
+
+def slow(version: str) -> bytes:
+    """It takes some milliseconds of processor time for whatever it is asked."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["go_on_out"]),
+            helper.make_node("MatMul", ["value", "unit"], ["value_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, [None, 1]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value_out", TensorProto.FLOAT, [None, 1]),
+        ],
+    )
+    times = _constant("times", TensorProto.INT64, [], [3000])
+    unit = _constant("unit", TensorProto.FLOAT, [1, 1], [1.0])
+    return _file(
+        [times, unit, helper.make_node("Loop", ["times", "", "features"], ["asked"], body=body)], version=version
+    )
