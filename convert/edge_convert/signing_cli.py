@@ -43,6 +43,7 @@ class _SignOptions(TypedDict):
     min_agreement: float | None
     max_failed: float | None
     max_rejected: float | None
+    max_slower: float | None
     expires: int | None
     new_contract: bool
     title: str
@@ -121,6 +122,11 @@ def keygen(out: Path, *, no_password: bool, password_file: Path | None) -> None:
     help="With --channel: above this share of failed answers a device goes back.  [default: 0]",
 )
 @click.option("--max-rejected", type=_SHARE, help="With --channel: above this share of rejections a device goes back.")
+@click.option(
+    "--max-slower",
+    type=click.FloatRange(1, 1e6, min_open=True),
+    help="With --channel: a device goes back from a model that takes so many times the processor time, and more than 1 ms a row.",
+)
 @click.option(
     "--expires",
     type=_duration,
@@ -229,6 +235,7 @@ def _terms(options: _SignOptions, now: float) -> Any:
         "min_agreement": options["min_agreement"],
         "max_failed": options["max_failed"],
         "max_rejected": options["max_rejected"],
+        "max_slower": options["max_slower"],
         "new_contract": options["new_contract"],
     }
     return Terms(

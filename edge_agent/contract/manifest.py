@@ -76,6 +76,8 @@ def _is_key(text: str) -> str:
 Channel = Annotated[str, StringConstraints(pattern=CHANNEL)]
 Serial = Annotated[int, Field(ge=1, le=MAX_SERIAL)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+#: How many times what it takes now.
+Factor = Annotated[float, Field(gt=1.0, le=1e6, allow_inf_nan=False)]
 Short = Annotated[Text, StringConstraints(max_length=255)]
 #: Nodes: an id, a pattern with `*`, or a share of them.
 Entries = Annotated[
@@ -140,7 +142,7 @@ class Manifest(Part):
 
     `canary` is the share of sensors that ask the new models first; `min_agreement` the share of messages in which they must agree with
     those before them, None for no comparison; both for `soak_seconds`. `max_failed` and `max_rejected` are the shares of messages above which
-    a node goes back. `new_contract` permits other features or labels than before. A manifest is not taken after `expires`.
+    a node goes back, `max_slower` how many times the processor time of the model before a new one may take. `new_contract` permits other features or labels than before. A manifest is not taken after `expires`.
     """
 
     v: Literal[1] = FORMAT
@@ -153,6 +155,7 @@ class Manifest(Part):
     min_agreement: Share | None = None
     max_failed: Share = 0.0
     max_rejected: Share | None = None
+    max_slower: Factor | None = None
     new_contract: bool = False
     expires: Time | None = None
     issued: Time

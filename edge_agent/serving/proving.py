@@ -29,7 +29,9 @@ class Proving:
         self.contests: Mapping[str, Contesting] = {}
         self._left = list(_phases(manifest))
         self._seconds = manifest.soak_seconds
-        self._limits = ContestLimits(manifest.min_agreement, manifest.max_failed, manifest.max_rejected)
+        self._limits = ContestLimits(
+            manifest.min_agreement, manifest.max_failed, manifest.max_rejected, manifest.max_slower
+        )
         self._candidates = candidates
         self._clock = clock
         self._next_look = self._ends = 0.0

@@ -117,12 +117,13 @@ def test_a_candidate_that_is_as_good_passes_all_phases(trial: Trial) -> None:
         (bad_models.differing, "it agrees with the model before on"),
         (bad_models.raising, "it fails on"),
         (bad_models.nan, "it fails on"),
+        (bad_models.slow, "and max_slower is 10 times"),
     ],
 )
 def test_one_that_is_worse_is_found_before_it_answers_anything(
     trial: Trial, candidate: Callable[[str], bytes], why: str
 ) -> None:
-    trial.offer(candidate(NEW), soak_seconds=LONG, min_agreement=0.98, canary=0.5)
+    trial.offer(candidate(NEW), soak_seconds=LONG, min_agreement=0.98, max_slower=10, canary=0.5)
     said = trial.send_until("rolled_back")
     assert why in said["reason"]
     assert said["installed_version"] == "1.0.0"

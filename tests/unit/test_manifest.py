@@ -56,6 +56,7 @@ def test_the_least_that_a_manifest_says_and_its_defaults() -> None:
         False,
         None,
     )
+    assert manifest.max_slower is None
     model = manifest.model("genre")
     assert model is not None
     assert (model.version, model.title, model.size_of(0)) == ("1.1.0", "", 5)
@@ -64,7 +65,9 @@ def test_the_least_that_a_manifest_says_and_its_defaults() -> None:
 
 def test_what_is_written_is_read_as_the_same() -> None:
     manifest = read(
-        Manifest, given(expires="2027-01-31T00:00:00Z", canary=0.1, soak_seconds=600, min_agreement=0.98), "it"
+        Manifest,
+        given(expires="2027-01-31T00:00:00Z", canary=0.1, soak_seconds=600, min_agreement=0.98, max_slower=5),
+        "it",
     )
     assert read(Manifest, written(manifest), "it") == manifest
     assert json.loads(written(manifest))["for"] == ["*"]

@@ -84,7 +84,20 @@ def test_a_release_for_a_channel_and_the_way_back(run: Run, model: Path) -> None
     before = Path(shutil.copy(model, model.with_name("genre-1.0.0.onnx")))
     done = run(
         *("sign", model, "--key", model.with_name("ann.key"), "--channel", "stable", "--back", before, "--soak", "10m"),
-        *("--canary", "0.1", "--min-agreement", "0.98", "--for", "pi-*", "--for", "10%", "--expires", "30d"),
+        *(
+            "--canary",
+            "0.1",
+            "--max-slower",
+            "5",
+            "--min-agreement",
+            "0.98",
+            "--for",
+            "pi-*",
+            "--for",
+            "10%",
+            "--expires",
+            "30d",
+        ),
         *("--title", "Genre 1.1", "--summary", "more Rock"),
     )
     assert done.exit_code == 0, done.output
@@ -96,7 +109,8 @@ def test_a_release_for_a_channel_and_the_way_back(run: Run, model: Path) -> None
     assert (said.meant, said.canary, said.soak_seconds) == (("pi-*", "10%"), 0.1, 600)
     assert said.expires is not None
     assert seconds(said.expires) == said.serial + 30 * DAY
-    assert (said.min_agreement, said.new_contract, said.models[0].title) == (0.98, False, "Genre 1.1")
+    assert (said.min_agreement, said.max_slower, said.new_contract) == (0.98, 5.0, False)
+    assert said.models[0].title == "Genre 1.1"
     back = taken(release.back, trusting())
     assert (back.serial, back.meant, back.canary, back.soak_seconds) == (said.serial + 1, ("pi-*", "10%"), 0.0, 0)
     assert back.new_contract  # whatever the newer one changed, the former one is let in again
