@@ -173,6 +173,12 @@ def no_probabilities() -> bytes:
 
 def slow(version: str) -> bytes:
     """It takes some milliseconds of processor time for whatever it is asked."""
+    return _file(loop(width=1), version=version)
+
+
+def loop(width: int) -> list[NodeProto]:
+    """Nodes that make "asked" of "features" (n, width), slowly."""
+    row = [None, width]
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go_on"], ["go_on_out"]),
@@ -182,15 +188,16 @@ def slow(version: str) -> bytes:
         [
             helper.make_tensor_value_info("number", TensorProto.INT64, []),
             helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value", TensorProto.FLOAT, [None, 1]),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, row),
         ],
         [
             helper.make_tensor_value_info("go_on_out", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("value_out", TensorProto.FLOAT, [None, 1]),
+            helper.make_tensor_value_info("value_out", TensorProto.FLOAT, row),
         ],
     )
-    times = _constant("times", TensorProto.INT64, [], [3000])
-    unit = _constant("unit", TensorProto.FLOAT, [1, 1], [1.0])
-    return _file(
-        [times, unit, helper.make_node("Loop", ["times", "", "features"], ["asked"], body=body)], version=version
-    )
+    unit = [float(column == line) for line in range(width) for column in range(width)]
+    return [
+        _constant("times", TensorProto.INT64, [], [3000]),
+        _constant("unit", TensorProto.FLOAT, [width, width], unit),
+        helper.make_node("Loop", ["times", "", "features"], ["asked"], body=body),
+    ]
