@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.model.store import Store
 from tests.brokers import find_program
 from tests.contract.agents import wait_until
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.e2e.tracks import IMPOSSIBLE, ROCK
+from tests.versions import version
 
 STATE = "edge/node/state"
 MESSAGES = 2000
@@ -30,11 +32,13 @@ def written(pid: int) -> int:
 
 
 @pytest.fixture
-def serving(agent: Agent, client: Client) -> Agent:
-    """The agent, once it has answered and rejected: from here on it is in steady state."""
+def serving(agent: Agent, client: Client, tmp_path: Path) -> Agent:
+    """The agent, with its model from a store, once it has answered and rejected: from here on it is in steady state."""
+    store = Store(tmp_path / "models")
+    store.use("genre", store.add("genre", "1.1.0", version("1.1.0")).sha256)
     client.subscribe(STATE, "music/+/genre/#", "edge/node/health")
     # Health every second, so that reports are among what is looked at.
-    agent.start(EDGE_AGENT_HEALTH__INTERVAL="1")
+    agent.start(EDGE_AGENT_HEALTH__INTERVAL="1", EDGE_AGENT_MODELS__DIRECTORY=str(store.directory))
     client.wait_for_payload(STATE, "online")
     load(client, 10)
     return agent
