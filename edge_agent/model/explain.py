@@ -89,20 +89,19 @@ class Shap:
         self._trees = trees
         self._dtype = dtype
         self.scale = _scale_of(card, trees)
-        leaves = leaves_of(trees, MAX_STEPS)
-        width = leaves.features.shape[0]
-        #: Points and weights of Gauss and Legendre's rule, between 0 and 1.
-        points, weights = np.polynomial.legendre.leggauss((width + 1) // 2)
-        self._points, self._weights = (points + 1) / 2, weights / 2
-        self.steps = leaves.features.size * len(points)
-        if self.steps > MAX_STEPS * (trees.scores if self._is_split(leaves) else 1):
+        self._leaves = leaves = leaves_of(trees, MAX_STEPS)
+        #: Whether each score has trees of its own.
+        self._is_split = bool(leaves.values.shape[1] < trees.scores)
+        several = (len(leaves.features) + 1) // 2
+        #: What a row takes: of the trees of one score, if each has its own.
+        self.steps = leaves.features.size * several // (trees.scores if self._is_split else 1)
+        if self.steps > MAX_STEPS:
             raise ExplainError(f"model {card.name!r}: {too_large(self.steps, MAX_STEPS)}")
+        #: Points and weights of Gauss and Legendre's rule, between 0 and 1.
+        points, weights = np.polynomial.legendre.leggauss(several)
+        self._points, self._weights = (points + 1) / 2, weights / 2
+        self._all = None if self._is_split else self._shared(leaves)
         self._scores: dict[int, _Score] = {}
-        self._leaves = leaves
-
-    def _is_split(self, leaves: Leaves) -> bool:
-        """Whether each score has trees of its own."""
-        return bool(leaves.values.shape[1] < self._trees.scores)
 
     def explain(self, rows: Sequence[Sequence[float]], labels: Sequence[str | None]) -> list[Explanation]:
         """Return the values of all features that have any, the largest first."""
@@ -151,6 +150,12 @@ class Shap:
         outputs: list[float] = (met.all(axis=1) @ weight + first).tolist()
         return values, outputs
 
+    def _shared(self, leaves: Leaves) -> Floats:
+        """Return the part of the integrand that no row changes, (points, 1, d, l)."""
+        return np.asarray(
+            np.maximum(leaves.share, _NOTHING) * (1 - self._points[:, np.newaxis, np.newaxis, np.newaxis])
+        )
+
     def _score(self, place: int) -> _Score:
         """Return the leaves of one score, made when it is first asked for."""
         found = self._scores.get(place)
@@ -158,15 +163,14 @@ class Shap:
             return found
         trees, leaves = self._trees, self._leaves
         column = place if trees.scores > 1 else 0
-        if self._is_split(leaves):
+        if self._is_split:
             leaves = leaves.of(leaves.tree % trees.scores == column)
             column = 0
         sign = -1.0 if trees.link == "logistic" and place == 0 else 1.0
         sign /= len(trees.sizes) if trees.mean or trees.link == "path" else 1
         weight = sign * leaves.values[:, column]
         first = sign * trees.base[place if trees.scores > 1 else 0] if trees.base else 0.0
-        share = np.maximum(leaves.share, _NOTHING)
-        shares = share * (1 - self._points[:, np.newaxis, np.newaxis, np.newaxis])
+        shares = self._shared(leaves) if self._all is None else self._all
         base = first + float(leaves.share.prod(axis=0) @ weight)
         found = self._scores[place] = _Score(leaves, weight, first, shares, base)
         return found

@@ -59,7 +59,7 @@ _Bounds = tuple[float, float, bool, float]
 
 
 def leaves_of(trees: Trees, most: int) -> Leaves:
-    """Return the ways to all leaves. Raises `ExplainError` when there are more than `most` conditions."""
+    """Return the ways to all leaves. Raises `ExplainError` when there are more than `most` conditions, or places for them."""
     ways: list[dict[int, _Bounds]] = []
     tree_of: list[int] = []
     begin = conditions = 0
@@ -78,6 +78,8 @@ def leaves_of(trees: Trees, most: int) -> Leaves:
             pending[trees.right[place]] = _asked(trees, begin, node, way, left=False)
         begin += size
     width = max(1, *map(len, ways))
+    if width * len(ways) > most:  # few long ways among many short ones
+        raise ExplainError(too_large(width * len(ways), most))
     # What pads takes all and tells nothing.
     features = np.zeros((width, len(ways)), np.intp)
     table = np.empty((4, width, len(ways)))

@@ -15,7 +15,7 @@ from edge_agent.contract.messages import validator
 from edge_agent.contract.trees import LEAF, Trees
 from edge_agent.errors import ExplainError
 from edge_agent.model.explain import MAX_STEPS, Shap, explainer
-from edge_agent.model.ways import in_words
+from edge_agent.model.ways import in_words, leaves_of
 from tests.unit.grown import THRESHOLDS, answer, card_of, grow, score, shapley
 
 FLOAT64 = np.dtype(np.float64)
@@ -234,3 +234,35 @@ def test_what_cannot_be_explained_is_refused_with_what_to_do() -> None:
     wide = card_of(grow(random.Random(0), features=24, trees=20, scores=1, depth=9), width=24, task="regression")
     with pytest.raises(ExplainError, match=rf"too large .* steps or more for a row, and {MAX_STEPS:,} are allowed"):
         explainer(wide, "shap", FLOAT64)
+
+
+def test_one_long_way_among_short_ones_takes_no_memory() -> None:
+    """A chain of questions, each of another feature, beside a thousand trees of one."""
+    depth = 300
+    features, left, right = [], [], []
+    for step in range(depth):
+        features += [step, LEAF]
+        left += [2 * step + 1, 0]
+        right += [2 * step + 2, 0]
+    features, left, right = [*features, LEAF], [*left, 0], [*right, 0]
+    short, nodes = 1000, len(features)
+    trees = Trees(
+        sizes=(nodes, *(3,) * short),
+        features=(*features, *(0, LEAF, LEAF) * short),
+        thresholds=tuple(0.5 if feature != LEAF else 0.0 for feature in (*features, *(0, LEAF, LEAF) * short)),
+        left=(*left, *(1, 0, 0) * short),
+        right=(*right, *(2, 0, 0) * short),
+        covers=(1.0,) * (nodes + 3 * short),
+        values=((0.5,),) * (depth + 1 + 2 * short),
+        scores=1,
+    )
+    with pytest.raises(ExplainError, match="too large"):
+        leaves_of(trees, MAX_STEPS)
+
+
+def test_labels_share_what_is_the_same_for_all() -> None:
+    trees = grow(random.Random(3), features=4, trees=5, scores=40, mean=True)
+    card = card_of(trees)
+    shap = Shap(card, trees, FLOAT64)
+    shap.values([(0.1, 0.2, 0.3, 0.4)] * 40, list(card.labels))
+    assert len({id(score.shares) for score in shap._scores.values()}) == 1
