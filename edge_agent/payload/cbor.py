@@ -2,7 +2,7 @@
 
 Rules:
 
-* cbor2 gets no payload that would take it minutes or gigabytes: all heads are checked first (`_check_tags`);
+* cbor2 gets no payload that would take it minutes or gigabytes: all heads are checked and weighed first, in one walk (`_examine`);
 * its result is reduced to values that JSON can represent, or rejected.
 
 Items lie one behind the other, whatever they are nested in, so nearly all of them can be skipped by a regular
@@ -23,7 +23,7 @@ from types import NoneType
 from typing import Any, Final
 
 from edge_agent.payload.format import Format
-from edge_agent.payload.weights import ARRAY, MAX_DEPTH, MAX_WEIGHT, OBJECT, VALUE
+from edge_agent.payload.weights import ARRAY, LIGHT, MAX_DEPTH, MAX_WEIGHT, OBJECT, VALUE, HeavyError
 
 CONTENT_TYPE: Final = "application/cbor"
 
@@ -33,6 +33,8 @@ CONTENT_TYPE: Final = "application/cbor"
 #: (tags 25 and 256) make an answer of as many copies.
 _BYTES: Final = 2
 _TEXT: Final = 3
+_ARRAY: Final = 4
+_OBJECT: Final = 5
 _TAG: Final = 6
 _BIGNUMS: Final = frozenset({2, 3})
 _TAGS: Final = frozenset({0, 1, *_BIGNUMS, 4, 5, 28, 29, 100, 1004})
@@ -78,9 +80,9 @@ def is_there() -> bool:
 
 
 def decode(payload: bytes, _names: Sequence[str]) -> Any:
-    """Decode one item. Raises `ValueError` when it is malformed or not accepted."""
+    """Decode one item. Raises `HeavyError` for too many, `ValueError` when it is malformed or not accepted."""
     payload = payload.removeprefix(_SELF_DESCRIBED)  # cbor2 6 decodes tagged maps to its own mapping type
-    tagged = _check_tags(payload)
+    tagged = _examine(payload, _Scale(payload) if len(payload) > LIGHT else None)
     try:
         content = import_module("cbor2").loads(payload)
     except Exception as error:  # noqa: BLE001 - untrusted bytes: whatever a tag's decoder raises, they are malformed
@@ -88,37 +90,51 @@ def decode(payload: bytes, _names: Sequence[str]) -> Any:
     return _plain(content, MAX_DEPTH, set()) if tagged else _untagged(content, MAX_DEPTH)
 
 
-def weigh(payload: bytes, _names: Sequence[str]) -> int:
-    """Estimate the bytes of memory that `decode` would take, or return something above `MAX_WEIGHT`.
+class _Scale:
+    """Estimates how many bytes of memory decoding takes, from the items of a payload in order.
 
     Long runs are weighed roughly at first, by what any byte in them could begin: nearly always that is little enough.
     """
-    rough: list[tuple[int, int, int]] = []
-    weight, least, place, was_run = 0, 0, 0, False
-    while place < len(payload) and weight + least <= MAX_WEIGHT:
-        end = _end_of_run(payload, place)
-        if end - place >= _LONG_RUN:
-            # A run followed by another one is full.
-            least += _COPIES * VALUE * _MAX_RUN * was_run
-            rough.append((_weight(_MAX_RUN, payload[place:end]), place, end))
-        elif end > place:
-            weight += _weight_of_run(payload, place, end)
-        was_run = end > place
-        if was_run:
-            place = end
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+        #: What is known for sure, and what the long runs weigh at least; those, each with its most.
+        self._weight = self._least = 0
+        self._rough: list[tuple[int, int, int]] = []
+        self._follows_run = False
+
+    def add_run(self, begin: int, end: int) -> None:
+        """Add a run of items. Raises `HeavyError`."""
+        if end - begin >= _LONG_RUN:
+            if self._follows_run:
+                # A run followed by another one is full.
+                self._add(least=_COPIES * VALUE * _MAX_RUN)
+            self._rough.append((_weight(_MAX_RUN, self._payload[begin:end]), begin, end))
         else:
-            kind, _, place = _head(payload, place)
-            weight += _COPIES * {4: ARRAY, 5: OBJECT}.get(kind, VALUE)
-    if weight + least > MAX_WEIGHT:
-        return weight + least
-    at_most = weight + sum(most for most, _, _ in rough)
-    for most, begin, end in rough:
-        if at_most <= MAX_WEIGHT or weight > MAX_WEIGHT:
-            break
-        exact = _weight_of_run(payload, begin, end)
-        weight += exact
-        at_most += exact - most
-    return at_most
+            self._add(_weight_of_run(self._payload, begin, end))
+        self._follows_run = True
+
+    def add(self, kind: int) -> None:
+        """Add an item of a major type. Raises `HeavyError`."""
+        self._follows_run = False
+        self._add(_COPIES * (ARRAY if kind == _ARRAY else OBJECT if kind == _OBJECT else VALUE))
+
+    def settle(self) -> None:
+        """Tell whether all of it is too much, which raises `HeavyError`."""
+        at_most = self._weight + sum(most for most, _, _ in self._rough)
+        self._least = 0
+        for most, begin, end in self._rough:
+            if at_most <= MAX_WEIGHT:
+                return
+            exact = _weight_of_run(self._payload, begin, end)
+            self._add(exact)
+            at_most += exact - most
+
+    def _add(self, weight: int = 0, *, least: int = 0) -> None:
+        self._weight += weight
+        self._least += least
+        if self._weight + self._least > MAX_WEIGHT:
+            raise HeavyError
 
 
 def encode(value: Any) -> bytes:
@@ -148,23 +164,38 @@ def row_encoder() -> Callable[[Any], bytes]:
     return dumps
 
 
-def _check_tags(payload: bytes) -> bool:
+def _examine(payload: bytes, scale: _Scale | None) -> bool:
     """Refuse what cbor2 would take minutes or gigabytes for; return whether there are tags at all. What is not CBOR is
-    left to cbor2.
+    left to cbor2. What is too heavy is refused for that, whatever else it is.
     """
     tag, tagged, place = None, False, 0
+    refusal: str | None = None
     while place < len(payload):
         if tag is None and (end := _end_of_run(payload, place)) > place:
+            if scale is not None:
+                scale.add_run(place, end)
             place = end
             continue
         kind, argument, place = _head(payload, place)
-        if tag in _BIGNUMS and (kind != _BYTES or argument is None or argument > _MAX_BIGNUM):
-            raise ValueError(f"Invalid CBOR: big integers may have at most {_MAX_BIGNUM} bytes, in one piece")
+        if scale is not None:
+            scale.add(kind)
+        refusal = refusal or _refusal(tag, kind, argument)
         tag = argument if kind == _TAG else None
-        if kind == _TAG and tag not in _TAGS:
-            raise ValueError(f"Invalid CBOR: the tag {tag} is not accepted")
         tagged = tagged or kind == _TAG
+    if scale is not None:
+        scale.settle()
+    if refusal is not None:
+        raise ValueError(f"Invalid CBOR: {refusal}")
     return tagged
+
+
+def _refusal(tag: int | None, kind: int, argument: int | None) -> str | None:
+    """Return why an item is not accepted, after a `tag`."""
+    if tag in _BIGNUMS and (kind != _BYTES or argument is None or argument > _MAX_BIGNUM):
+        return f"big integers may have at most {_MAX_BIGNUM} bytes, in one piece"
+    if kind == _TAG and argument not in _TAGS:
+        return f"the tag {argument} is not accepted"
+    return None
 
 
 def _weight_of_run(payload: bytes, begin: int, end: int) -> int:
@@ -267,7 +298,7 @@ FORMAT: Final = Format(
     "CBOR",
     "CBOR (RFC 8949)",
     decode,
-    weigh,
+    None,
     "cbor_invalid",
     encode,
     CONTENT_TYPE,

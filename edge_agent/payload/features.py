@@ -31,7 +31,7 @@ from edge_agent.payload.columns import BatchTable
 from edge_agent.payload.format import Format, Telling
 from edge_agent.payload.places import as_came, converted
 from edge_agent.payload.ranges import Outside, Ranges
-from edge_agent.payload.weights import MAX_WEIGHT
+from edge_agent.payload.weights import LIGHT, MAX_WEIGHT, HeavyError
 
 MAX_BATCH_ROWS: Final = 10_000
 #: Most rows of a batch whose rejections tell what came, where that has to be read once more: memory and time are bounded.
@@ -164,12 +164,7 @@ class FeatureCodec:
         try:
             content = chosen.decode(payload, self._keys if chosen.keyed else self._names)
         except ValueError as error:
-            return refuse(
-                ErrorCode.MALFORMED_PAYLOAD,
-                str(error),
-                kind=chosen.invalid,
-                shown=payload[:1024].decode(errors="replace"),
-            )
+            return unreadable(error, chosen, payload[:1024].decode(errors="replace"), max_rows=self._max_rows)
         fields = self._fields if chosen.keyed else ()
         if isinstance(content, dict) or (isinstance(content, list) and fields and self._takes_arrays):
             row = _pick(content, fields)
@@ -307,12 +302,20 @@ def choose(
             f"The content type must be one of {', '.join(formats.known())}",
             shown=content_type,
         )
-    if len(payload) > formats.LIGHT and chosen.weigh(payload, keys) > MAX_WEIGHT:
-        return refuse(
-            ErrorCode.PAYLOAD_TOO_LARGE,
-            f"The payload has too many values; at most {max_rows} rows are accepted",
-        )
+    if len(payload) > LIGHT and chosen.weigh is not None and chosen.weigh(payload, keys) > MAX_WEIGHT:
+        return _too_heavy(max_rows)
     return chosen
+
+
+def unreadable(error: ValueError, chosen: Format, shown: str, *, max_rows: int = MAX_BATCH_ROWS) -> Unusable:
+    """Return the rejection of a payload that a format did not decode."""
+    if isinstance(error, HeavyError):
+        return _too_heavy(max_rows)
+    return refuse(ErrorCode.MALFORMED_PAYLOAD, str(error), kind=chosen.invalid, shown=shown)
+
+
+def _too_heavy(max_rows: int) -> Unusable:
+    return refuse(ErrorCode.PAYLOAD_TOO_LARGE, f"The payload has too many values; at most {max_rows} rows are accepted")
 
 
 def refuse(code: ErrorCode, message: str, *, kind: str | None = None, shown: object = None) -> Unusable:

@@ -18,7 +18,8 @@ class Format(NamedTuple):
     a payload has to be. `decode` takes the payload and the names that are looked for in it: the model's features in order
     and, where rows are `keyed`, the keys at the top that `fields` begin with. It returns plain values only, or raises
     `ValueError`. `weigh` takes the same and estimates, in a fraction of the time, how many bytes of memory `decode` would
-    take. `invalid` is the kind of the reason when `decode` raises; `keyed` whether the keys of a row are the sensor's own.
+    take; it is None where `decode` looks through the payload anyway, and raises `HeavyError` for one above `LIGHT` that would take too
+    much. `invalid` is the kind of the reason when `decode` raises; `keyed` whether the keys of a row are the sensor's own.
 
     `encode` gives an answer, whose content type is `answers`. One of many rows is written row by row, so that its size is
     known before it is too large: what `begin` makes of their number, what a new `row_encoder` makes of each, one after
@@ -35,7 +36,7 @@ class Format(NamedTuple):
     name: str
     reads: str
     decode: Callable[[bytes, Sequence[str]], Any]
-    weigh: Callable[[bytes, Sequence[str]], int]
+    weigh: Callable[[bytes, Sequence[str]], int] | None
     invalid: str
     encode: Callable[[Any], bytes] = to_json
     answers: str = JSON_TYPE

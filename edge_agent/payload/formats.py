@@ -18,7 +18,6 @@ from typing import Final
 
 from edge_agent.payload import cbor, json_text, packed, senml, sparkplug
 from edge_agent.payload.format import Format
-from edge_agent.payload.weights import MAX_WEIGHT, OBJECT
 
 JSON: Final = json_text.FORMAT
 PACKED: Final = packed.FORMAT
@@ -29,8 +28,6 @@ _FORMATS: Final = (JSON, senml.FORMAT, cbor.FORMAT, PACKED, sparkplug.FORMAT)
 ALL: Final[dict[str, Format]] = {one.content_type: one for one in _FORMATS}
 #: What else publishers call JSON, and plain text where that is taken (RFC 6839: so is whatever ends in +json).
 _TEXTS: Final = frozenset({"", "text/json", "text/plain"})
-#: Payloads up to this many bytes can't weigh too much, whatever they contain: no format has more than two objects per byte.
-LIGHT: Final = MAX_WEIGHT // (2 * OBJECT)
 
 
 def find(content_type: str | None) -> Format | None:

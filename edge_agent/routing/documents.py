@@ -22,7 +22,7 @@ from edge_agent.contract.messages import MAX_PAYLOAD_BYTES, Detail, ErrorCode, c
 from edge_agent.contract.topics import is_unfit
 from edge_agent.payload import formats, json_text
 from edge_agent.payload.checks import ECHOED, Checker, echo, row_type
-from edge_agent.payload.features import Features, Fields, Unusable, choose, refuse
+from edge_agent.payload.features import Features, Fields, Unusable, choose, refuse, unreadable
 from edge_agent.payload.format import Telling
 from edge_agent.payload.places import Place, as_came, converted
 from edge_agent.payload.ranges import Ranges
@@ -143,7 +143,7 @@ class Document:
         except ValueError as error:
             text = json_text.bare(payload).decode(errors="replace")
             if chosen is not formats.JSON or (self._need is not Need.ANY and not self._takes_text):
-                return refuse(ErrorCode.MALFORMED_PAYLOAD, str(error), kind=chosen.invalid, shown=text[:_SHOWN])
+                return unreadable(error, chosen, text[:_SHOWN])
             # Plain text, as most firmware publishes it: "+21.5" is a number, "unavailable" is told by the feature's name.
             content = text
         if self._only is not None and type(content) in _NUMBERS:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from edge_agent.contract.messages import MAX_DETAILS, Message
 from edge_agent.payload import formats
 from edge_agent.payload.format import Format
-from edge_agent.payload.weights import MAX_WEIGHT
+from edge_agent.payload.weights import LIGHT, MAX_WEIGHT, HeavyError
 from edge_agent.wording import mebibytes, quantity
 
 #: Longest payload that is read, in bytes: an answer with a thousand labels has half of it.
@@ -59,11 +59,13 @@ def decoded(message: Message, limit: int = MOST_BYTES) -> Any:
     if answering.content_type not in _READ:
         answering = formats.JSON
     try:
-        if size > formats.LIGHT and answering.weigh(message.payload, ()) > MAX_WEIGHT:
-            return Unread(f"{size} bytes, too large to read")
+        if size > LIGHT and answering.weigh is not None and answering.weigh(message.payload, ()) > MAX_WEIGHT:
+            raise HeavyError  # noqa: TRY301 - as some decoders do
         return (
             formats.JSON.decode(message.payload, ()) if _is_json(answering) else answering.decode(message.payload, ())
         )
+    except HeavyError:
+        return Unread(f"{size} bytes, too large to read")
     except (ValueError, RecursionError):
         return Unread(f"{size} bytes that are no {answering.name}")
 
