@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from edge_agent import __version__
 from edge_agent.config.models import loading, store
 from edge_agent.config.settings import Settings
+from edge_agent.contract import topics
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
 from edge_agent.contract.messages import Answer, Described, ServedModel
 from edge_agent.docs.making import Documentation
@@ -27,7 +28,7 @@ from edge_agent.payload.features import ECHOED
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route, subscriptions, told_overlaps
 from edge_agent.serving.agent import Agent
-from edge_agent.serving.announcements import will
+from edge_agent.serving.announcements import TakenBack, will
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.serving.reports import now
@@ -83,7 +84,10 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None, wi
         settings.health.interval,
         textfile=settings.metrics.path,
         discovery=discovery,
-        later=(Documentation(settings, served),) if settings.publishes_docs else (),
+        later=(
+            *([Documentation(settings, served)] if settings.publishes_docs else []),
+            *([TakenBack(topics.drift(node))] if drift is None else []),
+        ),
         updates=make_updates(settings, loaded, wish) if settings.update.channel else None,
         drift=drift,
     )

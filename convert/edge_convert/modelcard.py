@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.contract import card
+from edge_agent.contract.expected import Expected
 from edge_agent.contract.trees import Trees
 from edge_agent.errors import InputError
 from edge_convert.describe import ExampleNote, FeatureNote, Sheet
@@ -72,6 +74,8 @@ class Origin:
     metrics: card.Metrics
     #: Versions of libraries other than scikit-learn that it was opened with.
     libraries: Mapping[str, str] = field(default_factory=dict)
+    #: What it is expected to answer on a device.
+    expected: Callable[[Reference], Expected | None] = lambda _reference: None
 
 
 def draft_card(identity: Identity, table: Table, sheet: Sheet, task: Task) -> Draft:
@@ -112,6 +116,7 @@ def build_card(
             examples=_examples(reference, folded, draft),
             self_test=_self_test(reference, folded, draft.features, seed),
             trees=trees,
+            expected=origin.expected(reference),
         )
 
 
@@ -122,6 +127,7 @@ def _assembled(
     examples: tuple[card.Example, ...],
     self_test: card.SelfTest,
     trees: Trees | None = None,
+    expected: Expected | None = None,
 ) -> card.ModelCard:
     identity, table, sheet = draft.identity, draft.table, draft.sheet
     return card.ModelCard(
@@ -146,6 +152,7 @@ def _assembled(
         metrics=origin.metrics,
         self_test=self_test,
         trees=trees,
+        expected=expected,
     )
 
 
@@ -195,9 +202,17 @@ def _features(table: Table, sheet: Sheet) -> tuple[card.Feature, ...]:
                 # Interpolation may put two equal quantiles out of order in the last bit.
                 quantiles=tuple(short(value) for value in np.maximum.accumulate(quantiles)),
                 example=short(example),
+                shares=() if words is None else _shares(values, len(words.categories) or 2),
+                lacking=round(float(lacking[:, column].mean()), 6),
             )
         )
     return tuple(features)
+
+
+def _shares(codes: NDArray[np.float64], words: int) -> tuple[float, ...]:
+    """Return the share of each word, by its code, of the rows that have one."""
+    counts = np.bincount(codes[~np.isnan(codes)].astype(int), minlength=words)
+    return tuple(round(float(share), 6) for share in counts / counts.sum())
 
 
 def _require_within(note: FeatureNote, name: str, table: Table, column: int) -> None:

@@ -31,6 +31,7 @@ from edge_convert.costs import Cost, measure
 from edge_convert.deciding import Decision
 from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
+from edge_convert.expecting import of_held_out, of_table
 from edge_convert.explaining import trees_on_card
 from edge_convert.fold import Folded, fold
 from edge_convert.foreign.case import Hints
@@ -131,7 +132,12 @@ def train(
     metrics = _UNMEASURED if evaluation is None else evaluation.to_metrics()
     if auto and evaluation is not None:
         metrics = metrics.model_copy(update={"method": f"{metrics.method}; the kind was chosen by such figures"})
-    origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, metrics)
+    origin = Origin(
+        title_of(model),
+        {**model.get_params(deep=False), **parameters},
+        metrics,
+        expected=lambda reference: of_held_out(evaluation) or of_table(reference, draft.task),
+    )
     content, verification = model_file(
         model, draft, origin, seed=seed, say=say, smaller=lambda: trainer.smaller(parameters, seed)
     )
@@ -191,7 +197,11 @@ def export(
     draft = draft_card(identity, table, sheet, task)
     _, last = split(model)
     origin = Origin(
-        title_of(model), last.get_params(deep=False), _UNMEASURED, dict(filter(None, [getattr(last, "library", None)]))
+        title_of(model),
+        last.get_params(deep=False),
+        _UNMEASURED,
+        dict(filter(None, [getattr(last, "library", None)])),
+        lambda reference: of_table(reference, task),
     )
     content, _ = model_file(
         model,

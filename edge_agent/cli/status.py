@@ -120,7 +120,8 @@ def _drift(drift: Drift) -> Iterator[str]:
         yield f"{'drift':<11} {plain(model['name'])} {plain(model['version'])}: {told}{since}, {seen}, against {plain(model['against'])}"
         for column in (*model["features"], *model["answers"]):
             if column["drifted"]:
-                yield f"{'':<11} {plain(column['name'])}: {plain(column['how'])} (PSI {column['psi']:.2f})"
+                index = "" if column["psi"] is None else f" (PSI {column['psi']:.2f})"
+                yield f"{'':<11} {plain(column['name'])}: {plain(column['how'])}{index}"
         for sensor in model["sensors"]:
             yield f"{'':<11} {plain(sensor['topic'])}: {plain(sensor['feature'])}: {plain(sensor['how'])}"
 

@@ -10,8 +10,7 @@ Rules that hold for every card that `parse` returns:
 * what a model answers is its `task` (docs/decisions/0029): a card has the fields of its own task, and of no other:
   `classification` has `labels`, unique and in the order of the model's probability columns; `regression` has `outputs`, unique and in the
   order of the model's values; `anomaly` has a `threshold`;
-* every bound, quantile, example and self-test value is finite; `minimum <= maximum`;
-* every example lies within its feature's bounds;
+* every bound, quantile, example and self-test value is finite; `minimum <= maximum`; every example lies within its feature's bounds;
 * every self-test row has one value per feature, and its answer: one label and, unless the model has no probabilities, one
   probability per label; or one value per output; or one score and a verdict;
 * a model computes with numbers only: a boolean is 0 or 1 to it, a category its position in `categories`, a missing value NaN. Rows,
@@ -38,6 +37,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge_agent.contract.expected import Expected
 from edge_agent.contract.trees import Trees
 from edge_agent.errors import CardError
 
@@ -60,6 +60,8 @@ _MAX_PLACE: Final = 160
 
 #: Levels of a feature's observed quantiles.
 QUANTILE_LEVELS: Final = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+#: What is left out of a feature: agents from before know nothing of it.
+_UNSAID: Final = {"kind": "number", "categories": (), "missing": False, "shares": (), "lacking": 0.0}
 
 SEMVER: Final = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
 
@@ -76,6 +78,7 @@ def _or_missing(value: object, check: Callable[[object], float]) -> float:
 
 
 Finite = Annotated[float, AllowInfNan(allow_inf_nan=False), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 #: One value of a row: null (None) where it is missing, which becomes NaN here.
 Value = Annotated[Finite, WrapValidator(_or_missing)]
 Text = Annotated[str, StringConstraints(max_length=4096), BeforeValidator(_printable)]
@@ -95,8 +98,9 @@ class Feature(_Part):
     """One input column.
 
     `minimum` and `maximum` are hard bounds in `unit`: what is physically possible, not what was observed; None is no bound.
-    `quantiles` are those of the training data at `QUANTILE_LEVELS`. `categories` are the words of a category. `missing` says
-    whether the model was trained with missing values, and so accepts them.
+    `quantiles` are those of the training data at `QUANTILE_LEVELS`, `shares` those of its words (of a boolean, false and true), `lacking`
+    that of missing values. `categories` are the words of a category. `missing` says whether the model was trained with missing values,
+    and so accepts them.
     """
 
     name: Name
@@ -109,6 +113,8 @@ class Feature(_Part):
     maximum: Finite | None = None
     quantiles: Annotated[tuple[Finite, ...], Field(min_length=len(QUANTILE_LEVELS), max_length=len(QUANTILE_LEVELS))]
     example: Finite
+    shares: Annotated[tuple[Share, ...], Field(max_length=MAX_CATEGORIES)] = ()
+    lacking: Share = 0.0
 
     @model_validator(mode="after")
     def _ordered(self) -> Feature:
@@ -133,6 +139,8 @@ class Feature(_Part):
         if self.kind != "number":
             if self.minimum is not None or self.maximum is not None:
                 raise ValueError(f"feature {self.name!r}: a {self.kind} has no bounds")
+            if self.shares and len(self.shares) != (len(self.categories) or 2):
+                raise ValueError(f"feature {self.name!r}: there is not one share for each word")
             if not self.takes(self.example):
                 raise ValueError(f"feature {self.name!r}: the example {self.example:g} is no {self.kind}")
         return self
@@ -155,12 +163,8 @@ class Feature(_Part):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is said of other kinds only: agents from before know nothing of it."""
-        written: dict[str, Any] = write(self)
-        for key, default in (("kind", "number"), ("categories", ()), ("missing", False)):
-            if getattr(self, key) == default:
-                written.pop(key, None)
-        return written
+        """Leave out what is said of other kinds only."""
+        return {key: value for key, value in write(self).items() if getattr(self, key) != _UNSAID.get(key, self)}
 
 
 class Dataset(_Part):
@@ -234,7 +238,7 @@ class SelfTest(_Part):
 
     rows: Annotated[tuple[tuple[Value, ...], ...], Field(min_length=1, max_length=4096)]
     labels: tuple[Name, ...] = ()
-    probabilities: tuple[tuple[Annotated[float, Field(ge=0.0, le=1.0)], ...], ...] = ()
+    probabilities: tuple[tuple[Share, ...], ...] = ()
     values: tuple[tuple[Finite, ...], ...] = ()
     shap: tuple[tuple[Finite, ...], ...] = ()
     tolerance: Annotated[float, Field(gt=0.0, le=1e-3)] = 1e-6
@@ -264,6 +268,7 @@ class ModelCard(_Part):
     self_test: SelfTest
     #: What explanations are made of; None where the model is not made of trees, or of too many.
     trees: Trees | None = None
+    expected: Expected | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -361,8 +366,8 @@ class ModelCard(_Part):
 
     @model_serializer(mode="wrap")
     def _without_other_tasks(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the fields of other tasks, and of models without trees."""
-        return _without_empty(write(self), "labels", "outputs", "threshold", "trees")
+        """Leave out the fields of other tasks, and what is not known."""
+        return _without_empty(write(self), "labels", "outputs", "threshold", "trees", "expected")
 
     def to_json(self) -> str:
         """Return the card as it is stored in the model file: compact, keys in the order of this file."""

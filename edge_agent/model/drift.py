@@ -47,7 +47,8 @@ _FEWEST: Final = 100
 _TINY: Final = 1e-9
 _LEVELS: Final = np.array(QUANTILE_LEVELS[1:-1])
 _SHARES: Final = np.diff(np.concatenate(([0.0], _LEVELS, [1.0])))
-_ORDERED: Final = 2 * len(QUANTILE_LEVELS) + 1
+#: The cell above all quantiles.
+_LAST: Final = 2 * len(QUANTILE_LEVELS)
 #: What is summed up of a column: scores, their squares, those of the steps from one to the next of a sensor, and the values.
 _COUNT, _SUM, _SQUARES, _PAIRS, _STEPS, _VALUES = range(6)
 
@@ -75,7 +76,14 @@ class Finding(NamedTuple):
 
     def alarms(self, columns: int) -> bool:
         """Whether it is an alarm, beside others of so many columns in all."""
-        return self.psi is not None and self.psi >= EFFECT and self.chance < ALARM / max(1, columns)
+        return self.effect >= EFFECT and self.chance < ALARM / max(1, columns)
+
+    @property
+    def effect(self) -> float:
+        """How much it has changed: PSI, or twice the difference of a mean from 0 to 1; 0 where that is not known."""
+        if self.psi is None and self.column.mean is not None and self.mean is not None:
+            return 2.0 * abs(self.mean - self.column.mean)
+        return self.psi or 0.0
 
 
 class Watch:
@@ -209,47 +217,45 @@ class Watch:
 
 def _finding(column: Column, cells: npt.NDArray[np.int64], independent: float, total: float) -> Finding:
     counted, lacking = int(cells[:-1].sum()), int(cells[-1])
-    count = counted + lacking
-    if not count:
-        return Finding(column, 0, None, 0.0, 1.0, 0.0)
-    missing = lacking / count
-    mean = None if column.words or not counted else total / counted
-    if not counted:
-        return Finding(column, count, None, 0.0, 1.0, independent, missing=missing)
+    rows = counted + lacking
+    found = Finding(column, rows, None, 0.0, 1.0, independent if rows else 0.0, missing=lacking / max(1, rows))
+    if not counted and not (lacking and column.lacking):
+        return found
+    shares = cells[:-1] / max(1, counted)
     if column.words:
-        now = cells[:-1] / counted
-        if not column.shares:
-            return Finding(column, count, None, 0.0, 1.0, independent, shares=tuple(now.tolist()), missing=missing)
+        found = found._replace(shares=tuple(shares.tolist()))
         training = np.array(column.shares)
         order = np.argsort(training, kind="stable")  # the rare ones are joined first
-        psi, chi_square, chance = compared(now[order], training[order], independent)
-        return Finding(column, count, psi, chi_square, chance, independent, shares=tuple(now.tolist()), missing=missing)
-    if not column.quantiles:
-        return Finding(column, count, None, 0.0, 1.0, independent, missing=missing, mean=mean)
-    levels = at_levels(cells[:_ORDERED], column.quantiles)
-    now = np.diff(np.concatenate(([0.0], levels, [1.0])))
-    psi, chi_square, chance = compared(now, _SHARES, independent)
-    return Finding(
-        column,
-        count,
-        psi,
-        chi_square,
-        chance,
-        independent,
-        tuple(levels.tolist()),
-        below=float(cells[0]) / counted,
-        above=float(cells[_ORDERED - 1]) / counted,
-        missing=missing,
-        mean=mean,
-    )
+        now, training = shares[order] if column.shares else training, training[order]
+    else:
+        found = found._replace(mean=total / max(1, counted))
+        if column.quantiles:
+            levels = at_levels(shares, column.quantiles)
+            found = found._replace(levels=tuple(levels.tolist()), below=float(shares[0]), above=float(shares[_LAST]))
+            now, training = np.diff(np.concatenate(([0.0], levels, [1.0]))), _SHARES
+    if column.mean is not None and found.mean is not None:
+        # No number from 0 to 1 varies more than by this.
+        chi_square = independent * (found.mean - column.mean) ** 2 / max(column.mean * (1.0 - column.mean), LEAST_SHARE)
+        return found._replace(chi_square=chi_square, chance=chance_of(chi_square, 1))
+    if not column.is_known:
+        return found
+    if column.lacking:
+        now, training = _with(now, found.missing), _with(training, column.lacking)
+    psi, chi_square, chance = compared(now, training, independent)
+    return found._replace(psi=psi, chi_square=chi_square, chance=chance)
 
 
-def at_levels(cells: npt.NDArray[np.int64], quantiles: Sequence[float]) -> Floats:
-    """Return the shares of what is not above the card's inner quantiles, (7,), from the counts below, on and between all of them.
+def _with(shares: Floats, missing: float) -> Floats:
+    """Return the shares of all rows, those with a missing value first."""
+    return np.concatenate(([missing], (1.0 - missing) * shares))
+
+
+def at_levels(shares: Floats, quantiles: Sequence[float]) -> Floats:
+    """Return the shares of what is not above the card's inner quantiles, (7,), from those below, on and between all of them.
 
     What lies on a quantile is on either side of it, as fits training best: between what is below and what is not above.
     """
-    reached = np.cumsum(cells) / cells.sum()
+    reached = np.cumsum(shares)
     narrow = np.array(quantiles, np.float32)
     # Equal quantiles have their values in one cell, in the middle of theirs.
     first, last = np.searchsorted(narrow, narrow), np.searchsorted(narrow, narrow, "right") - 1

@@ -31,7 +31,8 @@ LEAST_SHARE: Final = 1e-4
 
 class Column(NamedTuple):
     """One feature, or one part of the answers: `quantiles` (9,) of what is ordered, `shares` of `words` of what has parts, neither where
-    nothing is known. `missing` says that values may be missing.
+    nothing is known. `missing` says that values may be missing; a share of `lacking` was, 0 where that is not known. `mean` is
+    what to expect of a number from 0 to 1 without quantiles.
     """
 
     name: str
@@ -41,6 +42,8 @@ class Column(NamedTuple):
     words: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     missing: bool = False
+    lacking: float = 0.0
+    mean: float | None = None
 
     @property
     def is_known(self) -> bool:
@@ -60,12 +63,17 @@ def columns_of(card: ModelCard) -> tuple[Column, ...]:
 
 def answers_of(card: ModelCard) -> tuple[Column, ...]:
     """Return the columns of what a model answers, in the order of `values_of`."""
+    counts = card.training.class_counts if card.expected is None else card.expected.labels
+    quantiles = {} if card.expected is None else card.expected.quantiles
     if card.task == "regression":
-        return tuple(Column(one.name, unit=one.unit) for one in card.outputs)
-    if card.task == "anomaly":
-        return Column("label", "label", words=(NORMAL, ANOMALY)), Column("score")
-    label = Column("label", "label", words=card.labels, shares=_shares(card.training.class_counts, card.labels))
-    return (label, Column("confidence")) if card.has_probabilities else (label,)
+        return tuple(Column(one.name, unit=one.unit, quantiles=quantiles.get(one.name, ())) for one in card.outputs)
+    words = (NORMAL, ANOMALY) if card.task == "anomaly" else card.labels
+    label = Column("label", "label", words=words, shares=_shares(counts, words))
+    number = "score" if card.task == "anomaly" else "confidence" if card.has_probabilities else None
+    if number is None:
+        return (label,)
+    mean = None if card.expected is None or card.task == "anomaly" else card.expected.means.get("confidence")
+    return label, Column(number, quantiles=quantiles.get(number, ()), mean=mean)
 
 
 def values_of(card: ModelCard, answer: Mapping[str, object]) -> tuple[float, ...]:
@@ -86,9 +94,11 @@ def values_of(card: ModelCard, answer: Mapping[str, object]) -> tuple[float, ...
 
 
 def _feature(feature: Feature) -> Column:
-    return Column(
-        feature.name, feature.kind, feature.unit, feature.quantiles, words=(), shares=(), missing=feature.missing
-    )
+    # An older card has no shares: then the quantiles of the codes say what they can.
+    words = (feature.categories or ("false", "true")) if feature.shares else ()
+    lacking = feature.lacking if feature.missing else 0.0
+    known = feature.name, feature.kind, feature.unit, feature.quantiles, words, feature.shares
+    return Column(*known, missing=feature.missing, lacking=lacking)
 
 
 def _shares(counts: Mapping[str, int], words: Sequence[str]) -> tuple[float, ...]:

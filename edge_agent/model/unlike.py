@@ -11,6 +11,8 @@ from edge_agent.model.reference import Column
 _LEVELS: Final = QUANTILE_LEVELS[1:-1]
 #: A difference on the other side that is so much of the larger one is told as well.
 _BOTH: Final = 0.4
+#: A share of missing values that is so much larger, or smaller, is told first.
+_OFTEN: Final = 0.1
 _SAME: Final = "as in training"
 #: Most characters of a label that is quoted.
 _LONGEST: Final = 60
@@ -19,17 +21,37 @@ _LONGEST: Final = 60
 def how(finding: Finding) -> str:
     """Return what changed."""
     column = finding.column
-    if finding.psi is None:
-        return "no values" if not finding.rows else "nothing to compare with on the model card"
-    if finding.psi < OVER:
+    if not finding.rows:
+        return "no values"
+    if column.mean is None and finding.psi is None:
+        return "nothing to compare with on the model card"
+    if finding.effect < OVER:
         return _SAME
+    if column.mean is not None:
+        return _of_mean(finding.mean or 0.0, column.mean)
+    return _of_shares(finding)
+
+
+def _of_shares(finding: Finding) -> str:
+    column = finding.column
+    if column.lacking and abs(finding.missing - column.lacking) >= _OFTEN:
+        often = "more" if finding.missing > column.lacking else "less"
+        return f"missing {often} often than in training: {_percent(finding.missing)}, there {_percent(column.lacking)}"
     if column.words:
         return _of_parts(finding)
-    if column.kind == "boolean":
+    return _of_levels(finding) if column.kind == "number" else _of_codes(finding)
+
+
+def _of_mean(now: float, expected: float) -> str:
+    often = "higher" if now > expected else "lower"
+    return f"{often} than expected: {now:.2f} on average, {expected:.2f} where the model was evaluated"
+
+
+def _of_codes(finding: Finding) -> str:
+    """Return what changed of words whose shares in training are not known."""
+    if finding.column.kind == "boolean":
         return f"true in {_percent(finding.mean or 0.0)}, {'more' if _is_higher(finding) else 'less'} often than in training"
-    if column.kind == "category":
-        return "other categories than in training"
-    return _of_levels(finding)
+    return "other categories than in training"
 
 
 def _of_parts(finding: Finding) -> str:

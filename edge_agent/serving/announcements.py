@@ -84,6 +84,24 @@ class Later(Protocol):
         """End what is made of it: it is not asked for any more."""
 
 
+class TakenBack(NamedTuple):
+    """Clears what a former run with other settings may have left on a topic: a `Later`."""
+
+    topic: str
+
+    @property
+    def ready(self) -> bool:
+        """It is there."""
+        return True
+
+    def message(self, node: str) -> Answer:  # noqa: ARG002 - as all of them
+        """Return an empty message, which the broker does not keep."""
+        return Answer(self.topic, b"", qos=1, retain=True, content_type=None)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def announce(announcements: Iterable[Announcement], news: News, node: str, info: Info) -> list[Answer]:
     """Return the messages to publish for these news."""
     return [answer for one in announcements if (one.tells | News.CONNECTION) & news for answer in one.make(node, info)]

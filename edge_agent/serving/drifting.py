@@ -79,6 +79,7 @@ class Observer:
         self.psi: list[tuple[int, float]] = []
         self._since: str | None = None
         self._is_broken = False
+        self._found: list[Finding] = []
 
     def note(
         self, sensors: Sequence[str], rows: Sequence[tuple[float, ...]], answers: Sequence[Settled | None]
@@ -94,21 +95,23 @@ class Observer:
 
     def count(self) -> None:
         """Count what was noted. Whatever goes wrong with that must not touch the messages: it is said once, and nothing is counted any more."""
+        self._guarded(self._count)
+
+    def _guarded(self, do: Callable[[], None]) -> None:
+        if self._is_broken:
+            self._values, self._sensors, self._answers = array("d"), [], []
+            return
         try:
-            self._count()
+            do()
         except Exception:  # noqa: BLE001 - a bug of ours, and it is logged
-            if not self._is_broken:
-                _log.exception(
-                    "internal error: drift of model %s is not watched any more; its messages are answered as ever",
-                    self.card.name,
-                )
             self._is_broken = True
+            what = "internal error: drift of model %s is not watched any more; its messages are answered as ever"
+            _log.exception(what, self.card.name)
+            self._found = []
 
     def _count(self) -> None:
         values, sensors, answers = self._values, self._sensors, self._answers
         self._values, self._sensors, self._answers = array("d"), [], []
-        if self._is_broken:
-            return
         rows = np.frombuffer(values).reshape(-1, self._features)
         now, most = self._clock(), self._together
         for begin in range(0, len(rows), most):
@@ -145,8 +148,8 @@ class Observer:
         return np.empty((16, self._width - self._features))
 
     def take_over(self, former: Observer) -> None:
-        """Go on with what another one has seen of the same model."""
-        if former.card == self.card and former._hours == self._hours:
+        """Go on with what another one has seen of the same file."""
+        if former._hours == self._hours:
             former.count()
             self.watch, self._drifted, self._since = former.watch, former._drifted, former._since
 
@@ -156,8 +159,10 @@ class Observer:
         clock, watch = self._clock(), self.watch
         watch.turn(clock)
         hours = watch.hours(clock)
-        is_whole = watch.since is not None and hours >= self._hours
-        found = watch.findings() if is_whole else []
+        self._found = []
+        if watch.since is not None and hours >= self._hours:
+            self._guarded(self._compare)
+        found = self._found
         drifted = self._alarming(found)
         if drifted and not self._drifted:
             self._since = now
@@ -170,23 +175,26 @@ class Observer:
         return DriftedModel(
             name=self.card.name,
             version=self.card.version,
-            state="drifted" if drifted else "steady" if is_whole else "collecting",
+            state="drifted" if drifted else "steady" if found else "collecting",
             since=self._since,
             hours=round(hours, 2),
             rows=watch.rows,
-            against=f"{count(self.card.training.rows, 'row')} of training, {self.card.training.date}",
+            against=_against(self.card),
             outside=round(watch.outside, 6),
             features=_most_changed(told[: self._features]),
             answers=_most_changed(told[self._features :]),
             sensors=[self._sensor(*one) for one in watch.odd_sensors(_SENSORS)],
         )
 
+    def _compare(self) -> None:
+        self._found = self.watch.findings()
+
     def _alarming(self, found: Sequence[Finding]) -> set[int]:
         """Return which columns have drifted: those that alarm, and those that did and are not over."""
         return {
             place
             for place, one in enumerate(found)
-            if one.alarms(len(found)) or (place in self._drifted and (one.psi or 0.0) >= OVER)
+            if one.alarms(len(found)) or (place in self._drifted and one.effect >= OVER)
         }
 
     @property
@@ -204,7 +212,7 @@ class Observer:
         model = f"model {self.card.name} {self.card.version}"
         for place, one in enumerate(found):
             if place in drifted and place not in self._drifted:
-                _log.warning("%s: drift: %s: %s (PSI %.2f)", model, plain(one.column.name), plain(how(one)), one.psi)
+                _log.warning("%s: drift: %s: %s", model, plain(one.column.name), plain(how(one)))
             elif place in self._drifted and place not in drifted:
                 _log.info("%s: no drift any more: %s", model, plain(one.column.name))
 
@@ -280,6 +288,12 @@ class Drifting:
     def said(self) -> None:
         """Note that it was published."""
         self._is_said = True
+
+
+def _against(card: ModelCard) -> str:
+    expected = card.expected
+    answers = f"; answers to {count(expected.rows, 'row')} that were held out" if expected and expected.held_out else ""
+    return f"{count(card.training.rows, 'row')} of training, {card.training.date}{answers}"
 
 
 def _column(found: Finding, *, drifted: bool) -> DriftedColumn:

@@ -211,6 +211,8 @@ def node(about: About, gone: Iterable[str] = ()) -> Answer:
         if key != "state":  # which says itself that the node is offline
             one["availability"] = [_available(about)]
     components |= {f"update-{_id(name)}": {"platform": "update"} for name in gone}
+    if not about.has_drift:  # it may have been there before
+        components["drift"] = {"platform": "binary_sensor"}
     payload = {
         "device": {
             "identifiers": [device],

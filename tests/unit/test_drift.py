@@ -6,11 +6,14 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from edge_agent.contract.card import QUANTILE_LEVELS
+from edge_agent.contract.card import QUANTILE_LEVELS, parse
+from edge_agent.contract.expected import Expected
 from edge_agent.model.drift import PARTS, Watch, at_levels, chance_of, compared
-from edge_agent.model.reference import Column
+from edge_agent.model.reference import Column, answers_of
 from edge_agent.model.unlike import how
+from edge_agent.testing import make_card
 from tests import drifting
 from tests.drifting import FEATURES, HOUR, QUANTILES
 
@@ -180,4 +183,43 @@ def test_psi_is_the_customary_one() -> None:
     psi, _, chance = compared(training[::-1].copy(), training, 1e6)
     assert psi == pytest.approx(0.0)
     assert chance == pytest.approx(1.0)
-    assert at_levels(np.ones(19, np.int64), QUANTILES).shape == (7,)
+    assert at_levels(np.full(19, 1 / 19), QUANTILES).shape == (7,)
+
+
+def test_words_and_missing_values_are_compared_with_their_shares() -> None:
+    window = Column("window", "boolean", words=("false", "true"), shares=(0.7, 0.3), missing=True, lacking=0.02)
+    values = (SOURCE.random(5000) < 0.3).astype(float)
+    values[::50] = np.nan
+    (found,) = watched(window, values).findings()
+    assert not found.alarms(FEATURES)
+    assert how(found) == "as in training"
+    values[::3] = np.nan
+    (found,) = watched(window, values).findings()
+    assert found.alarms(FEATURES)
+    assert how(found) == "missing more often than in training: 35 %, there 2 %"
+    (found,) = watched(window, np.ones(5000)).findings()
+    assert found.psi is not None
+    assert found.psi > 1
+    assert how(found).startswith("'false' less often than in training: 0 %, there 70 %")
+
+
+def test_what_the_card_expects_of_answers_comes_before_the_labels_of_training() -> None:
+    expected = Expected(rows=100, held_out=True, labels={"Hip-Hop": 10, "Rock": 90}, means={"confidence": 0.9})
+    card = make_card().model_copy(update={"expected": expected})
+    assert parse(card.to_json(), where="x").expected == expected
+    label, confidence = answers_of(card)
+    assert label.shares == (0.1, 0.9)
+    assert confidence.mean == 0.9
+    assert answers_of(make_card())[0].shares == (0.5, 0.5)
+    with pytest.raises(ValidationError, match="rising"):
+        Expected(rows=1, held_out=True, quantiles={"score": QUANTILE_LEVELS[::-1]})
+
+
+def test_confidence_is_compared_by_its_mean() -> None:
+    column = Column("confidence", mean=0.9)
+    (found,) = watched(column, SOURCE.uniform(0.5, 0.9, 5000)).findings()
+    assert found.alarms(FEATURES)
+    assert how(found) == "lower than expected: 0.70 on average, 0.90 where the model was evaluated"
+    (found,) = watched(column, SOURCE.uniform(0.8, 1.0, 5000)).findings()
+    assert not found.alarms(FEATURES)
+    assert how(found) == "as in training"

@@ -14,6 +14,7 @@ from edge_agent.contract.card import Metrics, ModelCard, Quantity, SelfTest
 from edge_agent.contract.drift import Drift
 from edge_agent.contract.messages import Message, Status, validator
 from edge_agent.serving.agent import Agent
+from edge_agent.serving.announcements import TakenBack
 from edge_agent.serving.drifting import Drifting
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.writing import Settled
@@ -244,3 +245,13 @@ def test_what_is_said_of_many_features_is_bounded() -> None:
     assert message is not None
     assert len(message.payload) < 64 << 10
     assert len(json.loads(message.payload)["models"][0]["features"]) == 16
+
+
+def test_where_nobody_watches_what_was_said_before_is_taken_back() -> None:
+    link, clock = FakeLink(), FakeClock()
+    plan = make_plan()._replace(later=(TakenBack("edge/node/drift"),))
+    agent = Agent(make_connection_settings(link), plan, clock=clock)
+    for _ in range(4):
+        agent.step()
+    (cleared,) = [one for one in link.sent if one.topic == TOPIC]
+    assert (cleared.payload, cleared.retain) == (b"", True)

@@ -99,7 +99,7 @@ def test_the_node_tells_state_models_rates_and_versions() -> None:
     told = json.loads(said.payload)
     assert said.topic == "homeassistant/device/edge-agent-pi-1/config"
     assert set(told) <= ROOT
-    assert set(told["components"]) == {"state", "models", "rate", "rejections", "update-genre"}
+    assert set(told["components"]) == {"state", "models", "rate", "rejections", "update-genre", "drift"}
     assert "availability" not in told["components"]["state"]  # it says itself that the node is offline
     assert told["components"]["update-genre"]["state_topic"] == "edge/pi-1/model/genre"
     assert told["components"]["rate"]["expire_after"] == 90
