@@ -325,17 +325,8 @@ class ModelCard(_Part):
         shap, rows = self.self_test.shap, self.self_test.rows
         if len(shap) not in {0, len(rows)} or {*map(len, shap)} - {0, 1 + len(self.features)}:
             raise ValueError("the self-test has explanations of another shape than its rows")
-        if self.trees is None:
-            return
-        how = (self.trees.link, self.trees.scores)
-        possible = {
-            "classification": {("identity", len(self.labels)), ("softmax", len(self.labels))}
-            | ({("logistic", 1)} if len(self.labels) == 2 else set()),
-            "regression": {("identity", len(self.outputs)), ("exponential", len(self.outputs))},
-            "anomaly": {("path", 1)},
-        }[self.task]
-        if how not in possible:
-            raise ValueError(f"trees of {how[1]} scores ({how[0]}) do not fit what the model answers")
+        if self.trees is not None:
+            self.trees.require_fit(self.task, len(self.labels) or len(self.outputs))
 
     def _check_answers(self) -> None:
         """Check the answers of the examples and of the self-test: what there is of each, and how wide it is."""

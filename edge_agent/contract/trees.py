@@ -91,6 +91,16 @@ class Trees(BaseModel):
             begin += size
         return self
 
+    def require_fit(self, task: str, width: int) -> None:
+        """Raise `ValueError` unless what they add up to is what a model for a task answers: `width` labels or numbers."""
+        possible = {
+            "classification": {("identity", width), ("softmax", width)} | ({("logistic", 1)} if width == 2 else set()),
+            "regression": {("identity", width), ("exponential", width)},
+            "anomaly": {("path", 1)},
+        }[task]
+        if (self.link, self.scores) not in possible:
+            raise ValueError(f"trees of {self.scores} scores ({self.link}) do not fit what the model answers")
+
     def _check_tree(self, number: int, begin: int, size: int) -> None:
         """Check that each node but the root is the child of exactly one node before it."""
         children = []
