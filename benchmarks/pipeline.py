@@ -1,5 +1,6 @@
 """What a message costs in the pipeline, without broker and connection: each way of sending features against the plain JSON
-route, one message at a time and 20 together, that route watched for drift, and one route against 1,000.
+route, one message at a time and 20 together, that route watched for drift, rows of a batch that are answered and rejected, and one
+route against 1,000.
 
     python -m benchmarks.pipeline
 
@@ -13,6 +14,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import cbor2
@@ -31,6 +33,8 @@ _MESSAGES: Final = 1_000
 _SENSORS: Final = 50
 _ROUTES: Final = 1_000
 _TOPICS: Final = 50_000
+#: Rows of a batch.
+_ROWS: Final = 10_000
 
 
 def main() -> int:
@@ -72,6 +76,12 @@ def main() -> int:
     for name in ways:
         print(f"{name:22}" + "".join(f"{one[name]:11.1f} ({one[name] / one['JSON']:.2f} x)" for one in found))
 
+    batches = _batches(rows, names)
+    costs = _measure({name: (plain, [one]) for name, one in batches.items()}, 1)
+    print(f"\n{f'us of CPU a row of {_ROWS:,}':32}")
+    for name, cost in costs.items():
+        print(f"{name:32}{cost / _ROWS:8.1f}")
+
     source = random.Random(payloads.SEED)
     numbers = [source.randrange(_TOPICS) for _ in range(_TOPICS // 2)]
     many = Pipeline([_route(f"r{one}/{{s}}/x", f"out/{one}/{{s}}") for one in range(_ROUTES)], {"genre": model})
@@ -83,6 +93,28 @@ def main() -> int:
     costs = _measure(scattered, 1, rounds=1)
     print(f"\n{_TOPICS:,} topics at random: " + ", ".join(f"{name} {cost:.1f}" for name, cost in costs.items()))
     return 0
+
+
+def _batches(rows: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Message]:
+    """Return batches of rows that are answered, or rejected for one mistake each, in JSON and CBOR."""
+    good: list[dict[str, Any]] = [{**rows[number % len(rows)], "id": number} for number in range(_ROWS)]
+    bad = {
+        "answered": good,
+        "with a wrong value": [{**row, names[row["id"] % len(names)]: "high"} for row in good],
+        "without a value": [
+            {key: value for key, value in row.items() if key != names[row["id"] % len(names)]} for row in good
+        ],
+        "empty": [{}] * _ROWS,
+    }
+    ways: dict[str, Callable[[Any], bytes]] = {
+        "application/json": lambda one: json.dumps(one).encode(),
+        "application/cbor": cbor2.dumps,
+    }
+    return {
+        f"{content_type[12:].upper()}, {name}": Message("in/0/x", encode(batch), 1, content_type)
+        for content_type, encode in ways.items()
+        for name, batch in bad.items()
+    }
 
 
 def _route(subscribe: str, publish: str, **options: Any) -> Route:
