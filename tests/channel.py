@@ -29,6 +29,23 @@ def version(number: str, changes: Mapping[bytes, bytes] | None = None) -> bytes:
     return seal(content)
 
 
+def untrue(number: str) -> bytes:
+    """A version whose card expects other answers of the self-test than it gives."""
+    content = locate(NAME).read_bytes()
+    tests = content.index(b'"self_test"')
+    place = content.index(b'"labels":["', tests) + len(b'"labels":["')
+    end = content.index(b"]", place)
+    labels = content[place:end]
+    told = labels.replace(b'"Hip-Hop","Rock"', b'"Rock","Hip-Hop"', 1)
+    assert told != labels
+    return version(number, {labels: told})
+
+
+def bundled() -> bytes:
+    """The bundled model as it is."""
+    return locate(NAME).read_bytes()
+
+
 def release(*contents: bytes, serial: int = ISSUED, **said: Any) -> Manifest:
     """A manifest of these files, which may say something else of them than what they are: `models` by their place."""
     card = open_file(locate(NAME)).card

@@ -247,7 +247,7 @@ class Answering:
         """
         if self._caution.pause:
             return min(self._caution.pause, self._caution.look_within)
-        if self._intake and not _is_behind(link):
+        if (self._intake and not _is_behind(link)) or (self.updates is not None and self.updates.hurries):
             return 0.0
         due = self.pipeline.next_due
         if due is None or self._room(link) <= 0:

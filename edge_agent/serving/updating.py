@@ -20,7 +20,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
 
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import Manifest, ModelFile
@@ -34,10 +33,6 @@ from edge_agent.serving.phases import Phase
 from edge_agent.serving.released import About, Release, Served, Verdict, Wish, Workshop
 
 _log = logging.getLogger(__name__)
-
-#: Seconds until something is tried again that the device was not fit for, doubled each time.
-_AGAIN: Final = 10.0
-_LONGEST_AGAIN: Final = 3600.0
 
 
 class Updates:
@@ -58,6 +53,8 @@ class Updates:
         contests: Mapping[str, Contesting] = MappingProxyType({}),
     ) -> None:
         self.about = about
+        #: Whether there is more to do at once: the loop need not wait for messages.
+        self.hurries = False
         self._served = served
         self._plan = InUse(about, served, workshop, fits, contests)
         self._course = Course(self._plan, clock, now)
@@ -125,8 +122,11 @@ class Updates:
         if course.following is not None and not (course.release is not None and course.release.is_being_placed):
             following, course.following = course.following, None
             self._accepted(following)
-        if course.release is not None:
-            course.go_on(course.release, refused, busy=busy)
+        self.hurries = False
+        if (release := course.release) is not None:
+            before = release.phase, release.job, release.fetching
+            course.go_on(release, refused, busy=busy)
+            self.hurries = before != (release.phase, release.job, release.fetching)
 
     def unsaid(self) -> Iterator[Answer]:
         """Yield what is to be said of models: each counts as said when the next is asked for."""

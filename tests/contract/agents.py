@@ -50,6 +50,10 @@ class Stop(Signals):
         self._reload = True
         os.write(self._write, b"x")
 
+    def child_ended_now(self) -> None:
+        self._ended = True
+        os.write(self._write, b"x")
+
     def close(self) -> None:
         os.close(self.wakeup)
         os.close(self._write)

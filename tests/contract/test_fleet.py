@@ -17,7 +17,7 @@ from tests.brokers import HOST, Mosquitto
 from tests.channel import version
 from tests.contract.agents import wait_until
 from tests.contract.client import Client
-from tests.contract.test_update import UpdatingAgent
+from tests.contract.updating import UpdatingAgent
 from tests.e2e.tracks import ROCK
 from tests.patience import DEADLINE
 from tests.trusted import ANN, BEN, CHANNEL

@@ -23,7 +23,7 @@ from tests.brokers import Mosquitto
 from tests.channel import MANIFEST
 from tests.contract.agents import STATE
 from tests.contract.client import Client
-from tests.contract.test_update import MODEL, UpdatingAgent
+from tests.contract.updating import MODEL, UpdatingAgent
 from tests.patience import DEADLINE
 from tests.trusted import ANN, CHANNEL, ISSUED, envelope, manifest
 

@@ -3,62 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_agent import assembly
-from edge_agent.config.models import loading, store
-from edge_agent.model.library import Loaded
-from edge_agent.serving.plan import Plan
-from edge_agent.serving.released import Wish
-from edge_agent.serving.reloading import Noticing, Reloads
+from edge_agent.contract import topics
+from edge_agent.contract.manifest import BLOB_BYTES, pieces, written
+from edge_agent.model.store import Store
 from tests.brokers import Mosquitto
-from tests.channel import Channel, version
-from tests.contract import witness
-from tests.contract.agents import NODE, STATE, RunningAgent, settings
+from tests.channel import MANIFEST, Channel, bundled, release, untrue, version
+from tests.contract.agents import NODE, STATE
 from tests.contract.client import Client
-from tests.described import served as described
+from tests.contract.updating import UpdatingAgent
 from tests.e2e.tracks import ROCK
-from tests.trusted import ANN, CHANNEL
+from tests.trusted import CHANNEL, ISSUED, envelope
 
 MODEL = f"edge/{NODE}/model/genre"
-
-
-class Witnessed(assembly.Preparation):
-    """What is served of it is known to who looks at each message."""
-
-    def plan(self, models: Mapping[str, Loaded]) -> Plan:
-        witness.current.served(self._settings, described(models))
-        return super().plan(models)
-
-    def again(self, known: Collection[Loaded], wish: Wish | None) -> Witnessed:
-        return Witnessed(self._settings, (*known, *(() if wish is None else wish.known)), wish=wish)  # type: ignore[arg-type]
-
-
-class UpdatingAgent(RunningAgent):
-    """One whose loop takes other plans as `edge-agent run` does."""
-
-    def __init__(self, port: int, directory: Path, **sections: Any) -> None:
-        update = {"channel": CHANNEL, "trusted_keys": [ANN.public_key.text], **sections.pop("update", {})}
-        sections = {"models": {"directory": str(directory)}, "update": update, **sections}
-        super().__init__(port, **sections)
-        self._settings = settings(port, dict(self.timeout), sections)
-
-    def _run(self) -> None:
-        now = self._settings
-
-        def again(known: Any, wish: Any) -> assembly.Preparation:
-            return Witnessed(now, (*known, *(() if wish is None else wish.known)), wish=wish)
-
-        models = loading(now).models()
-        noticing = Noticing(store(now).stamp)
-        with Reloads(self.agent, lambda known: Witnessed(now, known), models, again, noticing) as reloads:
-            while self.agent.run(self._stop, reloads.asks):
-                reloads.see_to(self._stop)
 
 
 @pytest.fixture
@@ -86,6 +49,18 @@ def state(client: Client, wanted: str, **more: Any) -> dict[str, Any]:
     return said
 
 
+class Containing:
+    """Equal to a text that contains another one."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self._part in other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def served(client: Client) -> str:
     client.forget()
     client.publish("music/hall/features", json.dumps(ROCK))
@@ -101,3 +76,112 @@ def test_a_model_is_fetched_tested_and_served(
     channel.push(version("1.1.0"))
     state(client, "idle", installed_version="1.1.0")
     assert served(client) == "1.1.0"
+
+
+def is_soaked(client: Client, channel: Channel) -> None:
+    channel.push(version("1.1.0"), soak_seconds=1, min_agreement=0.5, canary=0.5)
+    for phase in ("shadow", "canary", "committed"):
+        state(client, phase)
+    state(client, "idle", installed_version="1.1.0")
+
+
+def test_a_model_stands_its_phases(
+    server: Mosquitto, client: Client, channel: Channel, stack: ExitStack, tmp_path: Path
+) -> None:
+    stack.enter_context(UpdatingAgent(server.port, tmp_path / "models"))
+    client.wait_for_payload(STATE, "online")
+    is_soaked(client, channel)
+    assert served(client) == "1.1.0"
+
+
+def test_a_node_that_was_off_catches_up_and_one_that_is_stopped_in_between_goes_on(
+    server: Mosquitto, client: Client, channel: Channel, tmp_path: Path
+) -> None:
+    new = version("1.1.0")
+    file = release(new).models[0]
+    parts = pieces(new)
+    channel.announce(new)
+    with UpdatingAgent(server.port, tmp_path / "models"):
+        state(client, "fetching")
+    for number, piece in enumerate(parts):
+        client.publish(topics.blob(CHANNEL, file.sha256, number), piece, retain=True)
+    client.forget()
+    with UpdatingAgent(server.port, tmp_path / "models"):
+        state(client, "idle", installed_version="1.1.0")
+        assert served(client) == "1.1.0"
+
+
+def test_by_hand_a_request_installs_it(
+    server: Mosquitto, client: Client, channel: Channel, stack: ExitStack, tmp_path: Path
+) -> None:
+    client.subscribe(f"edge/{NODE}/response/install")
+    stack.enter_context(UpdatingAgent(server.port, tmp_path / "models", update={"by_hand": True}))
+    client.wait_for_payload(STATE, "online")
+    channel.push(version("1.1.0"))
+    said = state(client, "verified", latest_version="1.1.0", installed_version="1.0.0")
+    assert not said["in_progress"]
+    client.publish(f"edge/{NODE}/request/install", "genre")
+    assert client.json(f"edge/{NODE}/response/install") == {"installing": ["genre"], "reason": None}
+    state(client, "idle", installed_version="1.1.0")
+
+
+def test_a_command_that_changes_the_store_is_noticed(
+    server: Mosquitto, client: Client, stack: ExitStack, tmp_path: Path
+) -> None:
+    """Also without a channel: and then nothing is subscribed to, or said."""
+    directory = tmp_path / "models"
+    stack.enter_context(UpdatingAgent(server.port, directory, update={"channel": ""}))
+    client.wait_for_payload(STATE, "online")
+    kept = Store(directory)
+    kept.add("genre", "1.1.0", version("1.1.0"))
+    kept.use("genre", "1.1.0")
+    client.wait_for(lambda message: message.topic.endswith("/info") and b'"version":"1.1.0"' in message.payload)
+    assert served(client) == "1.1.0"
+    assert client.seen(MODEL) == []
+    assert "fleet" not in server.log()
+
+
+def test_no_bad_input_changes_what_is_served(
+    server: Mosquitto, client: Client, channel: Channel, stack: ExitStack, tmp_path: Path
+) -> None:
+    """Each is told with its reason, and messages are answered by the model that was there."""
+    agent = stack.enter_context(UpdatingAgent(server.port, tmp_path / "models"))
+    client.wait_for_payload(STATE, "online")
+    bad = version("1.1.0")
+    good_serial = channel.push(bundled())
+    state(client, "idle", serial=good_serial)
+    channel.upload(bad)
+    message = envelope(release(bad, serial=good_serial + 1))
+    # Each of the others is in tests/unit/test_trust.py: these show that and where it is told.
+    for why, payload in {
+        "not signed": json.dumps({"manifest": written(release(bad, serial=good_serial + 1))}).encode(),
+        "does not match the content": message.replace(b"1.1.0", b"1.1.1"),
+        f"serial {ISSUED} is below {good_serial}": envelope(release(bad, serial=ISSUED)),
+    }.items():
+        client.forget()
+        client.publish(MANIFEST, payload, retain=True)
+        assert state(client, "refused", reason=Containing(why))["installed_version"] == "1.0.0"
+        # Then comes what is right; so the next one is looked at soon.
+        client.forget()
+        client.publish(MANIFEST, envelope(release(bundled(), serial=good_serial)), retain=True)
+        state(client, "idle", serial=good_serial)
+    large = {"size": 200 << 20, "blobs": ("0" * 64,) * -(-(200 << 20) // BLOB_BYTES)}
+    for why, changes in (
+        ("more than update.max_bytes", {"models": {0: large}}),
+        ("the manifest says labels", {"models": {0: {"labels": ("Hip-Hop", "Jazz")}}}),
+    ):
+        serial = channel.announce(bad, **changes)
+        assert why in str(state(client, "refused", serial=serial)["reason"])
+    for why, content in {
+        "onnxruntime can't open this as a model": b"\x08" + b"\xff" * 5000,
+        "the self-test failed on": untrue("1.2.0"),
+    }.items():
+        serial = channel.push(content)
+        assert why in str(state(client, "refused", serial=serial)["reason"])
+    assert served(client) == "1.0.0"
+    assert agent.agent.tally.faults == 0
+    assert agent.agent.tally.connections == 1
+    # And what is right is taken all the same.
+    channel.push(version("1.3.0"))
+    state(client, "idle", installed_version="1.3.0")
+    assert served(client) == "1.3.0"
