@@ -127,7 +127,7 @@ def _is_sound(value: Any) -> bool:
         return all(map(_is_sound, value.values()))
     if isinstance(value, list):
         return all(map(_is_sound, value))
-    return not isinstance(value, int | float) or quantity(value) is not None
+    return isinstance(value, bool) or not isinstance(value, int | float) or quantity(value) is not None
 
 
 def receive(link: Link, ends: float) -> list[Message]:
