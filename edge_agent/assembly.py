@@ -150,6 +150,7 @@ def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Disco
         settings.home_assistant.expire_after,
         has_temperature=Device().temperature() is not None,
         tells_models=not settings.update.channel,
+        asks_before_installing=bool(settings.update.channel) and settings.update.by_hand,
         has_drift=settings.drift.enabled,
     )
     return Discovery(about, [kind_of(*one) for one in served], limit=settings.limits.sensors, clock=time.monotonic)

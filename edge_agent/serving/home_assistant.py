@@ -49,7 +49,8 @@ _ROW: Final = (
 class About(NamedTuple):
     """The node. `models` are names and versions, `interval` the seconds between two reports, `expire_after` the seconds
     after which an answer is too old, 0 for never; `has_temperature` says that the board tells its own,
-    `tells_models` that nobody else says which versions of models there are, `has_drift` that the node watches for drift.
+    `tells_models` that nobody else says which versions of models there are, `has_drift` that the node watches for drift,
+    `asks_before_installing` that a person decides when a new version is installed.
     """
 
     node: str
@@ -61,6 +62,7 @@ class About(NamedTuple):
     has_temperature: bool = False
     tells_models: bool = True
     has_drift: bool = False
+    asks_before_installing: bool = False
 
     @property
     def status(self) -> str:
@@ -205,6 +207,9 @@ def node(about: About, gone: Iterable[str] = ()) -> Answer:
             "'release_summary', 'in_progress', 'update_percentage'] if value_json[k] is defined and value_json[k] is not none %}"
             "{% set ns.told = dict(ns.told, **{k: value_json[k]}) %}{% endfor %}{{ ns.told | tojson }}",
         }
+        if about.asks_before_installing:
+            install = topics.request(about.node).render({"verb": "install"})
+            components[f"update-{_id(name)}"] |= {"command_topic": install, "payload_install": name}
     for key, one in components.items():
         one["unique_id"] = f"{device}-{key}"
         one["default_entity_id"] = _entity_id(one, about.node)

@@ -122,6 +122,50 @@ def test_warnings_sorting_and_filter(live: Open, broker: WebMosquitto) -> None:
     assert page.problems == []
 
 
+#: What the page says of the versions of models, and the button to install one.
+UPDATE: Final = "document.querySelector('.live-update')"
+INSTALL: Final = f"{UPDATE}?.querySelector('button')"
+
+
+def versions(state: str, latest: str = "1.1.0", **more: Any) -> dict[str, Any]:
+    said = {"installed_version": "1.0.0", "latest_version": latest, "title": "genre", "state": state, "reason": None}
+    return {**said, "in_progress": False, **more}
+
+
+def test_an_update_is_shown_and_installed_by_a_button(live: Open, broker: WebMosquitto) -> None:
+    topic = "edge/pi/model/genre"
+    with Client(broker.port) as client:
+        client.subscribe("edge/pi/request/install")
+        client.publish("edge/pi/info", info("pi"), retain=True)
+        client.publish(topic, versions("idle", "1.0.0"), retain=True)
+        page = live()
+        page.wait(f"{UPDATE}?.innerText === ''")
+        client.publish(topic, versions("fetching", in_progress=True, update_percentage=40), retain=True)
+        page.wait(
+            f"/genre: fetching 1.1.0/.test({UPDATE}.innerText) && {UPDATE}.querySelector('progress').value === 40"
+        )
+        assert not page.evaluate(f"Boolean({INSTALL})")
+        client.publish(topic, versions("verified", release_summary=MARKUP), retain=True)
+        page.wait(f"{INSTALL}?.innerText === 'Install'")
+        assert MARKUP in str(page.evaluate(f"{UPDATE}.innerText"))
+        page.evaluate(f"{INSTALL}.focus()")
+        page.press("Enter")
+        assert client.message("edge/pi/request/install").payload == b"genre"
+        page.wait(f"{INSTALL}.ariaDisabled === 'true' && document.activeElement === {INSTALL}")
+        client.publish("edge/pi/response/install", {"installing": [], "reason": "no update waits"})
+        page.wait(f"/no update waits/.test({UPDATE}.innerText) && {INSTALL}.ariaDisabled === null")
+        page.press("Enter")
+        client.messages(2, "edge/pi/request/install")
+        client.publish("edge/pi/response/install", {"installing": ["genre"], "reason": None})
+        client.publish(topic, versions("refused", reason=MARKUP), retain=True)
+        page.wait(f"/1.1.0 refused/.test({UPDATE}.innerText) && !{INSTALL}")
+        assert MARKUP in str(page.evaluate(f"{UPDATE}.innerText"))
+        assert page.evaluate("document.querySelectorAll('.live-nodes img, .live-nodes b').length") == 0
+        client.publish(topic, b"", retain=True)
+        page.wait(f"{UPDATE} === null")
+    assert page.problems == []
+
+
 def test_it_goes_on_after_the_broker_and_rests_behind_other_views(live: Open, broker: WebMosquitto) -> None:
     page = live()
     with Client(broker.port) as client:

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from tests.background import Background
 from tests.patience import DEADLINE
+from tests.trusted import ANN, CHANNEL
 
 ROOT: Final = Path(__file__).parents[2]
 PYTHON: Final = ROOT / ".venv-home-assistant" / "bin" / "python"
@@ -134,6 +135,10 @@ class Agent:
             [home_assistant]
             enabled = {str(enabled).lower()}
             expire_after = {expire_after}
+            [update]
+            channel = "{CHANNEL}"
+            trusted_keys = ["{ANN.public_key.text}"]
+            by_hand = true
             {routes}
             """
         )

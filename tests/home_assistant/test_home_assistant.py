@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.brokers import Mosquitto, running
+from tests.channel import Channel, version
 from tests.contract.client import Client
 from tests.e2e.tracks import HIP_HOP, ROCK
 from tests.home_assistant.house import PYTHON, ROOT, Agent, HomeAssistant
@@ -57,6 +58,14 @@ publish = "garden/{sensor}/species"
 retain = true
 """
 
+#: A person who presses the button of the update entity.
+PRESSED: Final = "a/person/presses"
+PRESSES: Final = {
+    "alias": "Press",
+    "triggers": [{"trigger": "mqtt", "topic": PRESSED}],
+    "actions": [{"action": "update.install", "target": {"entity_id": "update.pi_1_model_genre"}}],
+}
+
 
 def train_models(directory: Path) -> None:
     """Models that answer a number, several, and anomalies; and one of two species, later of three."""
@@ -85,7 +94,7 @@ class House:
         self.client = stack.enter_context(Client(self.broker.port))
         self.directory = directory / "home-assistant"
         self.directory.mkdir()
-        (self.directory / "configuration.yaml").write_text(yaml.safe_dump({"automation": [automation()]}))
+        (self.directory / "configuration.yaml").write_text(yaml.safe_dump({"automation": [automation(), PRESSES]}))
         self.core = HomeAssistant(self.directory, self.broker.port)
         self.core.__enter__()
         stack.callback(self.end)
@@ -192,6 +201,19 @@ def test_other_labels_come_with_a_reload_before_their_first_answer(house: House)
     house.agent.reload()
     core.sees("sensor.pond_flower", "virginica", house.sends(topic, virginica))
     core.shows("sensor.pond_flower", "options", ["setosa", "versicolor", "virginica"])
+
+
+def test_a_new_version_of_a_model_is_installed_by_a_button(house: House) -> None:
+    core, update = house.core, "update.pi_1_model_genre"
+    Channel(house.client).push(version("1.1.0"))
+    core.sees(update, "on")
+    core.shows(update, "latest_version", "1.1.0")
+    core.shows(update, "installed_version", "1.0.0")
+    core.shows(update, "in_progress", False)
+    house.client.publish(PRESSED, b"")
+    core.sees(update, "off")
+    core.shows(update, "installed_version", "1.1.0")
+    core.sees("sensor.kitchen_genre", "Rock", house.sends("music/kitchen/features", ROCK))
 
 
 def test_all_go_with_the_agent_and_come_back_with_it(house: House) -> None:

@@ -113,6 +113,14 @@ def test_the_node_tells_state_models_rates_and_versions() -> None:
     )
 
 
+def test_a_person_installs_by_a_button_where_the_node_waits_for_one() -> None:
+    by_itself = json.loads(home_assistant.node(ABOUT).payload)["components"]["update-genre"]
+    assert not {"command_topic", "payload_install"} & set(by_itself)
+    by_hand = json.loads(home_assistant.node(ABOUT._replace(asks_before_installing=True)).payload)
+    asked = by_hand["components"]["update-genre"]
+    assert (asked["command_topic"], asked["payload_install"]) == ("edge/pi-1/request/install", "genre")
+
+
 def test_a_model_that_is_gone_takes_its_entity_with_it() -> None:
     told = json.loads(home_assistant.node(ABOUT, ["mood"]).payload)
     assert told["components"]["update-mood"] == {"platform": "update"}

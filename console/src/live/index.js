@@ -51,7 +51,7 @@ class LiveView {
       (sensor) => sensor && this._charts.choose(sensor),
       (sensor) => Charts.color(this._store, sensor),
     );
-    this._nodes = new NodeTable();
+    this._nodes = new NodeTable((node, name) => connection.publish(`edge/${node}/request/install`, name));
     this._said = h("p", { class: "live-summary dim", "data-live": "summary" });
     this._sampled = h("p", { class: "live-sampled", role: "status", hidden: true });
     this.element = h("div", { class: "live" }, this._said, this._sampled, this._nodes.element, this._charts.element, this._sensors.element);

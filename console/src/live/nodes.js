@@ -2,15 +2,19 @@
 import { fill, h, newId } from "../dom.js";
 import { STATES } from "../state.js";
 import { age, count, milliseconds, rate } from "../words.js";
+import { text } from "./answers.js";
 import { arrange } from "./rows.js";
+import { UpdateView } from "./update.js";
 
 const COLUMNS = ["Node", "State", "Serves", "Messages/s", "Latency p50, p99 (ms)", "Rejections", "Outside", "Uncertain", "Agent"];
 const SHOWN = 200;
 const isNumber = (place) => place >= 3 && place <= 7;
 
 export class NodeTable {
-  constructor() {
+  /** `install(node, name)` asks a node to install what it has of a model. @param {(node: string, name: string) => Promise<void>} install */
+  constructor(install) {
     const title = newId();
+    this._install = install;
     this._rows = new Map();
     this._body = h("tbody");
     this._said = h("p", { class: "dim small live-foot" });
@@ -33,7 +37,11 @@ export class NodeTable {
   draw(store, now) {
     const nodes = [...store.nodes].sort(([one], [other]) => (one < other ? -1 : 1)).slice(0, SHOWN);
     arrange(this._body, this._rows, nodes.map(([id]) => id), () => this._make());
-    for (const [id, node] of nodes) this._write(this._rows.get(id), node, now);
+    for (const [id, node] of nodes) {
+      const row = this._rows.get(id);
+      this._write(row, node, now);
+      this._writeVersions(row, id, node);
+    }
     const parts = [];
     if (store.nodes.size === 0) parts.push("No node has told of itself on this broker yet (edge/+/info).");
     if (store.nodes.size > SHOWN) parts.push(`${SHOWN} of ${count(store.nodes.size)} nodes are shown`);
@@ -46,7 +54,25 @@ export class NodeTable {
 
   _make() {
     const cells = COLUMNS.map((_, place) => (place === 0 ? h("th", { scope: "row" }) : h("td", { class: isNumber(place) ? "live-number" : null })));
-    return { element: h("tr", {}, cells), cells, said: [] };
+    return { element: h("tr", {}, cells), cells, said: [], models: h("div"), versions: new Map() };
+  }
+
+  /** Below the models, what there is to say of their versions; a button stays while it is there. */
+  _writeVersions(row, id, { versions, asked }) {
+    for (const [name, one] of row.versions) {
+      if (versions.has(name)) continue;
+      one.element.remove();
+      row.versions.delete(name);
+    }
+    for (const [name, said] of versions) {
+      let one = row.versions.get(name);
+      if (one === undefined) {
+        one = new UpdateView(() => this._install(id, name));
+        row.versions.set(name, one);
+        row.cells[2].append(one.element);
+      }
+      one.draw(text(name), said, asked);
+    }
   }
 
   _write(row, node, now) {
@@ -71,7 +97,8 @@ export class NodeTable {
       if (place === 1) {
         fill(row.cells[1], h("span", { class: `badge ${STATES.get(state) ?? ""}` }, state), h("span", { class: "dim" }, since), node.reason && h("div", { class: "dim" }, node.reason));
       } else if (place === 2) {
-        fill(row.cells[2], node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "dim" }, ` ${task}`))) : "–");
+        if (!row.models.isConnected) row.cells[2].prepend(row.models);
+        fill(row.models, node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "dim" }, ` ${task}`))) : "–");
       } else {
         row.cells[place].textContent = text;
       }

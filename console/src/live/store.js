@@ -12,6 +12,7 @@ import { amount } from "../words.js";
 import { json, number, object, rows, text } from "./answers.js";
 import { History, Trend } from "./history.js";
 import { Rate } from "./rates.js";
+import { readVersions } from "./versions.js";
 
 const BOUNDS = { nodes: 500, routes: 200, models: 50, sensors: 1000, topics: 20000, quiet: 60_000 };
 /** Most bytes of what a node says of itself: hundreds of routes and models. */
@@ -20,7 +21,7 @@ const MOST_OWN_BYTES = 1024 * 1024;
 const LONGEST_TOPIC = 2000;
 const MOST_LABELS = 200;
 /** What every node says of itself. */
-export const OWN = ["edge/+/state", "edge/+/info", "edge/+/health"];
+export const OWN = ["edge/+/state", "edge/+/info", "edge/+/health", "edge/+/model/+", "edge/+/response/install"];
 
 export class Store {
   constructor(bounds = {}) {
@@ -41,7 +42,7 @@ export class Store {
 
   /** Whether a topic is one of a node's own: those are never sampled. */
   static isOwn(topic) {
-    return /^edge\/[^/]+\/(state|info|health)$/.test(topic);
+    return /^edge\/[^/]+\/(state|info|health|model\/[^/]+|response\/install)$/.test(topic);
   }
 
   /** Take a message: `{topic, payload, now, retain, contentType, weight}`. */
@@ -75,10 +76,11 @@ export class Store {
   }
 
   _takeOwn({ topic, payload, now }) {
-    const [, id, kind] = topic.split("/");
+    const [, id, kind, name] = topic.split("/");
     if (payload.length === 0) {
-      // A retained message taken back: the node is gone for good.
+      // A retained message taken back: the node is gone for good, or a model is.
       if (kind === "state" && this.nodes.delete(id)) this._stale = true;
+      if (kind === "model") this.nodes.get(id)?.versions.delete(name);
       return;
     }
     let node = this.nodes.get(id);
@@ -87,7 +89,7 @@ export class Store {
         this.left.nodes += 1;
         return;
       }
-      node = { id: text(id), state: undefined, since: now, reason: undefined, agent: undefined, models: [], routes: [], health: undefined };
+      node = { id: text(id), state: undefined, since: now, reason: undefined, agent: undefined, models: [], routes: [], health: undefined, versions: new Map(), asked: { answers: 0 } };
       this.nodes.set(id, node);
     }
     if (kind === "state") {
@@ -104,6 +106,15 @@ export class Store {
     if (content === undefined) return;
     if (kind === "health") {
       node.health = health(content);
+      return;
+    }
+    if (kind === "model") {
+      const versions = readVersions(content);
+      if (versions !== undefined && (node.versions.has(name) || node.versions.size < this.bounds.models)) node.versions.set(name, versions);
+      return;
+    }
+    if (kind === "response") {
+      node.asked = { answers: node.asked.answers + 1, reason: text(content.reason) };
       return;
     }
     node.agent = text(content.agent, 40);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Store, warnings } from "../../src/live/store.js";
+import { words } from "../../src/live/versions.js";
 
 const encode = (content) => new TextEncoder().encode(typeof content === "string" ? content : JSON.stringify(content));
 const INFO = {
@@ -179,4 +180,25 @@ test("a retained answer is the latest, and no point in time", () => {
   const store = known();
   taken(store, "music/a/genre", ROCK, { retain: true });
   assert.deepEqual([only(store).retained, only(store).history.length, store.trends.size], [true, 0, 0]);
+});
+
+test("versions of models, an update that waits for a person, and what is no version", () => {
+  const store = known();
+  const said = { installed_version: "1.0.0", latest_version: "1.1.0", state: "verified", in_progress: false, title: "genre", reason: null };
+  taken(store, "edge/pi-1/model/genre", said);
+  const { versions } = store.nodes.get("pi-1");
+  assert.equal(versions.get("genre").waits, true);
+  assert.equal(words(versions.get("genre")), "1.1.0 is here and verified");
+  taken(store, "edge/pi-1/model/genre", { ...said, in_progress: true });
+  assert.equal(versions.get("genre").waits, false);
+  taken(store, "edge/pi-1/model/genre", { ...said, state: "canary", compared: { agreement: 0.982, compared: 1200 } });
+  assert.equal(versions.get("genre").compared, "98.2 % of 1,200 answers are the same");
+  taken(store, "edge/pi-1/model/genre", { ...said, state: "idle", latest_version: "1.0.0" });
+  assert.equal(words(versions.get("genre")), "");
+  taken(store, "edge/pi-1/model/odd", { installed_version: 7 });
+  assert.deepEqual([...versions.keys()], ["genre"]);
+  taken(store, "edge/pi-1/response/install", { installing: [], reason: "no update waits" });
+  assert.deepEqual(store.nodes.get("pi-1").asked, { answers: 1, reason: "no update waits" });
+  taken(store, "edge/pi-1/model/genre", "");
+  assert.equal(versions.size, 0);
 });
