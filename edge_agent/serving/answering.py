@@ -92,7 +92,7 @@ class Answering:
         self._take_in(link.receive(patience, wakeup, reading=reading))
         self._caution.received()
         if contests is not None:
-            contests.catch_up(self._clock())  # now that the answers are on their way
+            contests.catch_up(self._clock)  # now that the answers are on their way
 
     def may_say(self, link: Connection, *answers: Answer) -> bool:
         """Tell whether the agent's own messages may be sent now, unless they are known to end the connection."""

@@ -127,17 +127,17 @@ class Beside:
         else:
             self._figures.skipped += 1
 
-    def catch_up(self, allowance: Allowance) -> None:
-        """Ask both models what is waiting, as far as the allowance goes. Raises nothing."""
+    def catch_up(self, allowance: Allowance, clock: Callable[[], float]) -> None:
+        """Ask both models what is waiting, as far as the allowance goes, in seconds of a clock. Raises nothing."""
         while self._waiting and allowance.left > 0:
-            began = self._clock()
+            began = clock()
             try:
                 rows = self._ask(self._next(allowance.left))
             except Exception as error:  # noqa: BLE001 - a bug of ours must not disturb the answers
                 rows = 0
                 self._figures.remark("some messages could not be compared: an error of the agent, see its log")
                 self._tell("comparing models failed", error)
-            spent = self._clock() - began
+            spent = clock() - began
             allowance.spend(spent)
             if rows:
                 self._pace = spent / rows if self._pace is None else (self._pace + spent / rows) / 2

@@ -165,11 +165,13 @@ class Contests:
         """Return the seconds until something is to be asked, infinity where there is nothing; `now` is of a clock that never goes back."""
         return self._allowance.wait(now) if self._waits else math.inf
 
-    def catch_up(self, now: float) -> None:
-        """Ask what is waiting, for a short time, if it is time; each contest comes first in its turn."""
-        if self.wait(now) > 0:
+    def catch_up(self, clock: Callable[[], float]) -> None:
+        """Ask what is waiting, for a short time, if it is time; each contest comes first in its turn. `clock` is what those who wait
+        for answers go by, in seconds.
+        """
+        if not self._waits or self.wait(clock()) > 0:
             return
         for beside in self._queue:
-            beside.catch_up(self._allowance)
+            beside.catch_up(self._allowance, clock)
         self._waits = any(beside.waits for beside in self._queue)
         self._queue.rotate()

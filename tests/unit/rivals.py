@@ -76,10 +76,10 @@ def row(loudness: float, sensor: str = "kitchen", **more: Any) -> Message:
     return Message(f"in/{sensor}/x", json.dumps({"loudness": loudness, **more}).encode(), 1)
 
 
-def ask_beside(pipeline: Pipeline, now: float = 0.0) -> None:
+def ask_beside(pipeline: Pipeline, clock: Callable[[], float] = lambda: 0.0) -> None:
     """Have both models asked what was answered."""
     assert pipeline.contests is not None
-    pipeline.contests.catch_up(now)
+    pipeline.contests.catch_up(clock)
 
 
 def compare(pipeline: Pipeline, messages: Sequence[Message], together: int = 20) -> None:

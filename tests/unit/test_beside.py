@@ -102,20 +102,19 @@ def test_what_the_model_before_fails_on_counts_against_nobody() -> None:
 
 def test_a_candidate_that_is_ten_times_slower() -> None:
     """It is measured by the same rows, takes a tenth of the time, and what there is no time for is passed by."""
-    cpu, limits = FakeClock(), ContestLimits(max_slower=5.0)
-    candidate = Rival(clock=cpu, seconds=0.010)
-    before = Rival("1.0.0", clock=cpu, seconds=0.001)
-    pipeline, contesting = contested(candidate, limits=limits, before=before, clock=cpu)
-    now = 0.0
+    clock, limits = FakeClock(), ContestLimits(max_slower=5.0)
+    candidate = Rival(clock=clock, seconds=0.010)
+    before = Rival("1.0.0", clock=clock, seconds=0.001)
+    pipeline, contesting = contested(candidate, limits=limits, before=before, clock=clock)
     for message in draw(1000):
         pipeline.process([message])
-        began = cpu.time
-        ask_beside(pipeline, now)
+        began = clock.time
+        ask_beside(pipeline, clock)
         # One row beside at most: it takes more than may be spent at once.
-        assert cpu.time - began <= 0.0111
-        now += 0.02
+        assert clock.time - began <= 0.0111
+        clock.advance(0.02)
     # A tenth of the time, what may be spent at once from the beginning, and the row that went beyond it.
-    assert len(candidate.asked) * 0.011 <= 0.1 * now + 0.01 + 0.011
+    assert len(candidate.asked) * 0.011 <= 0.1 * clock.time + 0.01 + 0.011
     described = contesting.describe()
     assert described["rows"] + described["skipped"] <= 1000
     assert described["rows"] > 100
@@ -205,8 +204,8 @@ def test_gathered_rows_are_compared() -> None:
         pipeline, contesting = contested(candidate, share, before=FakeModel(card), routes=[GATHERS])
         for sensor, value in (("a", b"0.9"), ("b", b"0.4")):
             pipeline.process([Message(f"home/{sensor}/{name}", value, 1) for name in ("tempo", "loudness")])
-        for now in range(5):
-            ask_beside(pipeline, float(now))
+        for _ in range(5):
+            ask_beside(pipeline)
         told = contesting.describe()
         return told["rows"], told["rejected"], told["agreement"], told["remarks"]
 
@@ -231,8 +230,8 @@ def test_labels_that_only_one_of_them_has() -> None:
 
     pipeline, contesting = contested(Raps(card=new, above=0.3), before=FakeModel(old))
     compare(pipeline, [row(0.9), row(0.4), row(0.1)])
-    for now in range(5):
-        ask_beside(pipeline, float(now))
+    for _ in range(5):
+        ask_beside(pipeline)
     described = contesting.describe()
     # 0.9 is Rock to both. 0.4 is Hip-Hop, and 0.1 Rap: words that one of them does not have.
     assert (described["compared"], described["incomparable"], described["agreement"]) == (1, 2, 1.0)
@@ -328,18 +327,21 @@ def test_without_a_contest_nothing_waits() -> None:
 
 def test_nothing_is_asked_and_nobody_wakes_while_there_is_no_time_for_it() -> None:
     """A candidate that takes a second a row is asked every ten seconds. Until then the loop may sleep."""
-    cpu = FakeClock()
-    candidate = Rival(clock=cpu, seconds=1.0)
-    pipeline, _ = contested(candidate, clock=cpu)
+    clock = FakeClock()
+    candidate = Rival(clock=clock, seconds=1.0)
+    pipeline, _ = contested(candidate, clock=clock)
     assert pipeline.contests is not None
     pipeline.process(draw(5))
     assert pipeline.contests.wait(0.0) == 0.0
-    ask_beside(pipeline)
+    ask_beside(pipeline, clock)
     assert len(candidate.asked) == 1
-    assert pipeline.contests.wait(0.0) == pytest.approx(9.95)
-    ask_beside(pipeline, 9.9)
+    # A tenth of the second in which it was asked counts as time that passed.
+    assert pipeline.contests.wait(clock()) == pytest.approx(8.95)
+    clock.advance(8.9)
+    ask_beside(pipeline, clock)
     assert len(candidate.asked) == 1
-    ask_beside(pipeline, 10.0)
+    clock.advance(0.1)
+    ask_beside(pipeline, clock)
     assert len(candidate.asked) == 2
 
 

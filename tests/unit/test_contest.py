@@ -115,8 +115,8 @@ def test_numbers_and_verdicts(card: ModelCard, share: float) -> None:
     alone = make(new, ROUTE).process(messages), make(Graph(card), ROUTE).process(messages)
     for message, mine, news, olds in zip(messages, pipeline.process(messages), *alone, strict=True):
         assert mine == (news if place_of(message.topic) < share else olds)
-    for now in range(10):
-        ask_beside(pipeline, float(now))
+    for _ in range(10):
+        ask_beside(pipeline)
     assert contesting.describe()["agreement"] == 1.0
 
 
