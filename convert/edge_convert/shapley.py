@@ -46,7 +46,7 @@ def explained(
     except metadata.PackageNotFoundError:
         return card, (
             "explain: shap is not installed, so the self-test has no explanations that devices could compare theirs with "
-            "(pip install 'edge-label-agent[explain]')"
+            "(pip install '.[explain]')"
         )
     rows = np.array(card.self_test.rows, np.float64)
     most = max(1, min(_ROWS, _NUMBERS // (rows.shape[1] + 1)))

@@ -27,7 +27,7 @@ def _shap() -> None:
     if importlib.util.find_spec("shap") is None:
         if sys.version_info < (3, 12):
             pytest.skip("shap takes numba on this Python, so the suite does without")
-        lacking("shap is not installed: pip install 'edge-label-agent[explain]'")
+        lacking("shap is not installed: pip install '.[explain]'")
     with warnings.catch_warnings():  # what it imports warns of what it imports
         warnings.simplefilter("ignore")
         import shap  # noqa: F401
@@ -80,7 +80,7 @@ def test_without_shap_it_says_so_and_goes_on() -> None:
     same, why = explained(model, folded, card, none)
     assert same == card
     assert why.startswith("explain: shap is not installed")
-    assert "pip install 'edge-label-agent[explain]'" in why
+    assert "pip install '.[explain]'" in why
 
 
 def test_a_card_without_trees_has_nothing_to_explain() -> None:
