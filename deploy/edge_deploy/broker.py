@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
@@ -114,7 +115,7 @@ class Broker:
     def _wait_for_answer(self, protocol: str, patience: float) -> None:
         ends = time.monotonic() + patience
         while self._answer is None and time.monotonic() < ends:
-            if self._client.loop(_TURN) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if not self._loop(_TURN):
                 break
         if self._answer is None:
             said = f"broker {self._login}: it ended the connection, or did not answer, to MQTT {protocol}"
@@ -184,12 +185,13 @@ class Broker:
         self._client.disconnect()
         # paho closes its socket when it has sent that, or when the broker has hung up.
         ends = time.monotonic() + _GOODBYE
-        while self._client.loop(0.1) == MQTTErrorCode.MQTT_ERR_SUCCESS and time.monotonic() < ends:
-            continue
+        with contextlib.suppress(BrokerError):  # whatever it still says
+            while self._loop(0.1) and time.monotonic() < ends:
+                continue
 
     def _turn(self, seconds: float) -> None:
         """Let paho work; connect again when the connection has ended."""
-        if self._client.loop(seconds) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+        if self._loop(seconds):
             return
         now = time.monotonic()
         if now < self._next_attempt:
@@ -203,6 +205,20 @@ class Broker:
             self._client.reconnect()
         except OSError:
             return  # the next attempt comes after a pause
+
+    def _loop(self, seconds: float) -> bool:
+        """Let paho read and write; return whether the connection is still there."""
+        try:
+            return self._client.loop(seconds) == MQTTErrorCode.MQTT_ERR_SUCCESS
+        except OSError:
+            return False
+        except Exception as error:
+            # Over a packet that it can't read, paho raises what comes up: ValueError over a reason code that it does not know.
+            over = f", after {some(sorted(self._under_way.values()))} was sent" if self._under_way else ""
+            raise BrokerError(
+                f"broker {self._login}: it sent a packet that can't be read ({plain(str(error))}){over}; see its log, and whether it "
+                "keeps retained messages of this size"
+            ) from error
 
     def _until(self, done: Any, what: str) -> None:
         ends = time.monotonic() + _PATIENCE

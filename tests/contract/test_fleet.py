@@ -22,7 +22,7 @@ from tests.e2e.tracks import ROCK
 from tests.patience import DEADLINE
 from tests.trusted import ANN, BEN, CHANNEL
 
-pytest.importorskip("edge_convert.signing")
+pytest.importorskip("onnx", reason="needs the extra `convert`")
 
 NODES = tuple(f"pi-{number}" for number in range(5))
 
