@@ -19,6 +19,7 @@ from edge_agent.doctor.advice import Advice
 from edge_agent.doctor.agent import check_agent
 from edge_agent.doctor.broker import check_broker
 from edge_agent.doctor.findings import Finding, fail, failed, from_json, looked_at, note, ok
+from edge_agent.doctor.kept import check_store
 from edge_agent.doctor.metrics import check_writing
 from edge_agent.doctor.models import check_models
 from edge_agent.doctor.reach import check_connection_files, check_secrets
@@ -60,6 +61,7 @@ def examine(
     """Check models, files and broker; put the date of each model's training into `trained`."""
     models: dict[str, Predictor] = {}
     yield from looked_at("model", check_models(loaded, loaded.routes(), models, as_service=as_service), advice.check)
+    yield from looked_at("store", check_store(loaded, models, as_service=as_service), advice.check)
     trained.update({name: model.card.training.date for name, model in models.items()})
     closed = list(looked_at("configuration", check_connection_files(loaded, advice))) if as_service else []
     yield from closed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge_agent.config.models import library, store
@@ -13,8 +13,14 @@ from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.errors import FileError, StoreError
 
 
-def check_kept(loaded: Settings, name: str) -> Iterator[Finding]:
-    """Check what the store has of a model that was found."""
+def check_store(loaded: Settings, names: Iterable[str], *, as_service: bool) -> Iterator[Finding]:
+    """Check what the store has of models that are served, and whether the agent can change it. It takes the reading of each version."""
+    for name in names:
+        yield from _kept(loaded, name)
+    yield from _replacing(loaded, as_service=as_service)
+
+
+def _kept(loaded: Settings, name: str) -> Iterator[Finding]:
     kept = store(loaded)
     try:
         path = kept.locate(name)
@@ -44,7 +50,7 @@ def check_kept(loaded: Settings, name: str) -> Iterator[Finding]:
         )
 
 
-def check_replacing(loaded: Settings, *, as_service: bool) -> Iterator[Finding]:
+def _replacing(loaded: Settings, *, as_service: bool) -> Iterator[Finding]:
     """Check whether the agent can change its store, where models come over MQTT. Only the service itself can tell."""
     if not loaded.update.channel or not as_service:
         return

@@ -9,7 +9,6 @@ from edge_agent import assembly
 from edge_agent.config.models import library
 from edge_agent.config.settings import Settings
 from edge_agent.doctor.findings import Finding, failed, note, ok
-from edge_agent.doctor.kept import check_kept, check_replacing
 from edge_agent.doctor.reach import May, explain_model, may
 from edge_agent.doctor.trust import check_trust
 from edge_agent.errors import ModelError, SettingsError
@@ -42,7 +41,6 @@ def check_models(
         model = models[name] = opened.predictor
         card = model.card
         yield ok("model", f"{card.name} {card.version}, {card.task}, sha256 {model.sha256[:12]}…, {model.where}")
-        yield from check_kept(loaded, name)
         if opened.signed_by:
             yield ok("signature", f"{card.name}: signed by {', '.join(f'key {name}' for name in opened.signed_by)}")
         if model.sealed:
@@ -58,7 +56,6 @@ def check_models(
             f"{card.name}: {len(card.self_test.rows)} rows as {card.training.judge} gave them, "
             f"largest difference {model.self_test_difference:.1e} (tolerance {card.self_test.tolerance:g})",
         )
-    yield from check_replacing(loaded, as_service=as_service)
     try:
         assembly.check_routes(routes, models)
     except SettingsError as error:

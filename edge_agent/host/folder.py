@@ -105,11 +105,11 @@ class Folder:
         os.close(self.descriptor)
 
     @overload
-    def folder(self, name: str, *, create: Literal[True]) -> Folder: ...
+    def folder(self, name: str, *, create: Literal[True], lasting: bool = True) -> Folder: ...
     @overload
     def folder(self, name: str) -> Folder | None: ...
-    def folder(self, name: str, *, create: bool = False) -> Folder | None:
-        """Open a directory in this one; None when there is none. `create`: then it is created."""
+    def folder(self, name: str, *, create: bool = False, lasting: bool = True) -> Folder | None:
+        """Open a directory in this one; None when there is none. `create`: then it is created, durably if it is to be `lasting`."""
         path = self.path / name
         with explained(path, _denied):
             for _ in range(2):
@@ -119,7 +119,8 @@ class Folder:
                     if not create:
                         return None
                     self._disk.mkdir(name, self.descriptor, 0o755)
-                    self._disk.sync(self.descriptor)
+                    if lasting:
+                        self._disk.sync(self.descriptor)
                 except NotADirectoryError:
                     raise FileError(f"{path}: is not a directory, or a link to one; move it elsewhere") from None
                 else:
@@ -204,7 +205,14 @@ class Folder:
     def stage_link(self, target: str) -> None:
         """Create a link, `STAGED`, and make it durable."""
         with explained(self.path / STAGED, _denied):
-            self._disk.link(target, STAGED, self.descriptor)
+            try:
+                self._disk.link(target, STAGED, self.descriptor)
+            except OSError as error:
+                if error.errno in (errno.EPERM, errno.EOPNOTSUPP):  # FAT
+                    raise FileError(
+                        f"{self.path}: its file system has no links; name a directory on another one ([models] directory)"
+                    ) from error
+                raise
             self._disk.sync(self.descriptor)
 
     def move(self, name: str, to: Folder, new: str) -> None:

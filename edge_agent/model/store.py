@@ -248,7 +248,7 @@ class Store:
             )
         with contextlib.ExitStack() as stack:
             top = self._changing(stack)
-            parts = self._create(stack, top, _PARTS)
+            parts = stack.enter_context(top.folder(_PARTS, create=True, lasting=False))
             descriptor = parts.open(sha256, os.O_RDWR)
             if descriptor is None:
                 self._need(parts, size)

@@ -10,9 +10,11 @@ import pytest
 from edge_agent.config.routes import RouteSettings
 from edge_agent.config.settings import Settings
 from edge_agent.config.updating import Models, Update
+from edge_agent.doctor import examine_offline
 from edge_agent.doctor.findings import Finding
-from edge_agent.doctor.kept import check_replacing
+from edge_agent.doctor.kept import check_store
 from edge_agent.doctor.models import check_models, explain_closed
+from edge_agent.model.library import Predictor
 from edge_agent.model.store import Store
 from tests.unit.test_files import place, without_rights
 from tests.versions import version
@@ -34,8 +36,9 @@ def settings(store: Store, channel: str = "") -> Settings:
 
 
 def found(store: Store) -> Iterator[Finding]:
-    loaded = settings(store)
-    return (one for one in check_models(loaded, loaded.routes(), {}) if one.what in {"store", "model"})
+    loaded, models = settings(store), dict[str, Predictor]()
+    yield from (one for one in check_models(loaded, loaded.routes(), models) if one.what == "model")
+    yield from check_store(loaded, models, as_service=False)
 
 
 def put(store: Store, *numbers: str) -> None:
@@ -97,9 +100,9 @@ def test_a_store_that_the_service_can_t_read_or_write(store: Store) -> None:
     assert closed.mend == f"sudo chown -R --reference={store.directory} {directory}"
     directory.chmod(0o555)
     with without_rights():
-        assert list(check_replacing(settings(store), as_service=True)) == []
-        assert list(check_replacing(loaded, as_service=False)) == []
-        found = list(check_replacing(loaded, as_service=True))
+        assert list(check_store(settings(store), [], as_service=True)) == []
+        assert list(check_store(loaded, [], as_service=False)) == []
+        found = list(check_store(loaded, [], as_service=True))
     directory.chmod(0o755)
     (failed,) = found
     assert failed.verdict == "fail"
@@ -108,3 +111,8 @@ def test_a_store_that_the_service_can_t_read_or_write(store: Store) -> None:
         f"sudo chown -R --reference={store.directory} {directory}",
         f"sudo chown -R --reference={store.directory.parent} {store.directory}",
     }
+
+
+def test_a_reload_looks_at_what_is_in_use_only(store: Store) -> None:
+    put(store, "1.0.1", "1.1.0")
+    assert [one.what for one in examine_offline(settings(store))] == ["trust", "model", "digest", "self-test"]

@@ -390,3 +390,14 @@ def test_what_was_written_on_a_full_disk_is_taken_back(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="No space left"):
         store.write(NEW)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_links(tmp_path: Path) -> None:
+    class Fat(platters.Quick):
+        def link(self, *_: object) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    store = Store(tmp_path, disk=Fat())
+    store.add("genre", "1.0.0", b"one")
+    with pytest.raises(FileError, match="its file system has no links; name a directory on another one"):
+        store.use("genre", "1.0.0")
