@@ -91,6 +91,7 @@ def trial(server: Mosquitto, stack: ExitStack, tmp_path: Path) -> Iterator[Trial
 
 def test_a_candidate_that_is_as_good_passes_all_phases(trial: Trial) -> None:
     """The sensors change over by their place, once each, and nothing is lost on the way."""
+    trial.send()
     trial.offer(bad_models.honest(NEW), soak_seconds=1, min_agreement=0.98, canary=0.5)
     trial.send_until("committed")
     trial.send_until("idle")
