@@ -30,10 +30,17 @@ def watched(column: Column, values: object, *, sensors: int = 1, hours: float = 
 
 
 def test_a_week_without_drift_has_no_alarm() -> None:
-    """The long form is `python -m tests.drifting`."""
+    """The long form is below, and `python -m tests.drifting` prints the rates."""
     for seconds in (600.0, 60.0):
         seen = drifting.watch(100, 7 * 24, seconds=seconds, rho=0.95, seed=11)
         assert not np.isfinite(seen.alarms).any()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [600.0, 60.0, 10.0])
+def test_a_thousand_weeks_without_drift_have_no_alarm(seconds: float) -> None:
+    seen = drifting.watch(1000, 7 * 24, seconds=seconds, rho=0.95, seed=1)
+    assert np.isfinite(seen.alarms).sum() == 0
 
 
 def test_half_a_deviation_is_told_within_a_day() -> None:
