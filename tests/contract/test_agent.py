@@ -156,7 +156,7 @@ def test_requests(broker: BrokerProcess, connect: Connect, run: Run) -> None:
     info = validator(Info).validate_json(client.message(f"edge/{NODE}/response/info").payload)
     assert [model["name"] for model in info["models"]] == ["genre"]
     unknown = validator(UnknownVerb).validate_json(client.message(f"edge/{NODE}/response/reboot").payload)
-    assert unknown["known"] == ["info", "ping", "status"]
+    assert unknown["known"] == ["info", "install", "ping", "status"]
 
 
 def test_state_and_info_are_retained(broker: BrokerProcess, connect: Connect, run: Run) -> None:

@@ -83,7 +83,7 @@ export class NodeTable {
     const texts = [
       node.id,
       `${state}\n${node.reason ?? ""}\n${since}`,
-      node.models.map(({ name, version }) => `${name ?? "?"} ${version ?? ""}`).join("\n"),
+      [...node.models.map(({ name, version }) => `${name ?? "?"} ${version ?? ""}`), ...node.drift.map(({ model, how }) => `${model} ${how}`)].join("\n"),
       rate(health?.rate),
       health?.p50 === undefined ? "–" : `${milliseconds(health.p50)}, ${milliseconds(health.p99)}`,
       count(health?.rejections),
@@ -98,7 +98,9 @@ export class NodeTable {
         fill(row.cells[1], h("span", { class: `badge ${STATES.get(state) ?? ""}` }, state), h("span", { class: "dim" }, since), node.reason && h("div", { class: "dim" }, node.reason));
       } else if (place === 2) {
         if (!row.models.isConnected) row.cells[2].prepend(row.models);
-        fill(row.models, node.models.length ? node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "dim" }, ` ${task}`))) : "–");
+        const models = node.models.map(({ name, version, task }) => h("div", {}, `${name ?? "?"} ${version ?? ""}`, task && h("span", { class: "dim" }, ` ${task}`)));
+        const drifted = node.drift.map(({ model, how }) => h("div", { class: "small" }, h("span", { class: "badge warn" }, "drift"), ` ${model}: ${how}`));
+        fill(row.models, models.length ? models : "–", drifted);
       } else {
         row.cells[place].textContent = text;
       }

@@ -10,6 +10,7 @@ import { STATES } from "../state.js";
 import { Template } from "../topics.js";
 import { amount } from "../words.js";
 import { json, number, object, rows, text } from "./answers.js";
+import { readDrift } from "./drift.js";
 import { History, Trend } from "./history.js";
 import { Rate } from "./rates.js";
 import { readVersions } from "./versions.js";
@@ -21,7 +22,7 @@ const MOST_OWN_BYTES = 1024 * 1024;
 const LONGEST_TOPIC = 2000;
 const MOST_LABELS = 200;
 /** What every node says of itself. */
-export const OWN = ["edge/+/state", "edge/+/info", "edge/+/health", "edge/+/model/+", "edge/+/response/install"];
+export const OWN = ["edge/+/state", "edge/+/info", "edge/+/health", "edge/+/drift", "edge/+/model/+", "edge/+/response/install"];
 
 export class Store {
   constructor(bounds = {}) {
@@ -42,7 +43,7 @@ export class Store {
 
   /** Whether a topic is one of a node's own: those are never sampled. */
   static isOwn(topic) {
-    return /^edge\/[^/]+\/(state|info|health|model\/[^/]+|response\/install)$/.test(topic);
+    return /^edge\/[^/]+\/(state|info|health|drift|model\/[^/]+|response\/install)$/.test(topic);
   }
 
   /** Take a message: `{topic, payload, now, retain, contentType, weight}`. */
@@ -81,6 +82,8 @@ export class Store {
       // A retained message taken back: the node is gone for good, or a model is.
       if (kind === "state" && this.nodes.delete(id)) this._stale = true;
       if (kind === "model") this.nodes.get(id)?.versions.delete(name);
+      const taken = kind === "drift" ? this.nodes.get(id) : undefined;
+      if (taken !== undefined) taken.drift = [];
       return;
     }
     let node = this.nodes.get(id);
@@ -89,7 +92,7 @@ export class Store {
         this.left.nodes += 1;
         return;
       }
-      node = { id: text(id), state: undefined, since: now, reason: undefined, agent: undefined, models: [], routes: [], health: undefined, versions: new Map(), asked: { answers: 0 } };
+      node = { id: text(id), state: undefined, since: now, reason: undefined, agent: undefined, models: [], routes: [], health: undefined, versions: new Map(), drift: [], asked: { answers: 0 } };
       this.nodes.set(id, node);
     }
     if (kind === "state") {
@@ -106,6 +109,10 @@ export class Store {
     if (content === undefined) return;
     if (kind === "health") {
       node.health = health(content);
+      return;
+    }
+    if (kind === "drift") {
+      node.drift = readDrift(content);
       return;
     }
     if (kind === "model") {

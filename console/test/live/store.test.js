@@ -202,3 +202,19 @@ test("versions of models, an update that waits for a person, and what is no vers
   taken(store, "edge/pi-1/model/genre", "");
   assert.equal(versions.size, 0);
 });
+
+test("what has drifted is told in the words of the node, until it is over", () => {
+  const store = known();
+  const how = "higher than in training: 62 % above its 95 % quantile";
+  const column = { name: "tempo", drifted: true, psi: 2.3, how };
+  const model = { name: "genre", features: [column, { ...column, name: "energy", drifted: false }], answers: "no list" };
+  taken(store, "edge/pi-1/drift", { state: "drifted", models: [model, "nothing", { name: 7 }] });
+  assert.deepEqual(store.nodes.get("pi-1").drift, [{ model: "genre", how: `tempo: ${how}` }]);
+  taken(store, "edge/pi-1/drift", { state: "drifted", models: [{ name: "genre", features: Array(90).fill(column) }] });
+  assert.equal(store.nodes.get("pi-1").drift.length, 5);
+  taken(store, "edge/pi-1/drift", { models: 3 });
+  assert.deepEqual(store.nodes.get("pi-1").drift, []);
+  taken(store, "edge/pi-1/drift", { models: [model] });
+  taken(store, "edge/pi-1/drift", "");
+  assert.deepEqual(store.nodes.get("pi-1").drift, []);
+});
