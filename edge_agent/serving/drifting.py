@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import math
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
@@ -39,6 +40,8 @@ _REMEMBERED: Final = 1024
 _COLUMNS: Final = 16
 _SENSORS: Final = 10
 _MOST_BYTES: Final = 64 << 10
+#: Seconds for which what was found is told again to those who ask.
+_FRESH: Final = 10.0
 #: Models that are told when all of them would be too much.
 _MODELS: Final = 64
 _STATES: Final[tuple[State, ...]] = ("collecting", "steady", "drifted")
@@ -245,6 +248,7 @@ class Drifting:
         #: By the names that routes use.
         self.observers = {name: files[one.sha256] for name, one in models.items()}
         self._next = clock() + interval
+        self._looked = -math.inf
         #: What was found last.
         self.last: Drift | None = None
         self._is_said = True
@@ -261,7 +265,7 @@ class Drifting:
 
     def look(self) -> Drift:
         """Return what there is to tell now."""
-        now = self._time()
+        now, self._looked = self._time(), self._clock()
         models = [one.look(now) for one in self._files.values()]
         state = _STATES[max((_STATES.index(one["state"]) for one in models), default=0)]
         self.last = Drift(time=now, state=state, window_hours=self._hours, models=models)
@@ -272,8 +276,10 @@ class Drifting:
         return [(one.card.name, one.has_drifted, list(one.measured())) for one in self._files.values()]
 
     def told(self) -> Drift:
-        """Return what was found last, or what there is to tell now."""
-        return self.last or self.look()
+        """Return what there is to tell now, or was a few seconds ago."""
+        if self.last is None or self._clock() - self._looked >= _FRESH:
+            return self.look()
+        return self.last
 
     def message(self, node: str) -> Answer | None:
         """Return what is to be published, retained, once it is time."""

@@ -139,6 +139,10 @@ def test_it_is_published_retained_on_each_connection() -> None:
         line.startswith("drift       genre 1.0.0: drifted since at 86400, 1380 rows, against 2 rows") for line in lines
     )
     assert any("loudness: higher than in training: " in line for line in lines)
+    last = watched.drift.last
+    assert watched.drift.told() is last
+    watched.clock.advance(10.0)
+    assert watched.drift.told() is not last
 
 
 def test_a_reload_goes_on_with_the_same_file() -> None:
