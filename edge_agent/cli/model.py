@@ -68,15 +68,18 @@ def list_(config: Path | None, *, as_json: bool) -> None:
 
 @command.command(name="show")
 @click.argument("model", required=False)
+@click.argument("version", required=False)
 @_config
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show(model: str | None, config: Path | None, *, as_json: bool) -> None:
+def show(model: str | None, version: str | None, config: Path | None, *, as_json: bool) -> None:
     """Show what a model takes and answers, and where it comes from.
 
-    MODEL is a model's name or a file (*.onnx); without it, the one that the routes name.
+    MODEL is a model's name or a file (*.onnx); without it, the one that the routes name. VERSION is one that is kept; without it, the
+    one that is served.
     """
     settings = load(config)
-    described = Described.of(settings, model or _only([route.model for route in settings.route], "show"))
+    named = model or _only([route.model for route in settings.route], "show")
+    described = Described.of(settings, named if version is None else str(store(settings).find(named, version).path))
     if as_json:
         _print_json(described.as_json())
     else:

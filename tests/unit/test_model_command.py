@@ -201,6 +201,8 @@ def test_show(run: Run, store: Store, tmp_path: Path) -> None:
     assert (told["card"]["version"], told["from"], told["path"]) == ("1.1.0", "named by its path", str(file))
     run("install", str(file))
     assert json.loads(run("show", "genre", "--json"))["from"] == "from the store"
+    assert run("show", "genre").startswith("genre 1.1.0: ")
+    assert run("show", "genre", "1.0.0").startswith("genre 1.0.0: ")
     assert store.locate("genre") is not None
 
 
