@@ -22,7 +22,7 @@ from edge_deploy.events import Event, Say
 from edge_deploy.nodes import FILTERS, Nodes
 from edge_deploy.release import Bundle, Signed
 from edge_deploy.standing import Judge, Limits, Standing, words
-from edge_deploy.wire import Clock, Wire, kept
+from edge_deploy.wire import PATIENT, Clock, Wire, kept
 from edge_deploy.wording import count, plain, some
 
 from edge_agent.contract.messages import Message
@@ -145,7 +145,11 @@ class Rollout:
         forward = self._bundle.forward
         published = self._current.envelope
         before = (published.wave or ()) if published and forward.is_in(published) else ()
-        able = [node.name for node in self._nodes.of(forward.manifest, None) if node.online]
+        able = self._able()
+        ends = self._clock() + PATIENT
+        while plan[number].number is not None and not able and self._clock() < ends:
+            self._listen()
+            able = self._able()
         if plan[number].number is not None and not able:
             raise InputError(
                 f"no node to begin with: none that is online serves {forward.title} and is meant by the release "
@@ -166,6 +170,10 @@ class Rollout:
             entries=wave,
             nodes=meant,
         )
+
+    def _able(self) -> list[str]:
+        """Return the nodes that can take the release now."""
+        return [node.name for node in self._nodes.of(self._bundle.forward.manifest, None) if node.online]
 
     def _watch(self, where: str, *, is_last: bool) -> Outcome | None:
         """Wait until a wave is over. Returns how the roll-out ended, None while it goes on."""

@@ -65,7 +65,8 @@ def entries(
     """
     found = list(before)
     named = _picked(waves, before)
-    rest = sorted((node for node in nodes if node not in named), key=lambda node: place_of(node, channel))
+    free = (node for node in nodes if node not in named and Wave(node) not in waves)
+    rest = sorted(free, key=lambda node: place_of(node, channel))
     for wave in waves[: last + 1]:
         if wave.number is None:
             found.append(wave.text)

@@ -62,7 +62,7 @@ def test_a_wave_keeps_those_before_it_and_is_known_again(texts: list[str], data:
     before: tuple[str, ...] | None = ()
     reached_before: set[str] = set()
     for number in range(len(plan)):
-        nodes = data.draw(st.lists(st.sampled_from(NODES), min_size=10, unique=True))
+        nodes = data.draw(st.lists(st.sampled_from(NODES), min_size=12, unique=True))
         before = entries(plan, number, "stable", nodes, before or ()) if before is not None else None
         meant = {node for node in NODES if before is None or is_meant(node, "stable", before)}
         assert reached_before <= meant
