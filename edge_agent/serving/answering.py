@@ -180,7 +180,8 @@ class Answering:
         """Go on with the update of models; return whether other subscriptions are wanted for it."""
         if self.updates is None or self.updates.is_idle or not (self._caution.stands and link.ready):
             return False
-        self.updates.turn(link.refused, busy=_is_behind(link) or self._intake.full)
+        busy = _is_behind(link) or self._intake.full
+        self.updates.turn(link.refused, busy=busy, retains=link.keeps(self.updates.about.probe))
         for said in self.updates.unsaid():
             if not self.may_say(link, said):
                 break

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.manifest import Manifest, ModelFile
+from edge_agent.contract.messages import Answer
 from edge_agent.contract.progress import UpdateProgress
 from edge_agent.model.trust import Offer
 from edge_agent.serving.contest import Contesting
@@ -87,6 +89,11 @@ class About(NamedTuple):
     channel: str
     by_hand: bool = False
     max_bytes: int = 32 << 20
+
+    @property
+    def probe(self) -> Answer:
+        """A retained message, to ask whether the broker keeps such."""
+        return Answer(topics.model(self.node, "x"), b"", qos=1, retain=True)
 
 
 class Wish(NamedTuple):

@@ -60,6 +60,13 @@ class Telling:
             self._told[name] = after._replace(since=since)
             self._unsaid[name] = None
 
+    def warn(self, names: Iterable[str], reason: str) -> None:
+        """Say something of models of which there is nothing else to say."""
+        for name in names:
+            told = self._told.get(name, Told())
+            if told.phase is Phase.IDLE and told.reason is None:
+                self.tell(name, Phase.IDLE, reason)
+
     def progress(self, name: str, percentage: int) -> None:
         """Say how much of a model has been fetched, in steps."""
         before = self._told.get(name, Told())

@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import Manifest, ModelFile
@@ -33,6 +34,13 @@ from edge_agent.serving.phases import Phase
 from edge_agent.serving.released import About, Release, Served, Verdict, Wish, Workshop
 
 _log = logging.getLogger(__name__)
+
+
+#: Said where the broker keeps nothing.
+_NOT_KEPT: Final = (
+    "the broker keeps no retained messages: a manifest comes only while this node is connected, and the pieces of files do not come; "
+    "install models with edge-agent model install, or use another broker"
+)
 
 
 class Updates:
@@ -109,9 +117,13 @@ class Updates:
         course = self._course
         return course.release is None and course.telling.is_done and course.checking.is_idle and not course.errands
 
-    def turn(self, refused: Sequence[Refused] = (), *, busy: bool = False) -> None:
-        """Go on. `refused` are subscriptions that the broker refuses; `busy` says that messages wait."""
+    def turn(self, refused: Sequence[Refused] = (), *, busy: bool = False, retains: bool = True) -> None:
+        """Go on. `refused` are subscriptions that the broker refuses; `busy` says that messages wait, `retains` that the broker keeps
+        messages for those who come later.
+        """
         course = self._course
+        if not retains:
+            course.telling.warn(self._served, _NOT_KEPT)
         if course.errands and course.errands[0].ended:
             course.end_errand(course.errands.pop(0))
         outcome = course.checking.turn(self._plan.workshop)

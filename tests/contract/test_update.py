@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import BLOB_BYTES, pieces, written
 from edge_agent.model.store import Store

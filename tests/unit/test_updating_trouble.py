@@ -285,3 +285,12 @@ def test_reasons_are_bounded() -> None:
     node = Node()
     refuse(node, TrustError("x" * 5000))
     assert len(json.dumps(node.said["genre"])) < 1000
+
+
+def test_a_broker_that_keeps_nothing_is_told_of() -> None:
+    node = Node()
+    node.updates.reconnected()
+    node.updates.turn(retains=False)
+    node.turn()
+    assert (node.state(), node.said["genre"]["installed_version"]) == ("idle", "1.0.0")
+    assert "the broker keeps no retained messages" in node.reason()

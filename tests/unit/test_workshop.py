@@ -1,0 +1,182 @@
+"""The work of an update in real processes, on a real store: what comes of bad manifests, bad files and bad disks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
+
+from edge_agent.contract.manifest import ModelFile, model_file, pieces
+from edge_agent.contract.seal import seal
+from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError, TrustError
+from edge_agent.host.apart import Limits
+from edge_agent.model.library import limits
+from edge_agent.model.store import Store
+from edge_agent.serving.phases import Phase
+from edge_agent.serving.released import Verdict
+from edge_agent.serving.workshop import Steps, Workshop
+from edge_agent.testing import make_card
+from tests import bad_models
+from tests.patience import DEADLINE
+from tests.trusted import ANN, BEN, CHANNEL, ISSUED, envelope, instant, key_envelope, key_list, manifest, signers
+
+SANE = float(ISSUED + 60)
+
+
+def short(size: int) -> Limits:
+    """Little time, so that nobody has to wait for it."""
+    return limits(size)._replace(seconds=1.0, patience=DEADLINE)
+
+
+class Room:
+    """A workshop with its store, and the time of day."""
+
+    def __init__(self, directory: Path) -> None:
+        self.now = SANE
+        self.directory = directory
+        self.workshop = Workshop(
+            lambda patience: Store(directory, patience=patience),
+            CHANNEL,
+            signers(),
+            allowed=short,
+            clock=lambda: self.now,
+        )
+
+    @property
+    def store(self) -> Store:
+        return Store(self.directory)
+
+    def put(self, content: bytes) -> ModelFile:
+        """All pieces of a file are there."""
+        file = model_file(make_card(), content)
+        with self.workshop.part(file) as part:
+            for number, piece in enumerate(pieces(content)):
+                assert part.write(number, piece)
+        return file
+
+
+def done(steps: Steps[Any]) -> Any:
+    """Wait for the end of work, and return what came of it."""
+    while not steps.ended:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    try:
+        return steps.result()
+    finally:
+        steps.close()
+
+
+def refusal(steps: Steps[Any], kind: type[EdgeAgentError]) -> str:
+    with pytest.raises(kind) as raised:
+        done(steps)
+    return str(raised.value)
+
+
+def elsewhere() -> bytes:
+    """Weights in another file of the device."""
+    import onnx
+
+    model = onnx.load_from_string(bad_models.honest())
+    tensor = next(node for node in model.graph.node if node.op_type == "Constant").attribute[0].t
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../etc/passwd")
+    return seal(model.SerializeToString())
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path / "models")
+
+
+def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room) -> None:
+    file = room.put(bad_models.honest())
+    assert done(room.workshop.lacking([file])) == {file.sha256}
+    found = done(room.workshop.test([file]))["genre"]
+    assert (found.sha256, found.card.version) == (file.sha256, "1.0.0")
+    assert found.model.predict([(0.9,)]) == found.loaded.predictor.predict([(0.9,)])
+    assert done(room.workshop.lacking([file])) == frozenset()
+    assert room.store.current("genre") is None
+    done(room.workshop.use([file]))
+    current = room.store.current("genre")
+    assert current is not None
+    assert current.sha256 == file.sha256
+    done(room.workshop.keep([file]))
+    assert room.store.read().good == {"genre": file.sha256}
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (bad_models.endless, "it exceeded its limit of 1 s of processor time"),
+        (bad_models.huge, "not enough memory"),
+        (bad_models.fewer_labels, "the graph does not match its card: for 2 rows"),
+        (bad_models.no_probabilities, "the self-test failed on 2 of 2 rows"),
+        (lambda: bad_models.honest()[:-9], "the file is damaged"),
+        (lambda: b"\x0a\xff\xff\xff\xff\x07" + bytes(2000), "onnxruntime can't open this as a model"),
+        (lambda: b"\x3a" + b"\x0a" * 20_000, "onnxruntime can't open this as a model"),
+        (elsewhere, "onnxruntime can't open this as a model"),
+    ],
+    ids=["hangs", "16 GiB", "labels", "self-test", "truncated", "bomb", "nested", "external data"],
+)
+def test_a_file_that_does_harm_does_none_here(room: Room, make: Callable[[], bytes], why: str) -> None:
+    file = room.put(make())
+    said = refusal(room.workshop.test([file]), ModelError)
+    assert why in said
+    done(room.workshop.go_back([file], 7, Verdict(Phase.REFUSED, said)))
+    assert room.store.versions("genre") == []
+    assert room.workshop.verdict(file, 7) == (Phase.REFUSED, said)
+    assert room.workshop.verdict(file, 8) is None
+
+
+def test_a_manifest_is_accepted_and_its_serial_remembered(room: Room) -> None:
+    offer = done(room.workshop.accept(envelope(manifest(serial=5))))
+    assert offer.manifest.serial == 5
+    assert room.store.read().channels[CHANNEL].accepted.serial == 5
+    before = (room.directory / "state.json").stat()
+    done(room.workshop.accept(envelope(manifest(serial=5))))
+    after = (room.directory / "state.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns), "nothing is written without news"
+    said = refusal(room.workshop.accept(envelope(manifest(serial=4))), TrustError)
+    assert "serial 4 is below 5" in said
+
+
+def test_a_clock_of_1970_lets_nothing_expire(room: Room) -> None:
+    message = envelope(manifest(serial=5, expires=instant(ISSUED + 3600)))
+    room.now = SANE + 7200
+    assert "expired" in refusal(room.workshop.accept(message), TrustError)
+    room.now = 3600.0
+    assert done(room.workshop.accept(message)).manifest.serial == 5
+
+
+def test_keys_are_replaced(room: Room) -> None:
+    done(room.workshop.trust(key_envelope(key_list(BEN), ANN)))
+    assert "is not trusted" in refusal(room.workshop.accept(envelope(manifest(), ANN)), TrustError)
+    assert done(room.workshop.accept(envelope(manifest(), BEN))).manifest.serial == ISSUED
+
+
+def test_what_was_served_before_is_current_again(room: Room) -> None:
+    old, new = bad_models.honest(), bad_models.honest() + b""
+    kept = room.store
+    kept.add("genre", "0.9.0", old)
+    kept.use("genre", "0.9.0")
+    file = room.put(new + b"\x7a\x00")  # an empty field that nobody knows
+    room.store.add("genre", "1.0.0", new + b"\x7a\x00")
+    done(room.workshop.use([file]))
+    done(room.workshop.go_back([file], 7, Verdict(Phase.ROLLED_BACK, "worse")))
+    current = room.store.current("genre")
+    assert current is not None
+    assert current.version == "0.9.0"
+    assert room.workshop.verdict(file, 7) == (Phase.ROLLED_BACK, "worse")
+
+
+def test_a_place_that_can_not_be_written_to_is_an_error_of_the_device(room: Room) -> None:
+    room.directory.write_bytes(b"a file in its place")
+    with pytest.raises((FileError, StoreError)):
+        done(room.workshop.accept(envelope(manifest())))
+    with pytest.raises((FileError, StoreError)):
+        room.workshop.part(model_file(make_card(), bad_models.honest()))
