@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 import numpy as np
@@ -70,7 +70,7 @@ class Observer:
         self._width = self._features + len(answers_of(card))
         self.watch = Watch(columns_of(card), features=self._features, hours=hours)
         self._together = max(1, min(_TOGETHER, _NUMBERS // self._width))
-        self._values = array("d")
+        self._rows: list[tuple[float, ...]] = []
         self._sensors: list[str] = []
         self._answers: list[Settled | None] = []
         self._places: dict[int, int] = {}
@@ -88,9 +88,7 @@ class Observer:
         self, sensors: Sequence[str], rows: Sequence[tuple[float, ...]], answers: Sequence[Settled | None]
     ) -> None:
         """Note rows of as many sensors, and what was answered: None where the model failed."""
-        # Flat, and rows as bare numbers, so that less is kept alive.
-        for row in rows:
-            self._values.extend(row)
+        self._rows += rows
         self._sensors += sensors
         self._answers += answers
         if len(self._sensors) >= self._together:
@@ -102,7 +100,7 @@ class Observer:
 
     def _guarded(self, do: Callable[[], None]) -> None:
         if self._is_broken:
-            self._values, self._sensors, self._answers = array("d"), [], []
+            self._rows, self._sensors, self._answers = [], [], []
             return
         try:
             do()
@@ -113,14 +111,14 @@ class Observer:
             self._found = []
 
     def _count(self) -> None:
-        values, sensors, answers = self._values, self._sensors, self._answers
-        self._values, self._sensors, self._answers = array("d"), [], []
-        rows = np.frombuffer(values).reshape(-1, self._features)
+        rows, sensors, answers = self._rows, self._sensors, self._answers
+        self._rows, self._sensors, self._answers = [], [], []
         now, most = self._clock(), self._together
         for begin in range(0, len(rows), most):
             part, end = rows[begin : begin + most], begin + most
             table = np.empty((len(part), self._width), order="F")
-            table[:, : self._features] = part
+            numbers = np.fromiter(chain.from_iterable(part), np.float64, len(part) * self._features)
+            table[:, : self._features] = numbers.reshape(len(part), -1)
             table[:, self._features :] = self._answered(answers[begin:end])
             self.watch.add(table, sensors[begin:end], now)
 
