@@ -59,7 +59,7 @@ class Watcher(Protocol):
 class Pipeline:
     """Answers messages. `models` by the names that routes use; a route without its model answers `model_unavailable`.
     A `watcher` is told of the topics that are answered. `contests` are candidates for the place of some of the models, `observers`
-    see what the models that are not candidates are asked and answer; both are by the same names.
+    see what the models that answer most are asked and answer; both are by the same names.
     """
 
     def __init__(
@@ -84,9 +84,10 @@ class Pipeline:
         self._response_topics = ResponseTopics(response_topics, self._routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         limits = {"max_bytes": max_bytes, "max_rows": max_rows}
+        stand = standing(models, contests or {})
 
         def made(route: Route, model: Model) -> Engine:
-            seen_by = (observers or {}).get(route.model) if model is models[route.model] else None
+            seen_by = (observers or {}).get(route.model) if model is stand[route.model] else None
             return engine_of(route, model, seen_by, max_answer=max_answer, max_explained=max_explained, **limits)
 
         #: None where no model has a candidate.
@@ -98,7 +99,6 @@ class Pipeline:
             elif route.asks not in self._engines:
                 one = made(route, models[route.model])
                 self._engines[route.asks] = one if self.contests is None else self.contests.begin(route, one, made)
-        stand = standing(models, contests or {})
         self._gatherings = {
             route: self._gathering(route, stand[route.model], {"max_sensors": max_sensors, "max_bytes": max_bytes})
             for route in self._routes

@@ -20,6 +20,7 @@ from edge_agent.payload.senml import CONTENT_TYPE as SENML_TYPE
 from edge_agent.routing.routes import Route
 from edge_agent.serving.contest import Contesting, place_of
 from edge_agent.serving.pipeline import Pipeline
+from edge_agent.serving.writing import Settled
 from edge_agent.testing import FakeModel, make_card
 from tests.unit.rivals import ROUTE, Rival, ask_beside, compare, contested, row
 from tests.unit.test_tasks import ALARM, ONE, Graph
@@ -181,6 +182,30 @@ def test_routes_that_ask_otherwise_and_models_without_a_candidate() -> None:
     assert json.loads(answers[3].payload)["error"] == "model_unavailable"
     ask_beside(pipeline)
     assert contesting.describe()["rows"] == 2
+
+
+class Seen:
+    """An observer that keeps which versions answered, and how many rows."""
+
+    def __init__(self) -> None:
+        self.versions: list[str] = []
+
+    def note(self, sensors: Sequence[str], rows: Sequence[Any], answers: Sequence[Settled | None]) -> None:
+        assert len(sensors) == len(rows) == len(answers)
+        self.versions += [str(one.bare["version"]) for one in answers if one is not None]
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_an_observer_sees_the_model_that_answers_most_and_nothing_that_is_asked_beside(share: float) -> None:
+    seen = Seen()
+    pipeline, contesting = contested(Rival(), share, observers={"genre": seen})
+    pipeline.process([row(0.9, sensor) for sensor in SENSORS])
+    expected = len(SENSORS) - sum(place_of(f"in/{sensor}/x") < share for sensor in SENSORS)
+    assert seen.versions == (["2.0.0"] * len(SENSORS) if share == 1 else ["1.0.0"] * expected)
+    for _ in range(5):
+        ask_beside(pipeline)
+    assert contesting.describe()["rows"] == len(SENSORS)
+    assert len(seen.versions) == (len(SENSORS) if share == 1 else expected)
 
 
 def test_latencies_are_counted_for_either_version() -> None:
