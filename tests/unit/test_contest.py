@@ -82,18 +82,20 @@ def test_each_answer_is_that_of_one_of_them(
     )
 
 
-@given(st.lists(st.tuples(st.sampled_from(SENSORS), st.sampled_from(["loudness", "tempo"]), VALUES), max_size=30))
-def test_gathered_sensors_too(sent: list[tuple[str, str, float]]) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(SENSORS), st.sampled_from(["loudness", "tempo"]), VALUES), max_size=30),
+    st.sampled_from(SHARES),
+)
+def test_gathered_sensors_too(sent: list[tuple[str, str, float]], share: float) -> None:
     messages = [Message(f"home/{sensor}/{feature}", json.dumps(value).encode(), 1) for sensor, feature, value in sent]
     old, new = FakeModel(CARD), Rival(above=0.3, card=CARD)
-    for share in SHARES:
-        pipeline, _ = contested(new, share, before=old, routes=[GATHERS])
-        alone = [make(model, GATHERS).process(messages) for model in (old, new)]
-        for mine, olds, news in zip(pipeline.process(messages), *alone, strict=True):
-            assert mine == [
-                later if place_of(before.topic.removesuffix("/error")) < share else before
-                for before, later in zip(olds, news, strict=True)
-            ]
+    pipeline, _ = contested(new, share, before=old, routes=[GATHERS])
+    alone = [make(model, GATHERS).process(messages) for model in (old, new)]
+    for mine, olds, news in zip(pipeline.process(messages), *alone, strict=True):
+        assert mine == [
+            later if place_of(before.topic.removesuffix("/error")) < share else before
+            for before, later in zip(olds, news, strict=True)
+        ]
 
 
 def test_delayed_answers_are_of_the_same_version() -> None:
