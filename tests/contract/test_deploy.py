@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edge_deploy.release import Bundle
 
 from edge_agent.contract import topics
 from edge_agent.errors import BrokerError
+from tests.background import Server
 from tests.brokers import HOST, BrokerProcess, free_port
 from tests.certificates import Authority
 from tests.contract.agents import PROTOCOLS, Relay, wait_until
@@ -29,7 +31,7 @@ def model(tmp_path: Path) -> Path:
     return write_release(tmp_path, size=300_000)
 
 
-def deploy(broker: BrokerProcess | Relay, *words: object, password: str | None = None) -> Result:
+def deploy(broker: BrokerProcess | Server, *words: object, password: str | None = None) -> Result:
     """`edge-deploy WORDS` at a broker."""
     where: list[object] = ["--host", HOST, "--port", broker.port]
     environment = {} if password is None else {"EDGE_DEPLOY_PASSWORD": password}
@@ -183,6 +185,36 @@ def test_a_connection_that_ends_is_made_again(relay: Relay, model: Path, protoco
     wait_until(look, "the manifest, over a new connection")
     assert wire.connected
     wire.close()
+
+
+class Rubbish(Server):
+    """Answers whatever it is sent with the same bytes, and hangs up."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__("rubbish")
+        self._content = content
+
+    def _serve(self, sock: socket.socket) -> None:
+        sock.recv(1000)
+        sock.sendall(self._content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\xff" * 100,
+        b"\x20\x00",
+        b"\x20\x03\x00\x00\xff",
+        b"\x20\x03\x00\x7b\x00",  # a reason that no standard has
+        b"\x20\x02\x00\x00" + b"\x30\x02\xff\xff",  # a message without a topic
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+)
+def test_what_is_no_broker_is_told(content: bytes, model: Path) -> None:
+    with Rubbish(content) as rubbish:
+        told(deploy(rubbish, "push", model), f"broker {HOST}:{rubbish.port}: ")
 
 
 def test_a_broker_that_says_no_more_is_told(relay: Relay, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
