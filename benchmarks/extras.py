@@ -5,7 +5,7 @@ on one broker, with many sensors.
 
 The extras are the file for Prometheus (`[metrics]`) and discovery by Home Assistant (`[home_assistant]`). Each
 agent has topics of its own, and they take turns, in another order each round: every agent gets a message from each sensor, with 500 unanswered
-at any time, and then some one after the other. A figure is the lower quartile over the rounds, because whatever else runs on the machine
+at any time, and then some one after the other. A figure is the lowest tenth over the rounds, because whatever else runs on the machine
 can only add to it, and a ratio is that of two figures; an agent without extras once more shows how far such a ratio can be trusted.
 
 What is measured is an agent at work, so:
@@ -238,8 +238,8 @@ def cost(sensors: int, measured: Measured, without: Measured, rss: int) -> Cost:
 def _figures(measured: Measured) -> tuple[float, float, float]:
     """Return the CPU time of a message with many unanswered, of one with none, and of a report."""
     turns, report = measured
-    quarter = len(turns) // 4
-    return sorted(turn.many for turn in turns)[quarter], sorted(turn.one for turn in turns)[quarter], report
+    tenth = len(turns) // 10
+    return sorted(turn.many for turn in turns)[tenth], sorted(turn.one for turn in turns)[tenth], report
 
 
 def _variants(directory: Path) -> dict[str, dict[str, str]]:
