@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from edge_agent.client import read_status
 from edge_agent.contract.answers import Prediction
+from edge_agent.contract.drift import Drift
 from edge_agent.contract.messages import Health, Info, Pong, Rejection, UnknownVerb, validator
 from edge_agent.contract.seal import seal
 from edge_agent.model.library import locate
@@ -275,6 +277,22 @@ def test_health(mosquitto: MosquittoFactory, connect: Connect, run: Run) -> None
     assert (health["received"], health["answered"], health["rejections"]) == (1, 1, {"invalid_features": 1})
     assert (health["refused"], health["connections"]) == (0, 1)
     assert not message.retain
+
+
+def test_drift_is_kept_and_part_of_the_status(mosquitto: MosquittoFactory, connect: Connect, run: Run) -> None:
+    broker = mosquitto()
+    run(broker, drift={"interval": 1})
+    client = online(connect(broker))
+    client.publish("music/hall/features", [ROCK, IMPOSSIBLE])
+    client.message("music/hall/genre")
+    client.wait_for(lambda one: one.topic == f"edge/{NODE}/drift" and json.loads(one.payload)["models"][0]["rows"] == 1)
+    late = connect(broker)
+    late.subscribe(f"edge/{NODE}/drift")
+    kept = late.message(f"edge/{NODE}/drift")
+    assert kept.retain
+    assert validator(Drift).validate_json(kept.payload)["state"] == "collecting"
+    client.publish(f"edge/{NODE}/request/status", b"")
+    assert read_status(bytes(client.message(f"edge/{NODE}/response/status").payload))["drift"]["models"][0]["rows"] == 1
 
 
 def test_content_type_is_looked_at_and_set(mosquitto: MosquittoFactory, connect: Connect, run: Run) -> None:
