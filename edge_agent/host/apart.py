@@ -47,12 +47,13 @@ class End(IntEnum):
 
 class Limits(NamedTuple):
     """Limits for the work: `seconds` of processor time, `patience` in seconds on the clock, and `memory` in bytes beyond
-    what we have already mapped.
+    what we have already mapped. `nice` is by how much others come first (nice(2)).
     """
 
     seconds: float
     patience: float
     memory: int
+    nice: int = 0
 
 
 class Apart:
@@ -183,6 +184,7 @@ def be_first_to_go() -> None:
 
 def _limit(limits: Limits) -> None:
     be_first_to_go()
+    os.nice(limits.nice)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for what, limit in (
         (resource.RLIMIT_CORE, 0),

@@ -36,7 +36,7 @@ from edge_agent.host.apart import Apart, Limits
 MAX_EVIDENCE_BYTES: Final = manifests.MAX_MESSAGE_BYTES
 _BESIDE: Final = "the manifest beside it"
 #: Importing cryptography and a few signatures take 0.05 s on a desktop, and 20 MiB.
-_LIMITS: Final = Limits(seconds=20.0, patience=80.0, memory=128 << 20)
+_LIMITS: Final = Limits(seconds=20.0, patience=160.0, memory=128 << 20, nice=10)
 
 
 class Signers(NamedTuple):

@@ -24,7 +24,9 @@ from edge_agent.serving.phases import Phase
 from edge_agent.serving.released import Served, Verdict
 
 #: A disk may take long; what is done there takes little else.
-_LIMITS: Final = Limits(seconds=60.0, patience=600.0, memory=128 << 20)
+_LIMITS: Final = Limits(seconds=60.0, patience=600.0, memory=128 << 20, nice=10)
+#: Messages come first, so a test may take this many times as long as elsewhere.
+_PATIENT: Final = 8
 #: Seconds for which a change waits for those of other processes.
 _PATIENCE: Final = 30.0
 #: Before this the clock was not set: seconds since 1970.
@@ -240,7 +242,7 @@ class Workshop:
 
         told = yield from _apart(work, _LIMITS)
         paths = [Path(one["path"]) for one in told if "path" in one]
-        trial = Trial(paths, self._allowed)
+        trial = Trial(paths, self._beside)
         try:
             yield trial
             opened: list[Loaded] = trial.open()
@@ -250,6 +252,11 @@ class Workshop:
             file.name: Served(one.predictor.card, one.predictor.sha256, one, one.predictor)
             for file, one in zip(files, opened, strict=True)
         }
+
+    def _beside(self, size: int) -> Limits:
+        """Return the limits of a test beside messages."""
+        allowed = self._allowed(size)
+        return allowed._replace(patience=_PATIENT * allowed.patience, nice=_LIMITS.nice)
 
     def _drop(self, file: ModelFile) -> None:
         """Remove a version that was refused, unless it is in use."""
