@@ -47,7 +47,8 @@ class End(IntEnum):
 
 class Limits(NamedTuple):
     """Limits for the work: `seconds` of processor time, `patience` in seconds on the clock, and `memory` in bytes beyond
-    what we have already mapped. `nice` is by how much others come first (nice(2)).
+    what we have already mapped. `nice` is by how much others come first (nice(2)), where
+    that is allowed.
     """
 
     seconds: float
@@ -184,7 +185,9 @@ def be_first_to_go() -> None:
 
 def _limit(limits: Limits) -> None:
     be_first_to_go()
-    os.nice(limits.nice)
+    # A sandbox may keep us from it, as systemd's ~@resources does: that is no reason not to do the work.
+    with contextlib.suppress(OSError):
+        os.nice(limits.nice)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for what, limit in (
         (resource.RLIMIT_CORE, 0),
