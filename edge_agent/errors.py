@@ -47,6 +47,10 @@ class TrustError(ModelError):
     """A model, or what is said of one, is not what its signature, its manifest or the trusted keys say it should be."""
 
 
+class CutShortError(ModelError):
+    """The system ended the process in which a model or a message was examined, most likely for want of memory: it may pass another time."""
+
+
 class StoreError(ModelError):
     """The store of models can't do what was asked: no such version, nothing to go back to, something that is not ours in its place."""
 

@@ -13,7 +13,7 @@ from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.doctor.writing import COMES_THROUGH
-from edge_agent.errors import BrokerError, FileError, SettingsError, StoreError, TrustError
+from edge_agent.errors import BrokerError, CutShortError, FileError, SettingsError, StoreError, TrustError
 from edge_agent.link.granted import advice_on
 from edge_agent.model.trust import Examination, Offer
 
@@ -56,7 +56,7 @@ def _made_of(loaded: Settings, message: bytes) -> Finding:
     except TrustError as error:
         said, _, mend = str(error).rpartition("; ")
         return note("channel", said or mend, mend if said else None)
-    except (SettingsError, FileError, StoreError) as error:
+    except (SettingsError, FileError, StoreError, CutShortError) as error:
         return failed("channel", error)
     return ok("channel", _told(offer, loaded.node.id))
 

@@ -101,6 +101,11 @@ class Apart:
             file.seek(0)
             return file.read().decode(errors="replace").splitlines()
 
+    @property
+    def ended_by(self) -> signal.Signals | None:
+        """The signal that ended it; None for none. SIGKILL comes from outside: our limits send others."""
+        return signal.Signals(-self._status) if self._status is not None and self._status < 0 else None
+
     def trouble(self) -> str | None:
         """Return in a few words why it failed; None when it did not."""
         match self._status:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edge_agent.errors import CardError, FileError, ModelError, TrustError
+from edge_agent.errors import CardError, CutShortError, FileError, ModelError, TrustError
 from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.onnx import Predictor, runtime_version
@@ -300,7 +301,9 @@ class Trial:
             self._apart.close()
 
     def open(self) -> list[Loaded]:
-        """Open the files here, once the process has ended. Raises `ModelError` when one of them can't be served."""
+        """Open the files here, once the process has ended. Raises `ModelError` when one of them can't be served, `CutShortError` when the
+        system ended the process.
+        """
         passed = self._passed()
         return [self._known[path] or self._open(path, passed[path]) for path in self._stamps]
 
@@ -339,7 +342,7 @@ class Trial:
         for path in self._anew:
             if path not in passed:
                 why = self._apart.trouble() or "it ended early"
-                raise ModelError(
+                raise (CutShortError if self._apart.ended_by is signal.SIGKILL else ModelError)(
                     f"{path}: failed while being tested in a separate process: {why}; "
                     "convert the model again with edge-convert, or use a smaller one"
                 )

@@ -19,6 +19,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -28,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edge_agent.contract import manifest as manifests
 from edge_agent.contract.manifest import Envelope, KeyEnvelope, KeyList, Manifest
 from edge_agent.contract.minisign import SUFFIX, PublicKey, Signature, shown, signatures
-from edge_agent.errors import FileError, TrustError
+from edge_agent.errors import CutShortError, FileError, TrustError
 from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
 
@@ -262,14 +263,18 @@ class Examination:
         return self._apart.ended
 
     def offer(self) -> Offer:
-        """Return the manifest that the message carries. Raises `TrustError`. Call it once: it closes in any case."""
+        """Return the manifest that the message carries. Raises `TrustError`, or `CutShortError` when the system ended the
+        process. Call it once: it closes in any case.
+        """
         serial, key_ids, sha256, issued = self._told()
         message = manifests.read(Envelope, self._envelope, "the manifest")
         manifest = manifests.read(Manifest, message.manifest, "the manifest")
         return Offer(manifest, message.wave, Accepted(serial, tuple(key_ids), sha256, issued))
 
     def keys(self) -> KeyList:
-        """Return the list of keys that the message carries. Raises `TrustError`. Call it once: it closes in any case."""
+        """Return the list of keys that the message carries. Raises `TrustError`, or `CutShortError` when the system ended the
+        process. Call it once: it closes in any case.
+        """
         self._told()
         message = manifests.read(KeyEnvelope, self._envelope, "the list of keys")
         return manifests.read(KeyList, message.keys, "the list of keys")
@@ -294,7 +299,11 @@ class Examination:
             self._apart.wait()
             told = json.loads("".join(self._apart.report()[-1:]))
         except ValueError:  # nothing, or cut: the process was killed
-            told = {"error": f"the {self._kind}: could not be examined: {self._apart.trouble() or 'it ended early'}"}
+            why = f"the {self._kind}: could not be examined: {self._apart.trouble() or 'it ended early'}"
+            # A message is small, so a busy device is all that can make it late.
+            if self._apart.ended_by in {signal.SIGKILL, signal.SIGALRM}:
+                raise CutShortError(why) from None
+            told = {"error": why}
         finally:
             self._apart.close()
         if "error" in told:

@@ -5,7 +5,8 @@ Rules:
 * what comes is kept as it is, the newest only, and not looked into: its signature is checked before anything is read of it;
 * the same message again, as on each new connection, is nothing new;
 * while they are refused the pauses grow, so that a flood of them costs next to nothing;
-* a manifest that was refused is checked once more when the keys have changed.
+* a manifest that was refused is checked once more when the keys have changed;
+* what the system ended the check of is checked again: that is no fault of the message, unless it happens three times.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any, Final
 
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
-from edge_agent.errors import EdgeAgentError, FileError, StoreError
+from edge_agent.errors import CutShortError, EdgeAgentError, FileError, StoreError
 from edge_agent.model.trust import Offer
-from edge_agent.serving.released import Job, Workshop
+from edge_agent.serving.released import MOST_CUT_SHORT, Job, Workshop
 
 #: Seconds between two checks, doubled while they are refused.
 _BETWEEN: Final = 1.0
@@ -37,6 +38,8 @@ class Checking:
         self._job: tuple[str, bytes, Job[Any]] | None = None
         self._refused: bytes | None = None
         self._refusals = 0
+        #: What the system ended the check of last, and how many times in a row.
+        self._cut = b"", 0
         self._next = 0.0
 
     @property
@@ -98,11 +101,18 @@ class Checking:
     def _not_accepted(self, topic: str, content: bytes, error: EdgeAgentError) -> EdgeAgentError:
         self._refusals += 1
         self._next = max(self._next, self._clock() + min(_LONGEST, _BETWEEN * 2.0 ** min(self._refusals, 16)))
-        if isinstance(error, FileError | StoreError):  # the device, not the message: it is tried again
+        again = isinstance(error, CutShortError) and self._cut_short(content) < MOST_CUT_SHORT
+        if again or isinstance(error, FileError | StoreError):  # the device, not the message: it is tried again
             self._waiting.setdefault(topic, content)
         elif topic == self.manifest:
             self._refused = content
         return error
+
+    def _cut_short(self, content: bytes) -> int:
+        """Return how many times in a row the system has ended the check of this message."""
+        which, times = self._cut
+        self._cut = _digest(content), times % MOST_CUT_SHORT + 1 if which == _digest(content) else 1
+        return self._cut[1]
 
 
 def _digest(payload: bytes) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from edge_agent.contract.messages import Refused
-from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError
+from edge_agent.errors import CutShortError, EdgeAgentError, FileError, ModelError, StoreError
 from edge_agent.model.trust import Offer
 from edge_agent.serving.checking import Checking
 from edge_agent.serving.contest import Contesting
@@ -18,7 +18,7 @@ from edge_agent.serving.fetching import Fetching
 from edge_agent.serving.fitting import unfit
 from edge_agent.serving.phases import Phase, may_follow
 from edge_agent.serving.proving import Proving
-from edge_agent.serving.released import About, Job, Release, Served, Verdict, Wish, Workshop
+from edge_agent.serving.released import MOST_CUT_SHORT, About, Job, Release, Served, Verdict, Wish, Workshop
 from edge_agent.serving.telling import Telling
 
 _log = logging.getLogger(__name__)
@@ -172,7 +172,9 @@ class Course:
 
     def failed(self, release: Release, error: BaseException) -> None:
         """Refuse a release for what is wrong with its models; for what is wrong with the device try it again later."""
-        if not isinstance(error, FileError | StoreError | OSError):
+        release.cut_short += isinstance(error, CutShortError)
+        again = isinstance(error, CutShortError) and release.cut_short < MOST_CUT_SHORT
+        if not (again or isinstance(error, FileError | StoreError | OSError)):
             self.go_back(release, refused_for(str(error)))
             return
         pause = min(_LONGEST_AGAIN, _AGAIN * 2.0 ** min(release.failures, 16))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
@@ -82,6 +82,10 @@ class Workshop(Protocol):
         """Return why a file is not to be served by a manifest of this serial. Raises `FileError`."""
 
 
+#: When the system has ended the process of a model or a message so many times, it is they that take too much.
+MOST_CUT_SHORT: Final = 3
+
+
 class About(NamedTuple):
     """The node, its channel, whether a person installs by a request, and the largest file in bytes."""
 
@@ -132,6 +136,8 @@ class Release:
         #: Pieces that had to be fetched again, before `fetching`.
         self.damaged = self.absent = 0
         self.failures = 0
+        #: How many times the system ended its test.
+        self.cut_short = 0
         self.not_before = 0.0
 
     @property

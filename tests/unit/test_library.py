@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 
 from edge_agent.contract.seal import seal
-from edge_agent.errors import CardError, ModelError
+from edge_agent.errors import CardError, CutShortError, ModelError
 from edge_agent.host.apart import Limits
 from edge_agent.model.library import MAX_MODEL_BYTES, Trial, limits, load, locate, open_file
 from tests import bad_models
@@ -126,6 +126,22 @@ def test_a_crash_names_the_file(tmp_path: Path) -> None:
         f"{other}: failed while being tested in a separate process: it crashed (SIGSEGV); "
         "convert the model again with edge-convert, or use a smaller one"
     )
+
+
+class Killed(Trial):
+    """As where memory is short: the kernel kills it first."""
+
+    def _work(self, tell: Callable[[str], None]) -> None:
+        tell('{"sha25')
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_end_by_the_system_is_not_the_fault_of_the_file() -> None:
+    trial = Killed([BUNDLED])
+    trial.wait()
+    with pytest.raises(CutShortError, match="it was killed, most likely because the system ran out of memory"):
+        trial.open()
+    trial.close()
 
 
 def test_a_file_that_is_as_it_was_is_not_opened_again(tmp_path: Path) -> None:

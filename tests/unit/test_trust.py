@@ -6,14 +6,17 @@ The names of the attacks are those of https://theupdateframework.github.io/speci
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, MAX_SERIAL, written
 from edge_agent.contract.minisign import Signature
-from edge_agent.errors import TrustError
+from edge_agent.errors import CutShortError, EdgeAgentError, TrustError
 from edge_agent.model.library import locate, open_file
 from edge_agent.model.trust import Accepted, Examination, Kept, Trust, accept, accept_keys, remember, trust, verify
 from tests.trusted import (
@@ -315,6 +318,35 @@ def test_a_message_is_examined_apart() -> None:
         with pytest.raises(TrustError, match="not trusted here"):
             examined.offer() if kind == "manifest" else examined.keys()
         examined.close()
+
+
+class Ended(Examination):
+    """The system ends it."""
+
+    number = signal.SIGKILL
+
+    def _work(self, tell: Callable[[str], None]) -> None:  # noqa: ARG002 - as it is called
+        os.kill(os.getpid(), self.number)
+
+
+class Late(Ended):
+    """The device is too busy for it."""
+
+    number = signal.SIGALRM
+
+
+class Crashed(Ended):
+    """It is the message that does it."""
+
+    number = signal.SIGSEGV
+
+
+@pytest.mark.parametrize(("kind", "error"), [(Ended, CutShortError), (Late, CutShortError), (Crashed, TrustError)])
+def test_an_end_by_the_system_is_not_the_fault_of_the_message(kind: type[Ended], error: type[EdgeAgentError]) -> None:
+    with pytest.raises(error, match="the manifest: could not be examined: it "):
+        kind("manifest", envelope(manifest()), trusting(), NOW).offer()
+    with pytest.raises(error, match="the keys: could not be examined: it "):
+        kind("keys", key_envelope(key_list(BEN), ANN), trusting()).keys()
 
 
 def test_the_serving_process_never_has_cryptography() -> None:

@@ -10,7 +10,7 @@ import pytest
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import Manifest
 from edge_agent.contract.messages import Refused
-from edge_agent.errors import EdgeAgentError, FileError, ModelError, SettingsError, TrustError
+from edge_agent.errors import CutShortError, EdgeAgentError, FileError, ModelError, SettingsError, TrustError
 from edge_agent.model.trust import Accepted, Offer
 from edge_agent.testing import make_card
 from tests.unit.updates import KEYS, MANIFEST, Node, file, served, sha256_of
@@ -218,6 +218,53 @@ def test_a_full_disk_is_tried_again_and_nothing_is_held_against_the_model(what: 
     assert node.state() == "fetching"
     node.clock.advance(10)
     node.run()
+    assert node.said["genre"]["installed_version"] == "1.1.0"
+
+
+KILLED = "it was killed, most likely because the system ran out of memory"
+
+
+def test_a_test_that_the_system_ends_is_tried_again_and_held_against_the_model_the_third_time() -> None:
+    node = Node()
+    node.workshop.outcomes["test"] = CutShortError(KILLED)
+    node.offer(file())
+    for pause in (10, 20):
+        node.run()
+        assert (node.state(), node.reason()) == ("fetching", KILLED)
+        assert node.workshop.verdicts == {}
+        node.clock.advance(pause)
+    node.run()
+    assert (node.state(), node.reason()) == ("refused", KILLED)
+    assert node.workshop.verdicts
+    assert node.workshop.done.count("test") == 3
+
+
+def test_a_test_that_the_system_ended_once() -> None:
+    node = Node()
+    node.workshop.outcomes["test"] = CutShortError(KILLED)
+    node.offer(file())
+    node.run()
+    del node.workshop.outcomes["test"]
+    node.clock.advance(10)
+    node.run()
+    assert node.said["genre"]["installed_version"] == "1.1.0"
+
+
+def test_a_check_of_a_manifest_that_the_system_ends_is_made_again_twice() -> None:
+    node = Node()
+    node.workshop.outcomes["accept"] = CutShortError(KILLED)
+    node.offer(file())
+    for _ in range(9):
+        node.clock.advance(60)
+        node.turn(2)
+    assert node.workshop.done == ["accept"] * 3
+    assert (node.state(), node.reason()) == ("refused", KILLED)
+    # Once more, when the keys are others: and not at once for good.
+    del node.workshop.outcomes["accept"]
+    node.hear(KEYS, b"keys")
+    for _ in range(3):
+        node.clock.advance(60)
+        node.run()
     assert node.said["genre"]["installed_version"] == "1.1.0"
 
 
