@@ -10,6 +10,8 @@ from typing import Any, Final
 
 #: Longest text from outside, such as a topic, that a line of the log or a status shows, in characters.
 LOGGED: Final = 200
+#: Longest reason that is told and kept, in characters.
+_REASON: Final = 500
 #: No figure of a node or an answer is as large.
 _MOST: Final = 10**15
 
@@ -49,6 +51,11 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
+
+
+def reason(text: str) -> str:
+    """Return why something is not done as it is told and kept: one printable line that is not too long."""
+    return plain(text[:_REASON])[:_REASON]
 
 
 def plain_json(text: str) -> str:

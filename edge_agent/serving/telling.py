@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from edge_agent import wording
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import ModelFile
 from edge_agent.contract.messages import Answer, to_json
@@ -12,8 +13,6 @@ from edge_agent.contract.progress import Compared, ModelState
 from edge_agent.serving.phases import UNDER_WAY, Phase
 from edge_agent.serving.released import Served
 
-#: Longest reason that is told, in characters.
-_LONGEST_REASON: Final = 500
 #: Percents of a file between two messages of how far it has come.
 _STEP: Final = 5
 
@@ -51,7 +50,7 @@ class Telling:
     def tell(self, name: str, phase: Phase, reason: str | None, **more: Any) -> None:
         """Say how far the update of a model has come; `more` are other members of `Told`."""
         before = self._told.get(name, Told())
-        reason = None if reason is None else reason[:_LONGEST_REASON]
+        reason = None if reason is None else wording.reason(reason)
         after = before._replace(
             **{"phase": phase, "reason": reason, "percentage": None, "waits": False, "compared": None, **more}
         )

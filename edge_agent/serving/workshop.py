@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from edge_agent import errors
+from edge_agent import errors, wording
 from edge_agent.contract.manifest import KeyList, ModelFile
 from edge_agent.errors import EdgeAgentError, FileError, StoreError
 from edge_agent.host.apart import Apart, Limits
@@ -148,7 +148,8 @@ class Workshop:
         """Make what was served before `use` current again where it is not, and remember why."""
 
         def noted(state: State) -> State:
-            refused = Refused(serial=serial, reason=verdict.reason, rolled_back=verdict.phase is Phase.ROLLED_BACK)
+            why = wording.reason(verdict.reason)  # it may have a library's words in it, and a file's
+            refused = Refused(serial=serial, reason=why, rolled_back=verdict.phase is Phase.ROLLED_BACK)
             now = {**state.refused, **{file.sha256: refused for file in files}}
             latest = sorted(now.items(), key=lambda one: one[1].serial)[-MAX_REFUSED:]
             return state.model_copy(update={"refused": dict(latest)})
@@ -291,6 +292,10 @@ def _apart(
             tell(json.dumps({"error": str(error), "kind": type(error).__name__}))
         except OSError as error:
             tell(json.dumps({"error": error.strerror or str(error), "kind": FileError.__name__}))
+        except ValueError as error:  # a bug: pydantic's have many lines, with all that was given in them
+            first = str(error).partition("\n")[0]
+            said = f"putting models in place failed: {type(error).__name__}: {first}"
+            tell(json.dumps({"error": said, "kind": StoreError.__name__}))
 
     process = Apart(guarded, allowed)
     try:

@@ -221,6 +221,17 @@ def test_a_full_disk_is_tried_again_and_nothing_is_held_against_the_model(what: 
     assert node.said["genre"]["installed_version"] == "1.1.0"
 
 
+def test_a_reason_is_told_as_one_line() -> None:
+    node = Node()
+    one = file()
+    node.workshop.tests[one.sha256] = ModelError("genre: two\nlines\x1b" + "x" * 5000)
+    node.offer(one)
+    node.run()
+    assert node.state() == "refused"
+    assert node.reason().startswith("genre: two\\nlines\\x1bxxx")
+    assert len(node.reason()) == 500
+
+
 KILLED = "it was killed, most likely because the system ran out of memory"
 
 

@@ -133,6 +133,24 @@ def test_a_file_that_does_harm_does_none_here(room: Room, make: Callable[[], byt
     assert room.workshop.verdict(file, 8) is None
 
 
+@pytest.mark.parametrize("phase", [Phase.REFUSED, Phase.ROLLED_BACK])
+@pytest.mark.parametrize("reason", ["two\nlines", "a\ttab", "\x1b[31m", "\udc80", "x" * 50_000, "\u202e" * 50_000])
+def test_whatever_the_reason_says_it_is_noted_as_one_line(room: Room, phase: Phase, reason: str) -> None:
+    file = room.put(bad_models.honest())
+    done(room.workshop.go_back([file], 7, Verdict(phase, reason)))
+    noted = room.workshop.verdict(file, 7)
+    assert noted is not None
+    assert noted.phase is phase
+    assert noted.reason.isprintable()
+    assert 0 < len(noted.reason) <= 500
+
+
+def test_an_error_of_a_library_is_one_line_without_what_it_was_given(room: Room) -> None:
+    file = room.put(bad_models.honest())
+    said = refusal(room.workshop.go_back([file], -1, Verdict(Phase.REFUSED, "no")), StoreError)
+    assert said == "putting models in place failed: ValidationError: 1 validation error for Refused"
+
+
 def test_a_manifest_is_accepted_and_its_serial_remembered(room: Room) -> None:
     offer = done(room.workshop.accept(envelope(manifest(serial=5))))
     assert offer.manifest.serial == 5
