@@ -82,6 +82,14 @@ def test_a_signed_model_is_taken_while_it_serves(served: Machine) -> None:
     print({name: served.show(UNIT, name) for name in ("MemoryPeak", "MemoryMax", "TasksCurrent", "TasksMax")})  # noqa: T201
 
 
+def test_what_tries_a_model_may_come_after_the_messages(served: Machine) -> None:
+    """Of systemd's @resources nothing else is allowed: no real-time scheduling, no pinning, no wider limits."""
+    allowed = set(served.show(UNIT, "SystemCallFilter").split())
+    assert allowed & {"setpriority", "setrlimit", "sched_setscheduler", "sched_setaffinity", "ioprio_set", "mbind"} == {
+        "setpriority"
+    }
+
+
 def test_what_came_is_the_service_s_and_nobody_else_s(served: Machine) -> None:
     owner = served.shell("stat -L -c %u:%g /var/lib/edge-agent").strip()
     assert not owner.startswith("0:")
