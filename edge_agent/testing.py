@@ -384,10 +384,10 @@ class FakeWorkshop:
         """Note that files are good."""
         return self._job(f"keep {' '.join(file.version for file in files)}")
 
-    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> FakeJob:
+    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> FakeJob:
         """Note why files are refused."""
-        for file in files:
-            self.verdicts[file.sha256] = (serial, verdict)
+        if verdict is not None:
+            self.verdicts |= {file.sha256: (serial, verdict) for file in files}
         return self._job(f"go back from {' '.join(file.version for file in files)}")
 
     def verdict(self, file: ModelFile, serial: int) -> Verdict | None:

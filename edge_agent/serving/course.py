@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from edge_agent.contract.messages import Refused
 from edge_agent.errors import CutShortError, EdgeAgentError, FileError, ModelError, StoreError
@@ -22,10 +22,6 @@ from edge_agent.serving.released import MOST_CUT_SHORT, About, Job, Release, Ser
 from edge_agent.serving.telling import Telling
 
 _log = logging.getLogger(__name__)
-
-#: Seconds until something is tried again that the device was not fit for, doubled each time.
-_AGAIN: Final = 10.0
-_LONGEST_AGAIN: Final = 3600.0
 
 
 class InUse(NamedTuple):
@@ -55,6 +51,11 @@ class Course:
         self.asked: Mapping[str, bool] = {}
         self._clock = clock
 
+    def take_wish(self) -> Wish | None:
+        """Return what the next plan is to be made of, once."""
+        wish, self.wish = self.wish, None
+        return wish
+
     def go_on(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
         """Go on with a release; see `Updates.turn`."""
         try:
@@ -68,7 +69,9 @@ class Course:
                     release.then(result)
             elif release.verdict is not None:
                 if self._clock() >= release.not_before and self.wish is None:
-                    self._take_back(release, release.verdict)
+                    self.take_back(release, release.verdict)
+            elif release.failure is not None:
+                self._put_back(release, release.failure)
             elif release.proving is not None and not release.is_being_placed:
                 self._prove(release, release.proving)
             elif release.phase is Phase.FETCHING:
@@ -135,7 +138,22 @@ class Course:
     def _wish(self, release: Release) -> None:
         self.wish = release.wish
 
-    def placed(self, release: Release) -> None:
+    def planned(self, release: Release, wish: Wish | None) -> None:
+        """Go on with a release in another plan, before which `wish` was asked for."""
+        served = [self.plan.served[file.name].sha256 == file.sha256 for file in release.files]
+        if release.verdict is not None:
+            if not any(served):
+                self.stop(release, release.verdict)
+        elif release.is_being_placed and all(served):
+            self._placed(release)
+        elif release.job is not None or release.failure is not None or release.proving is None:
+            pass  # what comes next asks for a plan, where that is needed
+        elif wish is not None or release.proving.contests != self.plan.contests:
+            self.wish = release.wish  # the plan is another one, by a reload
+        elif release.is_being_placed:
+            self.failed(release, StoreError("another version was put into use meanwhile"))
+
+    def _placed(self, release: Release) -> None:
         """Note that the plan in use serves a release."""
         release.is_being_placed, release.is_served = False, True
         served = ", ".join(f"{file.name} {file.version}" for file in release.files)
@@ -148,7 +166,7 @@ class Course:
 
     def _prove(self, release: Release, proving: Proving) -> None:
         if (why := proving.trouble()) is not None:
-            self._take_back(release, Verdict(Phase.ROLLED_BACK, why))
+            self.take_back(release, Verdict(Phase.ROLLED_BACK, why))
         elif not proving.is_over:
             return
         elif release.is_served:
@@ -156,12 +174,18 @@ class Course:
         else:
             self._proceed(release, proving)
 
-    def _take_back(self, release: Release, verdict: Verdict) -> None:
+    def take_back(self, release: Release, verdict: Verdict) -> None:
         """Serve again what was served before, once the store says so."""
         release.verdict = verdict
         release.is_being_placed = True
         job = self.plan.workshop.go_back(release.files, release.manifest.serial, verdict)
         release.do(job, lambda _: self._wish(release))
+
+    def _put_back(self, release: Release, failure: BaseException) -> None:
+        """Take back what the store says of a release that could not be put in place as a whole, then begin again."""
+        if self._clock() >= release.not_before:
+            job = self.plan.workshop.go_back(release.files, release.manifest.serial, None)
+            release.do(job, lambda _: self._begin_again(release, failure))
 
     def _end(self, release: Release) -> None:
         self.become(release, Phase.IDLE)
@@ -177,13 +201,20 @@ class Course:
         if not (again or isinstance(error, FileError | StoreError | OSError)):
             self.go_back(release, refused_for(str(error)))
             return
-        pause = min(_LONGEST_AGAIN, _AGAIN * 2.0 ** min(release.failures, 16))
-        release.failures += 1
-        if release.verdict is not None:
+        if release.verdict is not None or release.failure is not None:
+            pause = release.pause()
             release.not_before = self._clock() + pause
             _log.error("update: can't go back: %s; trying again in %.0f s", error, pause)
-            return
+        elif release.is_being_placed:
+            release.failure = error
+        else:
+            self._begin_again(release, error)
+
+    def _begin_again(self, release: Release, error: BaseException) -> None:
+        pause = release.pause()
         release.begin_again(self._clock() + pause)
+        if self.plan.contests:  # nobody watches the candidates until then
+            self.wish = Wish()
         _log.error("update: serial %d: %s; trying again in %.0f s", release.manifest.serial, error, pause)
         self.become(release, Phase.FETCHING, str(error))
 

@@ -20,6 +20,10 @@ from edge_agent.serving.proving import Proving
 
 _T_co = TypeVar("_T_co", covariant=True)
 
+#: Seconds until something is tried again that the device was not fit for, doubled each time.
+_AGAIN: Final = 10.0
+_LONGEST_AGAIN: Final = 3600.0
+
 
 class Served(NamedTuple):
     """A model that is open: what is served, or a candidate. `loaded` is what a reload knows of it, `model` what is asked."""
@@ -70,13 +74,13 @@ class Workshop(Protocol):
         """Put files whose pieces are there into the store, open and test them; return them by name."""
 
     def use(self, files: Sequence[ModelFile]) -> Job[None]:
-        """Make files of the store the ones that are served from the next plan on."""
+        """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""
 
     def keep(self, files: Sequence[ModelFile]) -> Job[None]:
         """Note that files have stood their trial, and remove what is old."""
 
-    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> Job[None]:
-        """Make what was served before `use` current again where it is not, and remember why."""
+    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> Job[None]:
+        """Make what was served before `use` current again where it is not, and remember why; without a verdict, `use` failed."""
 
     def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
         """Return why a file is not to be served by a manifest of this serial. Raises `FileError`."""
@@ -125,6 +129,8 @@ class Release:
         self.proving: Proving | None = None
         #: Why it goes back.
         self.verdict: Verdict | None = None
+        #: Why it can't be put in place now: what the store says of some of it already is taken back before it is tried again.
+        self.failure: BaseException | None = None
         #: Whether a person has asked for it.
         self.approved = False
         #: Whether the store says already that it is to be served: then a newer manifest has to wait.
@@ -184,11 +190,16 @@ class Release:
         if self.fetching is not None:
             self.fetching.close()
 
+    def pause(self) -> float:
+        """Return the seconds until something is tried again that the device was not fit for: more each time."""
+        self.failures += 1
+        return min(_LONGEST_AGAIN, _AGAIN * 2.0 ** min(self.failures - 1, 16))
+
     def begin_again(self, when: float) -> None:
         """Begin again with what is there, at a time."""
         self.close()
         self.end_fetching()
-        self.is_being_placed, self.proving = False, None
+        self.is_being_placed, self.proving, self.failure = False, None, None
         self.phase, self.not_before = Phase.FETCHING, when
 
     def end_fetching(self) -> None:

@@ -3,7 +3,8 @@
 Rules:
 
 * Everything is loaded and checked before anything is replaced. An invalid configuration or model changes nothing.
-* Only one reload runs at a time. Requests that arrive meanwhile cause one more, which begins afterwards.
+* Only one reload runs at a time. Requests that arrive meanwhile cause one more, which begins afterwards; so do those that arrive while an
+  update changes the store, where there may be half a release until it is done.
 * There is one way to another plan. It is asked for by SIGHUP, which reads the settings anew; by a store of models that was changed, most
   likely by a command; and by an update (`edge_agent.serving.updating`). The last two keep the settings.
 * A signal to stop is obeyed at any time.
@@ -128,7 +129,7 @@ class Reloads:
         """
         self._wanted = signals.take_reload() or self._wanted
         taken = self._try(self._end)
-        if self._wanted and self._next is None:
+        if self._wanted and self._next is None and not self._held:
             self._wanted = False
             self._agent.notifier.reloading()
             # Without a model to test it ends at once.
@@ -142,11 +143,16 @@ class Reloads:
         """Tell whether an update, or the store, asks for another plan."""
         if self._next is not None:
             return False
-        updates = self._agent.updates
-        if updates is not None and updates.holds:
-            return updates.wish is not None
+        wished = self._agent.updates is not None and self._agent.updates.wish is not None
+        if self._held:
+            return wished
         self._changed = self._noticing() or self._changed
-        return self._changed or (updates is not None and updates.wish is not None)
+        return self._wanted or self._changed or wished
+
+    @property
+    def _held(self) -> bool:
+        """Whether an update is changing the store: what is there just now may be half a release."""
+        return self._agent.updates is not None and self._agent.updates.holds
 
     def _begin(self) -> bool:
         self._is_same, self._wish = False, None

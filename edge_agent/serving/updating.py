@@ -171,7 +171,8 @@ class Updates:
                 self._course.telling.repeat(former._served)
             return
         course = self._course = former._course
-        course.plan, course.wish = self._plan, None
+        wish = course.take_wish()
+        course.plan = self._plan
         self.reconnected()
         course.telling.repeat(former._served)
         release = course.release
@@ -181,13 +182,8 @@ class Updates:
         elif not all(name in self._served for name in release.names):
             course.drop(release)
             course.checking.once_more()
-        elif release.verdict is not None:
-            if all(self._served[name].sha256 == one.sha256 for name, one in release.before.items()):
-                course.stop(release, release.verdict)
-        elif release.is_being_placed and all(self._served[one.name].sha256 == one.sha256 for one in release.files):
-            course.placed(release)
-        elif release.proving is not None and release.proving.contests is not self._plan.contests:
-            course.wish = release.wish  # the plan is another one, by a reload
+        else:
+            course.planned(release, wish)
 
     @property
     def wish(self) -> Wish | None:
@@ -196,8 +192,7 @@ class Updates:
 
     def take_wish(self) -> Wish | None:
         """Return it, once."""
-        wish, self._course.wish = self._course.wish, None
-        return wish
+        return self._course.take_wish()
 
     def plan_refused(self, why: str) -> None:
         """Note that the plan that was wished for can't be made."""
@@ -207,7 +202,9 @@ class Updates:
             return
         if release.verdict is not None:
             course.stop(release, release.verdict)
-        elif release.is_being_placed or release.proving is not None:
+        elif release.is_being_placed:
+            course.take_back(release, refused_for(why))
+        elif release.proving is not None:
             course.go_back(release, refused_for(why))
 
     @property

@@ -124,7 +124,7 @@ class Workshop:
         return Steps(self._test(files))
 
     def use(self, files: Sequence[ModelFile]) -> Steps[None]:
-        """Make files of the store the ones that are served from the next plan on."""
+        """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""
 
         def work() -> None:
             for file in files:
@@ -144,10 +144,10 @@ class Workshop:
 
         return Steps(_alone(work))
 
-    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> Steps[None]:
-        """Make what was served before `use` current again where it is not, and remember why."""
+    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> Steps[None]:
+        """Make what was served before `use` current again where it is not, and remember why; without a verdict, `use` failed."""
 
-        def noted(state: State) -> State:
+        def noted(state: State, verdict: Verdict) -> State:
             why = wording.reason(verdict.reason)  # it may have a library's words in it, and a file's
             refused = Refused(serial=serial, reason=why, rolled_back=verdict.phase is Phase.ROLLED_BACK)
             now = {**state.refused, **{file.sha256: refused for file in files}}
@@ -163,7 +163,9 @@ class Workshop:
                     self._patient.rollback(file.name)
                 else:  # what was served before is not in the store: the bundled one, or a file by hand
                     self._patient.remove(file.name)
-            self._patient.change(noted)
+            if verdict is None:
+                return
+            self._patient.change(lambda state: noted(state, verdict))
             for file in files:
                 self._drop(file)
             self._patient.clear_parts()

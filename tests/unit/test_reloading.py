@@ -16,14 +16,17 @@ pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 from edge_agent import assembly
 from edge_agent.config.models import loading
 from edge_agent.config.settings import Settings
+from edge_agent.errors import FileError
 from edge_agent.host.process import Signals
 from edge_agent.model.library import Limits, Loaded, limits, locate
+from edge_agent.serving.released import About
 from edge_agent.serving.reloading import Reloads, load_models
-from edge_agent.testing import FakeClock, FakeLink
+from edge_agent.testing import FakeClock, FakeLink, make_plan
 from tests import bad_models
 from tests.patience import DEADLINE
 from tests.unit.agents import FEATURES
 from tests.unit.test_reload import Running, answer
+from tests.unit.updates import Node, file
 
 pytestmark = pytest.mark.usefixtures("logger")
 
@@ -166,6 +169,27 @@ def test_those_that_are_asked_for_meanwhile_are_one_more(scene: Scene) -> None:
     assert taken[-1]
     told = [said.partition("\n")[0] for said in scene.running.notifier.said]
     assert told.count("RELOADING=1") == 2
+
+
+def test_what_is_asked_for_waits_while_an_update_changes_the_store(scene: Scene) -> None:
+    node = Node(About("node", "stable"))
+    node.workshop.waits.add("use 1.1.0")
+    node.workshop.outcomes["use 1.1.0"] = FileError("/var/lib: No space left on device")
+    scene.running.agent.take_over(scene.running.line, make_plan()._replace(updates=node.updates))
+    node.offer(file())
+    node.run()
+    assert node.updates.holds
+    assert not scene.ask()
+    assert not scene.reloads.busy
+    assert not scene.reloads.asks()
+    node.workshop.jobs[-1].ended = True
+    node.turn()
+    assert not scene.reloads.see_to(scene.signals), "what it has placed is not put back yet"
+    node.turn(3)
+    assert not node.updates.holds
+    assert scene.reloads.asks()
+    assert scene.reloads.see_to(scene.signals)
+    assert not scene.reloads.asks()
 
 
 def test_a_stop_is_obeyed_while_a_model_is_tried(scene: Scene) -> None:

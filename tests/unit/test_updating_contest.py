@@ -106,6 +106,40 @@ def test_going_back_is_tried_again_while_the_disk_is_full() -> None:
     assert node.state() == "rolled_back"
 
 
+def test_a_candidate_that_can_not_be_placed_answers_no_share_until_it_is_tried_again() -> None:
+    node = begun(min_agreement=None)
+    assert node.state() == "canary"
+    node.workshop.outcomes["use 1.1.0"] = FileError("/var/lib: No space left on device")
+    goes_on(node)
+    assert (node.state(), node.wishes[-1].contests) == ("fetching", {})
+    del node.workshop.outcomes["use 1.1.0"]
+    goes_on(node)
+    assert node.state() == "canary"
+    goes_on(node)
+    assert (node.state(), list(node.wishes[-1].before)) == ("committed", ["genre"])
+
+
+def test_what_another_version_took_the_place_of_is_placed_again() -> None:
+    node = begun(**SOAK, soak_seconds=0)
+    assert node.state() == "idle"
+    node.offer(file("1.2.0"), serial=2, soak_seconds=0)
+    node.clock.advance(1)
+    while node.updates.wish is None:
+        node.turn()
+        for topic in node.pieces:
+            node.hear(topic, b"piece")
+    wish = node.updates.take_wish()
+    assert wish is not None
+    new = node.plan(node.original, contests=wish.contests)
+    new.take_over(node.updates)
+    node.updates = new
+    node.turn(5)
+    assert (node.state(), node.updates.holds) == ("fetching", False)
+    assert node.reason() == "another version was put into use meanwhile"
+    goes_on(node)
+    assert (node.state(), node.said["genre"]["installed_version"]) == ("idle", "1.2.0")
+
+
 def test_a_reload_in_between_goes_on_with_the_same_figures() -> None:
     node = begun()
     one = contest(node)

@@ -279,6 +279,43 @@ def test_a_check_of_a_manifest_that_the_system_ends_is_made_again_twice() -> Non
     assert node.said["genre"]["installed_version"] == "1.1.0"
 
 
+def test_of_two_models_none_is_served_where_one_can_not_be_placed() -> None:
+    node = Node(names=("genre", "mood"))
+    use, back = "use 1.1.0 1.1.0", "go back from 1.1.0 1.1.0"
+    node.workshop.outcomes |= {use: FileError("/var/lib: No space left on device"), back: FileError("/var/lib: busy")}
+    node.workshop.waits |= {use, back}
+    node.offer(file(), file(name="mood"), soak_seconds=60)
+    while use not in node.workshop.done:
+        node.turn()
+        for topic in node.pieces:
+            node.hear(topic, b"piece")
+    # Meanwhile, the store may say that one of them is to be served: nothing else is loaded from it.
+    reloaded = node.plan(node.original)
+    reloaded.take_over(node.updates)
+    node.updates = reloaded
+    assert (node.updates.holds, node.updates.wish) == (True, None)
+    for backs in (1, 2):
+        node.workshop.jobs[-1].ended = True
+        node.turn(3)
+        node.clock.advance(60)
+        node.turn(3)
+        assert node.workshop.done.count(back) == backs
+        assert (node.updates.holds, node.updates.wish) == (True, None)
+        node.workshop.outcomes.clear()
+    node.workshop.waits.clear()
+    node.workshop.jobs[-1].ended = True
+    node.turn(3)
+    assert not node.updates.holds
+    for name in ("genre", "mood"):
+        assert (node.state(name), node.said[name]["installed_version"]) == ("fetching", "1.0.0")
+        assert node.reason(name) == "/var/lib: No space left on device"
+    assert node.workshop.verdicts == {}, "nothing is held against the models"
+    node.clock.advance(60)
+    node.run()
+    assert (node.state("genre"), node.state("mood")) == ("committed", "committed")
+    assert set(node.wishes[-1].before) == {"genre", "mood"}
+
+
 def test_a_disk_that_fills_up_in_the_middle() -> None:
     node = Node()
     node.offer(file())
@@ -314,8 +351,13 @@ def test_a_plan_that_can_not_be_made_is_taken_back() -> None:
             node.hear(topic, b"piece")
     assert node.updates.holds
     node.updates.take_wish()
+    node.workshop.outcomes["go back from 1.1.0"] = FileError("/var/lib: No space left on device")
     node.updates.plan_refused("route 1: no")
-    node.turn(3)
+    node.run()
+    assert node.updates.holds, "the store says still that it is to be served"
+    del node.workshop.outcomes["go back from 1.1.0"]
+    node.clock.advance(10)
+    node.run()
     assert (node.state(), node.reason()) == ("refused", "route 1: no")
     assert node.workshop.done[-1] == "go back from 1.1.0"
     assert not node.updates.holds

@@ -192,6 +192,24 @@ def test_what_was_served_before_is_current_again(room: Room) -> None:
     assert room.workshop.verdict(file, 7) == (Phase.ROLLED_BACK, "worse")
 
 
+def test_a_release_that_was_placed_in_part_is_put_back_and_nothing_held_against_it(room: Room) -> None:
+    new = bad_models.honest() + b"\x7a\x00"
+    for name in ("genre", "mood"):
+        room.store.add(name, "0.9.0", bad_models.honest())
+        room.store.use(name, "0.9.0")
+        room.store.add(name, "1.0.0", new)
+    (room.directory / "mood" / "history").unlink()
+    (room.directory / "mood" / "history").mkdir()
+    (room.directory / "mood" / "history" / "x").touch()
+    file = room.put(new)
+    files = [file, file.model_copy(update={"name": "mood"})]
+    assert "history" in refusal(room.workshop.use(files), FileError)
+    done(room.workshop.go_back(files, 7, None))
+    assert [one.version for name in ("genre", "mood") if (one := room.store.current(name))] == ["0.9.0", "0.9.0"]
+    assert room.workshop.verdict(file, 7) is None
+    assert done(room.workshop.lacking(files)) == frozenset(), "nothing has to be fetched again"
+
+
 def test_a_place_that_can_not_be_written_to_is_an_error_of_the_device(room: Room) -> None:
     room.directory.write_bytes(b"a file in its place")
     with pytest.raises((FileError, StoreError)):
