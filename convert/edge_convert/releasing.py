@@ -65,7 +65,9 @@ def release(
     backward = None
     if back:
         again = {key: value for key, value in terms.options.items() if key == "for"} | {"new_contract": True}
-        backward = _manifest(back, terms._replace(serial=terms.serial + 1, options=again, title="", summary=""), files)
+        # The way back does not expire: it is what helps when the new model turns out bad later, and nobody with the key is at hand.
+        returned = terms._replace(serial=terms.serial + 1, expires=None, options=again, title="", summary="")
+        backward = _manifest(back, returned, files)
         if missing := {one.name for one in forward.models} - {one.name for one in backward.models}:
             raise InputError(f"--back: no model called {', '.join(sorted(missing))}; name the file that it had before")
     found = Release(

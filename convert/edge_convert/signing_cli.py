@@ -131,7 +131,7 @@ def keygen(out: Path, *, no_password: bool, password_file: Path | None) -> None:
     "--expires",
     type=_duration,
     metavar="TIME",
-    help="With --channel: devices don't take it after that time, such as 30d.",
+    help="With --channel: devices don't take it after that time, such as 30d; the way back of --back stays.",
 )
 @click.option(
     "--new-contract", is_flag=True, help="With --channel: the features or labels are not those of the model before."
