@@ -2,7 +2,8 @@
 
 Rules:
 
-* The process is a fork: imported modules need not be imported again, which would take longer than everything else.
+* The process is a fork: imported modules need not be imported again, which would take longer than everything else. No thread of ours
+  runs meanwhile (`edge_agent.host.aside`).
 * It shares nothing that could affect us: it has default signal handlers, its only descriptor is that of its report, its
   standard output and error are discarded, it dumps no core, and it exits without running our cleanup code.
 * The kernel enforces the limits, so nothing here needs to watch the clock, and the service can go on.
@@ -23,6 +24,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
+from edge_agent.host import aside
 from edge_agent.wording import mebibytes
 
 #: Signals that a process of ours may have handlers for.
@@ -68,6 +70,7 @@ class Apart:
         self._status: int | None = None
         self._closed = False
         self._report = os.memfd_create("report")
+        aside.wait_for_all()
         # A signal between the fork and the child's first steps would run our handlers.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:

@@ -7,7 +7,8 @@
   (`edge_agent.model.trust`). A bundled model needs none, wherever it was copied to: it came with this program.
 * A file may contain anything: it may loop forever, take gigabytes, or crash the library that opens it. So each is first
   opened and tested, as `edge_agent.model.onnx` describes, in a separate process (`edge_agent.host.apart`). Only a file
-  that passed is opened here, with the same bytes, and not tested again.
+  that passed is opened here, with the same bytes, and not tested again: in a thread (`edge_agent.host.aside`) for whoever serves
+  meanwhile and asks whether it has `ended`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import logging
 import signal
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Final, NamedTuple
 from edge_agent.errors import CardError, CutShortError, FileError, ModelError, TrustError
 from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
+from edge_agent.host.aside import Aside
 from edge_agent.model.onnx import Predictor, runtime_version
 from edge_agent.model.shelf import CURRENT, MAX_MODEL_BYTES, is_name
 from edge_agent.model.store import Store
@@ -239,25 +242,19 @@ class Loading:
 
     @property
     def ended(self) -> bool:
-        """Whether the tests are done, so that `models` does not block."""
+        """Whether the models are tested and open, so that `models` does not block."""
         return self._trial.ended
 
     def models(self) -> dict[str, Loaded]:
         """Return every model by its requested name. Raises `ModelError`. Call it once: it closes in any case."""
-        try:
+        with closing(self):
             self._trial.wait()
             opened = {one.path: one for one in self._trial.open()}
-        finally:
-            self.close()
         for one in opened.values():
             if one not in self._known:
-                _log.info(
-                    "model %s %s from %s: self-test passed on %d rows",
-                    one.predictor.card.name,
-                    one.predictor.card.version,
-                    one.path,
-                    len(one.predictor.card.self_test.rows),
-                )
+                card = one.predictor.card
+                rows = len(card.self_test.rows)
+                _log.info("model %s %s from %s: self-test passed on %d rows", card.name, card.version, one.path, rows)
         return {name: opened[path] for name, path in self._paths.items()}
 
     def close(self) -> None:
@@ -284,11 +281,19 @@ class Trial:
         self._anew = [path for path, one in self._known.items() if one is None]
         size = sum(min(self._stamps[path].size, MAX_MODEL_BYTES) for path in self._anew)
         self._apart = Apart(self._work, allowed(size)) if self._anew else None
+        self._opening: Aside[list[Loaded]] | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
-        return self._apart is None or self._apart.ended
+        """Whether `open` does not block. Once the process has ended, a thread begins to open what passed."""
+        if self._apart is None or not self._apart.ended:
+            return self._apart is None
+        if self._opening is None:
+            try:
+                self._opening = Aside(partial(self._open_all, self._passed()))
+            except (ModelError, RuntimeError):  # for `open` to say; or to do, where there is no thread to be had
+                return True
+        return self._opening.ended
 
     def wait(self) -> None:
         """Wait until it has ended; the limits bound that."""
@@ -299,13 +304,17 @@ class Trial:
         """End it."""
         if self._apart is not None:
             self._apart.close()
+            self._apart = None
 
     def open(self) -> list[Loaded]:
-        """Open the files here, once the process has ended. Raises `ModelError` when one of them can't be served, `CutShortError` when the
-        system ended the process.
-        """
-        passed = self._passed()
-        return [self._known[path] or self._open(path, passed[path]) for path in self._stamps]
+        """Open the files here, once the process has ended. Raises `ModelError`; `CutShortError` when the system ended the process."""
+        return self._open_all(self._passed()) if self._opening is None else self._opening.result()
+
+    def _open_all(self, passed: Mapping[Path, _Passed]) -> list[Loaded]:
+        return [
+            self._known[path] or Loaded(path, stamp, open_file(path, passed[path][:2]), passed[path].signed_by)
+            for path, stamp in self._stamps.items()
+        ]
 
     def _work(self, tell: Callable[[str], None]) -> None:
         kept = []  # all stay open at once, as later here
@@ -348,10 +357,6 @@ class Trial:
                 )
         return passed
 
-    def _open(self, path: Path, passed: _Passed) -> Loaded:
-        predictor = open_file(path, tested=(passed.sha256, passed.difference))
-        return Loaded(path, self._stamps[path], predictor, passed.signed_by)
-
 
 def open_file(path: Path, tested: tuple[str, float] | None = None) -> Predictor:
     """Read and open a file in this process, whoever signed it. Raises `ModelError`. `tested` is as in `Predictor`."""
@@ -364,13 +369,9 @@ def load(path: Path, allowed: Callable[[int], Limits] = limits) -> Predictor:
 
 
 def _load(path: Path, allowed: Callable[[int], Limits], signers: Signers | None = None) -> Loaded:
-    trial = Trial([path], allowed, signers=signers)
-    try:
+    with closing(Trial([path], allowed, signers=signers)) as trial:
         trial.wait()
-        (loaded,) = trial.open()
-    finally:
-        trial.close()
-    return loaded
+        return trial.open()[0]
 
 
 def _read(path: Path) -> bytes:

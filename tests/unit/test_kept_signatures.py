@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +14,10 @@ from edge_agent.config.models import kept, library, store
 from edge_agent.contract.manifest import pieces
 from edge_agent.doctor.trust import check_trust
 from edge_agent.errors import TrustError
+from edge_agent.host.process import Signals
 from edge_agent.model.library import locate
 from edge_agent.serving.workshop import Steps, Workshop
+from tests.patience import DEADLINE
 from tests.trusted import (
     ANN,
     BEN,
@@ -40,8 +41,9 @@ _T = TypeVar("_T")
 
 def done(steps: Steps[_T]) -> _T:
     """Wait for each process of some work, and return what came of it."""
-    while not steps.ended:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    with Signals(children=True) as signals:
+        while not steps.ended:
+            signals.wait(DEADLINE)
     return steps.result()
 
 

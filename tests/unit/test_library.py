@@ -6,8 +6,11 @@ import json
 import os
 import resource
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,8 @@ pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 from edge_agent.contract.seal import seal
 from edge_agent.errors import CardError, CutShortError, ModelError
 from edge_agent.host.apart import Limits
-from edge_agent.model.library import MAX_MODEL_BYTES, Trial, limits, load, locate, open_file
+from edge_agent.host.process import Signals
+from edge_agent.model.library import MAX_MODEL_BYTES, Loaded, Trial, limits, load, locate, open_file
 from tests import bad_models
 from tests.patience import DEADLINE
 
@@ -174,6 +178,37 @@ def test_a_file_that_changes_meanwhile_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the file was changed while it was being opened; try again"):
         trial.open()
     trial.close()
+
+
+def test_who_serves_meanwhile_is_not_held_up_by_opening(tmp_path: Path) -> None:
+    """A file that passed is opened in a thread, whose end is told as that of the process is."""
+    path = tmp_path / "genre.onnx"
+    path.write_bytes(BUNDLED.read_bytes())
+    threads: list[str] = []
+
+    class Noting(Trial):
+        def _open_all(self, passed: Mapping[Path, Any]) -> list[Loaded]:
+            threads.append(threading.current_thread().name)
+            return super()._open_all(passed)
+
+    with Signals(children=True) as signals, closing(Noting([path])) as trial:
+        while not trial.ended:
+            signals.wait(DEADLINE)
+        (one,) = trial.open()
+    assert threads == ["aside"]
+    assert one.predictor.card == open_file(path).card
+
+
+def test_what_is_wrong_is_said_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "genre.onnx"
+    path.write_bytes(BUNDLED.read_bytes())
+    with Signals(children=True) as signals, closing(Trial([path])) as trial:
+        trial.wait()
+        path.write_bytes(bad_models.endless())
+        while not trial.ended:
+            signals.wait(DEADLINE)
+        with pytest.raises(ModelError, match="the file was changed while it was being opened; try again"):
+            trial.open()
 
 
 def test_a_trial_can_be_given_up(tmp_path: Path) -> None:

@@ -73,9 +73,13 @@ class Scene:
 
     def end(self) -> bool:
         """Wait for the end of what is under way."""
-        while not self.signals.take_news():
-            self.signals.wait(DEADLINE)
-        return self.reloads.see_to(self.signals)
+        begun = len(self.running.notifier.said)
+        taken = False
+        while self.reloads.busy and len(self.running.notifier.said) == begun and not taken:
+            while not self.signals.take_news():
+                self.signals.wait(DEADLINE)
+            taken = self.reloads.see_to(self.signals)
+        return taken
 
     def serves(self) -> bool:
         return len(answer(self.link, self.running.agent, FEATURES)) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from edge_agent.contract.manifest import ModelFile, model_file, pieces
 from edge_agent.contract.seal import seal
 from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError, TrustError
 from edge_agent.host.apart import Limits
+from edge_agent.host.process import Signals
 from edge_agent.model.library import limits
 from edge_agent.model.store import Store
 from edge_agent.serving.phases import Phase
@@ -62,8 +62,9 @@ class Room:
 
 def done(steps: Steps[Any]) -> Any:
     """Wait for the end of work, and return what came of it."""
-    while not steps.ended:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    with Signals(children=True) as signals:
+        while not steps.ended:
+            signals.wait(DEADLINE)
     try:
         return steps.result()
     finally:
