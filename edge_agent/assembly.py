@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 from edge_agent import __version__
-from edge_agent.config.models import loading, store
+from edge_agent.config.models import left, loading, store
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
@@ -28,7 +29,7 @@ from edge_agent.payload.features import ECHOED
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route, subscriptions, told_overlaps
 from edge_agent.serving.agent import Agent
-from edge_agent.serving.announcements import TakenBack, will
+from edge_agent.serving.announcements import Later, TakenBack, will
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import Connection, ConnectionSettings, Plan
 from edge_agent.serving.reports import now
@@ -85,12 +86,32 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None, wi
         textfile=settings.metrics.path,
         discovery=discovery,
         later=(
+            *make_taken_back(settings, models),
             *([Documentation(settings, served)] if settings.publishes_docs else []),
             *([TakenBack(topics.drift(node))] if drift is None else []),
         ),
         updates=make_updates(settings, loaded, wish) if settings.update.channel else None,
         drift=drift,
     )
+
+
+def make_taken_back(settings: Settings, models: Mapping[str, Predictor]) -> Iterator[Later]:
+    """Yield what takes back what updates have left: what was said of models that nobody tells of now, and pieces of files."""
+    found = left(settings)
+    if found is None:
+        return
+    told: set[str] = set()
+    if settings.update.channel:
+        told = {*models}
+    else:
+        if settings.home_assistant.enabled:
+            told = {one.card.name for one in models.values()}
+        if found.pieces:
+            from edge_agent.serving.workshop import Pieces
+
+            yield Pieces(partial(store, settings))
+    for name in sorted({*filter(is_name, models), *found.names} - told):
+        yield TakenBack(topics.model(settings.node.id, name))
 
 
 def make_updates(settings: Settings, loaded: Mapping[str, Loaded], wish: Wish | None) -> Updates:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from edge_agent.config.settings import Settings
-from edge_agent.errors import SettingsError
+from edge_agent.errors import FileError, SettingsError, StoreError
 from edge_agent.model.library import Library, Limits, Loaded, Loading, limits
 from edge_agent.model.store import Store
 from edge_agent.model.trust import Kept, Signers, Trust, trust
@@ -44,6 +45,24 @@ def kept(settings: Settings) -> Kept:
 def store(settings: Settings, patience: float = 0.0) -> Store:
     """Return the store of these settings; `patience` as in `Store`."""
     return Store(settings.models.directory, settings.update.keep, patience=patience)
+
+
+class Left(NamedTuple):
+    """What updates have left in the store: names of models, and whether there are pieces of files that did not arrive as a whole."""
+
+    names: list[str]
+    pieces: bool
+
+
+def left(settings: Settings) -> Left | None:
+    """Return what updates have left; None where nothing was ever accepted from a channel, or the store can't be read, which is said
+    when models are looked for.
+    """
+    kept = store(settings)
+    try:
+        return Left(kept.names(), bool(kept.arriving())) if kept.read().channels else None
+    except (FileError, StoreError):
+        return None
 
 
 def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits) -> Loading:

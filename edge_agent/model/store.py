@@ -256,16 +256,17 @@ class Store:
                     descriptor = self._disk.create(sha256, parts.descriptor, 0o600)
             return Part(parts.path / sha256, descriptor, size, blobs, disk=self._disk)
 
-    def clear_parts(self, keep: Collection[str] = ()) -> None:
-        """Remove files that were arriving, but those with the sha256s of `keep`."""
+    def arriving(self) -> set[str]:
+        """Return the files in the folder of those that are arriving."""
         with contextlib.ExitStack() as stack:
             top = self._reading(stack)
             parts = None if top is None else top.folder(_PARTS)
-            if parts is None:
-                return
-            with parts:
-                if not set(parts.names()) - set(keep):
-                    return
+            return set() if parts is None else set(stack.enter_context(parts).names())
+
+    def clear_parts(self, keep: Collection[str] = ()) -> None:
+        """Remove files that were arriving, but those with the sha256s of `keep`."""
+        if not self.arriving() - set(keep):
+            return
         with contextlib.ExitStack() as stack:
             top = self._changing(stack)
             parts = self._create(stack, top, _PARTS)

@@ -109,6 +109,7 @@ class Agent:
             self.step(signals.wakeup)
         self.notifier.stopping()
         self._afterwards.close()
+        self._answering.close()
         self.leave()
         self._reporter.close()
         _log.info("stopped; %d messages answered", self.tally.answered)

@@ -68,6 +68,11 @@ class Answering:
         elif last is not None:
             last.close()
 
+    def close(self) -> None:
+        """End what is under way besides messages."""
+        if self.updates is not None:
+            self.updates.close()
+
     def reconnected(self) -> None:
         """Note a new connection, before any of its messages."""
         self.pipeline.reconnected()

@@ -7,6 +7,7 @@ with limits on time and memory (`edge_agent.host.apart`). An end of a process wa
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from edge_agent.model.store import Part, State, Store
 from edge_agent.model.trust import Accepted, Examination, Kept, Offer, Signers, remember, trust
 from edge_agent.serving.phases import Phase
 from edge_agent.serving.released import Served, Verdict
+
+_log = logging.getLogger(__name__)
 
 #: A disk may take long; what is done there takes little else.
 _LIMITS: Final = Limits(seconds=60.0, patience=600.0, memory=128 << 20, nice=10)
@@ -267,6 +270,36 @@ class Workshop:
         there = any(one.sha256 == file.sha256 for one in self._patient.versions(file.name))
         if there and (current is None or current.sha256 != file.sha256):
             self._patient.remove(file.name, file.sha256)
+
+
+class Pieces:
+    """Removes the pieces of files for a channel that is not followed any more: an `edge_agent.serving.announcements.Later` without a
+    message. `store` is as for `Workshop`.
+    """
+
+    def __init__(self, store: Callable[[float], Store]) -> None:
+        self._store = store
+        self._job: Steps[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether they are removed, or can't be."""
+        if self._job is None:
+            self._job = Steps(_alone(self._store(_PATIENCE).clear_parts))
+        return self._job.ended
+
+    def message(self, node: str) -> None:  # noqa: ARG002 - as all of them
+        """Say in the log what went wrong."""
+        try:
+            if self._job is not None:
+                self._job.result()
+        except EdgeAgentError as error:
+            _log.warning("pieces of models that did not arrive can't be removed: %s", error)
+
+    def close(self) -> None:
+        """End it."""
+        if self._job is not None:
+            self._job.close()
 
 
 def _examined(one: Examination, take: Callable[[Examination], _T]) -> Generator[Step, None, _T]:
