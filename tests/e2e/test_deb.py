@@ -20,8 +20,8 @@ from tests.pi.conftest import STANDS_ON
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(1800)]
 
-#: What the package stands on, and what looks at it.
-PACKAGES = (*STANDS_ON, "man-db", "python3-cbor2", "systemd")
+#: What the package stands on and recommends, and what looks at it: there is no network to get it from.
+PACKAGES = (*STANDS_ON, "man-db", "python3-cbor2", "python3-rich", "systemd")
 #: That of the package: what comes before a release sorts before it.
 DEBIAN_VERSION = __version__.replace(".dev", "~dev")
 #: Ours, and where: nothing else may be in the package.
