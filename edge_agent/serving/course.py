@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import NamedTuple
 
 from edge_agent.contract.messages import Refused
@@ -100,12 +101,14 @@ class Course:
             self._tell(release, fetching.trouble)
 
     def _lack(self, release: Release, lacking: Collection[str]) -> None:
-        parts = {
-            file.sha256: (self.plan.workshop.part(file), len(file.blobs))
-            for file in release.files
-            if file.sha256 in lacking
-        }
-        release.fetching = Fetching(self.plan.about.channel, parts, self._clock)
+        with ExitStack() as opened:  # none stays open where not all can be
+            parts = {
+                sha256: (opened.enter_context(closing(self.plan.workshop.part(file))), len(file.blobs))
+                for sha256, file in {file.sha256: file for file in release.files}.items()
+                if sha256 in lacking
+            }
+            release.fetching = Fetching(self.plan.about.channel, parts, self._clock)
+            opened.pop_all()
 
     def _tested(self, release: Release, tested: Mapping[str, Served]) -> None:
         """Check the contract of what has passed its self-test, then put it in place."""

@@ -1,0 +1,56 @@
+"""Files that are open while an update is fetched: none stays open that nobody waits for."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_agent.contract.manifest import ModelFile
+from edge_agent.errors import FileError
+from edge_agent.testing import FakePart, FakeWorkshop
+from tests.unit.updates import Node, file
+
+FULL = FileError("/var/lib: No space left on device")
+
+
+class OpenPart(FakePart):
+    """One that is open until it is closed."""
+
+    def __init__(self, count: int, room: Room) -> None:
+        super().__init__(count)
+        self._room = room
+        room.opened.append(self)
+
+    def missing(self) -> list[int]:
+        if self._room.unreadable and len(self._room.opened) == 2:
+            raise FULL
+        return super().missing()
+
+    def close(self) -> None:
+        self._room.opened.remove(self)
+
+
+class Room(FakeWorkshop):
+    """A workshop that opens the part of `genre` alone, or can't read that of another one."""
+
+    def __init__(self, *, unreadable: bool) -> None:
+        super().__init__()
+        self.unreadable = unreadable
+        self.opened: list[OpenPart] = []
+
+    def part(self, file: ModelFile) -> OpenPart:
+        if file.name != "genre" and not self.unreadable:
+            raise FULL
+        return OpenPart(len(file.blobs), self)
+
+
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_of_parts_that_can_not_all_be_opened_none_stays_open(*, unreadable: bool) -> None:
+    node = Node(names=("genre", "mood"))
+    room = node.workshop = Room(unreadable=unreadable)
+    node.updates = node.plan(node.original)
+    node.offer(file(), file(name="mood"))
+    for _ in range(3):
+        node.run()
+        assert (node.state(), node.reason(), room.opened) == ("fetching", str(FULL), [])
+        node.clock.advance(60)
+    assert room.done.count("lacking") == 3
