@@ -344,6 +344,7 @@ class FakeWorkshop:
         self.there: set[str] = set()
         self.parts: dict[str, FakePart] = {}
         self.verdicts: dict[str, Any] = {}
+        self.evidence: bytes | None = None
         self.waits: set[str] = set()
         self.jobs: list[FakeJob] = []
         self.done: list[str] = []
@@ -370,8 +371,9 @@ class FakeWorkshop:
         """Return what there is of a file."""
         return self.parts.setdefault(file.sha256, FakePart(len(file.blobs)))
 
-    def test(self, files: Sequence[ModelFile]) -> FakeJob:
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None) -> FakeJob:
         """Test files."""
+        self.evidence = evidence
         found = [self.tests[file.sha256] for file in files]
         wrong = next((one for one in found if isinstance(one, Exception)), None)
         return self._job("test", wrong or {file.name: one for file, one in zip(files, found, strict=True)})

@@ -108,11 +108,14 @@ class Trust(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """A manifest that may be followed. `wave` is which of those meant begin, None for all; `accepted` is to be remembered."""
+    """A manifest that may be followed. `wave` is which of those meant begin, None for all; `accepted` is to be remembered, and `evidence`,
+    the message itself, is put beside the files: who signed them. None where that is not asked for.
+    """
 
     manifest: Manifest
     wave: tuple[str, ...] | None
     accepted: Accepted
+    evidence: bytes | None = None
 
     def is_for(self, node: str) -> bool:
         """Tell whether this node is to follow it."""

@@ -79,7 +79,10 @@ class Course:
                 self._fetch(release, refused, busy=busy)
             elif release.phase is Phase.VERIFIED and (release.approved or not self.plan.about.by_hand):
                 self.become(release, Phase.TESTING)
-                release.do(self.plan.workshop.test(release.files), lambda tested: self._tested(release, tested))
+                release.do(
+                    self.plan.workshop.test(release.files, release.evidence),
+                    lambda tested: self._tested(release, tested),
+                )
         except (EdgeAgentError, OSError) as error:
             self.failed(release, error)
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
-from edge_agent.contract.manifest import Manifest, ModelFile
+from edge_agent.contract.manifest import ModelFile
 from edge_agent.contract.messages import Answer
 from edge_agent.contract.progress import UpdateProgress
 from edge_agent.model.trust import Offer
@@ -70,8 +70,8 @@ class Workshop(Protocol):
     def part(self, file: ModelFile) -> Part:
         """Return what there is of a file. Raises `FileError`."""
 
-    def test(self, files: Sequence[ModelFile]) -> Job[Mapping[str, Served]]:
-        """Put files whose pieces are there into the store, open and test them; return them by name."""
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None) -> Job[Mapping[str, Served]]:
+        """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name."""
 
     def use(self, files: Sequence[ModelFile]) -> Job[None]:
         """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""
@@ -117,8 +117,10 @@ class Wish(NamedTuple):
 class Release:
     """A manifest in progress, and the files of it that are to change."""
 
-    def __init__(self, manifest: Manifest, files: Sequence[ModelFile]) -> None:
-        self.manifest, self.files = manifest, tuple(files)
+    def __init__(self, offer: Offer, files: Sequence[ModelFile]) -> None:
+        self.manifest, self.files = offer.manifest, tuple(files)
+        #: The message with the manifest: who signed the files. It goes with the release, from one plan to the next.
+        self.evidence = offer.evidence
         self.phase = Phase.FETCHING
         self.fetching: Fetching | None = None
         self.job: Job[Any] | None = None

@@ -240,7 +240,8 @@ class Updates:
         meant = accepted.is_for(self.about.node)
         if before is not None:
             if meant and before.manifest == manifest:
-                return  # the same once more, for another wave
+                before.evidence = accepted.evidence
+                return  # the same once more, for another wave, or signed by others
             _log.info("update: serial %d supersedes %d", manifest.serial, before.manifest.serial)
             course.drop(before)
         for file in files:
@@ -253,7 +254,7 @@ class Updates:
             manifest.channel,
             ", ".join(f"{file.name} {file.version}" for file in changes),
         )
-        release = course.release = Release(manifest, changes)
+        release = course.release = Release(accepted, changes)
         try:
             verdict = next(filter(None, (self._objection(file, manifest) for file in changes)), None)
         except EdgeAgentError as error:

@@ -103,8 +103,8 @@ class Workshop:
         self._store, self._patient = store(0.0), store(_PATIENCE)
         self._channel, self._signers, self._required = channel, signers, required
         self._allowed, self._clock = allowed, clock
-        #: The message with the manifest that was accepted last: who signed the models that it names.
-        self._evidence: bytes | None = None
+        #: The message that was put beside the files that it names last.
+        self._renewed: bytes | None = None
 
     def accept(self, envelope: bytes) -> Steps[Offer]:
         """Check a manifest, and remember its serial."""
@@ -122,9 +122,9 @@ class Workshop:
         """Return what there is of a file. Raises `FileError`."""
         return self._store.part(file.sha256, file.size, file.blobs)
 
-    def test(self, files: Sequence[ModelFile]) -> Steps[Mapping[str, Served]]:
-        """Put files whose pieces are there into the store, open and test them; return them by name."""
-        return Steps(self._test(files))
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None) -> Steps[Mapping[str, Served]]:
+        """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name."""
+        return Steps(self._test(files, evidence))
 
     def use(self, files: Sequence[ModelFile]) -> Steps[None]:
         """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""
@@ -196,9 +196,10 @@ class Workshop:
         kept = self._kept(self._store.read())
         whom = trust(self._signers, self._channel, kept, required=self._required)
         offer = yield from _examined(Examination("manifest", envelope, whom, self._now), Examination.offer)
-        before, self._evidence = self._evidence, envelope if self._required else None
-        if offer.accepted != kept.accepted or self._evidence != before:
-            yield from self._remember(offer.accepted, offer.manifest.models)
+        offer = offer._replace(evidence=envelope if self._required else None)
+        if offer.accepted != kept.accepted or offer.evidence != self._renewed:
+            yield from self._remember(offer.accepted, offer)
+            self._renewed = offer.evidence
         return offer
 
     def _take_keys(self, envelope: bytes) -> Generator[Step, None, None]:
@@ -208,25 +209,24 @@ class Workshop:
         if keys != kept.keys:
             yield from self._remember(keys)
 
-    def _remember(self, taken: Accepted | KeyList, files: Sequence[ModelFile] = ()) -> Generator[Step, None, None]:
+    def _remember(self, taken: Accepted | KeyList, offer: Offer | None = None) -> Generator[Step, None, None]:
         def to(state: State) -> State:
             now = remember(self._kept(state), self._signers, taken)
             return state.model_copy(update={"channels": {**state.channels, self._channel: now}})
 
         def work() -> None:
-            self._renew(files)
+            if offer is not None and offer.evidence is not None:
+                self._renew(offer.manifest.models, offer.evidence)
             self._patient.change(to)
 
         yield from _alone(work)
 
-    def _renew(self, files: Sequence[ModelFile]) -> None:
+    def _renew(self, files: Sequence[ModelFile], evidence: bytes) -> None:
         """Put the message beside the files that are there already: the keys that signed them before may be trusted no more."""
-        if self._evidence is None:
-            return
         for file in files:
             for one in self._patient.versions(file.name):
                 if one.sha256 == file.sha256:
-                    self._patient.add(one.name, one.version, one.path, self._evidence)
+                    self._patient.add(one.name, one.version, one.path, evidence)
 
     def _lacking(self, files: Sequence[ModelFile]) -> Generator[Step, None, frozenset[str]]:
         def work(tell: Callable[[str], None]) -> None:
@@ -237,13 +237,13 @@ class Workshop:
         told = yield from _apart(work, _LIMITS)
         return frozenset(one["lacking"] for one in told if "lacking" in one)
 
-    def _test(self, files: Sequence[ModelFile]) -> Generator[Step, None, Mapping[str, Served]]:
+    def _test(self, files: Sequence[ModelFile], evidence: bytes | None) -> Generator[Step, None, Mapping[str, Served]]:
         def work(tell: Callable[[str], None]) -> None:
             for file in files:
                 found = [one for one in self._patient.versions(file.name) if one.sha256 == file.sha256]
                 if not found:
                     with self._patient.part(file.sha256, file.size, file.blobs) as part:
-                        found = [self._patient.add(file.name, file.version, part.finish(), self._evidence)]
+                        found = [self._patient.add(file.name, file.version, part.finish(), evidence)]
                 tell(json.dumps({"path": str(found[0].path)}))
 
         told = yield from _apart(work, _LIMITS)

@@ -64,12 +64,14 @@ def workshop(config: Path) -> Workshop:
 
 def arrived(config: Path) -> Workshop:
     """After the bundled model came over MQTT, and is in use."""
-    working, said = workshop(config), genre()
-    assert done(working.accept(envelope(manifest()))).manifest.models == (said,)
+    said = genre()
+    offer = done(workshop(config).accept(envelope(manifest())))
+    assert offer.manifest.models == (said,)
+    working = workshop(config)  # a reload has made another one meanwhile
     with working.part(said) as part:
         for number, piece in enumerate(pieces(CONTENT)):
             assert part.write(number, piece)
-    served = done(working.test([said]))
+    served = done(working.test([said], offer.evidence))
     assert list(served) == ["genre"]
     done(working.use([said]))
     return working

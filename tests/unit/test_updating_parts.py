@@ -1,4 +1,4 @@
-"""Files that are open while an update is fetched: none stays open that nobody waits for."""
+"""Files of an update: none stays open that nobody waits for, and who signed them comes with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from edge_agent.contract.manifest import ModelFile
 from edge_agent.errors import FileError
 from edge_agent.testing import FakePart, FakeWorkshop
-from tests.unit.updates import Node, file
+from tests.unit.updates import ABOUT, Node, file
 
 FULL = FileError("/var/lib: No space left on device")
 
@@ -54,3 +54,31 @@ def test_of_parts_that_can_not_all_be_opened_none_stays_open(*, unreadable: bool
         assert (node.state(), node.reason(), room.opened) == ("fetching", str(FULL), [])
         node.clock.advance(60)
     assert room.done.count("lacking") == 3
+
+
+def test_who_signed_them_is_known_after_a_reload_too() -> None:
+    node = Node(ABOUT._replace(by_hand=True))
+    node.offer(file())
+    node.run()
+    assert node.state() == "verified"
+    (first,) = node.workshop.offers
+    node.workshop.evidence = b"of another plan"
+    new = node.plan(node.original, node.updates.about)
+    new.take_over(node.updates)
+    node.updates = new
+    node.updates.install("")
+    node.turn(3)
+    assert node.workshop.evidence == first
+
+
+def test_the_same_manifest_signed_by_others_is_the_evidence_from_then_on() -> None:
+    node = Node(ABOUT._replace(by_hand=True))
+    node.offer(file())
+    node.run()
+    node.offer(file())
+    node.clock.advance(60)
+    node.run()
+    _, second = node.workshop.offers
+    node.updates.install("")
+    node.turn(3)
+    assert node.workshop.evidence == second

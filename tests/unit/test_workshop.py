@@ -97,7 +97,7 @@ def room(tmp_path: Path) -> Room:
 def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room) -> None:
     file = room.put(bad_models.honest())
     assert done(room.workshop.lacking([file])) == {file.sha256}
-    found = done(room.workshop.test([file]))["genre"]
+    found = done(room.workshop.test([file], None))["genre"]
     assert (found.sha256, found.card.version) == (file.sha256, "1.0.0")
     assert found.model.predict([(0.9,)]) == found.loaded.predictor.predict([(0.9,)])
     assert done(room.workshop.lacking([file])) == frozenset()
@@ -126,7 +126,7 @@ def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room)
 )
 def test_a_file_that_does_harm_does_none_here(room: Room, make: Callable[[], bytes], why: str) -> None:
     file = room.put(make())
-    said = refusal(room.workshop.test([file]), ModelError)
+    said = refusal(room.workshop.test([file], None), ModelError)
     assert why in said
     done(room.workshop.go_back([file], 7, Verdict(Phase.REFUSED, said)))
     assert room.store.versions("genre") == []

@@ -71,7 +71,7 @@ class Node:
         given = {"channel": "stable", "serial": serial, "issued": "2026-09-21T00:00:00Z", "models": files, **said}
         manifest = Manifest.model_validate(given)
         payload = f"{serial} {wave} {len(self.workshop.offers)}".encode()
-        self.workshop.offers[payload] = Offer(manifest, wave, Accepted(serial))
+        self.workshop.offers[payload] = Offer(manifest, wave, Accepted(serial), payload)
         for one in files:
             self.workshop.tests.setdefault(one.sha256, served(one.version, one.name))
         self.hear(MANIFEST, payload)
