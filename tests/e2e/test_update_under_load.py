@@ -110,3 +110,6 @@ def test_models_are_replaced_under_load(agent: Agent, client: Client, tmp_path: 
     client.publish("edge/node/request/status")
     status = client.json("edge/node/response/status")
     assert (status["faults"], status["poisoned"]) == (0, 0)
+    # Mosquitto 2.0 lets out more than Receive Maximum of a long queue, which the agent leaves to it by connecting again.
+    if "reconnecting for the rest" not in agent.log():
+        assert status["connections"] == 1
