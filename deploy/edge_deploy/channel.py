@@ -19,7 +19,7 @@ from edge_deploy.wire import PATIENT, QUIET, Clock, Wire, kept
 from edge_deploy.wording import count, some
 
 from edge_agent.contract import topics
-from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, Envelope, Manifest, pieces, read
+from edge_agent.contract.manifest import MAX_ENTRIES, MAX_MESSAGE_BYTES, Envelope, Manifest, pieces, read
 from edge_agent.contract.messages import Message
 from edge_agent.errors import BrokerError, InputError, TrustError
 
@@ -127,6 +127,10 @@ class Channel:
         """Publish a manifest for the nodes of `wave`, None for all that it names; return it as nodes see it."""
         envelope = signed.envelope.model_copy(update={"wave": None if wave is None else tuple(wave)})
         payload = envelope.payload()
+        if wave is not None and len(wave) > MAX_ENTRIES:
+            raise InputError(
+                f"the wave has {len(wave)} entries, but nodes read {MAX_ENTRIES}; name a pattern or a share"
+            )
         if len(payload) > MAX_MESSAGE_BYTES:
             raise InputError(
                 f"the manifest has {len(payload)} bytes with this wave, but nodes read {MAX_MESSAGE_BYTES}"
@@ -178,6 +182,14 @@ class Channel:
         kept(self._wire, filters, take, self._clock, quiet)
         self._wire.unsubscribe(filters)
         return list(lacking)
+
+
+def joined(current: Current, signed: Signed, wave: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return a wave together with the one that the same manifest has on the channel: who was in one stays in it."""
+    if current.envelope is None or not signed.is_in(current.envelope):
+        return wave
+    published = current.envelope.wave
+    return None if wave is None or published is None else tuple(dict.fromkeys((*published, *wave)))
 
 
 def require_fit(current: Current, signed: Signed) -> None:

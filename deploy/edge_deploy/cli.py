@@ -13,7 +13,7 @@ from typing import Final
 import click
 from edge_deploy import broker, waves
 from edge_deploy.broker import Login
-from edge_deploy.channel import Channel, Current, require_fit
+from edge_deploy.channel import Channel, Current, joined, require_fit
 from edge_deploy.events import Lines, Say, json_line
 from edge_deploy.nodes import FILTERS, Nodes
 from edge_deploy.options import FILE
@@ -102,6 +102,8 @@ def main() -> None:
 def push(model: Path, channel: str | None, wave: str | None, login: Login) -> None:
     """Publish a model and its manifest: all nodes that the release names take it at once.
 
+    Nodes that the same release is published for already stay in it: --wave adds to them.
+
     The pieces of the model files come first, as retained messages; what the broker has already is not sent again. To go node by node,
     and back on trouble, use rollout instead.
     """
@@ -109,11 +111,13 @@ def push(model: Path, channel: str | None, wave: str | None, login: Login) -> No
     named = None if wave is None else _entries(wave)
     with _connected(login) as wire:
         there = Channel(bundle.channel, wire)
-        require_fit(there.current(), bundle.forward)
+        current = there.current()
+        require_fit(current, bundle.forward)
         _push(there, bundle, click.echo)
         if named == ():
             click.echo("the manifest is not published (--wave none): edge-deploy rollout does that")
             return
+        named = joined(current, bundle.forward, named)
         there.announce(bundle.forward, named)
     whom = "all nodes that the release names" if named is None else some(named)
     click.echo(f"published {bundle.forward.title} on {there.topic}, serial {bundle.forward.serial}, for {whom}")

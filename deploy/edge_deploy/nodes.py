@@ -91,6 +91,16 @@ class Node:
                 return f"{model.name}: {word.state.replace('_', ' ')}: {word.reason or 'no reason given'}"
         return None
 
+    def took(self, manifest: Manifest, models: Collection[ModelFile]) -> bool:
+        """Tell whether any of these models of a manifest is installed, or on its way to be. A node that a manifest is not meant for says
+        its serial too, but stays idle.
+        """
+        return any(
+            model in models
+            and (word.is_at(model) or (word.serial == manifest.serial and word.state not in {*BAD, "idle"}))
+            for model, word in self._named(manifest)
+        )
+
     def doing(self, manifest: Manifest) -> str:
         """Return the state of its models in this manifest, the least advanced first; "" while it says nothing about it."""
         states = (word.state for _, word in self._named(manifest) if word.serial == manifest.serial)

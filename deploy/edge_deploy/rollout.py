@@ -25,6 +25,7 @@ from edge_deploy.standing import Judge, Limits, Standing, words
 from edge_deploy.wire import PATIENT, Clock, Wire, kept
 from edge_deploy.wording import count, plain, some
 
+from edge_agent.contract.manifest import MAX_ENTRIES, is_meant
 from edge_agent.contract.messages import Message
 from edge_agent.errors import InputError
 
@@ -105,10 +106,15 @@ class Rollout:
         return self._go_back(back)
 
     def _go_back(self, back: Signed) -> Outcome:
-        wave = self._current.envelope.wave if self._current.envelope else None
+        published = self._current.envelope
+        wave = published.wave if published else None
+        if wave is not None:
+            wave = (*wave, *self._beyond(wave, back))
+            if len(wave) > MAX_ENTRIES:
+                wave = None  # too many to name: better too far back than not far enough
         # Who refused the release may refuse the way back for the same reason: it has the former models anyway.
         refused = set(self._standing().trouble)
-        if not back.is_in(self._current.envelope):
+        if published is None or not back.is_in(published) or wave != published.wave:
             self._announce(back, wave)
         text = f"taking back: {back.title} for {'all nodes' if wave is None else some(wave) or 'no node'}"
         self._tell("taking_back", text, wave=wave)
@@ -131,6 +137,16 @@ class Rollout:
         text += f"; {len(standing.away)} away, which take it when they come back" if standing.away else ""
         self._tell("taken_back", text, nodes=standing.there, left=left, away=standing.away)
         return Outcome.TAKEN_BACK
+
+    def _beyond(self, wave: Sequence[str], back: Signed) -> list[str]:
+        """Return the nodes that have the release, or are on their way to it, and that the wave on the channel does not name (any more)."""
+        forward, channel = self._bundle.forward.manifest, self._channel.name
+        changed = [model for model in forward.models if back.manifest.model(model.name) != model]
+        return [
+            node.name
+            for node in self._nodes.of(back.manifest, None)
+            if node.took(forward, changed) and not is_meant(node.name, channel, wave)
+        ]
 
     # -- the steps of a roll-out
 

@@ -43,7 +43,7 @@ MAX_RELEASE_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 RELEASE_SUFFIX: Final = ".release"
 _MAX_LABELS: Final = 1024
 _MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
-_MAX_ENTRIES: Final = 1024
+MAX_ENTRIES: Final = 1024
 #: Thirty days.
 _MAX_SOAK: Final = 30 * 86_400
 _NODES: Final = re.compile(r"[A-Za-z0-9._*-]{1,64}")
@@ -82,7 +82,7 @@ Short = Annotated[Text, StringConstraints(max_length=255)]
 #: Nodes: an id, a pattern with `*`, or a share of them.
 Entries = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=64), AfterValidator(_is_entry)], ...],
-    Field(max_length=_MAX_ENTRIES),
+    Field(max_length=MAX_ENTRIES),
 ]
 #: A second in UTC.
 Time = Annotated[

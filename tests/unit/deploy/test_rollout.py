@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from edge_deploy import waves
-from edge_deploy.channel import Channel
+from edge_deploy.channel import Channel, joined
 from edge_deploy.events import Event
 from edge_deploy.release import Bundle
 from edge_deploy.rollout import Outcome, Rollout
@@ -338,3 +338,52 @@ def test_a_node_that_calls_itself_all_is_not_picked(fleet: Fleet) -> None:
     ((_, wave),) = fleet.published()
     assert wave is not None
     assert set(wave) == set(NAMES)
+
+
+def push(fleet: Fleet, *wave: str) -> None:
+    """What `edge-deploy push --wave` does."""
+    bundle = Bundle.open(fleet.folder / "genre-1.1.0.onnx")
+    channel = Channel("stable", fleet.room.wire(), fleet.room.clock)
+    channel.push(bundle)
+    channel.announce(bundle.forward, joined(channel.current(), bundle.forward, wave or None))
+    fleet.room.wait(1)
+    for _ in range(20):
+        fleet.room.wait(1)
+
+
+def test_who_was_published_for_stays_when_others_are_added(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    push(fleet, "pi-1")
+    push(fleet, "pi-2", "pi-1")
+    push(fleet)
+    push(fleet, "pi-3")
+    assert [wave for _, wave in fleet.published()] == [("pi-1",), ("pi-1", "pi-2"), None, None]
+
+
+def test_another_manifest_begins_with_the_wave_that_is_named(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "older").mkdir()
+    older = Bundle.open(write_release(tmp_path / "older", "1.0.5", serial=SERIAL - 100))
+    Channel("stable", fleet.room.wire(), fleet.room.clock).announce(older.forward, None)
+    push(fleet, "pi-1")
+    assert fleet.published()[-1] == (SERIAL, ("pi-1",))
+
+
+def test_take_back_reaches_nodes_that_took_it_and_are_in_no_wave_any_more(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    bundle = Bundle.open(fleet.folder / "genre-1.1.0.onnx")
+    push(fleet, "pi-1", "pi-3")
+    Channel("stable", fleet.room.wire(), fleet.room.clock).announce(bundle.forward, ("pi-2",))
+    fleet.room.wait(1)  # pi-2 has just begun
+    assert fleet.take_back() is Outcome.TAKEN_BACK
+    assert fleet.published()[-1] == (SERIAL + 1, ("pi-2", "pi-1", "pi-3"))
+    assert set(fleet.versions().values()) == {"1.0.0"}
+
+
+def test_take_back_reaches_who_came_with_the_release_after_the_first_one(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    push(fleet, "pi-1")
+    assert fleet.take_back() is Outcome.TAKEN_BACK
+    fleet.add("late", version="1.1.0")
+    assert fleet.take_back() is Outcome.TAKEN_BACK
+    assert fleet.published()[-1] == (SERIAL + 1, ("pi-1", "late"))
+    assert fleet.nodes["late"].version == "1.0.0"
