@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from edge_agent.contract.messages import Refused
 from edge_agent.errors import CutShortError, EdgeAgentError, FileError, ModelError, StoreError
@@ -23,6 +23,9 @@ from edge_agent.serving.released import MOST_CUT_SHORT, About, Job, Release, Ser
 from edge_agent.serving.telling import Telling
 
 _log = logging.getLogger(__name__)
+
+#: Said of a candidate in whose place a person has put something else.
+_DECIDED: Final = Verdict(Phase.ROLLED_BACK, "another version was put into use on the device")
 
 
 class InUse(NamedTuple):
@@ -148,16 +151,42 @@ class Course:
         """Go on with a release in another plan, before which `wish` was asked for."""
         served = [self.plan.served[file.name].sha256 == file.sha256 for file in release.files]
         if release.verdict is not None:
-            if not any(served):
+            if any(served):
+                self.wish = wish  # without one it is tried again, after a pause
+            elif release.job is None:
                 self.stop(release, release.verdict)
         elif release.is_being_placed and all(served):
             self._placed(release)
+            self._compare(release)
         elif release.job is not None or release.failure is not None or release.proving is None:
             pass  # what comes next asks for a plan, where that is needed
+        elif not release.is_being_placed:
+            self._tried(release, served)
         elif wish is not None or release.proving.contests != self.plan.contests:
             self.wish = release.wish  # the plan is another one, by a reload
-        elif release.is_being_placed:
+        else:
             self.failed(release, StoreError("another version was put into use meanwhile"))
+
+    def _tried(self, release: Release, served: Sequence[bool]) -> None:
+        """Go on comparing in another plan, which serves the candidates or not, unless a person has decided."""
+        if not (all(served) if release.is_served else self._serves_before(release)):
+            if all(served):
+                self._placed(release)
+            elif any(served):  # all models of a manifest change together
+                self.take_back(release, _DECIDED)
+            else:
+                self.stop(release, _DECIDED)
+        self._compare(release)
+
+    def _compare(self, release: Release) -> None:
+        """Ask for a plan that compares, where the one in use does not: it is another one, by a reload."""
+        if self.release is not release or release.verdict is not None or release.failure is not None:
+            return
+        if release.proving is not None and release.proving.contests != self.plan.contests:
+            self.wish = release.wish
+
+    def _serves_before(self, release: Release) -> bool:
+        return all(self.plan.served[name].sha256 == one.sha256 for name, one in release.before.items())
 
     def _placed(self, release: Release) -> None:
         """Note that the plan in use serves a release."""
@@ -184,6 +213,7 @@ class Course:
         """Serve again what was served before, once the store says so."""
         release.verdict = verdict
         release.is_being_placed = True
+        release.not_before = self._clock() + release.pause()  # until it is tried again, should that not be enough
         job = self.plan.workshop.go_back(release.files, release.manifest.serial, verdict)
         release.do(job, lambda _: self._wish(release))
 
@@ -207,7 +237,10 @@ class Course:
         if not (again or isinstance(error, FileError | StoreError | OSError)):
             self.go_back(release, refused_for(str(error)))
             return
-        if release.verdict is not None or release.failure is not None:
+        if release.verdict is not None:
+            pause = max(0.0, release.not_before - self._clock())
+            _log.error("update: can't go back: %s; trying again in %.0f s", error, pause)
+        elif release.failure is not None:
             pause = release.pause()
             release.not_before = self._clock() + pause
             _log.error("update: can't go back: %s; trying again in %.0f s", error, pause)

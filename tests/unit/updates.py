@@ -56,6 +56,8 @@ class Node:
         self.options = options
         self.wishes: list[Wish] = []
         self.original = {name: served(name=name) for name in names}
+        #: What a person has put into use.
+        self.chosen: dict[str, Served] = {}
         self.updates = self.plan(self.original, about)
         self.turn()
 
@@ -123,7 +125,18 @@ class Node:
                 versions = done.split()[1:]
                 found = (one for one in self.workshop.tests.values() if isinstance(one, Served))
                 models |= {one.card.name: one for one in found if one.card.version in versions}
-        return models
+        return {**models, **self.chosen}
+
+    def choose(self, *models: Served) -> None:
+        """A person puts other models into use by a command, which is noticed."""
+        self.chosen |= {one.card.name: one for one in models}
+        self.take_plan()
+
+    def take_plan(self) -> None:
+        """Take a plan that nobody wished for, as SIGHUP does."""
+        new = self.plan(self.current(), self.updates.about)
+        new.take_over(self.updates)
+        self.updates = new
 
     @property
     def pieces(self) -> list[str]:

@@ -1,0 +1,105 @@
+"""What others do while a candidate is compared: a person puts another model into use, settings are read anew, manifests come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.test_updating_contest import ALL, SOAK, begun, contest, goes_on
+from tests.unit.updates import Node, file, served
+
+DECIDED = "another version was put into use on the device"
+
+
+def in_phase(phase: str, **said: Any) -> Node:
+    node = begun(**said)
+    while node.state() != phase:
+        goes_on(node)
+    return node
+
+
+def is_free(node: Node) -> bool:
+    """Whether nothing is compared, asked for or under way, and a newer manifest is followed."""
+    node.run()
+    if not node.updates.is_idle or node.updates.holds or node.updates.wish is not None:
+        return False
+    node.chosen.clear()
+    node.offer(file("1.9.0"), serial=9)
+    node.clock.advance(60)
+    node.run()
+    return node.said["genre"]["installed_version"] == "1.9.0"
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.5"])
+def test_another_version_that_a_person_uses_in_the_soak_ends_it(version: str) -> None:
+    node = in_phase("committed")
+    node.choose(served(version))
+    node.run()
+    assert (node.state(), node.reason()) == ("rolled_back", DECIDED)
+    assert node.said["genre"]["installed_version"] == version
+    assert not [one for one in node.workshop.done if one.startswith(("keep", "go back"))]
+    assert node.updates._plan.contests == {}
+    assert is_free(node)
+
+
+@pytest.mark.parametrize("phase", ["shadow", "canary"])
+def test_a_third_version_that_a_person_uses_before_ends_the_comparison(phase: str) -> None:
+    node = in_phase(phase)
+    node.choose(served("1.0.5"))
+    node.run()
+    assert (node.state(), node.reason()) == ("rolled_back", DECIDED)
+    assert node.said["genre"]["installed_version"] == "1.0.5"
+    assert node.updates._plan.contests == {}
+    assert is_free(node)
+
+
+@pytest.mark.parametrize("phase", ["shadow", "canary"])
+def test_a_candidate_that_a_person_uses_is_installed(phase: str) -> None:
+    node = in_phase(phase)
+    node.choose(served("1.1.0"))
+    node.run()
+    assert (node.state(), node.said["genre"]["installed_version"]) == ("idle", "1.1.0")
+    assert node.workshop.done[-1] == "keep 1.1.0"
+    assert is_free(node)
+
+
+def test_a_person_that_takes_back_one_of_several_takes_back_all() -> None:
+    node = Node(names=("genre", "mood"))
+    node.offer(file(), file(name="mood"), **{**ALL, **SOAK})
+    node.run()
+    assert node.state("mood") == "committed"
+    node.choose(served("1.0.0"))
+    node.run()
+    for name in ("genre", "mood"):
+        assert (node.state(name), node.reason(name)) == ("rolled_back", DECIDED)
+        assert node.said[name]["installed_version"] == "1.0.0"
+    assert node.workshop.done[-1] == "go back from 1.1.0 1.1.0"
+
+
+def test_trouble_after_a_person_has_used_a_third_version_ends_with_it() -> None:
+    node = in_phase("committed")
+    contest(node).figures.failed.add("music/hall/features", case=True)
+    node.clock.advance(1)
+    node.chosen = {"genre": served("1.0.5")}
+    node.run()
+    assert (node.state(), node.said["genre"]["installed_version"]) == ("rolled_back", "1.0.5")
+    assert "it fails on 1 of 1 row" in node.reason()
+    assert is_free(node)
+
+
+def test_going_back_is_not_tried_without_pause_while_the_candidate_stays() -> None:
+    node = in_phase("committed")
+    contest(node).figures.failed.add("music/hall/features", case=True)
+    node.chosen = {"genre": served("1.1.0")}
+    for _ in range(100):
+        node.clock.advance(1)
+        node.turn(3)
+        if node.updates.wish is not None:
+            node.reload()
+    assert 3 <= node.workshop.done.count("go back from 1.1.0") <= 5
+    node.chosen.clear()
+    node.clock.advance(1000)
+    node.run()
+    assert (node.state(), node.said["genre"]["installed_version"]) == ("rolled_back", "1.0.0")
+    assert is_free(node)
