@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 from edge_agent import __version__
-from edge_agent.config.models import left, loading, store
+from edge_agent.config.models import left, library, loading, store
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
@@ -136,7 +136,11 @@ def make_updates(settings: Settings, loaded: Mapping[str, Loaded], wish: Wish | 
             if is_name(name)
         },
         Workshop(
-            lambda patience: store(settings, patience), update.channel, signers, required=update.require_signature
+            lambda patience: store(settings, patience),
+            update.channel,
+            signers,
+            required=update.require_signature,
+            elsewhere=lambda name: library(settings).elsewhere(name),
         ),
         clock=time.monotonic,
         now=now,

@@ -324,36 +324,29 @@ class FakePart:
         """Keep a piece; raise what `full` says."""
         if self.full is not None:
             raise self.full
-        if content.startswith(b"damaged"):
-            return False
-        self.lacking.discard(number)
-        return True
+        if intact := not content.startswith(b"damaged"):
+            self.lacking.discard(number)
+        return intact
 
 
 class FakeWorkshop:
     """Does the work of an update at once, in memory: `offers` are what manifests are, by their payloads, or why they are refused.
 
-    `tests` are the candidates by the sha256 of their files, or why one is refused; `outcomes` what becomes of each other kind of work, by
-    its name. `done` records what was asked for, in order; `jobs` that wait, because their names are in `waits`.
+    By the sha256 of files, `tests` are the candidates, or why one is refused, `formers` what was served before those on trial. `outcomes` is
+    what becomes of other work, by its name; `done` is what was asked for, in order; `jobs` wait whose names are in `waits`.
     """
 
     def __init__(self) -> None:
-        self.offers: dict[bytes, Any] = {}
-        self.tests: dict[str, Any] = {}
-        self.outcomes: dict[str, Any] = {}
-        self.there: set[str] = set()
+        self.offers, self.tests, self.outcomes, self.verdicts, self.formers = (dict[Any, Any]() for _ in range(5))
         self.parts: dict[str, FakePart] = {}
-        self.verdicts: dict[str, Any] = {}
+        self.there, self.waits = set[str](), set[str]()
+        self.jobs, self.done = list[FakeJob](), list[str]()
         self.evidence: bytes | None = None
-        self.waits: set[str] = set()
-        self.jobs: list[FakeJob] = []
-        self.done: list[str] = []
 
     def _job(self, name: str, result: Any = None) -> FakeJob:
         self.done.append(name)
-        job = FakeJob(self.outcomes.get(name, result), waits=name in self.waits)
-        self.jobs.append(job)
-        return job
+        self.jobs.append(FakeJob(self.outcomes.get(name, result), waits=name in self.waits))
+        return self.jobs[-1]
 
     def accept(self, envelope: bytes) -> FakeJob:
         """Check a manifest."""
@@ -371,12 +364,21 @@ class FakeWorkshop:
         """Return what there is of a file."""
         return self.parts.setdefault(file.sha256, FakePart(len(file.blobs)))
 
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None) -> FakeJob:
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None, _serial: int) -> FakeJob:
         """Test files."""
         self.evidence = evidence
-        found = [self.tests[file.sha256] for file in files]
-        wrong = next((one for one in found if isinstance(one, Exception)), None)
-        return self._job("test", wrong or {file.name: one for file, one in zip(files, found, strict=True)})
+        found = {file.name: self.tests[file.sha256] for file in files}
+        return self._job("test", next((one for one in found.values() if isinstance(one, Exception)), found))
+
+    def watched(self, files: Sequence[ModelFile]) -> list[ModelFile]:
+        """Return those on trial: those with a former one."""
+        return [file for file in files if file.sha256 in self.formers]
+
+    def former(self, files: Sequence[ModelFile]) -> FakeJob:
+        """Open the former ones."""
+        return self._job(
+            "former", {file.name: self.formers[file.sha256] for file in files if self.formers[file.sha256]}
+        )
 
     def use(self, files: Sequence[ModelFile]) -> FakeJob:
         """Make files current."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from edge_agent.host import logs
 from edge_agent.host.process import Signals
 from edge_agent.host.systemd import Notifier
 from edge_agent.model.library import Loaded
+from edge_agent.model.watching import Watching
 
 if TYPE_CHECKING:
     from edge_agent.assembly import Preparation
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from edge_agent.serving.reloading import Reloads
 
 _log = logging.getLogger(__name__)
+
+#: Seconds to wait for another process that changes the store.
+_PATIENCE = 2.0
 
 
 @click.command(name="run")
@@ -43,8 +48,8 @@ def command(config: Path | None) -> None:
     SIGHUP reloads settings and models; invalid ones are rejected, and the agent goes on with the old ones. The
     connection is kept unless its own settings changed.
     """
-    with Signals(children=True) as signals:
-        begun = _begin(config, signals)
+    with Signals(children=True) as signals, ExitStack() as stack:
+        begun = _begin(config, signals, stack)
         if begun is None:
             return
         agent, reloads = begun
@@ -55,13 +60,14 @@ def command(config: Path | None) -> None:
                     gc.collect()
 
 
-def _begin(config: Path | None, signals: Signals) -> tuple[Agent, Reloads] | None:
-    """Return the agent with its models loaded; None when told to stop before that."""
+def _begin(config: Path | None, signals: Signals, stack: ExitStack) -> tuple[Agent, Reloads] | None:
+    """Return the agent with its models loaded; None when told to stop before that. `stack` notes how this run ends."""
     try:
         loaded = load(config)
         logs.set_up(loaded.log.level)
         for line in neglected(loaded):
             _log.warning("%s", line)
+        stack.enter_context(Watching(store(loaded, _PATIENCE), follows=bool(loaded.update.channel)))
         begun = loading(loaded)
         # The models are tested in another process; meanwhile, import what connects and serves.
         from edge_agent import assembly

@@ -6,7 +6,8 @@ an empty one, old manifests would be accepted again.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,15 +35,46 @@ class Refused(_Part):
     rolled_back: bool = False
 
 
+class Watched(_Part):
+    """Files, by the names of their models, that are on trial. `ends` counts the runs of the agent that have not ended as they should since they
+    are, the present one among them.
+    """
+
+    serial: _Serial
+    files: Annotated[dict[ModelName, Sha256], Field(min_length=1, max_length=1024)]
+    ends: Annotated[int, Field(ge=0, le=1 << 20)] = 1
+
+
 class State(_Part):
     """All of it; change it with `model_copy(update=…)`. `channels` say what was accepted from each, `refused` (and rolled back) by sha256, `good`
-    is the sha256 of each model's last version that stood its trial.
+    is the sha256 of each model's last version that stood its trial, `watched` what is on trial.
     """
 
     v: Literal[1] = 1
     channels: Annotated[dict[Channel, Kept], Field(max_length=64)] = {}
     refused: Annotated[dict[Sha256, Refused], Field(max_length=2 * MAX_REFUSED)] = {}
     good: Annotated[dict[ModelName, Sha256], Field(max_length=1024)] = {}
+    watched: Watched | None = None
+
+    def refuse(self, files: Collection[str], why: Refused) -> Self:
+        """Return it with the reason why files, given by their sha256s, are not to be served."""
+        now = {**self.refused, **dict.fromkeys(files, why)}
+        latest = sorted(now.items(), key=lambda one: one[1].serial)[-MAX_REFUSED:]
+        return self.model_copy(update={"refused": dict(latest)})
+
+    def watch(self, files: Mapping[str, str], serial: int) -> Self:
+        """Return it with files, by the names of their models, on trial. Those that were already are still: their ends count."""
+        before = {} if self.watched is None else self.watched.files
+        if all(before.get(name) == sha256 for name, sha256 in files.items()):
+            return self
+        return self.model_copy(update={"watched": Watched(serial=serial, files={**before, **files})})
+
+    def unwatch(self, names: Collection[str]) -> Self:
+        """Return it without these models on trial."""
+        if self.watched is None:
+            return self
+        left = {name: sha256 for name, sha256 in self.watched.files.items() if name not in names}
+        return self.model_copy(update={"watched": self.watched.model_copy(update={"files": left}) if left else None})
 
 
 def parse(content: bytes, where: str) -> State:

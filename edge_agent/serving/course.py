@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Final, NamedTuple
 
+from edge_agent.contract.manifest import ModelFile
 from edge_agent.contract.messages import Refused
 from edge_agent.errors import CutShortError, EdgeAgentError, FileError, ModelError, StoreError
 from edge_agent.model.trust import Offer
@@ -82,10 +83,8 @@ class Course:
                 self._fetch(release, refused, busy=busy)
             elif release.phase is Phase.VERIFIED and (release.approved or not self.plan.about.by_hand):
                 self.become(release, Phase.TESTING)
-                release.do(
-                    self.plan.workshop.test(release.files, release.evidence),
-                    lambda tested: self._tested(release, tested),
-                )
+                job = self.plan.workshop.test(release.files, release.evidence, release.manifest.serial)
+                release.do(job, lambda tested: self._tested(release, tested))
         except (EdgeAgentError, OSError) as error:
             self.failed(release, error)
 
@@ -147,6 +146,28 @@ class Course:
     def _wish(self, release: Release) -> None:
         self.wish = release.wish
 
+    def watch_again(self, accepted: Offer, files: Sequence[ModelFile]) -> None:
+        """Watch from the beginning what is served, and was watched when the agent ended, or until a newer manifest came."""
+        names = ", ".join(f"{file.name} {file.version}" for file in files)
+        _log.info("update: serial %d: %s is watched from the beginning", accepted.manifest.serial, names)
+        release = self.release = Release(accepted, files)
+        release.phase, release.is_served = Phase.TESTING, True
+        self._tell(release, None)
+        release.do(self.plan.workshop.former(files), lambda former: self._watch(release, former))
+
+    def _watch(self, release: Release, former: Mapping[str, Served]) -> None:
+        release.tested = {name: self.plan.served[name] for name in release.names}
+        release.before = former
+        candidates = {
+            name: one.model for name, one in release.tested.items() if one.model is not None and name in former
+        }
+        release.proving = Proving(release.manifest, candidates, self._clock, is_served=True)
+        if release.proving.begin() is None:
+            self._end(release)
+        else:
+            release.is_being_placed = True
+            self._wish(release)
+
     def planned(self, release: Release, wish: Wish | None) -> None:
         """Go on with a release in another plan, before which `wish` was asked for."""
         served = [self.plan.served[file.name].sha256 == file.sha256 for file in release.files]
@@ -196,6 +217,8 @@ class Course:
         self.become(release, Phase.COMMITTED)
         if release.proving is not None and release.proving.phase is Phase.COMMITTED:
             release.proving.start()
+            if release.proving.contests != self.plan.contests:
+                self.wish = release.wish  # the plan is another one, by a reload
         else:
             self._end(release)
 

@@ -21,13 +21,22 @@ _BETWEEN: Final = 1.0
 
 
 class Proving:
-    """The phases of the `candidates` of a manifest, by the names that routes use. `clock` gives seconds."""
+    """The phases of the `candidates` of a manifest, by the names that routes use. `clock` gives seconds; where
+    the candidates are served already (`is_served`) only the last phase is left.
+    """
 
-    def __init__(self, manifest: Manifest, candidates: Mapping[str, Model], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        candidates: Mapping[str, Model],
+        clock: Callable[[], float],
+        *,
+        is_served: bool = False,
+    ) -> None:
         #: The phase that it is in, None before the first, and the contests of that.
         self.phase: Phase | None = None
         self.contests: Mapping[str, Contesting] = {}
-        self._left = list(_phases(manifest))
+        self._left = list(_phases(manifest))[-1 if is_served else 0 :]
         self._seconds = manifest.soak_seconds
         self._limits = ContestLimits(
             manifest.min_agreement, manifest.max_failed, manifest.max_rejected, manifest.max_slower

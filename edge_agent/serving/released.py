@@ -70,8 +70,14 @@ class Workshop(Protocol):
     def part(self, file: ModelFile) -> Part:
         """Return what there is of a file. Raises `FileError`."""
 
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None) -> Job[Mapping[str, Served]]:
-        """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name."""
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None, serial: int) -> Job[Mapping[str, Served]]:
+        """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name. They are on trial from now on."""
+
+    def watched(self, files: Sequence[ModelFile]) -> list[ModelFile]:
+        """Return those that are on trial. Raises `FileError` and `StoreError`."""
+
+    def former(self, files: Sequence[ModelFile]) -> Job[Mapping[str, Served]]:
+        """Open what was served before files that are served now; return it by name, without what can't be opened."""
 
     def use(self, files: Sequence[ModelFile]) -> Job[None]:
         """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""

@@ -175,11 +175,14 @@ class Updates:
         course.plan = self._plan
         self.reconnected()
         course.telling.repeat(former._served)
-        release = course.release
-        if release is None:
-            if any(name not in former._served for name in self._served):
-                course.checking.once_more()
-        elif not all(name in self._served for name in release.names):
+        if (release := course.release) is not None:
+            self._go_on(course, release, wish)
+        elif any(name not in former._served for name in self._served):
+            course.checking.once_more()
+
+    def _go_on(self, course: Course, release: Release, wish: Wish | None) -> None:
+        """Go on with a release in this plan, before which `wish` was asked for."""
+        if not all(name in self._served for name in release.names):
             course.drop(release)
             course.checking.once_more()
         else:
@@ -239,13 +242,15 @@ class Updates:
         changes = [file for file in files if self._served[file.name].sha256 != file.sha256]
         meant = accepted.is_for(self.about.node)
         if before is not None:
-            if meant and before.manifest == manifest:
+            if (meant or before.is_served) and before.manifest == manifest:
                 before.evidence = accepted.evidence
                 return  # the same once more, for another wave, or signed by others
             _log.info("update: serial %d supersedes %d", manifest.serial, before.manifest.serial)
             course.drop(before)
         for file in files:
             course.telling.tell(file.name, Phase.IDLE, None, serial=manifest.serial, latest=file)
+        if not changes:
+            self._watch_again(accepted, files)
         if not (meant and changes):
             return
         _log.info(
@@ -264,6 +269,13 @@ class Updates:
                 course.stop(release, verdict)
             else:
                 course.become(release, Phase.FETCHING)
+
+    def _watch_again(self, accepted: Offer, files: Sequence[ModelFile]) -> None:
+        try:
+            if watched := self._plan.workshop.watched(files):
+                self._course.watch_again(accepted, watched)
+        except (EdgeAgentError, OSError) as error:
+            _log.error("update: what is on trial can't be known: %s", error)
 
     def _objection(self, file: ModelFile, manifest: Manifest) -> Verdict | None:
         """Return why a file is not worth fetching."""

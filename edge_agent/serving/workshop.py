@@ -18,9 +18,10 @@ from edge_agent.contract.manifest import KeyList, ModelFile
 from edge_agent.errors import EdgeAgentError, FileError, StoreError
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.library import Loaded, Trial, limits
-from edge_agent.model.state import MAX_REFUSED, Refused
+from edge_agent.model.state import Refused
 from edge_agent.model.store import Part, State, Store
 from edge_agent.model.trust import Accepted, Examination, Kept, Offer, Signers, remember, trust
+from edge_agent.model.watching import go_back
 from edge_agent.serving.phases import Phase
 from edge_agent.serving.released import Served, Verdict
 
@@ -87,7 +88,9 @@ class Steps(Generic[_T]):
 
 
 class Workshop:
-    """The workshop of a channel. `store` returns the store, with the seconds for which it waits for other processes; `signers` are the keys of the settings; `allowed` gives the limits of testing; `clock` is the time of day."""
+    """The workshop of a channel. `store` returns the store, with the seconds for which it waits for other processes; `signers` are the keys of the settings; `elsewhere`
+    finds what is served without the store; `allowed` gives the limits of testing; `clock` is the time of day.
+    """
 
     def __init__(
         self,
@@ -96,13 +99,14 @@ class Workshop:
         signers: Signers,
         *,
         required: bool = True,
+        elsewhere: Callable[[str], Path | None] = lambda _: None,
         allowed: Callable[[int], Limits] = limits,
         clock: Callable[[], float] = time.time,
     ) -> None:
         #: The first is used here, and must not wait for other processes; the other one apart.
         self._store, self._patient = store(0.0), store(_PATIENCE)
         self._channel, self._signers, self._required = channel, signers, required
-        self._allowed, self._clock = allowed, clock
+        self._elsewhere, self._allowed, self._clock = elsewhere, allowed, clock
         #: The message that was put beside the files that it names last.
         self._renewed: bytes | None = None
 
@@ -122,9 +126,18 @@ class Workshop:
         """Return what there is of a file. Raises `FileError`."""
         return self._store.part(file.sha256, file.size, file.blobs)
 
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None) -> Steps[Mapping[str, Served]]:
-        """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name."""
-        return Steps(self._test(files, evidence))
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None, serial: int) -> Steps[Mapping[str, Served]]:
+        """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name. They are on trial from now on."""
+        return Steps(self._test(files, evidence, serial))
+
+    def watched(self, files: Sequence[ModelFile]) -> list[ModelFile]:
+        """Return those that are on trial. Raises `FileError` and `StoreError`."""
+        watched = self._store.read().watched
+        return [] if watched is None else [file for file in files if watched.files.get(file.name) == file.sha256]
+
+    def former(self, files: Sequence[ModelFile]) -> Steps[Mapping[str, Served]]:
+        """Open what was served before files that are served now; return it by name, without what can't be opened."""
+        return Steps(self._former(files))
 
     def use(self, files: Sequence[ModelFile]) -> Steps[None]:
         """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""
@@ -140,7 +153,7 @@ class Workshop:
 
         def work() -> None:
             good = {file.name: file.sha256 for file in files}
-            self._patient.change(lambda state: state.model_copy(update={"good": {**state.good, **good}}))
+            self._patient.change(lambda state: state.unwatch(good).model_copy(update={"good": {**state.good, **good}}))
             for file in files:
                 self._patient.prune(file.name)
             self._patient.clear_parts()
@@ -153,19 +166,11 @@ class Workshop:
         def noted(state: State, verdict: Verdict) -> State:
             why = wording.reason(verdict.reason)  # it may have a library's words in it, and a file's
             refused = Refused(serial=serial, reason=why, rolled_back=verdict.phase is Phase.ROLLED_BACK)
-            now = {**state.refused, **{file.sha256: refused for file in files}}
-            latest = sorted(now.items(), key=lambda one: one[1].serial)[-MAX_REFUSED:]
-            return state.model_copy(update={"refused": dict(latest)})
+            return state.refuse([file.sha256 for file in files], refused).unwatch([file.name for file in files])
 
         def work() -> None:
             for file in files:
-                current = self._patient.current(file.name)
-                if current is None or current.sha256 != file.sha256:
-                    continue
-                if self._patient.before(file.name) is not None:
-                    self._patient.rollback(file.name)
-                else:  # what was served before is not in the store: the bundled one, or a file by hand
-                    self._patient.remove(file.name)
+                go_back(self._patient, file.name, file.sha256)
             if verdict is None:
                 return
             self._patient.change(lambda state: noted(state, verdict))
@@ -217,9 +222,21 @@ class Workshop:
         def work() -> None:
             if offer is not None and offer.evidence is not None:
                 self._renew(offer.manifest.models, offer.evidence)
-            self._patient.change(to)
+            over = [] if offer is None else self._superseded(offer.manifest.models)
+            self._patient.change(lambda state: to(state).unwatch(over))
 
         yield from _alone(work)
+
+    def _superseded(self, files: Sequence[ModelFile]) -> list[str]:
+        """Return the models with a candidate on trial that never came to serve, and now never will."""
+        watched = self._patient.read().watched
+        found = []
+        for file in () if watched is None else files:
+            if watched is not None and watched.files.get(file.name, file.sha256) != file.sha256:
+                current = self._patient.current(file.name)
+                if current is None or current.sha256 != watched.files[file.name]:
+                    found.append(file.name)
+        return found
 
     def _renew(self, files: Sequence[ModelFile], evidence: bytes) -> None:
         """Put the message beside the files that are there already: the keys that signed them before may be trusted no more."""
@@ -237,8 +254,12 @@ class Workshop:
         told = yield from _apart(work, _LIMITS)
         return frozenset(one["lacking"] for one in told if "lacking" in one)
 
-    def _test(self, files: Sequence[ModelFile], evidence: bytes | None) -> Generator[Step, None, Mapping[str, Served]]:
+    def _test(
+        self, files: Sequence[ModelFile], evidence: bytes | None, serial: int
+    ) -> Generator[Step, None, Mapping[str, Served]]:
         def work(tell: Callable[[str], None]) -> None:
+            # Before they are opened here: even that may end the agent.
+            self._patient.change(lambda state: state.watch({file.name: file.sha256 for file in files}, serial))
             for file in files:
                 found = [one for one in self._patient.versions(file.name) if one.sha256 == file.sha256]
                 if not found:
@@ -247,16 +268,29 @@ class Workshop:
                 tell(json.dumps({"path": str(found[0].path)}))
 
         told = yield from _apart(work, _LIMITS)
-        paths = [Path(one["path"]) for one in told if "path" in one]
-        trial = Trial(paths, self._beside)
+        return (yield from self._open({file.name: Path(told[place]["path"]) for place, file in enumerate(files)}))
+
+    def _former(self, files: Sequence[ModelFile]) -> Generator[Step, None, Mapping[str, Served]]:
+        found: dict[str, Served] = {}
+        for file in files:
+            try:
+                before = self._store.before(file.name)
+                path = self._elsewhere(file.name) if before is None else before.path
+                found |= {} if path is None else (yield from self._open({file.name: path}))
+            except (EdgeAgentError, OSError) as error:
+                _log.error("update: %s: what was served before can't be compared: %s", file.name, error)
+        return found
+
+    def _open(self, paths: Mapping[str, Path]) -> Generator[Step, None, Mapping[str, Served]]:
+        trial = Trial(list(paths.values()), self._beside)
         try:
             yield trial
             opened: list[Loaded] = trial.open()
         finally:
             trial.close()
         return {
-            file.name: Served(one.predictor.card, one.predictor.sha256, one, one.predictor)
-            for file, one in zip(files, opened, strict=True)
+            name: Served(one.predictor.card, one.predictor.sha256, one, one.predictor)
+            for name, one in zip(paths, opened, strict=True)
         }
 
     def _beside(self, size: int) -> Limits:

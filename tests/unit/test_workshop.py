@@ -97,7 +97,7 @@ def room(tmp_path: Path) -> Room:
 def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room) -> None:
     file = room.put(bad_models.honest())
     assert done(room.workshop.lacking([file])) == {file.sha256}
-    found = done(room.workshop.test([file], None))["genre"]
+    found = done(room.workshop.test([file], None, 7))["genre"]
     assert (found.sha256, found.card.version) == (file.sha256, "1.0.0")
     assert found.model.predict([(0.9,)]) == found.loaded.predictor.predict([(0.9,)])
     assert done(room.workshop.lacking([file])) == frozenset()
@@ -126,7 +126,7 @@ def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room)
 )
 def test_a_file_that_does_harm_does_none_here(room: Room, make: Callable[[], bytes], why: str) -> None:
     file = room.put(make())
-    said = refusal(room.workshop.test([file], None), ModelError)
+    said = refusal(room.workshop.test([file], None, 7), ModelError)
     assert why in said
     done(room.workshop.go_back([file], 7, Verdict(Phase.REFUSED, said)))
     assert room.store.versions("genre") == []
@@ -217,3 +217,50 @@ def test_a_place_that_can_not_be_written_to_is_an_error_of_the_device(room: Room
         done(room.workshop.accept(envelope(manifest())))
     with pytest.raises((FileError, StoreError)):
         room.workshop.part(model_file(make_card(), bad_models.honest()))
+
+
+def test_what_passes_its_test_is_on_trial_until_it_is_kept_or_goes_back(room: Room) -> None:
+    file = room.put(bad_models.honest())
+    done(room.workshop.test([file], None, 7))
+    watched = room.store.read().watched
+    assert watched is not None
+    assert (watched.serial, watched.files, watched.ends) == (7, {"genre": file.sha256}, 1)
+    assert room.workshop.watched([file]) == [file]
+    done(room.workshop.use([file]))
+    done(room.workshop.keep([file]))
+    assert room.store.read().watched is None
+    done(room.workshop.test([file], None, 8))
+    done(room.workshop.go_back([file], 8, Verdict(Phase.REFUSED, "why")))
+    assert (room.store.read().watched, room.workshop.watched([file])) == (None, [])
+
+
+def test_what_was_served_before_is_opened_from_the_store_or_from_elsewhere(room: Room, tmp_path: Path) -> None:
+    (by_hand := tmp_path / "genre.onnx").write_bytes(bad_models.honest("0.9.0"))
+    for version in ("1.0.0", "1.1.0"):
+        content = bad_models.honest(version)
+        file = model_file(make_card().model_copy(update={"version": version}), content)
+        room.store.add("genre", version, content)
+        done(room.workshop.use([file]))
+        workshop = Workshop(
+            lambda patience: Store(room.directory, patience=patience),
+            CHANNEL,
+            signers(),
+            elsewhere=lambda _: by_hand,
+            allowed=short,
+        )
+        found = done(workshop.former([file]))
+        assert found["genre"].card.version == ("0.9.0" if version == "1.0.0" else "1.0.0")
+    by_hand.write_bytes(b"nothing")
+    room.store.remove("genre")
+    assert done(workshop.former([file])) == {}
+
+
+def test_a_candidate_that_was_superseded_before_it_served_is_not_on_trial_any_more(room: Room) -> None:
+    old, new = room.put(bad_models.honest()), room.put(bad_models.honest("1.1.0"))
+    done(room.workshop.test([old], None, ISSUED))
+    done(room.workshop.accept(envelope(manifest(new, serial=ISSUED + 1), ANN)))
+    assert room.store.read().watched is None
+    done(room.workshop.test([old], None, ISSUED))
+    done(room.workshop.use([old]))
+    done(room.workshop.accept(envelope(manifest(new, serial=ISSUED + 2), ANN)))
+    assert room.store.read().watched is not None  # it serves until the new one does

@@ -69,7 +69,7 @@ class Workshop(FakeWorkshop):
     def part(self, file: ModelFile) -> FakePart:
         return self.parts.setdefault(file.sha256, Part(file.blobs))
 
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None) -> FakeJob:
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None, serial: int) -> FakeJob:
         for file in files:
             card = make_card().model_copy(
                 update={"version": file.version, "features": make_card(file.features).features, "labels": file.labels}
@@ -78,7 +78,7 @@ class Workshop(FakeWorkshop):
             self.tests[file.sha256] = (
                 failed if file.version in self.fails else Served(card, file.sha256, FakeModel(card))
             )
-        return super().test(files, evidence)
+        return super().test(files, evidence, serial)
 
 
 class RoomAgent:

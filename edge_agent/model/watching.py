@@ -1,0 +1,89 @@
+"""What happens to models on trial when the agent itself ends: no figure tells of a model that takes the whole process with it.
+
+Rules:
+
+* a run of the agent counts from its start, and is taken back when it ends as it should (SIGTERM, wrong settings): what remains are crashes,
+  the out-of-memory killer, the watchdog and power failures;
+* after `MOST` of them the models on trial go back at the next start, and are remembered like others that were rolled back;
+* nothing is written while nothing is on trial. A disk that can't be written to does not keep the agent from serving.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Final, Self
+
+from edge_agent.errors import EdgeAgentError, ModelError
+from edge_agent.model.state import Refused, State, Watched
+from edge_agent.model.store import Store
+
+_log = logging.getLogger(__name__)
+
+#: Ends of the agent after which a model on trial goes back. One or two may be power failures.
+MOST: Final = 3
+
+
+class Watching:
+    """A run of the agent that serves from `store`: enter it before the models are loaded. `follows`: whether models come over MQTT, without which
+    no trial comes to its end.
+    """
+
+    def __init__(self, store: Store, *, follows: bool) -> None:
+        self._store, self._follows = store, follows
+
+    def __enter__(self) -> Self:
+        try:
+            if (watched := self._store.read().watched) is not None:
+                self._begin(watched)
+        except EdgeAgentError as error:
+            _log.error("that a model is on trial can't be noted: %s", error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        ends_well = kind is None or issubclass(kind, EdgeAgentError | SystemExit | KeyboardInterrupt)
+        if not ends_well or isinstance(error, ModelError):
+            return
+        try:
+            if self._store.read().watched is not None:
+                self._store.change(lambda state: _counted(state, -1))
+        except EdgeAgentError as trouble:
+            _log.error("that the agent ended as it should can't be noted: %s", trouble)
+
+    def _begin(self, watched: Watched) -> None:
+        if not self._follows:
+            self._store.change(lambda state: state.unwatch(watched.files))
+        elif watched.ends < MOST:
+            self._store.change(lambda state: _counted(state, 1))
+        else:
+            self._give_up(watched)
+
+    def _give_up(self, watched: Watched) -> None:
+        why = f"the agent ended {watched.ends} times while it was watched"
+        refused = Refused(serial=watched.serial, reason=why, rolled_back=True)
+        # First, so that whatever comes in between it is not put in place again.
+        self._store.change(lambda state: state.refuse(watched.files.values(), refused))
+        for name, sha256 in watched.files.items():
+            go_back(self._store, name, sha256)
+            _log.error("model %s %s…: %s; the one before is served again", name, sha256[:8], why)
+        self._store.change(lambda state: state.unwatch(watched.files))
+
+
+def go_back(store: Store, name: str, sha256: str) -> None:
+    """Make what was served before a file current again, if that file is current. Raises `FileError` and `StoreError`."""
+    current = store.current(name)
+    if current is None or current.sha256 != sha256:
+        return
+    if store.before(name) is not None:
+        store.rollback(name)
+    else:  # what was served before is not in the store: the bundled one, or a file by hand
+        store.remove(name)
+
+
+def _counted(state: State, runs: int) -> State:
+    watched = state.watched
+    if watched is None:
+        return state
+    return state.model_copy(update={"watched": watched.model_copy(update={"ends": max(0, watched.ends + runs)})})
