@@ -20,6 +20,8 @@ from edge_agent.model.trust import Kept
 MAX_STATE_BYTES: Final = 256 * 1024
 #: Most refused files that are remembered: those with the highest serials.
 MAX_REFUSED: Final = 128
+#: Most channels that are remembered.
+MAX_CHANNELS: Final = 64
 _Serial = Annotated[int, Field(ge=0, le=MAX_SERIAL)]
 
 
@@ -51,7 +53,7 @@ class State(_Part):
     """
 
     v: Literal[1] = 1
-    channels: Annotated[dict[Channel, Kept], Field(max_length=64)] = {}
+    channels: Annotated[dict[Channel, Kept], Field(max_length=MAX_CHANNELS)] = {}
     refused: Annotated[dict[Sha256, Refused], Field(max_length=2 * MAX_REFUSED)] = {}
     good: Annotated[dict[ModelName, Sha256], Field(max_length=1024)] = {}
     watched: Watched | None = None
@@ -90,7 +92,9 @@ def parse(content: bytes, where: str) -> State:
 
 
 def dump(state: State) -> bytes:
-    """Write a state, without the oldest of what was refused."""
+    """Write a state, without the oldest of what was refused, and the channels that were noted first: the last ones are in use."""
+    if len(state.channels) > MAX_CHANNELS:
+        state = state.model_copy(update={"channels": dict(list(state.channels.items())[-MAX_CHANNELS:])})
     if len(state.refused) > MAX_REFUSED:
         kept = sorted(state.refused.items(), key=lambda one: one[1].serial)[-MAX_REFUSED:]
         state = state.model_copy(update={"refused": dict(kept)})

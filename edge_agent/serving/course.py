@@ -89,7 +89,7 @@ class Course:
             self.failed(release, error)
 
     def _fetch(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
-        if self._clock() < release.not_before:
+        if self._clock() < release.not_before or self.errands:  # the end of an errand clears away what was arriving
             return
         fetching = release.fetching
         if fetching is None:
@@ -306,7 +306,7 @@ class Course:
         try:
             job.result()
         except EdgeAgentError as error:
-            _log.error("update: what was refused can't be noted: %s", error)
+            _log.error("update: what became of the last one can't be noted in the store: %s", error)
         finally:
             job.close()
 

@@ -217,7 +217,8 @@ class Workshop:
     def _remember(self, taken: Accepted | KeyList, offer: Offer | None = None) -> Generator[Step, None, None]:
         def to(state: State) -> State:
             now = remember(self._kept(state), self._signers, taken)
-            return state.model_copy(update={"channels": {**state.channels, self._channel: now}})
+            others = {name: kept for name, kept in state.channels.items() if name != self._channel}
+            return state.model_copy(update={"channels": {**others, self._channel: now}})  # the last: see `dump`
 
         def work() -> None:
             if offer is not None and offer.evidence is not None:

@@ -13,7 +13,7 @@ from edge_agent.contract.manifest import BLOB_BYTES
 from edge_agent.errors import FileError, StoreBusyError, StoreError
 from edge_agent.host.folder import Disk, changing
 from edge_agent.model.library import locate, passed_over
-from edge_agent.model.state import MAX_REFUSED, Refused, State
+from edge_agent.model.state import MAX_CHANNELS, MAX_REFUSED, Refused, State
 from edge_agent.model.store import Store
 from edge_agent.model.trust import Accepted, Kept
 
@@ -206,6 +206,12 @@ def test_what_was_refused_is_bounded(store: Store) -> None:
     refused = {f"{serial:064x}": Refused(serial=serial, reason="no") for serial in range(MAX_REFUSED + 5)}
     store.write(State(refused=refused))
     assert min(one.serial for one in store.read().refused.values()) == 5
+
+
+def test_channels_are_bounded_and_the_last_ones_kept(store: Store) -> None:
+    channels = {f"c{number}": Kept(accepted=Accepted(1000 - number)) for number in range(MAX_CHANNELS + 5)}
+    store.write(State().model_copy(update={"channels": channels}))
+    assert list(store.read().channels) == [f"c{number}" for number in range(5, MAX_CHANNELS + 5)]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"v": 2}', b'{"more": 1}', b"\xff", b'{"good": {"a/b": "x"}}'])

@@ -82,3 +82,20 @@ def test_the_same_manifest_signed_by_others_is_the_evidence_from_then_on() -> No
     node.updates.install("")
     node.turn(3)
     assert node.workshop.evidence == second
+
+
+def test_nothing_is_fetched_before_what_the_last_one_left_is_cleared_away(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node()
+    node.workshop.waits.add("keep 1.1.0")
+    node.workshop.outcomes["keep 1.1.0"] = FULL
+    node.offer(file())
+    node.run()
+    (keep,) = [job for job in node.workshop.jobs if not job.ended]
+    node.offer(file("1.2.0"), serial=2)
+    node.clock.advance(60)
+    node.run()
+    assert (node.state(), node.workshop.done.count("lacking")) == ("fetching", 1)
+    keep.ended = True
+    node.run()
+    assert node.said["genre"]["installed_version"] == "1.2.0"
+    assert f"update: what became of the last one can't be noted in the store: {FULL}" in caplog.text

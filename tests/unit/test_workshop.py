@@ -16,7 +16,9 @@ from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError,
 from edge_agent.host.apart import Limits
 from edge_agent.host.process import Signals
 from edge_agent.model.library import limits
+from edge_agent.model.state import State
 from edge_agent.model.store import Store
+from edge_agent.model.trust import Accepted, Kept
 from edge_agent.serving.phases import Phase
 from edge_agent.serving.released import Verdict
 from edge_agent.serving.workshop import Steps, Workshop
@@ -162,6 +164,15 @@ def test_a_manifest_is_accepted_and_its_serial_remembered(room: Room) -> None:
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns), "nothing is written without news"
     said = refusal(room.workshop.accept(envelope(manifest(serial=4))), TrustError)
     assert "serial 4 is below 5" in said
+
+
+def test_the_channel_in_use_is_remembered_after_many_others(room: Room) -> None:
+    kept = {name: Kept(accepted=Accepted(ISSUED)) for name in (CHANNEL, *(f"c{number}" for number in range(63)))}
+    room.store.write(State(channels=kept))
+    done(room.workshop.accept(envelope(manifest(serial=ISSUED + 1))))
+    room.store.change(lambda state: state.model_copy(update={"channels": {**state.channels, "another": Kept()}}))
+    channels = room.store.read().channels
+    assert (len(channels), channels[CHANNEL].accepted.serial) == (64, ISSUED + 1)
 
 
 def test_a_clock_of_1970_lets_nothing_expire(room: Room) -> None:
