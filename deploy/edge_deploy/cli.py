@@ -108,6 +108,7 @@ def push(model: Path, channel: str | None, wave: str | None, login: Login) -> No
     and back on trouble, use rollout instead.
     """
     bundle = Bundle.open(model, channel)
+    bundle.forward.require_unexpired(time.time())
     named = None if wave is None else _entries(wave)
     with _connected(login) as wire:
         there = Channel(bundle.channel, wire)
@@ -175,6 +176,7 @@ def rollout(  # noqa: PLR0917 - one for each option
     away take the release when they come back. Ctrl-C leaves the fleet where it is; the same command goes on from there.
     """
     bundle = Bundle.open(model, channel)
+    bundle.forward.require_unexpired(time.time())
     parsed = waves.parse(plan)
     say = _say(as_json=as_json)
     with _connected(login) as wire:
@@ -197,6 +199,8 @@ def take_back(
 ) -> None:
     """Publish the way back that was signed with a release (edge-convert sign --back), for all nodes that it went to."""
     bundle = Bundle.open(model, channel)
+    if bundle.back is not None:
+        bundle.back.require_unexpired(time.time())
     with _connected(login) as wire:
         there = Channel(bundle.channel, wire)
         if bundle.back is not None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 from edge_deploy.wording import plain
 
 from edge_agent.contract import minisign
-from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, Envelope, Manifest, ModelFile, Release, read
+from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, Envelope, Manifest, ModelFile, Release, read, seconds
 from edge_agent.errors import FileError, InputError, ModelError, TrustError
 
 SUFFIX: Final = ".release"
@@ -35,6 +35,13 @@ class Signed(NamedTuple):
     def is_in(self, envelope: Envelope | None) -> bool:
         """Tell whether a message carries this manifest, for whichever wave."""
         return envelope is not None and envelope.manifest == self.envelope.manifest
+
+    def require_unexpired(self, now: float) -> None:
+        """Check that nodes still take it at `now`, in seconds since 1970. Raises `InputError`."""
+        if self.manifest.expires is not None and now >= seconds(self.manifest.expires):
+            raise InputError(
+                f"{self.title}: expired at {self.manifest.expires}; sign it again, for nodes would refuse it"
+            )
 
     @property
     def title(self) -> str:

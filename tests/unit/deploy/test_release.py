@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from edge_deploy.cli import main
 from edge_deploy.release import Bundle
 
-from edge_agent.errors import EdgeAgentError
+from edge_agent.contract.manifest import seconds
+from edge_agent.errors import EdgeAgentError, InputError
 from tests.unit.deploy.releases import SERIAL, envelope_of, manifest_of, model_of, write_release
 
 
@@ -79,6 +82,34 @@ def test_what_is_refused(model: Path, damage: Callable[[Path], object], words: s
     with pytest.raises(EdgeAgentError, match=words) as caught:
         Bundle.open(model)
     assert len(str(caught.value)) < 1000
+
+
+def test_what_has_expired_is_not_for_publishing(tmp_path: Path) -> None:
+    expired = "2026-10-21T14:13:20Z"
+    forward = Bundle.open(write_release(tmp_path, expires=expired)).forward
+    forward.require_unexpired(seconds(expired) - 1)
+    with pytest.raises(InputError, match=rf"genre 1\.1\.0: expired at {expired}; sign it again"):
+        forward.require_unexpired(seconds(expired))
+
+
+def test_what_never_expires(model: Path) -> None:
+    Bundle.open(model).forward.require_unexpired(1e12)
+
+
+@pytest.mark.parametrize("command", ["push", "rollout"])
+def test_commands_say_so_before_they_look_for_a_broker(tmp_path: Path, command: str) -> None:
+    model = write_release(tmp_path, expires="2026-09-21T14:13:21Z")
+    done = CliRunner().invoke(main, [command, str(model)])
+    assert done.exit_code == 2, done.output
+    assert "expired at 2026-09-21T14:13:21Z; sign it again" in done.output
+
+
+def test_a_way_back_that_has_expired(model: Path) -> None:
+    former = manifest_of(model_of(b"1.0.0", "1.0.0"), serial=SERIAL + 1, expires="2026-09-21T14:13:21Z")
+    _release(lambda content: content.update(back=envelope_of(former)))(model)
+    done = CliRunner().invoke(main, ["take-back", str(model)])
+    assert done.exit_code == 2, done.output
+    assert "genre 1.0.0: expired at 2026-09-21T14:13:21Z; sign it again" in done.output
 
 
 def test_the_channel_is_part_of_what_is_signed(model: Path) -> None:
