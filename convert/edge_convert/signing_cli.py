@@ -78,6 +78,8 @@ def keygen(out: Path, *, no_password: bool, password_file: Path | None) -> None:
     """Make a key that signs models for your devices, in minisign's format."""
     from edge_convert.signing import SecretKey, write_key
 
+    if no_password and password_file is not None:
+        raise click.UsageError("--no-password and --password-file: give one of them")
     password = None if no_password else _password(password_file, str(out), confirm=True)
     key = SecretKey.generate()
     public = write_key(key, out, password)

@@ -58,6 +58,14 @@ def test_an_empty_password_is_none(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "a.key").exists()
 
 
+def test_a_password_that_would_not_be_used_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("pw\n")
+    done = run("keygen", "--out", tmp_path / "a.key", "--no-password", "--password-file", tmp_path / "password")
+    assert done.exit_code == 2
+    assert "give one of them" in done.output
+    assert not (tmp_path / "a.key").exists()
+
+
 def test_a_file_is_signed(run: Run, model: Path) -> None:
     done = run("sign", model, "--key", model.with_name("ann.key"))
     assert done.exit_code == 0, done.output
