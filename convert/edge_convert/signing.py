@@ -129,18 +129,31 @@ def write_key(key: SecretKey, path: Path, password: str | None, cost: tuple[int,
             f"{path}: the name of the public key, which is written beside it; choose another ending, such as .key"
         )
     for file in (path, public):
-        if file.exists() or file.is_symlink():
+        if os.path.lexists(file):
             raise InputError(f"{file}: is there already, and a key is never overwritten; choose another name")
-    for file, content, mode in ((path, key.text(password, cost), 0o600), (public, key.public_key.file, 0o644)):
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        except OSError as error:
-            raise InputError(f"{file}: can't be written: {error.strerror or error}") from error
-        with open(descriptor, "w") as written:  # noqa: PTH123 - a descriptor
-            written.write(content)
-            written.flush()
-            os.fsync(descriptor)
+    made: list[Path] = []
+    try:
+        for file, content, mode in ((path, key.text(password, cost), 0o600), (public, key.public_key.file, 0o644)):
+            try:
+                _write_new(file, content, mode, made)
+            except OSError as error:
+                raise InputError(f"{file}: can't be written: {error.strerror or error}") from error
+    except BaseException:
+        # Half a key is none, and would block the name.
+        for file in made:
+            file.unlink(missing_ok=True)
+        raise
     return public
+
+
+def _write_new(path: Path, content: str, mode: int, made: list[Path]) -> None:
+    """Write a file that is not there yet; from when on it is, it stands in `made`. Raises `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    made.append(path)
+    with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
 
 
 def _stream(password: str, salt: bytes, operations: int, memory: int) -> bytes:

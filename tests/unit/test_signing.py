@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,37 @@ def test_a_key_is_written_and_read(tmp_path: Path) -> None:
     assert public == tmp_path / "a.pub"
     assert PublicKey.parse(public.read_text()) == ANN.public_key
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+#: Writes a key where files may have so many bytes: as on a full disk, in a process of its own, for the limit stays.
+CRAMPED = """
+import resource, signal, sys
+from pathlib import Path
+from edge_agent.errors import InputError
+from edge_convert.signing import SecretKey, write_key
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    write_key(SecretKey.generate(), Path(sys.argv[1]), None)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 100])
+def test_half_a_key_is_not_left(tmp_path: Path, room: int) -> None:
+    path = tmp_path / "a.key"
+    command = [sys.executable, "-c", CRAMPED, str(path), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path}: can't be written: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_secret_key_does_not_stay_without_its_public_one(tmp_path: Path) -> None:
+    long = tmp_path / ("k" * 252 + ".k")  # with .pub, longer than names may be
+    with pytest.raises(InputError, match=r"\.pub: can't be written: File name too long"):
+        write_key(ANN, long, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_password_protects_a_key(tmp_path: Path) -> None:
