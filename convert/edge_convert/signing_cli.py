@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edge_convert.signing import SecretKey
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+#: A hundred years: dates have four digits for the year.
+_LONGEST: Final = 36_525 * 86_400
 
 
 def _duration(text: str) -> int:
@@ -25,7 +27,10 @@ def _duration(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
     if found is None:
         raise click.BadParameter(f"{text!r} is not a time such as 90s, 10m, 12h or 30d")
-    return int(found[1]) * _UNITS[found[2] or "s"]
+    seconds = int(found[1]) * _UNITS[found[2] or "s"]
+    if seconds > _LONGEST:
+        raise click.BadParameter(f"{text!r} is longer than 100 years")
+    return seconds
 
 
 class _SignOptions(TypedDict):

@@ -25,6 +25,7 @@ from edge_deploy.status import HEADING, rows, summary
 from edge_deploy.wire import Wire, kept
 from edge_deploy.wording import count, plain, some, table
 
+from edge_agent.contract import topics
 from edge_agent.contract.manifest import Envelope
 from edge_agent.contract.messages import Message
 from edge_agent.errors import EdgeAgentError, InputError
@@ -58,9 +59,25 @@ class _Duration(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gene
         return found
 
 
+class _ChannelName(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic from click 8.3 on
+    """The name of a channel: a level of its topics, so no wildcard and no other level gets into them."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it, checked."""
+        text = str(value)
+        if not topics.is_channel(text):
+            self.fail(f"{plain(text[:_SHOWN])!r} is no channel: {topics.CHANNEL_WORDS}", param, ctx)
+        return text
+
+
 DURATION: Final = _Duration()
+CHANNEL: Final = _ChannelName()
+#: Of what is refused, so many characters are shown.
+_SHOWN: Final = 80
 _CHANNEL: Final = click.option(
-    "--channel", help="The channel, which has to be the one that was signed.  [default: that]"
+    "--channel", type=CHANNEL, help="The channel, which has to be the one that was signed.  [default: that]"
 )
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print lines of JSON.")
 
@@ -210,7 +227,7 @@ def take_back(
 
 
 @main.command()
-@click.option("--channel", help="Also show what this channel has, and which nodes lack it.")
+@click.option("--channel", type=CHANNEL, help="Also show what this channel has, and which nodes lack it.")
 @click.option(
     "--wait",
     type=DURATION,
@@ -247,7 +264,7 @@ def status(channel: str | None, wait: float, login: Login, *, as_json: bool) -> 
 
 @main.command()
 @click.argument("models", type=FILE, nargs=-1)
-@click.option("--channel", required=True, help="The channel.")
+@click.option("--channel", type=CHANNEL, required=True, help="The channel.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be cleared.")
 @login_options
 def prune(models: tuple[Path, ...], channel: str, login: Login, *, dry_run: bool) -> None:

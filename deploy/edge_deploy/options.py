@@ -21,6 +21,8 @@ _Command = Callable[..., Any]
 FILE: Final = click.Path(path_type=Path)
 _VARIABLE: Final = "EDGE_DEPLOY_PASSWORD"
 _MOST_BYTES: Final = 1024 * 1024
+#: MQTT 5, 1.5.4 and 1.5.6: the length of a string, or of binary data, is two bytes.
+_MOST_STRING_BYTES: Final = 65_535
 #: Standard ports by (WebSockets, TLS).
 _PORTS: Final = {(False, False): 1883, (False, True): 8883, (True, False): 80, (True, True): 443}
 
@@ -118,6 +120,8 @@ class _Mqtt(BaseModel):
         """Return it, with the password. Raises `SettingsError`, `FileError`."""
         tls = self.tls or _Tls(enabled=False)
         password = os.environ.get(_VARIABLE) if self.password_file is None else _password(self.password_file)
+        _check_string("--username", self.username)
+        _check_string("the password", password)
         if password is not None and self.username is None:
             raise SettingsError("a password needs a name to log in with; set --username")
         return Login(
@@ -162,6 +166,15 @@ def _table(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not TOML: {plain(str(error))}") from None
     table = content.get("mqtt", {})
     return dict(table) if isinstance(table, dict) else {}
+
+
+def _check_string(what: str, text: str | None) -> None:
+    try:
+        size = len((text or "").encode())
+    except UnicodeEncodeError:
+        raise SettingsError(f"{what}: not UTF-8 text; write it again") from None
+    if size > _MOST_STRING_BYTES:
+        raise SettingsError(f"{what}: longer than the {_MOST_STRING_BYTES} bytes that MQTT can carry; shorten it")
 
 
 def _password(path: Path) -> str:

@@ -24,6 +24,15 @@ _UNFIT: Final = re.compile(
 )
 
 
+#: A channel, in words.
+CHANNEL_WORDS: Final = "one word of letters, digits, '.', '_' and '-', of at most 64 characters"
+
+
+def is_channel(text: str) -> bool:
+    """Tell whether a text is the name of a channel."""
+    return re.fullmatch(CHANNEL, text) is not None
+
+
 def state(node: str) -> str:
     """The topic of a node's state, retained."""
     return f"{ROOT}/{node}/state"

@@ -166,6 +166,7 @@ def test_keys_are_replaced(run: Run, model: Path) -> None:
         (["sign", "{model}", "--key", "{ann}.key", "--soak", "10m"], "--soak: only with --channel"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a/b"], "channel"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--soak", "soon"], "not a time such as"),
+        (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--expires", "999999999d"], "than 100 years"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--canary", "0.1"], "need soak_seconds"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--for", "a/b"], "a node's id, a pattern"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--with", "{model}"], "'genre' is there twice"),

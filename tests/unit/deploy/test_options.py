@@ -104,6 +104,30 @@ def test_what_is_no_time(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "command", [["push", "MODEL"], ["rollout", "MODEL"], ["take-back", "MODEL"], ["status"], ["prune"]]
+)
+@pytest.mark.parametrize("channel", ["a/b#", "+", "", "a\n", "\x1b[2J", "-", "x" * 70_000])
+def test_a_channel_that_can_t_be_is_refused_in_words(tmp_path: Path, command: list[str], channel: str) -> None:
+    model = str(write_release(tmp_path))
+    words = [model if word == "MODEL" else word for word in command]
+    done = CliRunner().invoke(main, [*words, f"--channel={channel}"])
+    assert done.exit_code == 2, done.output
+    assert "is no channel: one word of letters, digits, '.', '_' and '-'" in done.output
+    assert len(done.output) < 1000
+    assert "\x1b" not in done.output
+
+
+def test_a_name_or_password_that_mqtt_can_t_carry() -> None:
+    with pytest.raises(EdgeAgentError, match="--username: longer than the 65535 bytes"):
+        read("--username", "é" * 40_000)
+    with pytest.raises(EdgeAgentError, match="the password: longer than the 65535 bytes"):
+        read("--username", "ann", **{VARIABLE: "x" * 70_000})
+    with pytest.raises(EdgeAgentError, match="--username: not UTF-8 text"):
+        read("--username", "\udcff")
+    assert read("--username", "x" * 65_535).username == "x" * 65_535
+
+
+@pytest.mark.parametrize(
     ("words", "status", "said"),
     [
         (["push", "nowhere.onnx"], 2, "make it with edge-convert sign"),
