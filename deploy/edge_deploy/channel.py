@@ -192,6 +192,22 @@ def joined(current: Current, signed: Signed, wave: tuple[str, ...] | None) -> tu
     return None if wave is None or published is None else tuple(dict.fromkeys((*published, *wave)))
 
 
+def needed(current: Current, releases: Sequence[Manifest], where: str, *, everything: bool = False) -> list[Manifest]:
+    """Return the manifests whose files stay when a channel is tidied up. Raises `InputError` where nothing says what is still of use,
+    unless `everything` is meant.
+    """
+    if current.fault is not None:
+        raise InputError(f"{where}: {current.fault}; publish a release first, so that it is known what to keep")
+    if current.manifest is not None:
+        return [*releases, current.manifest]
+    if not releases and not everything:
+        raise InputError(
+            f"{where}: no manifest, so nothing says which files are still of use; name the MODELS whose files stay, or clear "
+            "everything with --all"
+        )
+    return list(releases)
+
+
 def require_fit(current: Current, signed: Signed) -> None:
     """Check that nodes can take a manifest after the one that is on the channel. Raises `InputError`, `TrustError`."""
     if current.fault is not None:

@@ -13,7 +13,7 @@ from typing import Final
 import click
 from edge_deploy import broker, waves
 from edge_deploy.broker import Login
-from edge_deploy.channel import Channel, Current, joined, require_fit
+from edge_deploy.channel import Channel, Current, joined, needed, require_fit
 from edge_deploy.events import Lines, Say, json_line
 from edge_deploy.nodes import FILTERS, Nodes
 from edge_deploy.options import FILE
@@ -265,9 +265,10 @@ def status(channel: str | None, wait: float, login: Login, *, as_json: bool) -> 
 @main.command()
 @click.argument("models", type=FILE, nargs=-1)
 @click.option("--channel", type=CHANNEL, required=True, help="The channel.")
+@click.option("--all", "everything", is_flag=True, help="Clear all files of a channel that has no manifest.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be cleared.")
 @login_options
-def prune(models: tuple[Path, ...], channel: str, login: Login, *, dry_run: bool) -> None:
+def prune(models: tuple[Path, ...], channel: str, login: Login, *, everything: bool, dry_run: bool) -> None:
     """Clear the pieces of model files that the channel's manifest does not name.
 
     Give the MODELS whose releases are still of use, for the way back: their files stay.
@@ -276,12 +277,7 @@ def prune(models: tuple[Path, ...], channel: str, login: Login, *, dry_run: bool
     keep = [signed.manifest for bundle in bundles for signed in (bundle.forward, bundle.back) if signed is not None]
     with _connected(login) as wire:
         there = Channel(channel, wire)
-        current = there.current()
-        if current.fault is not None:
-            raise InputError(
-                f"{there.topic}: {current.fault}; publish a release first, so that it is known what to keep"
-            )
-        stale = there.stale([*keep, *([current.manifest] if current.manifest else [])])
+        stale = there.stale(needed(there.current(), keep, there.topic, everything=everything))
         if not dry_run:
             there.clear(stale)
     files = len({topic.rpartition("/")[0] for topic in stale})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from edge_deploy.channel import Channel, Current, require_fit
+from edge_deploy.channel import Channel, Current, needed, require_fit
 from edge_deploy.release import Bundle
 from edge_deploy.testing import Room
 from edge_deploy.wire import Limits
@@ -117,3 +117,20 @@ def test_what_no_manifest_names_is_cleared(tmp_path: Path, room: Room, channel: 
     channel.clear(stale)
     assert channel.stale(keep) == []
     assert len(channel.stale([current.manifest])) == 2
+
+
+def test_nothing_is_cleared_where_nobody_says_what_is_of_use(channel: Channel, bundle: Bundle) -> None:
+    with pytest.raises(
+        InputError, match=f"^{channel.topic}: no manifest, so nothing says .* or clear everything with --all"
+    ):
+        needed(channel.current(), [], channel.topic)
+    assert needed(channel.current(), [], channel.topic, everything=True) == []
+    assert needed(channel.current(), [bundle.forward.manifest], channel.topic) == [bundle.forward.manifest]
+    channel.announce(bundle.forward, None)
+    assert needed(channel.current(), [], channel.topic) == [bundle.forward.manifest]
+    assert needed(channel.current(), [], channel.topic, everything=True) == [bundle.forward.manifest]
+
+
+def test_nothing_is_cleared_beside_a_manifest_that_can_t_be_read(channel: Channel) -> None:
+    with pytest.raises(InputError, match="publish a release first"):
+        needed(Current.of(b"{"), [], channel.topic, everything=True)
