@@ -312,7 +312,10 @@ def _show_keys(path: Path, said: KeyList) -> None:
     from edge_agent.contract import topics
 
     names = ", ".join(key.name for key in said.public_keys)
-    click.echo(f"{path}: {said.threshold} of {names} sign for channel {said.channel} from now on, serial {said.serial}")
+    verb = "signs" if said.threshold == 1 else "sign"
+    click.echo(
+        f"{path}: {said.threshold} of {names} {verb} for channel {said.channel} from now on, serial {said.serial}"
+    )
     click.echo(f"next: mosquitto_pub -q 1 -r -t {topics.keys(said.channel)} -f {path}")
 
 

@@ -113,7 +113,7 @@ class _Mqtt(BaseModel):
     @model_validator(mode="after")
     def _pairs(self) -> Self:
         if self.tls is not None and (self.tls.certificate is None) != (self.tls.key is None):
-            raise ValueError("certificate and key must be set together")
+            raise ValueError("certificate and key must be set together (--certificate, --key)")
         return self
 
     def login(self) -> Login:
@@ -123,7 +123,8 @@ class _Mqtt(BaseModel):
         _check_string("--username", self.username)
         _check_string("the password", password)
         if password is not None and self.username is None:
-            raise SettingsError("a password needs a name to log in with; set --username")
+            source = self.password_file or _VARIABLE
+            raise SettingsError(f"{source}: a password needs a name to log in with; set --username")
         return Login(
             host=self.socket or self.host,
             port=self.port or _PORTS[self.transport == "websockets", tls.enabled],
@@ -153,7 +154,8 @@ def _read(*, config: Path | None, tls: bool | None, **given: Any) -> Login:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(["mqtt", *map(str, first["loc"])])
-        raise SettingsError(f"{config or 'options'}: {place}: {plain(str(first['msg']))}") from None
+        where = "options" if config is None else f"{config}: {place}"
+        raise SettingsError(f"{where}: {plain(str(first['msg']).removeprefix('Value error, '))}") from None
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from edge_agent.config.values import FilePath, Section
 from edge_agent.contract.minisign import MAX_KEYS, PublicKey
-from edge_agent.contract.topics import CHANNEL
+from edge_agent.contract.topics import CHANNEL_WORDS, is_channel
 from edge_agent.errors import FileError, SettingsError, TrustError
 from edge_agent.host import files
 
@@ -25,6 +25,12 @@ def _key(text: str) -> str:
             return PublicKey.parse(text).text
         except TrustError as error:
             raise ValueError(f"{error}, or the path of a {KEY_SUFFIX} file") from None
+    return text
+
+
+def _channel(text: str) -> str:
+    if text and not is_channel(text):
+        raise ValueError(CHANNEL_WORDS)
     return text
 
 
@@ -47,7 +53,7 @@ class Update(Section):
     #: How many of them must have signed.
     threshold: Annotated[int, Field(ge=1, le=MAX_KEYS)] = 1
     #: Empty: no models over MQTT.
-    channel: Annotated[str, StringConstraints(pattern=rf"^$|{CHANNEL}")] = ""
+    channel: Annotated[str, AfterValidator(_channel)] = ""
     #: Whether what comes over MQTT needs signatures.
     require_signature: bool = True
     #: Whether a person decides when a new model is installed.

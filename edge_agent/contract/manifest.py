@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from edge_agent.contract.card import MAX_FEATURES, ModelCard, ModelName, Name, Sha256, Text, Version
 from edge_agent.contract.minisign import MAX_KEYS, MAX_TEXT, PublicKey
-from edge_agent.contract.topics import CHANNEL
+from edge_agent.contract.topics import CHANNEL_WORDS, is_channel
 from edge_agent.errors import TrustError
 
 FORMAT: Final = 1
@@ -61,6 +61,12 @@ def _is_entry(text: str) -> str:
     return text
 
 
+def _is_channel(text: str) -> str:
+    if not is_channel(text):
+        raise ValueError(CHANNEL_WORDS)
+    return text
+
+
 def _is_time(text: str) -> str:
     seconds(text)
     return text
@@ -73,7 +79,7 @@ def _is_key(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
-Channel = Annotated[str, StringConstraints(pattern=CHANNEL)]
+Channel = Annotated[str, AfterValidator(_is_channel)]
 Serial = Annotated[int, Field(ge=1, le=MAX_SERIAL)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 #: How many times what it takes now.
@@ -188,7 +194,9 @@ class KeyList(Part):
         if len({key.id for key in self.public_keys}) != len(self.keys):
             raise ValueError("two keys have the same id")
         if self.threshold > len(self.keys):
-            raise ValueError(f"a threshold of {self.threshold} for {len(self.keys)} keys, which nobody could reach")
+            raise ValueError(
+                f"a threshold of {self.threshold} for {len(self.keys)} key{'s' * (len(self.keys) != 1)}, which nobody could reach"
+            )
         return self
 
     @property

@@ -50,7 +50,7 @@ def test_keys_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ('channel = "stable"', "a channel, but no trusted_keys"),
         (f'trusted_keys = ["{ONE.text}"]\nthreshold = 2', "a threshold of 2 for 1 trusted_keys"),
         ('trusted_keys = ["RWabc"]', "update.trusted_keys.1: 'RWabc': not a public key"),
-        ('channel = "a/b"', "update.channel"),
+        ('channel = "a/b"', "update.channel: one word of letters, digits"),
         ('channel = "stable\\n"', "update.channel"),
         ('trusted_keys = ["gone.pub"]', "gone.pub: No such file"),
         ('trusted_keys = ["."]', "not a public key"),

@@ -147,6 +147,7 @@ def test_keys_are_replaced(run: Run, model: Path) -> None:
         *("--out", out),
     )
     assert done.exit_code == 0, done.output
+    assert f"1 of {BEN.public_key.name} signs for channel stable" in done.output
     assert f"mosquitto_pub -q 1 -r -t edge/fleet/stable/keys -f {out}" in done.output
     assert accept_keys(out.read_bytes(), trusting()).public_keys == (BEN.public_key,)
     done = run("sign", out, "--key", model.with_name("ben.key"), "--password-file", model.with_name("password"))
@@ -164,7 +165,7 @@ def test_keys_are_replaced(run: Run, model: Path) -> None:
         (["sign", "{model}", "--key", "{ann}.pub"], "ann.pub: not a secret key"),
         (["sign", "{model}", "--key", "{ann}.key", "--key", "{ann}.key"], "the same key is there twice"),
         (["sign", "{model}", "--key", "{ann}.key", "--soak", "10m"], "--soak: only with --channel"),
-        (["sign", "{model}", "--key", "{ann}.key", "--channel", "a/b"], "channel"),
+        (["sign", "{model}", "--key", "{ann}.key", "--channel", "a/b"], "channel: one word of letters"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--soak", "soon"], "not a time such as"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--expires", "999999999d"], "than 100 years"),
         (["sign", "{model}", "--key", "{ann}.key", "--channel", "a", "--canary", "0.1"], "need soak_seconds"),
@@ -174,7 +175,10 @@ def test_keys_are_replaced(run: Run, model: Path) -> None:
         (["sign", "{model}", "--key", "{ann}.key", "--comment", "a\nb"], "one line"),
         (["sign", "{ann}.keys", "--key", "{ann}.key", "--add"], "gets a signature inside"),
         (["keys", "--channel", "a", "--trust", "{ann}.key", "--key", "{ann}.key"], "not a public key"),
-        (["keys", "--channel", "a", "--trust", "{ann}.pub", "--key", "{ann}.key", "--threshold", "2"], "nobody could"),
+        (
+            ["keys", "--channel", "a", "--trust", "{ann}.pub", "--key", "{ann}.key", "--threshold", "2"],
+            "for 1 key, which nobody could",
+        ),
         (["keys", "--channel", "a", "--trust", "{ann}.pub", "--key", "{ann}.key", "--out", "{gone}"], "must end in"),
     ],
 )

@@ -68,7 +68,9 @@ def test_the_configuration_of_an_agent_and_options_before_it(tmp_path: Path) -> 
 
 def test_a_password_from_the_environment() -> None:
     assert read("--username", "ann", **{VARIABLE: WORDS}).password == WORDS
-    with pytest.raises(EdgeAgentError, match="needs a name"):
+    with pytest.raises(
+        EdgeAgentError, match=r"^EDGE_DEPLOY_PASSWORD: a password needs a name to log in with; set --username"
+    ):
         read(**{VARIABLE: WORDS})
 
 
@@ -115,6 +117,12 @@ def test_a_channel_that_can_t_be_is_refused_in_words(tmp_path: Path, command: li
     assert "is no channel: one word of letters, digits, '.', '_' and '-'" in done.output
     assert len(done.output) < 1000
     assert "\x1b" not in done.output
+
+
+def test_half_a_pair_of_certificate_and_key() -> None:
+    with pytest.raises(EdgeAgentError) as caught:
+        read("--certificate", "x.pem")
+    assert str(caught.value) == "options: certificate and key must be set together (--certificate, --key)"
 
 
 def test_a_name_or_password_that_mqtt_can_t_carry() -> None:
