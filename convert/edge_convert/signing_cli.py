@@ -35,7 +35,7 @@ def _duration(text: str) -> int:
 
 class _SignOptions(TypedDict):
     keys: tuple[Path, ...]
-    password_file: Path | None
+    password_files: tuple[Path, ...]
     add: bool
     comment: str | None
     channel: str | None
@@ -63,9 +63,14 @@ _KEY = click.option(
     required=True,
     help="A secret key of keygen or minisign; several sign together.",
 )
-_PASSWORD = click.option(
-    "--password-file", type=FILE, help="A file with the password of the secret keys.  [default: asked for]"
+_PASSWORDS = click.option(
+    "--password-file",
+    "password_files",
+    type=FILE,
+    multiple=True,
+    help="A file with the password of the secret keys; or one for each key that has a password, in their order.  [default: asked for]",
 )
+_ONE_OR_EACH: Final = "give one file for all keys, or one for each key that has a password, in their order"
 _SHARE = click.FloatRange(0, 1)
 
 
@@ -78,7 +83,7 @@ _SHARE = click.FloatRange(0, 1)
     help="The file of the secret key; the public one gets the ending .pub.",
 )
 @click.option("--no-password", is_flag=True, help="Don't encrypt the secret key: whoever reads the file can sign.")
-@_PASSWORD
+@click.option("--password-file", type=FILE, help="A file with the password of the secret key.  [default: asked for]")
 def keygen(out: Path, *, no_password: bool, password_file: Path | None) -> None:
     """Make a key that signs models for your devices, in minisign's format."""
     from edge_convert.signing import SecretKey, write_key
@@ -96,7 +101,7 @@ def keygen(out: Path, *, no_password: bool, password_file: Path | None) -> None:
 @click.command()
 @click.argument("file", type=FILE)
 @_KEY
-@_PASSWORD
+@_PASSWORDS
 @click.option("--add", is_flag=True, help="Keep the signatures of other keys in FILE.minisig.")
 @click.option("--comment", help="The trusted comment, which is signed, too.  [default: time and name of the file]")
 @click.option("--channel", help="Also write FILE.release for this channel, to be rolled out over MQTT.")
@@ -159,7 +164,7 @@ def sign(file: Path, **options: Unpack[_SignOptions]) -> None:
         raise click.UsageError(f"{given[0]}: only with --channel, and a model to sign")
     if inside and (options["channel"] or options["add"] or options["comment"]):
         raise click.UsageError(f"{file}: gets a signature inside; remove --channel, --add and --comment")
-    keys = _keys(options["keys"], options["password_file"])
+    keys = _keys(options["keys"], options["password_files"])
     if file.suffix == RELEASE_SUFFIX:
         _show_release(file, releasing.countersign(file, keys))
     elif file.suffix == releasing.KEYS_SUFFIX:
@@ -191,7 +196,7 @@ def sign(file: Path, **options: Unpack[_SignOptions]) -> None:
     "--serial", type=click.IntRange(1, (1 << 53) - 1), help="Higher than ever before.  [default: seconds since 1970]"
 )
 @_KEY
-@_PASSWORD
+@_PASSWORDS
 @click.option("--out", type=FILE, help="The file to write.  [default: CHANNEL.keys]")
 def keys_(
     *,
@@ -200,7 +205,7 @@ def keys_(
     threshold: int,
     serial: int | None,
     keys: tuple[Path, ...],
-    password_file: Path | None,
+    password_files: tuple[Path, ...],
     out: Path | None,
 ) -> None:
     """Replace the keys that the devices of a channel trust: writes a message, signed with the keys trusted so far.
@@ -225,7 +230,7 @@ def keys_(
     out = out or Path(f"{channel}{releasing.KEYS_SUFFIX}")
     if out.suffix != releasing.KEYS_SUFFIX:
         raise InputError(f"{out}: the name must end in {releasing.KEYS_SUFFIX}")
-    releasing.key_list(out, said, _keys(keys, password_file))
+    releasing.key_list(out, said, _keys(keys, password_files))
     _show_keys(out, said)
 
 
@@ -259,7 +264,7 @@ def _terms(options: _SignOptions, now: float) -> Any:
 def _only_for_releases(options: _SignOptions) -> list[str]:
     """Return the options that say something of a release."""
     names = {"others": "--with", "meant": "--for"}
-    either = {"keys", "password_file", "add", "comment", "channel"}
+    either = {"keys", "password_files", "add", "comment", "channel"}
     return [
         names.get(name, f"--{name.replace('_', '-')}")
         for name, value in options.items()
@@ -267,10 +272,21 @@ def _only_for_releases(options: _SignOptions) -> list[str]:
     ]
 
 
-def _keys(paths: Sequence[Path], password_file: Path | None) -> list[SecretKey]:
+def _keys(paths: Sequence[Path], password_files: Sequence[Path]) -> list[SecretKey]:
     from edge_convert.signing import read_key
 
-    found = [read_key(path, lambda path=path: _password(password_file, str(path))) for path in paths]  # type: ignore[misc]
+    left = list(password_files)
+
+    def ask(path: Path) -> str:
+        if not password_files:
+            return _password(None, str(path))
+        if not left:
+            raise click.UsageError(f"--password-file: none is left for {path}; {_ONE_OR_EACH}")
+        return _password(left[0] if len(password_files) == 1 else left.pop(0), str(path))
+
+    found = [read_key(path, lambda path=path: ask(path)) for path in paths]  # type: ignore[misc]
+    if left and len(password_files) > 1:
+        raise click.UsageError(f"--password-file: no key needs {left[0]}; {_ONE_OR_EACH}")
     if len({key.id for key in found}) < len(found):
         raise click.UsageError("--key: the same key is there twice")
     return found

@@ -140,6 +140,33 @@ def test_a_release_gets_another_signature(run: Run, model: Path) -> None:
     assert taken(release_of(model).back, both).serial == 8
 
 
+def test_each_key_has_its_own_password(run: Run, model: Path) -> None:
+    eve = SecretKey.generate()
+    write_key(eve, model.with_name("eve.key"), "other", LEAST)
+    first, second = model.with_name("password"), model.with_name("other")
+    second.write_text("other\n")
+    sign = [
+        "sign",
+        model,
+        *(word for name in ("ben", "ann", "eve") for word in ("--key", model.with_name(f"{name}.key"))),
+    ]
+
+    def said(*files: Path) -> str:
+        return run(*sign, *(word for file in files for word in ("--password-file", file))).output
+
+    names = ", ".join(key.public_key.name for key in (BEN, ANN, eve))
+    assert f"signed by {names}" in said(first, second)
+    assert "eve.key: wrong password" in said(first)
+    assert "ben.key: wrong password" in said(second, first)
+    assert "no key needs" in said(first, second, first)
+    done = run(*sign, "--key", model.with_name("dan.key"), *("--password-file", first) * 2)
+    assert "wrong password" in done.output
+    write_key(SecretKey.generate(), model.with_name("dan.key"), "pw", LEAST)
+    done = run(*sign, "--key", model.with_name("dan.key"), "--password-file", first, "--password-file", second)
+    assert "none is left for" in done.output
+    assert "dan.key" in done.output
+
+
 def test_keys_are_replaced(run: Run, model: Path) -> None:
     out = model.with_name("stable.keys")
     done = run(
