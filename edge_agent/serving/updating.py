@@ -5,7 +5,8 @@ was off catches up. Rules:
 
 * nothing is believed before its signature is: each manifest is checked in a process of its own (`Workshop.accept`), one after the other,
   the newest first, and with pauses that grow while they are refused;
-* a manifest that was accepted supersedes the one in progress, unless that is just being put in place;
+* a manifest that was accepted supersedes the one in progress, unless that is just being put in place; what is served already is watched to
+  its end, unless the newer one changes the same models on this node. The `wave` is not signed, and does not end that;
 * all models of a manifest that this node serves change together, or none does;
 * what is served changes by a new plan only, through the same door as a reload (`edge_agent.serving.reloading`), which is asked for by `wish`;
 * whatever goes wrong is told on `edge/{node}/model/{name}`, and the models that are served go on. What is wrong with a model is remembered in
@@ -131,7 +132,9 @@ class Updates:
             self._not_accepted(outcome)
         elif outcome is not None:
             self._accepted(outcome)
-        if course.following is not None and not (course.release is not None and course.release.is_being_placed):
+        if course.following is not None and not (
+            course.release is not None and self._has_to_wait(course.release, course.following)
+        ):
             following, course.following = course.following, None
             self._accepted(following)
         self.hurries = False
@@ -235,20 +238,20 @@ class Updates:
     def _accepted(self, accepted: Offer) -> None:
         course, manifest = self._course, accepted.manifest
         before = course.release
-        if before is not None and before.is_being_placed:
-            course.following = accepted
-            return
-        files = [file for file in manifest.models if file.name in self._served]
-        changes = [file for file in files if self._served[file.name].sha256 != file.sha256]
         meant = accepted.is_for(self.about.node)
         if before is not None:
-            if (meant or before.is_served) and before.manifest == manifest:
+            if before.manifest == manifest and (meant or before.is_being_placed or before.is_served):
                 before.evidence = accepted.evidence
                 return  # the same once more, for another wave, or signed by others
+            if self._has_to_wait(before, accepted):
+                course.following = accepted
+                return
             _log.info("update: serial %d supersedes %d", manifest.serial, before.manifest.serial)
             course.drop(before)
+        files = [file for file in manifest.models if file.name in self._served]
         for file in files:
             course.telling.tell(file.name, Phase.IDLE, None, serial=manifest.serial, latest=file)
+        changes = self._changes(manifest)
         if not changes:
             self._watch_again(accepted, files)
         if not (meant and changes):
@@ -276,6 +279,19 @@ class Updates:
                 self._course.watch_again(accepted, watched)
         except (EdgeAgentError, OSError) as error:
             _log.error("update: what is on trial can't be known: %s", error)
+
+    def _changes(self, manifest: Manifest) -> list[ModelFile]:
+        served = self._served
+        return [file for file in manifest.models if file.name in served and served[file.name].sha256 != file.sha256]
+
+    def _has_to_wait(self, release: Release, accepted: Offer) -> bool:
+        """Whether a manifest is followed later: what is being put in place has to be in place first, and what is served is watched to the end,
+        unless all of it is to be something else.
+        """
+        if release.is_being_placed or not release.is_served:
+            return release.is_being_placed
+        changes = {file.name for file in self._changes(accepted.manifest)}
+        return not (changes.issuperset(release.names) and accepted.is_for(self.about.node))
 
     def _objection(self, file: ModelFile, manifest: Manifest) -> Verdict | None:
         """Return why a file is not worth fetching."""

@@ -103,3 +103,56 @@ def test_going_back_is_not_tried_without_pause_while_the_candidate_stays() -> No
     node.run()
     assert (node.state(), node.said["genre"]["installed_version"]) == ("rolled_back", "1.0.0")
     assert is_free(node)
+
+
+@pytest.mark.parametrize(
+    ("serial", "version", "said"),
+    [
+        (1, "1.1.0", {"wave": ("nobody",)}),
+        (2, "1.2.0", {"for": ("pi-2",)}),
+        (2, "1.1.0", {}),
+        (2, "1.2.0", {"wave": ()}),
+    ],
+)
+def test_what_is_served_is_watched_to_the_end(serial: int, version: str, said: dict[str, Any]) -> None:
+    node = in_phase("committed")
+    node.offer(file(version), serial=serial, **{**ALL, **said})
+    node.clock.advance(1)
+    node.run()
+    assert (node.state(), node.said["genre"]["latest_version"]) == ("committed", "1.1.0")
+    assert "keep 1.1.0" not in node.workshop.done
+    contest(node).figures.failed.add("music/hall/features", case=True)
+    node.clock.advance(1)
+    node.updates.turn()
+    assert node.workshop.done[-1] == "go back from 1.1.0"
+
+
+def test_what_waited_for_the_end_is_followed_then() -> None:
+    node = in_phase("committed")
+    node.offer(file("1.2.0"), serial=2, **{**ALL, "for": ("pi-2",)})
+    node.clock.advance(1)
+    node.run()
+    goes_on(node)
+    assert node.workshop.done[-1] == "keep 1.1.0"
+    assert (node.state(), node.said["genre"]["latest_version"], node.said["genre"]["serial"]) == ("idle", "1.2.0", 2)
+
+
+def test_a_newer_manifest_for_the_same_model_does_not_wait() -> None:
+    node = in_phase("committed")
+    node.offer(file("1.2.0"), serial=2)
+    node.clock.advance(1)
+    node.run()
+    assert node.said["genre"]["installed_version"] == "1.2.0"
+
+
+def test_a_newer_manifest_for_one_of_several_waits() -> None:
+    node = Node(names=("genre", "mood"))
+    node.offer(file(), file(name="mood"), **{**ALL, **SOAK})
+    node.run()
+    node.offer(file("1.2.0"), serial=2)
+    node.clock.advance(1)
+    node.run()
+    assert node.state("mood") == "committed"
+    goes_on(node)
+    assert "keep 1.1.0 1.1.0" in node.workshop.done
+    assert node.said["genre"]["installed_version"] == "1.2.0"
