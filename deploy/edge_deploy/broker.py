@@ -91,6 +91,8 @@ class Broker:
         self._attempts = 0
         #: Connections that ended since the broker last confirmed something.
         self._losses = 0
+        #: Whether the broker had accepted the connection that ended.
+        self._was_connected = False
         self._next_attempt = 0.0
         self._client = _client(login, protocol)
         self._client.on_connect = self._on_connect
@@ -173,10 +175,11 @@ class Broker:
 
     def receive(self, seconds: float) -> list[Message]:
         """Return what arrived, after so many seconds at the latest."""
-        ends = time.monotonic() + seconds
+        ends, connected = time.monotonic() + seconds, self.connected
         while True:
             self._turn(max(0.0, min(_TURN, ends - time.monotonic())))
-            if self._inbox or time.monotonic() >= ends:
+            # Whoever waits has to see that a connection ended, also where the next one is made soon.
+            if self._inbox or time.monotonic() >= ends or (connected and not self.connected):
                 inbox, self._inbox = self._inbox, []
                 return inbox
 
@@ -198,7 +201,9 @@ class Broker:
             time.sleep(min(seconds, self._next_attempt - now))
             return
         self._attempts += 1
-        self._losses += 1
+        if self._was_connected:
+            self._losses += 1
+            self._was_connected = False
         self._next_attempt = now + random.uniform(0.5, 1.0) * min(_MAX_BACKOFF, 2.0**self._attempts)  # noqa: S311 - not a secret
         self._wanted.clear()
         try:
@@ -224,6 +229,11 @@ class Broker:
         ends = time.monotonic() + _PATIENCE
         waiting = len(self._under_way)
         while not done():
+            if time.monotonic() >= ends and not self.connected:
+                raise BrokerError(
+                    f"broker {self._login}: the connection has ended, and can't be made again in {_PATIENCE:g} s; see whether the broker "
+                    "runs, then run the same command again"
+                )
             if time.monotonic() >= ends:
                 raise BrokerError(f"broker {self._login}: no confirmation of {what} in {_PATIENCE:g} s; see its log")
             if self._losses >= _MOST_LOSSES and self._under_way:
@@ -256,6 +266,7 @@ class Broker:
         if reason.is_failure:
             return
         self._attempts = 0
+        self._was_connected = True
         self._limits = Limits(
             getattr(properties, "RetainAvailable", 1) != 0, getattr(properties, "MaximumPacketSize", None)
         )

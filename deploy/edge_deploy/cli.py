@@ -14,7 +14,7 @@ import click
 from edge_deploy import broker, waves
 from edge_deploy.broker import Login
 from edge_deploy.channel import Channel, Current, joined, needed, require_fit
-from edge_deploy.events import Lines, Say, json_line
+from edge_deploy.events import Lines, Say, json_lines
 from edge_deploy.nodes import FILTERS, Nodes
 from edge_deploy.options import FILE
 from edge_deploy.options import login as login_options
@@ -33,7 +33,9 @@ from edge_agent.errors import EdgeAgentError, InputError
 #: What a roll-out's end is for the shell; the last one is what shells have for an interruption.
 _STATUS: Final = {
     Outcome.DONE: 0,
+    Outcome.NOBODY: 1,
     Outcome.TAKEN_BACK: 1,
+    Outcome.INCOMPLETE: 1,
     Outcome.STOPPED: 1,
     Outcome.SUPERSEDED: 1,
     Outcome.INTERRUPTED: 130,
@@ -214,7 +216,10 @@ def rollout(  # noqa: PLR0917 - one for each option
 def take_back(
     ctx: click.Context, model: Path, channel: str | None, within: float, login: Login, *, as_json: bool
 ) -> None:
-    """Publish the way back that was signed with a release (edge-convert sign --back), for all nodes that it went to."""
+    """Publish the way back that was signed with a release (edge-convert sign --back), for all nodes that it went to.
+
+    Exit status 1 while a node that is not away has not gone back, 0 otherwise.
+    """
     bundle = Bundle.open(model, channel)
     if bundle.back is not None:
         bundle.back.require_unexpired(time.time())
@@ -304,7 +309,7 @@ def _push(channel: Channel, bundle: Bundle, say: Callable[[str], object]) -> Non
 
 
 def _say(*, as_json: bool) -> Say:
-    return json_line if as_json else Lines(time.monotonic)
+    return json_lines() if as_json else Lines(time.monotonic)
 
 
 def _entries(text: str) -> tuple[str, ...]:

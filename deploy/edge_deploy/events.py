@@ -32,13 +32,17 @@ class Lines:
         self._terminal = sys.stdout.isatty() if terminal is None else terminal
         self._last = -_SPACED
         self._is_open = False
+        self._passing = ""
 
     def __call__(self, event: Event) -> None:
         """Write one."""
+        if event.passing and event.text == self._passing:
+            return
         if event.passing and not self._terminal:
             if self._clock() - self._last < _SPACED:
                 return
             self._last = self._clock()
+        self._passing = event.text if event.passing else ""
         if self._is_open:
             sys.stdout.write("\r\x1b[K")
         self._is_open = event.passing and self._terminal
@@ -46,7 +50,16 @@ class Lines:
         sys.stdout.flush()
 
 
-def json_line(event: Event) -> None:
-    """Write one as JSON."""
-    sys.stdout.write(json.dumps({"event": event.kind, **event.data}) + "\n")
-    sys.stdout.flush()
+def json_lines() -> Say:
+    """Write events as lines of JSON; passing ones when they change."""
+    passing: Event | None = None
+
+    def write(event: Event) -> None:
+        nonlocal passing
+        if event.passing and event == passing:
+            return
+        passing = event if event.passing else None
+        sys.stdout.write(json.dumps({"event": event.kind, **event.data}) + "\n")
+        sys.stdout.flush()
+
+    return write

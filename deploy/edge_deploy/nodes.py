@@ -45,6 +45,8 @@ class Word(NamedTuple):
     percentage: float | None
     #: The channel that it follows; "" where it does not say, None where it takes no updates.
     channel: str | None = ""
+    #: Whether it goes on by itself; one that is verified and does not waits for a person (`[update] by_hand`).
+    in_progress: bool = False
 
     def is_at(self, model: ModelFile) -> bool:
         """Tell whether what is installed is this file."""
@@ -105,6 +107,11 @@ class Node:
         """Return the state of its models in this manifest, the least advanced first; "" while it says nothing about it."""
         states = (word.state for _, word in self._named(manifest) if word.serial == manifest.serial)
         return next((state for state in states if state not in GOOD), "")
+
+    def waits(self, manifest: Manifest) -> bool:
+        """Tell whether it waits for a person to install a manifest."""
+        said = (word for _, word in self._named(manifest) if word.serial == manifest.serial)
+        return any(word.state == "verified" and not word.in_progress for word in said)
 
     def _named(self, manifest: Manifest) -> list[tuple[ModelFile, Word]]:
         found = ((model, self.words.get(model.name)) for model in manifest.models)
@@ -196,6 +203,7 @@ def _word(content: dict[str, Any]) -> Word:
         _text(content.get("reason")),
         _number(content.get("update_percentage")),
         _text(content.get("channel")) if "serial" in content else None,
+        content.get("in_progress") is True,
     )
 
 

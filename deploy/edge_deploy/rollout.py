@@ -3,7 +3,8 @@
 What is published is all that is remembered: the manifest on the channel, with its wave, says how far a roll-out is. So it can be
 interrupted anywhere and run again, and a newer release is never blocked by a roll-out that did not end. Rules:
 
-* A wave is over when all of its nodes that can be reached have committed, and nothing went wrong for `pause` seconds after that.
+* A wave, the last one too, is over when all of its nodes that can be reached have committed, and nothing went wrong for `pause` seconds
+  after that. Time without a connection does not count, and nothing is published before all that is kept was read again.
 * More than `max_refused` nodes in trouble (`edge_deploy.standing`) end the roll-out: the way back that was signed with the release goes
   to all that were in a wave. Without one, nobody takes the release from then on.
 * Another manifest on the channel ends it too, and then nothing is taken back: somebody else is at it.
@@ -22,22 +23,29 @@ from edge_deploy.events import Event, Say
 from edge_deploy.nodes import FILTERS, Nodes
 from edge_deploy.release import Bundle, Signed
 from edge_deploy.standing import Judge, Limits, Standing, words
-from edge_deploy.wire import PATIENT, Clock, Wire, kept
+from edge_deploy.wire import PATIENT, QUIET, Clock, Wire, kept
 from edge_deploy.wording import count, plain, some
 
-from edge_agent.contract.manifest import MAX_ENTRIES, is_meant
+from edge_agent.contract.manifest import MAX_ENTRIES, is_meant, place_of
 from edge_agent.contract.messages import Message
 from edge_agent.errors import InputError
 
 #: Longest single wait for news, in seconds.
 _TURN: Final = 1.0
 
+#: Most nodes that are picked in a wave in place of those that wait for a person.
+_MOST_SPARE: Final = 10
+
 
 class Outcome(StrEnum):
     """How a roll-out ended."""
 
     DONE = "done"
+    #: No node said anything of it.
+    NOBODY = "nobody"
     TAKEN_BACK = "taken_back"
+    #: Nodes that are not away did not take the way back.
+    INCOMPLETE = "incomplete"
     STOPPED = "stopped"
     SUPERSEDED = "superseded"
     INTERRUPTED = "interrupted"
@@ -78,13 +86,17 @@ class Rollout:
                 if number > reached:
                     self._publish(plan, number)
                 where = f"wave {number + 1} of {len(plan)} ({plan[number].text})"
-                if (ended := self._watch(where, is_last=number == len(plan) - 1)) is not None:
+                if (ended := self._watch(where, plan[number].number)) is not None:
                     return ended
         except KeyboardInterrupt:
             return self._interrupted(
                 f"{self._extent()}; run the same command again to go on, or edge-deploy take-back to go back"
             )
         standing = self._standing()
+        if not (standing.there or standing.waiting or standing.trouble):
+            text = f"nobody has {forward.title}: it is published, but no node that it is for is online; edge-deploy status shows what is known"
+            self._tell("nobody", text, away=standing.away)
+            return Outcome.NOBODY
         self._tell("done", f"done: {forward.title}: {words(standing)}", nodes=standing.there, away=standing.away)
         return Outcome.DONE
 
@@ -109,11 +121,12 @@ class Rollout:
         published = self._current.envelope
         wave = published.wave if published else None
         if wave is not None:
-            wave = (*wave, *self._beyond(wave, back))
+            # Also those that the wave on the channel does not name (any more).
+            wave = (*wave, *(name for name in self._takers(back) if not is_meant(name, self._channel.name, wave)))
             if len(wave) > MAX_ENTRIES:
                 wave = None  # too many to name: better too far back than not far enough
-        # Who refused the release may refuse the way back for the same reason: it has the former models anyway.
-        refused = set(self._standing().trouble)
+        # Who refused the release may refuse the way back for the same reason, so nobody waits for it.
+        refused = set(self._standing().trouble) - set(self._takers(back))
         if published is None or not back.is_in(published) or wave != published.wave:
             self._announce(back, wave)
         text = f"taking back: {back.title} for {'all nodes' if wave is None else some(wave) or 'no node'}"
@@ -131,22 +144,23 @@ class Rollout:
                     return self._superseded()
         except KeyboardInterrupt:
             return self._interrupted("the way back stays published, and nodes go on taking it")
-        left = sorted({*standing.trouble, *standing.moving})
+        for name, reason in sorted(standing.trouble.items()):
+            self._tell("trouble", f"{name}: {plain(reason)}", node=name, reason=reason)
+        silent = sorted(standing.moving)
+        left = sorted({*standing.trouble, *silent, *standing.waiting})
         text = f"taken back: {count(len(standing.there), 'node')} on {back.title}"
-        text += f"; not heard of: {some(left)}" if left else ""
+        text += f"; in trouble: {some(sorted(standing.trouble))}" if standing.trouble else ""
+        text += f"; not heard of: {some(silent)}" if silent else ""
+        text += f"; waiting for a person: {some(standing.waiting)}" if standing.waiting else ""
         text += f"; {len(standing.away)} away, which take it when they come back" if standing.away else ""
-        self._tell("taken_back", text, nodes=standing.there, left=left, away=standing.away)
-        return Outcome.TAKEN_BACK
+        self._tell("taken_back", text, nodes=standing.there, left=left, waiting=standing.waiting, away=standing.away)
+        return Outcome.INCOMPLETE if left else Outcome.TAKEN_BACK
 
-    def _beyond(self, wave: Sequence[str], back: Signed) -> list[str]:
-        """Return the nodes that have the release, or are on their way to it, and that the wave on the channel does not name (any more)."""
-        forward, channel = self._bundle.forward.manifest, self._channel.name
+    def _takers(self, back: Signed) -> list[str]:
+        """Return the nodes that have the release, or are on their way to it."""
+        forward = self._bundle.forward.manifest
         changed = [model for model in forward.models if back.manifest.model(model.name) != model]
-        return [
-            node.name
-            for node in self._nodes.of(back.manifest, None)
-            if node.took(forward, changed) and not is_meant(node.name, channel, wave)
-        ]
+        return [node.name for node in self._nodes.of(back.manifest, None) if node.took(forward, changed)]
 
     # -- the steps of a roll-out
 
@@ -191,21 +205,29 @@ class Rollout:
         """Return the nodes that can take the release now."""
         return [node.name for node in self._nodes.of(self._bundle.forward.manifest, None) if node.online]
 
-    def _watch(self, where: str, *, is_last: bool) -> Outcome | None:
-        """Wait until a wave is over. Returns how the roll-out ended, None while it goes on."""
-        soak = float(self._bundle.forward.manifest.soak_seconds)
-        pause = soak if is_last else max(self._limits.pause, soak)
+    def _watch(self, where: str, number: int | None) -> Outcome | None:
+        """Wait until a wave, of so many nodes if it is a number, is over. Returns how the roll-out ended, None while it goes on."""
+        spare = _MOST_SPARE
+        pause = max(self._limits.pause, float(self._bundle.forward.manifest.soak_seconds))
         over: float | None = None
         while True:
-            self._listen()
+            away = self._listen()
+            over = None if over is None else over + away
             if not self._bundle.forward.is_in(self._current.envelope):
                 return self._superseded()
             standing = self._standing()
             if len(standing.trouble) > self._limits.max_refused:
                 return self._fail(where, standing)
-            if standing.moving:
+            if number is not None and standing.waiting and (more := self._others(number, standing)[:spare]):
+                spare -= len(more)
+                self._add(where, more, standing)
+                over = None
+            elif standing.moving:
                 over = None
                 self._progress(where, standing)
+            elif not any(standing):
+                self._tell("empty", f"{where}: no node is in it, so there is nothing to watch")
+                return None
             elif over is None:
                 over = self._clock()
                 text = f"{where}: {words(standing)}" + (f"; watching them for {pause:.0f} s" if pause else "")
@@ -213,13 +235,29 @@ class Rollout:
             if over is not None and self._clock() - over >= pause:
                 return None
 
+    def _others(self, number: int, standing: Standing) -> list[str]:
+        """Return nodes in place of those that wait for a person, who tell nothing about the release."""
+        published, channel = self._current.envelope, self._channel.name
+        if published is None or published.wave is None:
+            return []
+        lacking = max(0, number - len(standing.there) - len(standing.moving) - len(standing.trouble))
+        free = (name for name in self._able() if not is_meant(name, channel, published.wave))
+        return sorted(free, key=lambda node: place_of(node, channel))[:lacking]
+
+    def _add(self, where: str, more: Sequence[str], standing: Standing) -> None:
+        before = self._current.envelope
+        self._announce(self._bundle.forward, (*((before and before.wave) or ()), *more))
+        text = f"{where}: {some(standing.waiting)} {'waits' if len(standing.waiting) == 1 else 'wait'} for a person; also {some(more)}"
+        self._tell("added", text, nodes=more, waiting=standing.waiting)
+
     def _fail(self, where: str, standing: Standing) -> Outcome:
         for name, reason in sorted(standing.trouble.items()):
             self._tell("trouble", f"{name}: {plain(reason)}", node=name, reason=reason)
         text = f"{where}: {count(len(standing.trouble), 'node')} in trouble, and {self._limits.max_refused} allowed"
         if self._bundle.back is not None:
             self._tell("stopped", f"{text}: going back", **standing._asdict())
-            return self._go_back(self._bundle.back)
+            outcome = self._go_back(self._bundle.back)
+            return Outcome.TAKEN_BACK if outcome is Outcome.INCOMPLETE else outcome
         # Nobody signed a way back. What can be done without a key: nobody takes it from now on.
         self._announce(self._bundle.forward, ())
         text += (
@@ -253,15 +291,28 @@ class Rollout:
             self._replaced.append(self._current.envelope.payload())
         self._current = self._channel.announce(signed, wave)
 
-    def _listen(self) -> None:
-        """Take what arrives within a turn; while there is no connection, no time passes."""
-        begun, connected = self._clock(), self._wire.connected
+    def _listen(self) -> float:
+        """Take what arrives within a turn. Where the connection ends, wait for the next one, and for all that is kept: nothing is decided
+        or published without it. Returns the seconds that this took, which count for nobody.
+        """
+        begun = self._clock()
+        self._receive()
+        if self._wire.connected:
+            return 0.0
+        self._tell("disconnected", "the connection to the broker has ended; connecting again")
+        filters = [self._channel.topic, *FILTERS]
+        while not self._wire.connected:
+            while not self._wire.connected:
+                self._receive()
+            self._wire.unsubscribe(filters)
+            kept(self._wire, filters, self._take, self._clock, 3 * QUIET)
+        passed = self._clock() - begun
+        self._judge.pass_over(passed)
+        return passed
+
+    def _receive(self) -> None:
         for message in self._wire.receive(_TURN):
             self._take(message)
-        if not self._wire.connected:
-            self._judge.pass_over(self._clock() - begun)
-            if connected:
-                self._tell("disconnected", "the connection to the broker has ended; connecting again")
 
     def _take(self, message: Message) -> bool:
         if message.topic == self._channel.topic:

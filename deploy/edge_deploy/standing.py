@@ -106,10 +106,10 @@ class Judge:
                 found.moving[node.name] = "offline"
             else:
                 found.away.append(node.name)
+        elif node.waits(self.manifest):
+            found.waiting.append(node.name)
         elif not late:
             found.moving[node.name] = doing or "silent"
-        elif doing == "verified":
-            found.waiting.append(node.name)
         else:
             found.trouble[node.name] = f"{doing or 'nothing said of this release'} for {now - self._since:.0f} s"
 

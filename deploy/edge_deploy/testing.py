@@ -173,7 +173,7 @@ class ScriptedNode:
         word = {
             "installed_version": self.version,
             "latest_version": latest,
-            "in_progress": self.state in {"fetching", "testing"},
+            "in_progress": self.state in {"fetching", "testing"} or (self.state == "verified" != self.stays),
             "title": self.model,
             "state": self.state,
             "serial": self.serial or None,

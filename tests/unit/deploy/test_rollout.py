@@ -3,92 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from edge_deploy import waves
-from edge_deploy.channel import Channel, joined
-from edge_deploy.events import Event
+from edge_deploy.channel import Channel
 from edge_deploy.release import Bundle
-from edge_deploy.rollout import Outcome, Rollout
-from edge_deploy.standing import Limits
-from edge_deploy.testing import Room, RoomWire, ScriptedNode
+from edge_deploy.rollout import Outcome
 
 from edge_agent.contract import topics
-from edge_agent.contract.manifest import Envelope, read
 from edge_agent.errors import InputError
 from tests.unit.deploy.releases import SERIAL, write_release
-
-LIMITS = Limits(pause=30.0, within=60.0, grace=10.0)
-
-
-class Fleet:
-    """Nodes, a broker in memory, and somebody who rolls out."""
-
-    def __init__(self, folder: Path) -> None:
-        self.room = Room()
-        self.folder = folder
-        self.nodes: dict[str, ScriptedNode] = {}
-        self.events: list[Event] = []
-        self.wires: list[RoomWire] = []
-
-    def add(self, *names: str, **behaviour: Any) -> None:
-        for name in names:
-            self.nodes[name] = ScriptedNode(self.room, name, **behaviour)
-
-    def run(self, plan: str = "1,50%,100%", limits: Limits = LIMITS, release: Path | None = None) -> Outcome:
-        return self._rollout(limits, release).run(waves.parse(plan))
-
-    def take_back(self, limits: Limits = LIMITS) -> Outcome:
-        return self._rollout(limits, None).take_back()
-
-    def _rollout(self, limits: Limits, release: Path | None) -> Rollout:
-        bundle = Bundle.open(release or self.folder / "genre-1.1.0.onnx")
-        wire = self.room.wire()
-        self.wires.append(wire)
-        channel = Channel("stable", wire, self.room.clock)
-        channel.push(bundle)
-        return Rollout(bundle, channel, wire, self.events.append, limits=limits, clock=self.room.clock)
-
-    def published(self) -> list[tuple[int, tuple[str, ...] | None]]:
-        """The serial and the wave of each manifest that was published."""
-        found = []
-        for topic, payload in self.room.published:
-            if topic == topics.manifest("stable"):
-                envelope = read(Envelope, payload, "")
-                found.append((json.loads(envelope.manifest)["serial"], envelope.wave))
-        return found
-
-    def versions(self) -> dict[str, str]:
-        return {name: node.version for name, node in self.nodes.items()}
-
-    def kinds(self) -> list[str]:
-        return [event.kind for event in self.events if event.kind != "progress"]
-
-    def event(self, kind: str) -> Event:
-        return next(event for event in self.events if event.kind == kind)
-
-    def at(self, seconds: float, act: Callable[[], None]) -> None:
-        """Do something once, when it is time."""
-        done: list[bool] = []
-
-        def turn(now: float) -> None:
-            if now >= seconds and not done:
-                done.append(True)
-                act()
-
-        self.room.turns.append(turn)
+from tests.unit.deploy.rolling import LIMITS, NAMES, Fleet
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     write_release(tmp_path)
     return Fleet(tmp_path)
-
-
-NAMES = tuple(f"pi-{number}" for number in range(8))
 
 
 def test_wave_after_wave_reaches_all(fleet: Fleet) -> None:
@@ -109,7 +40,19 @@ def test_wave_after_wave_reaches_all(fleet: Fleet) -> None:
 def test_a_wave_is_watched_for_the_pause(fleet: Fleet) -> None:
     fleet.add(*NAMES)
     fleet.run("1,100%")
-    assert fleet.room.time > LIMITS.pause
+    assert fleet.room.time > 2 * LIMITS.pause
+
+
+def test_a_node_that_goes_back_while_the_last_wave_is_watched_takes_all_back(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    node = fleet.nodes["pi-3"]
+
+    def back() -> None:
+        node.state, node.version = "rolled_back", "1.0.0"
+        node.say("inference failed")
+
+    fleet.at(LIMITS.pause, back)
+    assert fleet.run("100%") is Outcome.TAKEN_BACK
 
 
 def test_a_refusal_in_the_first_wave_takes_it_back_and_reaches_nobody_else(fleet: Fleet) -> None:
@@ -199,7 +142,7 @@ def test_what_was_refused_before_is_not_held_against_a_node(fleet: Fleet) -> Non
 def test_a_refusal_that_is_allowed_does_not_hold_up_the_next_wave(fleet: Fleet) -> None:
     fleet.add(*NAMES, refuses="no signature of a trusted key")
     assert fleet.run("25%,50%,100%", LIMITS._replace(max_refused=8)) is Outcome.DONE
-    assert fleet.room.time < 3 * LIMITS.pause
+    assert fleet.room.time < 3 * LIMITS.pause + LIMITS.within / 2
 
 
 def test_who_installs_by_hand_is_not_waited_for(fleet: Fleet) -> None:
@@ -338,52 +281,3 @@ def test_a_node_that_calls_itself_all_is_not_picked(fleet: Fleet) -> None:
     ((_, wave),) = fleet.published()
     assert wave is not None
     assert set(wave) == set(NAMES)
-
-
-def push(fleet: Fleet, *wave: str) -> None:
-    """What `edge-deploy push --wave` does."""
-    bundle = Bundle.open(fleet.folder / "genre-1.1.0.onnx")
-    channel = Channel("stable", fleet.room.wire(), fleet.room.clock)
-    channel.push(bundle)
-    channel.announce(bundle.forward, joined(channel.current(), bundle.forward, wave or None))
-    fleet.room.wait(1)
-    for _ in range(20):
-        fleet.room.wait(1)
-
-
-def test_who_was_published_for_stays_when_others_are_added(fleet: Fleet) -> None:
-    fleet.add(*NAMES)
-    push(fleet, "pi-1")
-    push(fleet, "pi-2", "pi-1")
-    push(fleet)
-    push(fleet, "pi-3")
-    assert [wave for _, wave in fleet.published()] == [("pi-1",), ("pi-1", "pi-2"), None, None]
-
-
-def test_another_manifest_begins_with_the_wave_that_is_named(fleet: Fleet, tmp_path: Path) -> None:
-    (tmp_path / "older").mkdir()
-    older = Bundle.open(write_release(tmp_path / "older", "1.0.5", serial=SERIAL - 100))
-    Channel("stable", fleet.room.wire(), fleet.room.clock).announce(older.forward, None)
-    push(fleet, "pi-1")
-    assert fleet.published()[-1] == (SERIAL, ("pi-1",))
-
-
-def test_take_back_reaches_nodes_that_took_it_and_are_in_no_wave_any_more(fleet: Fleet) -> None:
-    fleet.add(*NAMES)
-    bundle = Bundle.open(fleet.folder / "genre-1.1.0.onnx")
-    push(fleet, "pi-1", "pi-3")
-    Channel("stable", fleet.room.wire(), fleet.room.clock).announce(bundle.forward, ("pi-2",))
-    fleet.room.wait(1)  # pi-2 has just begun
-    assert fleet.take_back() is Outcome.TAKEN_BACK
-    assert fleet.published()[-1] == (SERIAL + 1, ("pi-2", "pi-1", "pi-3"))
-    assert set(fleet.versions().values()) == {"1.0.0"}
-
-
-def test_take_back_reaches_who_came_with_the_release_after_the_first_one(fleet: Fleet) -> None:
-    fleet.add(*NAMES)
-    push(fleet, "pi-1")
-    assert fleet.take_back() is Outcome.TAKEN_BACK
-    fleet.add("late", version="1.1.0")
-    assert fleet.take_back() is Outcome.TAKEN_BACK
-    assert fleet.published()[-1] == (SERIAL + 1, ("pi-1", "late"))
-    assert fleet.nodes["late"].version == "1.0.0"
