@@ -120,6 +120,9 @@ def current(folder: Folder) -> Entry | None:
     if file is None:
         return None
     entry = entry_of(folder, file)
+    while entry is None and (now := folder.target(CURRENT)) not in {file, None}:
+        file = now  # another process has put another one into use, and removed that one
+        entry = entry_of(folder, file)
     if entry is None:
         why = "which is not there" if is_version_file(file) else "which is no version beside it"
         raise StoreError(
