@@ -116,3 +116,15 @@ def test_a_store_that_the_service_can_t_read_or_write(store: Store) -> None:
 def test_a_reload_looks_at_what_is_in_use_only(store: Store) -> None:
     put(store, "1.0.1", "1.1.0")
     assert [one.what for one in examine_offline(settings(store))] == ["trust", "model", "digest", "self-test"]
+
+
+def test_what_only_the_service_may_see_is_no_failure_of_another_user(store: Store, place: Path) -> None:
+    """As in /var/lib/private: the bundled model is found without it."""
+    put(store, "1.1.0")
+    place.chmod(0o700)
+    with without_rights():
+        said = list(check_store(settings(store), ["genre"], as_service=False))
+        service = list(check_store(settings(store), ["genre"], as_service=True))
+    assert [one.verdict for one in said] == ["note"]
+    assert "Permission denied" in said[0].message
+    assert [one.verdict for one in service] == ["fail"]
