@@ -23,12 +23,16 @@ from edge_agent.config.settings import Settings
 from edge_agent.errors import FileError, InputError, ModelError, StoreError
 from edge_agent.host import files
 from edge_agent.model.library import MAX_MODEL_BYTES, Predictor
+from edge_agent.model.state import Refused, State
 from edge_agent.model.store import Store, Version
+from edge_agent.model.trust import Kept
 from edge_agent.wording import count, plain, plain_json
 
 _SUFFIX: Final = ".onnx"
 #: Seconds to wait for another command, or an update, that changes the store.
 _PATIENCE: Final = 30.0
+#: What a node says of the version that a manifest names, where a person has chosen another one.
+_PUT_ASIDE: Final = "another version was chosen on the device, with edge-agent model"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -106,6 +110,7 @@ def install(file: Path, config: Path | None) -> None:
     kept = store(settings, _PATIENCE)
     _adopt(settings, kept, name)
     added = kept.add(name, version, content, beside(file))
+    _put_aside(settings, kept, name, added.sha256)
     _switch(settings, kept, name, lambda: kept.use(name, added.sha256))
     kept.prune(name)
 
@@ -125,6 +130,7 @@ def use(words: tuple[str, ...], config: Path | None) -> None:
     name, which = words if len(words) == 2 else (_only(kept.names(), "use"), words[0])
     chosen = kept.find(name, which)
     _tested(settings, chosen.path)
+    _put_aside(settings, kept, name, chosen.sha256)
     _switch(settings, kept, name, lambda: kept.use(name, chosen.sha256))
 
 
@@ -141,6 +147,7 @@ def rollback(model: str | None, config: Path | None) -> None:
     name = model or _only(kept.names(), "rollback")
     if (before := kept.before(name)) is not None:
         _tested(settings, before.path)
+        _put_aside(settings, kept, name, before.sha256)
     _switch(settings, kept, name, lambda: kept.rollback(name))
 
 
@@ -163,6 +170,7 @@ def remove(model: str, version: str | None, config: Path | None, *, everything: 
         click.echo(plain(f"removed {model} {version}"))
         return
     there, instead = count(len(kept.versions(model)), "version"), _without_store(settings, model)
+    _put_aside(settings, kept, model, None)
     kept.remove(model)
     click.echo(plain(f"removed {there} of {model}" + (f"; from now on it is {instead}" if instead else "")))
 
@@ -205,6 +213,29 @@ def _adopt(settings: Settings, kept: Store, name: str) -> None:
     except ModelError:
         return  # nothing is served, or nothing that could be gone back to
     kept.use(name, kept.add(name, predictor.card.version, path, beside(path)).sha256)
+
+
+def _put_aside(settings: Settings, kept: Store, name: str, chosen: str | None) -> None:
+    """Remember that a person has chosen another version than the one in use (None: none of the store's), where models come over MQTT: the
+    manifest that is in force does not undo that, a newer one does. It is to be called before the change, which a running agent notices.
+    """
+    try:
+        now = kept.current(name)
+    except (FileError, StoreError):
+        return  # what lies in its place is replaced
+    channel = settings.update.channel
+    if not channel or now is None or not now.sha256 or now.sha256 == chosen:
+        return
+
+    def noted(state: State) -> State:
+        serial = state.channels.get(channel, Kept()).accepted.serial
+        if not serial:
+            return state
+        state = state.refuse([now.sha256], Refused(serial=serial, reason=_PUT_ASIDE, rolled_back=True)).unwatch([name])
+        refused = {sha256: why for sha256, why in state.refused.items() if sha256 != chosen}
+        return state.model_copy(update={"refused": refused})
+
+    kept.change(noted)
 
 
 def _switch(settings: Settings, kept: Store, name: str, change: Callable[[], Version]) -> None:

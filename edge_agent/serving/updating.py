@@ -180,8 +180,11 @@ class Updates:
         course.telling.repeat(former._served)
         if (release := course.release) is not None:
             self._go_on(course, release, wish)
-        elif any(name not in former._served for name in self._served):
-            course.checking.once_more()
+        elif any(
+            name not in former._served or former._served[name].sha256 != one.sha256
+            for name, one in self._served.items()
+        ):
+            course.checking.once_more()  # what the manifest says is looked at again
 
     def _go_on(self, course: Course, release: Release, wish: Wish | None) -> None:
         """Go on with a release in this plan, before which `wish` was asked for."""

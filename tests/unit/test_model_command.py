@@ -11,6 +11,7 @@ import pytest
 
 from edge_agent.model.library import locate
 from edge_agent.model.store import Store
+from edge_agent.model.trust import Accepted, Kept
 from tests.unit.test_cli import bare, call, refused
 from tests.unit.test_files import place, without_rights
 from tests.versions import version, write_version
@@ -230,3 +231,22 @@ def test_without_rights_one_sentence_says_so(place: Path, capsys: pytest.Capture
     for directory in (store.directory, store.directory / "genre"):
         directory.chmod(0o755)
     assert in_use(lambda *words: call("model", *words, "--config", str(config)).stdout) == "1.1.0"
+
+
+def test_on_a_channel_a_choice_is_remembered_against_the_manifest_in_force(
+    run: Run, store: Store, config: Path, tmp_path: Path
+) -> None:
+    config.write_text(config.read_text() + '[update]\nchannel = "stable"\nrequire_signature = false\n')
+    run("install", str(write_version(tmp_path, "1.0.1")))
+    assert store.read().refused == {}, "nothing came over MQTT yet"
+    accepted = {"stable": Kept(accepted=Accepted(7))}
+    store.change(lambda state: state.model_copy(update={"channels": accepted}))
+    run("install", str(write_version(tmp_path, "1.1.0")))
+    older, newer = (one.sha256 for one in reversed(store.versions("genre")) if one.version != "1.0.0")
+    assert {sha256: (why.serial, why.rolled_back) for sha256, why in store.read().refused.items()} == {older: (7, True)}
+    run("rollback")
+    assert list(store.read().refused) == [newer], "what is in use is not put aside"
+    run("use", "1.0.1")
+    assert list(store.read().refused) == [newer], "it was in use already"
+    run("remove", "genre", "--all")
+    assert set(store.read().refused) == {older, newer}

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from edge_agent.serving.phases import Phase
+from edge_agent.serving.released import Verdict
 from tests.unit.test_updating_contest import ALL, SOAK, begun, contest, goes_on
-from tests.unit.updates import Node, file, served
+from tests.unit.updates import MANIFEST, Node, file, served
 
 DECIDED = "another version was put into use on the device"
 
@@ -156,3 +158,23 @@ def test_a_newer_manifest_for_one_of_several_waits() -> None:
     goes_on(node)
     assert "keep 1.1.0 1.1.0" in node.workshop.done
     assert node.said["genre"]["installed_version"] == "1.2.0"
+
+
+def test_a_choice_that_was_noted_stands_against_the_manifest_in_force_and_not_against_a_newer_one() -> None:
+    node = Node()
+    one = file()
+    node.offer(one)
+    node.run()
+    assert node.said["genre"]["installed_version"] == "1.1.0"
+    # As edge-agent model does before it puts another version into use.
+    node.workshop.verdicts[one.sha256] = (1, Verdict(Phase.ROLLED_BACK, "chosen here"))
+    node.choose(served("1.0.5"))
+    node.run()
+    (payload,) = node.workshop.offers
+    node.hear(MANIFEST, payload)  # as on the next connection
+    node.clock.advance(60)
+    node.run()
+    assert (node.state(), node.reason()) == ("rolled_back", "chosen here")
+    assert node.said["genre"]["installed_version"] == "1.0.5"
+    assert node.updates.wish is None
+    assert is_free(node)
