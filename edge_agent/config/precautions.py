@@ -1,4 +1,4 @@
-"""Warnings about insecure setups: logged once at start, and reported by `edge-agent check`."""
+"""Warnings about setups that are insecure, or can't do what they say: logged once at start, and reported by `edge-agent check`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,17 @@ def open_secrets(settings: Settings) -> list[str]:
     return [f"{name}: {wrong}" for name, path in settings.mqtt.secrets().items() if (wrong := exposed(path))]
 
 
+def by_path(settings: Settings) -> str | None:
+    """Return a warning about models that a channel can't change, because routes name their files; None where there is none."""
+    paths = dict.fromkeys(route.model for route in settings.route if route.model.endswith(".onnx"))
+    if not settings.update.channel or not paths:
+        return None
+    return (
+        f"update.channel: {', '.join(paths)}: named by a path, so no update over MQTT changes what is served; "
+        'name the model in the route (model = "genre"), and install the file: edge-agent model install'
+    )
+
+
 def neglected(settings: Settings) -> list[str]:
     """Return all warnings."""
-    root = as_root()
-    return [*([root] if root else []), *open_secrets(settings)]
+    return [*filter(None, (as_root(), by_path(settings))), *open_secrets(settings)]

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from edge_agent.config.models import kept, signers
+from edge_agent.config.precautions import by_path
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
@@ -22,6 +23,9 @@ def check_trust(loaded: Settings) -> Iterator[Finding]:
     except (SettingsError, FileError, StoreError) as error:
         yield failed("trust", error)
         return
+    if (wrong := by_path(loaded)) is not None:
+        message, _, fix = wrong.partition("; ")
+        yield note("trust", message, fix)
     if (over_mqtt or on_disk) and importlib.util.find_spec("cryptography") is None:
         yield fail(
             "trust", "signatures can't be verified without Python's cryptography", "apt install python3-cryptography"

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config.precautions import as_root, neglected, open_secrets
+from edge_agent.config.precautions import as_root, by_path, neglected, open_secrets
+from edge_agent.config.routes import RouteSettings
 from edge_agent.config.settings import Settings
+from edge_agent.config.updating import Update
 from edge_agent.errors import FileError
 from edge_agent.host import files
 from tests.patience import DEADLINE
@@ -218,3 +220,12 @@ def test_running_as_root() -> None:
     assert as_root(1000) is None
     assert "running as root, which the agent never needs" in (as_root(0) or "")
     assert neglected(Settings()) == [line for line in [as_root()] if line]
+
+
+def test_models_that_a_channel_can_not_change() -> None:
+    routes = (RouteSettings(model="/srv/genre.onnx"), RouteSettings(subscribe="b/{x}", publish="c/{x}"))
+    update = Update(channel="stable", require_signature=False)
+    warning = by_path(Settings(route=routes, update=update)) or ""
+    assert warning.startswith("update.channel: /srv/genre.onnx: named by a path, so no update over MQTT changes")
+    assert by_path(Settings(route=routes)) is None
+    assert by_path(Settings(update=update)) is None
