@@ -14,9 +14,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 _T = TypeVar("_T")
+
+
+#: Held while a thread begins: until then it is listed, and can't be waited for.
+_starting: Final = threading.Lock()
 
 
 class Aside(Generic[_T]):
@@ -29,7 +33,8 @@ class Aside(Generic[_T]):
         #: Whether the work is done, so that `result` does not block.
         self.ended = False
         self._thread = _Thread(target=self._run, name="aside")
-        self._thread.start()
+        with _starting:
+            self._thread.start()
 
     def result(self) -> _T:
         """Wait for the end, and return what the work returned. Raises what it raised."""
@@ -55,6 +60,7 @@ class _Thread(threading.Thread):
 
 def wait_for_all() -> None:
     """Wait until no thread of ours runs."""
-    for thread in threading.enumerate():
-        if isinstance(thread, _Thread):
-            thread.join()
+    with _starting:
+        under_way = [thread for thread in threading.enumerate() if isinstance(thread, _Thread)]
+    for thread in under_way:
+        thread.join()

@@ -33,21 +33,9 @@ from edge_agent.model.store import Store
 from edge_agent.model.trust import Signers, evidence_of, verify_beside
 
 __all__ = [
-    "MAX_MODEL_BYTES",
-    "Library",
-    "Limits",
-    "Loaded",
-    "Loading",
-    "Predictor",
-    "Trial",
-    "limits",
-    "load",
-    "locate",
-    "open_file",
-    "passed_over",
-    "places",
-    "runtime_version",
-]
+    "MAX_MODEL_BYTES", "Library", "Limits", "Loaded", "Loading", "Predictor", "Trial",
+    "limits", "load", "locate", "open_file", "passed_over", "places", "runtime_version",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -265,6 +253,9 @@ class Loading:
 class Trial:
     """Opens and tests files in one separate process; close it when done. With `signers`, files that they have not signed are refused."""
 
+    #: Bytes that are opened in place: that takes milliseconds, and a thread keeps memory of its own for good.
+    small = _MIB // 4
+
     def __init__(
         self,
         paths: Sequence[Path],
@@ -279,21 +270,21 @@ class Trial:
         unchanged = {(one.path, one.stamp): one for one in known}
         self._known = {path: unchanged.get((path, stamp)) for path, stamp in self._stamps.items()}
         self._anew = [path for path, one in self._known.items() if one is None]
-        size = sum(min(self._stamps[path].size, MAX_MODEL_BYTES) for path in self._anew)
-        self._apart = Apart(self._work, allowed(size)) if self._anew else None
+        self._size = sum(min(self._stamps[path].size, MAX_MODEL_BYTES) for path in self._anew)
+        self._apart = Apart(self._work, allowed(self._size)) if self._anew else None
         self._opening: Aside[list[Loaded]] | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether `open` does not block. Once the process has ended, a thread begins to open what passed."""
+        """Whether `open` does not block for long. Once the process has ended, a thread begins to open what passed, unless it is small."""
         if self._apart is None or not self._apart.ended:
             return self._apart is None
-        if self._opening is None:
+        if self._opening is None and self._size > self.small:
             try:
                 self._opening = Aside(partial(self._open_all, self._passed()))
             except (ModelError, RuntimeError):  # for `open` to say; or to do, where there is no thread to be had
                 return True
-        return self._opening.ended
+        return self._opening is None or self._opening.ended
 
     def wait(self) -> None:
         """Wait until it has ended; the limits bound that."""

@@ -109,7 +109,7 @@ def test_the_mqtt_exporter_tells_what_health_says(server: Mosquitto, connect: Co
 def test_prometheus_takes_configuration_and_alerts() -> None:
     directory = DEPLOY / "prometheus"
     assert "SUCCESS" in promtool("check", "config", "prometheus.yml", cwd=directory)
-    assert "SUCCESS: 6 rules" in promtool("check", "rules", "edge-agent-alerts.yml", cwd=directory)
+    assert "SUCCESS: 7 rules" in promtool("check", "rules", "edge-agent-alerts.yml", cwd=directory)
 
 
 def test_every_query_of_the_dashboard_is_one(tmp_path: Path) -> None:

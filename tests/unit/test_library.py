@@ -187,6 +187,8 @@ def test_who_serves_meanwhile_is_not_held_up_by_opening(tmp_path: Path) -> None:
     threads: list[str] = []
 
     class Noting(Trial):
+        small = 0
+
         def _open_all(self, passed: Mapping[Path, Any]) -> list[Loaded]:
             threads.append(threading.current_thread().name)
             return super()._open_all(passed)
