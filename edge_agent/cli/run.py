@@ -16,7 +16,7 @@ from edge_agent.config.models import loading, store
 from edge_agent.config.precautions import neglected
 from edge_agent.errors import EdgeAgentError
 from edge_agent.host import logs
-from edge_agent.host.process import Signals
+from edge_agent.host.process import Signals, return_large_blocks
 from edge_agent.host.systemd import Notifier
 from edge_agent.model.library import Loaded
 from edge_agent.model.watching import Watching
@@ -48,6 +48,7 @@ def command(config: Path | None) -> None:
     SIGHUP reloads settings and models; invalid ones are rejected, and the agent goes on with the old ones. The
     connection is kept unless its own settings changed.
     """
+    return_large_blocks()
     with Signals(children=True) as signals, ExitStack() as stack:
         begun = _begin(config, signals, stack)
         if begun is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -14,6 +15,9 @@ from typing import Final, Self
 
 #: Least seconds between two reloads: requests that arrive meanwhile are combined.
 _BETWEEN_RELOADS: Final = 1.0
+#: mallopt(3): the option for blocks of their own, and from how many bytes on a block is one.
+_M_MMAP_THRESHOLD: Final = -3
+_LARGE: Final = 1 << 20
 
 
 class Signals:
@@ -121,3 +125,14 @@ def rss_bytes() -> int:
     """Return the resident memory of this process, from /proc (proc(5): the second field of statm, in pages)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def return_large_blocks() -> None:
+    """Let the allocator return large blocks to the system once they are free.
+
+    glibc learns from the first large block that is freed to keep such blocks (mallopt(3), M_MMAP_THRESHOLD), so that a few large messages
+    would enlarge the process for good. Other C libraries have no such function, and an administrator's own setting stands.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -112,3 +114,30 @@ def test_a_stop_that_comes_with_a_reload_still_wakes() -> None:
         assert signals.take_reload()
         assert signals.received
         assert readable(signals.wakeup)
+
+
+def test_large_blocks_are_returned_once_they_are_free() -> None:
+    """In a process of its own, because it holds for all of it."""
+    script = (
+        "import ctypes, sys\n"
+        "from edge_agent.host.process import return_large_blocks\n"
+        "libc = ctypes.CDLL(None)\n"
+        "fields = 'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()\n"
+        "Info = type('Info', (ctypes.Structure,), {'_fields_': [(one, ctypes.c_size_t) for one in fields]})\n"
+        "if not hasattr(libc, 'mallinfo2'):\n    sys.exit(77)\n"
+        "libc.mallinfo2.restype = Info\n"
+        "if sys.argv[1] == 'returned':\n    return_large_blocks()\n"
+        "bytearray(16 << 20)\n"  # from here on glibc would keep smaller ones
+        "before = libc.mallinfo2().hblkhd\n"
+        "block = bytearray(8 << 20)\n"
+        "print(libc.mallinfo2().hblkhd - before >= 8 << 20)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment.pop("MALLOC_MMAP_THRESHOLD_", None)
+    for how, is_on_its_own in ("returned", "True"), ("kept", "False"):
+        run = subprocess.run(
+            [sys.executable, "-c", script, how], env=environment, capture_output=True, text=True, check=False
+        )
+        if run.returncode == 77:
+            pytest.skip("not glibc, or before 2.33")
+        assert (run.stdout.strip(), run.stderr) == (is_on_its_own, "")
