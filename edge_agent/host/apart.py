@@ -49,8 +49,7 @@ class End(IntEnum):
 
 class Limits(NamedTuple):
     """Limits for the work: `seconds` of processor time, `patience` in seconds on the clock, and `memory` in bytes beyond
-    what we have already mapped. `nice` is by how much others come first (nice(2)), where
-    that is allowed.
+    what we have already mapped. `nice` is by how much others come first (nice(2)), where that is allowed.
     """
 
     seconds: float

@@ -65,7 +65,7 @@ class Checking:
         topic = self.keys if self.keys in self._waiting else self.manifest
         content = self._waiting.pop(topic)
         self._seen[topic] = _digest(content)
-        self._next = self._clock() + min(_LONGEST, _BETWEEN * 2.0 ** min(self._refusals, 16))
+        self._next = self._clock() + self._pause
         begin = workshop.trust if topic == self.keys else workshop.accept
         try:
             self._job = topic, content, begin(content)
@@ -100,13 +100,17 @@ class Checking:
 
     def _not_accepted(self, topic: str, content: bytes, error: EdgeAgentError) -> EdgeAgentError:
         self._refusals += 1
-        self._next = max(self._next, self._clock() + min(_LONGEST, _BETWEEN * 2.0 ** min(self._refusals, 16)))
+        self._next = max(self._next, self._clock() + self._pause)
         again = isinstance(error, CutShortError) and self._cut_short(content) < MOST_CUT_SHORT
         if again or isinstance(error, FileError | StoreError):  # the device, not the message: it is tried again
             self._waiting.setdefault(topic, content)
         elif topic == self.manifest:
             self._refused = content
         return error
+
+    @property
+    def _pause(self) -> float:
+        return min(_LONGEST, _BETWEEN * 2.0 ** min(self._refusals, 16))
 
     def _cut_short(self, content: bytes) -> int:
         """Return how many times in a row the system has ended the check of this message."""

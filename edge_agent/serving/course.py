@@ -49,7 +49,7 @@ class Course:
         self.checking = Checking(plan.about.channel, clock)
         self.telling = Telling(plan.about.node, plan.about.channel, now)
         self.release: Release | None = None
-        #: A manifest that was accepted while another one was just being put in place.
+        #: A manifest that was accepted while another one was just being put in place, or what it changed was watched.
         self.following: Offer | None = None
         self.errands: list[Job[None]] = []
         #: The pieces that were subscribed to last.
@@ -178,32 +178,29 @@ class Course:
                 self.stop(release, release.verdict)
         elif release.is_being_placed and all(served):
             self._placed(release)
-            self._compare(release)
         elif release.job is not None or release.failure is not None or release.proving is None:
             pass  # what comes next asks for a plan, where that is needed
         elif not release.is_being_placed:
-            self._tried(release, served)
+            self._tried(release, release.proving, served)
         elif wish is not None or release.proving.contests != self.plan.contests:
             self.wish = release.wish  # the plan is another one, by a reload
         else:
             self.failed(release, StoreError("another version was put into use meanwhile"))
 
-    def _tried(self, release: Release, served: Sequence[bool]) -> None:
+    def _tried(self, release: Release, proving: Proving, served: Sequence[bool]) -> None:
         """Go on comparing in another plan, which serves the candidates or not, unless a person has decided."""
-        if not (all(served) if release.is_served else self._serves_before(release)):
-            if all(served):
-                self._placed(release)
-            elif any(served):  # all models of a manifest change together
-                self.take_back(release, _DECIDED)
-            else:
-                self.stop(release, _DECIDED)
-        self._compare(release)
+        if all(served) if release.is_served else self._serves_before(release):
+            self._compare(release, proving)
+        elif all(served):
+            self._placed(release)
+        elif any(served):  # all models of a manifest change together
+            self.take_back(release, _DECIDED)
+        else:
+            self.stop(release, _DECIDED)
 
-    def _compare(self, release: Release) -> None:
+    def _compare(self, release: Release, proving: Proving) -> None:
         """Ask for a plan that compares, where the one in use does not: it is another one, by a reload."""
-        if self.release is not release or release.verdict is not None or release.failure is not None:
-            return
-        if release.proving is not None and release.proving.contests != self.plan.contests:
+        if proving.contests != self.plan.contests:
             self.wish = release.wish
 
     def _serves_before(self, release: Release) -> bool:
@@ -217,8 +214,7 @@ class Course:
         self.become(release, Phase.COMMITTED)
         if release.proving is not None and release.proving.phase is Phase.COMMITTED:
             release.proving.start()
-            if release.proving.contests != self.plan.contests:
-                self.wish = release.wish  # the plan is another one, by a reload
+            self._compare(release, release.proving)
         else:
             self._end(release)
 

@@ -29,8 +29,8 @@ _NAME_BYTES: Final = 256
 
 class Subject(NamedTuple):
     """What requests ask about: the node's id, its info, its health as of before the message that asks, and the time of
-    day; `install` installs the
-    models of a name (empty: all) that wait for that, and returns their names, or why there are none.
+    day; `install` installs the models of a name (empty: all) that wait for that, and returns their names, or why there
+    are none.
     """
 
     node: str

@@ -178,21 +178,15 @@ class Updates:
         course.plan = self._plan
         self.reconnected()
         course.telling.repeat(former._served)
-        if (release := course.release) is not None:
-            self._go_on(course, release, wish)
-        elif any(
-            name not in former._served or former._served[name].sha256 != one.sha256
-            for name, one in self._served.items()
-        ):
-            course.checking.once_more()  # what the manifest says is looked at again
-
-    def _go_on(self, course: Course, release: Release, wish: Wish | None) -> None:
-        """Go on with a release in this plan, before which `wish` was asked for."""
-        if not all(name in self._served for name in release.names):
-            course.drop(release)
-            course.checking.once_more()
-        else:
+        release = course.release
+        if release is not None and self._served.keys() >= set(release.names):
             course.planned(release, wish)
+            return
+        if release is not None:
+            course.drop(release)
+        elif _digests(self._served) <= _digests(former._served):
+            return
+        course.checking.once_more()  # what the manifest says is looked at again
 
     @property
     def wish(self) -> Wish | None:
@@ -303,3 +297,7 @@ class Updates:
                 f"{file.name} {file.version} has {file.size} bytes, more than update.max_bytes ({self.about.max_bytes})"
             )
         return self._plan.workshop.verdict(file, manifest.serial)
+
+
+def _digests(served: Mapping[str, Served]) -> set[tuple[str, str]]:
+    return {(name, one.sha256) for name, one in served.items()}

@@ -19,7 +19,7 @@ from edge_agent.errors import EdgeAgentError, FileError, StoreError
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.library import Loaded, Trial, limits
 from edge_agent.model.state import Refused
-from edge_agent.model.store import Part, State, Store
+from edge_agent.model.store import Part, State, Store, Version
 from edge_agent.model.trust import Accepted, Examination, Kept, Offer, Signers, remember, trust
 from edge_agent.model.watching import go_back
 from edge_agent.serving.phases import Phase
@@ -230,26 +230,25 @@ class Workshop:
 
     def _superseded(self, files: Sequence[ModelFile]) -> list[str]:
         """Return the models with a candidate on trial that never came to serve, and now never will."""
-        watched = self._patient.read().watched
+        if (watched := self._patient.read().watched) is None:
+            return []
         found = []
-        for file in () if watched is None else files:
-            if watched is not None and watched.files.get(file.name, file.sha256) != file.sha256:
-                current = self._patient.current(file.name)
-                if current is None or current.sha256 != watched.files[file.name]:
-                    found.append(file.name)
+        for file in files:
+            on_trial = watched.files.get(file.name, file.sha256)
+            if on_trial != file.sha256 and not self._is_current(file.name, on_trial):
+                found.append(file.name)
         return found
 
     def _renew(self, files: Sequence[ModelFile], evidence: bytes) -> None:
         """Put the message beside the files that are there already: the keys that signed them before may be trusted no more."""
         for file in files:
-            for one in self._patient.versions(file.name):
-                if one.sha256 == file.sha256:
-                    self._patient.add(one.name, one.version, one.path, evidence)
+            if (one := self._found(file)) is not None:
+                self._patient.add(one.name, one.version, one.path, evidence)
 
     def _lacking(self, files: Sequence[ModelFile]) -> Generator[Step, None, frozenset[str]]:
         def work(tell: Callable[[str], None]) -> None:
             for file in files:
-                if not any(one.sha256 == file.sha256 for one in self._patient.versions(file.name)):
+                if self._found(file) is None:
                     tell(json.dumps({"lacking": file.sha256}))
 
         told = yield from _apart(work, _LIMITS)
@@ -262,11 +261,10 @@ class Workshop:
             # Before they are opened here: even that may end the agent.
             self._patient.change(lambda state: state.watch({file.name: file.sha256 for file in files}, serial))
             for file in files:
-                found = [one for one in self._patient.versions(file.name) if one.sha256 == file.sha256]
-                if not found:
+                if (found := self._found(file)) is None:
                     with self._patient.part(file.sha256, file.size, file.blobs) as part:
-                        found = [self._patient.add(file.name, file.version, part.finish(), evidence)]
-                tell(json.dumps({"path": str(found[0].path)}))
+                        found = self._patient.add(file.name, file.version, part.finish(), evidence)
+                tell(json.dumps({"path": str(found.path)}))
 
         told = yield from _apart(work, _LIMITS)
         return (yield from self._open({file.name: Path(told[place]["path"]) for place, file in enumerate(files)}))
@@ -301,10 +299,16 @@ class Workshop:
 
     def _drop(self, file: ModelFile) -> None:
         """Remove a version that was refused, unless it is in use."""
-        current = self._patient.current(file.name)
-        there = any(one.sha256 == file.sha256 for one in self._patient.versions(file.name))
-        if there and (current is None or current.sha256 != file.sha256):
+        if self._found(file) is not None and not self._is_current(file.name, file.sha256):
             self._patient.remove(file.name, file.sha256)
+
+    def _found(self, file: ModelFile) -> Version | None:
+        """Return a file as the store has it, None where it does not."""
+        return next((one for one in self._patient.versions(file.name) if one.sha256 == file.sha256), None)
+
+    def _is_current(self, name: str, sha256: str) -> bool:
+        current = self._patient.current(name)
+        return current is not None and current.sha256 == sha256
 
 
 class Pieces:
