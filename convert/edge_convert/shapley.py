@@ -21,6 +21,7 @@ from edge_agent.contract.trees import LEAF, Trees
 from edge_convert.boosters.model import Boosted
 from edge_convert.classifier import Estimator, split, unwrapped
 from edge_convert.fold import Folded
+from edge_convert.wording import first_line
 
 #: The most rows that are explained, and numbers in their explanations.
 _ROWS: Final = 16
@@ -55,7 +56,7 @@ def explained(
     try:
         found = _shap(model, rows[places].astype(folded.dtype), columns, len(card.labels))
     except Exception as error:  # noqa: BLE001 - whatever shap says of a model, the file does without
-        return card, f"explain: shap {version} can't explain this model: {str(error).strip()[:200]}"
+        return card, f"explain: shap {version} can't explain this model: {first_line(error)[:200]}"
     answers = _answers(card.trees, rows[places].astype(folded.dtype).astype(np.float64), columns)
     if not np.abs(found.sum(axis=1) - answers).max() <= _ALIKE * np.abs(answers).max():
         return (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 import click
 
 from edge_agent.errors import InputError, TrustError
-from edge_convert.options import FILE
+from edge_convert.options import FILE, require_place
 
 if TYPE_CHECKING:
     from edge_agent.contract.manifest import KeyList, Release
@@ -228,8 +228,7 @@ def keys_(
     except TrustError as error:
         raise InputError(str(error)) from error
     out = out or Path(f"{channel}{releasing.KEYS_SUFFIX}")
-    if out.suffix != releasing.KEYS_SUFFIX:
-        raise InputError(f"{out}: the name must end in {releasing.KEYS_SUFFIX}")
+    require_place(out, releasing.KEYS_SUFFIX)
     releasing.key_list(out, said, _keys(keys, password_files))
     _show_keys(out, said)
 
@@ -306,19 +305,15 @@ def _password(file: Path | None, what: str, *, confirm: bool = False) -> str:
 
 
 def _show_release(path: Path, release: Release) -> None:
+    from edge_agent.contract.manifest import versions
     from edge_agent.contract.minisign import shown, signatures
     from edge_convert.releasing import manifest_of
 
     said = manifest_of(release.manifest)
-    models = ", ".join(f"{one.name} {one.version}" for one in said.models)
-    back = (
-        ""
-        if release.back is None
-        else f"; back to {', '.join(f'{one.name} {one.version}' for one in manifest_of(release.back).models)}"
-    )
+    back = "" if release.back is None else f"; back to {versions(manifest_of(release.back).models)}"
     until = f", until {said.expires}" if said.expires else ""
     click.echo(
-        f"{path}: {models} for {', '.join(said.meant)} in channel {said.channel}, serial {said.serial}{until}{back}"
+        f"{path}: {versions(said.models)} for {', '.join(said.meant)} in channel {said.channel}, serial {said.serial}{until}{back}"
     )
     names = ", ".join(shown(one.key_id) for one in signatures(release.manifest.signature))
     click.echo(f"signed by {names}; next: edge-deploy push {path.with_suffix('')} --channel {said.channel}")

@@ -14,19 +14,20 @@ import random
 import secrets
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 import paho.mqtt.client as paho
 from edge_deploy.wire import Limits
-from edge_deploy.wording import plain, some
+from edge_deploy.wording import some
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.contract.messages import Message
 from edge_agent.errors import BrokerError, FileError, ProtocolRefusedError
+from edge_agent.wording import plain
 
 #: Messages that may be unconfirmed at a time: of the largest pieces of a model they are 2 MB.
 WINDOW: Final = 16
@@ -148,11 +149,7 @@ class Broker:
         if new:
             self._send_filters(new)
             self._until(lambda: not self._wanted, "the subscriptions")
-        if self._refused:
-            refused, self._refused = self._refused, []
-            raise BrokerError(
-                f"broker {self._login}: reading {some(refused)} was refused; allow it in the broker's access rules"
-            )
+        self._require_allowed("reading")
 
     def unsubscribe(self, filters: Iterable[str]) -> None:
         """Take subscriptions back."""
@@ -166,12 +163,12 @@ class Broker:
         self._until(lambda: len(self._under_way) < WINDOW, "what was published")
         # paho keeps it also where the connection has just ended, which is all that its return code would say.
         self._under_way[self._client.publish(topic, payload, qos=1, retain=True).mid] = topic
-        self._require_taken()
+        self._require_allowed("writing")
 
     def settle(self) -> None:
         """Wait until the broker has confirmed everything."""
         self._until(lambda: not self._under_way, "what was published")
-        self._require_taken()
+        self._require_allowed("writing")
 
     def receive(self, seconds: float) -> list[Message]:
         """Return what arrived, after so many seconds at the latest."""
@@ -225,7 +222,7 @@ class Broker:
                 "keeps retained messages of this size"
             ) from error
 
-    def _until(self, done: Any, what: str) -> None:
+    def _until(self, done: Callable[[], bool], what: str) -> None:
         ends = time.monotonic() + _PATIENCE
         waiting = len(self._under_way)
         while not done():
@@ -245,11 +242,11 @@ class Broker:
             if len(self._under_way) < waiting:
                 ends, waiting = time.monotonic() + _PATIENCE, len(self._under_way)
 
-    def _require_taken(self) -> None:
+    def _require_allowed(self, what: str) -> None:
         if self._refused:
             refused, self._refused = self._refused, []
             raise BrokerError(
-                f"broker {self._login}: writing {some(refused)} was refused; allow it in the broker's access rules"
+                f"broker {self._login}: {what} {some(refused)} was refused; allow it in the broker's access rules"
             )
 
     def _send_filters(self, filters: list[str]) -> None:

@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 
 from edge_deploy.release import Bundle, Signed
 from edge_deploy.wire import PATIENT, QUIET, Clock, Wire, kept
-from edge_deploy.wording import count, some
+from edge_deploy.wording import some
 
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import MAX_ENTRIES, MAX_MESSAGE_BYTES, Envelope, Manifest, pieces, read
 from edge_agent.contract.messages import Message
 from edge_agent.errors import BrokerError, InputError, TrustError
+from edge_agent.wording import count
 
 #: What a PUBLISH has beside topic and payload, at the most: header, length of the topic, packet id, length of the properties.
 _FRAME: Final = 16

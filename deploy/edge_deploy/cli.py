@@ -23,12 +23,13 @@ from edge_deploy.rollout import Outcome, Rollout
 from edge_deploy.standing import Limits
 from edge_deploy.status import HEADING, rows, summary
 from edge_deploy.wire import Wire, kept
-from edge_deploy.wording import count, plain, some, table
+from edge_deploy.wording import some, table
 
 from edge_agent.contract import topics
-from edge_agent.contract.manifest import Envelope
+from edge_agent.contract.manifest import Envelope, versions
 from edge_agent.contract.messages import Message
 from edge_agent.errors import EdgeAgentError, InputError
+from edge_agent.wording import count, plain
 
 #: What a roll-out's end is for the shell; the last one is what shells have for an interruption.
 _STATUS: Final = {
@@ -329,7 +330,6 @@ def _shown(channel: str, current: Current) -> str:
         return f"channel {plain(channel)}: {plain(current.fault)}"
     if current.manifest is None or current.envelope is None:
         return f"channel {plain(channel)}: no manifest"
-    models = ", ".join(f"{model.name} {model.version}" for model in current.manifest.models)
     wave = current.envelope.wave
     whom = "all" if wave is None else some(wave) or "no node"
-    return f"channel {channel}: {models}, serial {current.serial}, issued {current.manifest.issued}, for {some(current.manifest.meant)}, wave: {whom}"
+    return f"channel {channel}: {versions(current.manifest.models)}, serial {current.serial}, issued {current.manifest.issued}, for {some(current.manifest.meant)}, wave: {whom}"

@@ -1,7 +1,7 @@
 """What is known of the nodes, from what they publish: whether they are online, which models they serve, and their health.
 
 All of it is input from outside, perhaps of somebody who means harm: ids, topics and payloads are bounded, everything else is
-dropped and counted, and no text is trusted to be fit for a terminal (`edge_deploy.wording.plain`). Rules:
+dropped and counted, and no text is trusted to be fit for a terminal (`edge_agent.wording.plain`). Rules:
 
 * An id must be one that a manifest can name, letter by letter: a node that calls itself `*` or `100%` would be picked as all.
 * A node says something about itself only, so all that one of them can do is to look bad, or good.

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import click
 from edge_deploy.broker import Login
-from edge_deploy.wording import plain
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from edge_agent.errors import FileError, SettingsError
+from edge_agent.wording import plain
 
 _Command = Callable[..., Any]
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Final, NamedTuple, Self
-
-from edge_deploy.wording import plain
+from typing import NamedTuple, Self
 
 from edge_agent.contract import minisign
-from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, Envelope, Manifest, ModelFile, Release, read, seconds
+from edge_agent.contract.manifest import (
+    MAX_RELEASE_BYTES,
+    RELEASE_SUFFIX,
+    Envelope,
+    Manifest,
+    ModelFile,
+    Release,
+    read,
+    seconds,
+    versions,
+)
 from edge_agent.errors import FileError, InputError, ModelError, TrustError
-
-SUFFIX: Final = ".release"
-#: Two signed manifests and names of files.
-_MAX_BYTES: Final = 3 * MAX_MESSAGE_BYTES
+from edge_agent.wording import plain
 
 
 class Signed(NamedTuple):
@@ -46,7 +51,7 @@ class Signed(NamedTuple):
     @property
     def title(self) -> str:
         """The models and versions, for people."""
-        return ", ".join(f"{model.name} {model.version}" for model in self.manifest.models)
+        return versions(self.manifest.models)
 
 
 class Bundle(NamedTuple):
@@ -73,7 +78,7 @@ class Bundle(NamedTuple):
 
         Raises `FileError`, `TrustError`, `ModelError` for bytes that are not what was signed, `InputError` for another channel.
         """
-        path = model if model.suffix == SUFFIX else model.with_name(model.name + SUFFIX)
+        path = model if model.suffix == RELEASE_SUFFIX else model.with_name(model.name + RELEASE_SUFFIX)
         written = _read(path)
         if channel is not None and channel != written.channel:
             raise InputError(
@@ -110,10 +115,10 @@ def _read(path: Path) -> Release:
         raise FileError(f"{path}: no such file; make it with edge-convert sign MODEL --key KEY --channel CHANNEL")
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+            content = file.read(MAX_RELEASE_BYTES + 1)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from error
-    return read(Release, content, str(path), _MAX_BYTES)
+    return read(Release, content, str(path), MAX_RELEASE_BYTES)
 
 
 def _signed(envelope: Envelope, channel: str, what: str) -> Signed:

@@ -24,11 +24,12 @@ from edge_deploy.nodes import FILTERS, Nodes
 from edge_deploy.release import Bundle, Signed
 from edge_deploy.standing import Judge, Limits, Standing, words
 from edge_deploy.wire import PATIENT, QUIET, Clock, Wire, kept
-from edge_deploy.wording import count, plain, some
+from edge_deploy.wording import some
 
 from edge_agent.contract.manifest import MAX_ENTRIES, is_meant, place_of
 from edge_agent.contract.messages import Message
 from edge_agent.errors import InputError
+from edge_agent.wording import count, plain
 
 #: Longest single wait for news, in seconds.
 _TURN: Final = 1.0

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from edge_deploy.channel import Current
 from edge_deploy.nodes import Node, Nodes, Word
-from edge_deploy.wording import count, plain
+
+from edge_agent.wording import count, plain
 
 #: What `Row.cells` are.
 HEADING: Final = ("node", "online", "model", "version", "state", "serial", "since", "reason")

@@ -10,10 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from edge_deploy.wording import plain
-
 from edge_agent.contract.manifest import Channel, Envelope, place_of, share_of
 from edge_agent.errors import InputError
+from edge_agent.wording import plain
 
 _MOST: Final = 20
 #: Most nodes that a number may pick: the envelope names each.

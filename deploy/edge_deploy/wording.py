@@ -1,4 +1,4 @@
-"""Parts of sentences for people. All text from outside (ids of nodes, reasons, the broker's words) is shown through `plain`."""
+"""Parts of sentences for people. All text from outside (ids of nodes, reasons, the broker's words) is shown through `edge_agent.wording.plain`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
+from edge_agent.wording import plain
+
 _SHOWN: Final = 8
-
-
-def plain(text: str) -> str:
-    """Make text from outside safe for a terminal: one line, and what can't be printed as Python writes it."""
-    if text.isprintable():
-        return text
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape").decode() for mark in text)
-
-
-def count(number: int, what: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def some(names: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ BLOB_BYTES: Final = 120 * 1024
 MAX_SERIAL: Final = (1 << 53) - 1
 MAX_MODELS: Final = 64
 #: Largest release file: two manifests, and names of files.
-MAX_RELEASE_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+MAX_RELEASE_BYTES: Final = 3 * MAX_MESSAGE_BYTES
 #: Ending of a release file.
 RELEASE_SUFFIX: Final = ".release"
 _MAX_LABELS: Final = 1024
@@ -301,6 +301,11 @@ def is_meant(node: str, channel: str, entries: Iterable[str]) -> bool:
 def pieces(content: bytes) -> list[bytes]:
     """Return the pieces of a model file, as they are published."""
     return [content[start : start + BLOB_BYTES] for start in range(0, len(content), BLOB_BYTES)]
+
+
+def versions(models: Iterable[ModelFile]) -> str:
+    """Return models with their versions, for people."""
+    return ", ".join(f"{one.name} {one.version}" for one in models)
 
 
 def model_file(card: ModelCard, content: bytes, *, title: str = "", summary: str = "") -> ModelFile:

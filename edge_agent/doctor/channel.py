@@ -9,7 +9,7 @@ from edge_agent.client import log_in, receive
 from edge_agent.config.models import trusted
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
-from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
+from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, versions
 from edge_agent.contract.messages import MAX_PAYLOAD_BYTES
 from edge_agent.doctor.findings import Finding, fail, failed, note, ok
 from edge_agent.doctor.writing import COMES_THROUGH
@@ -63,8 +63,7 @@ def _made_of(loaded: Settings, message: bytes) -> Finding:
 
 def _told(offer: Offer, node: str) -> str:
     said = offer.manifest
-    models = ", ".join(f"{model.name} {model.version}" for model in said.models)
     return (
-        f"{said.channel}: {models}, {'for this node' if offer.is_for(node) else 'not for this node, or not yet'}; "
+        f"{said.channel}: {versions(said.models)}, {'for this node' if offer.is_for(node) else 'not for this node, or not yet'}; "
         f"serial {said.serial}, issued {said.issued}"
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Final, NamedTuple
 
-from edge_agent.contract.manifest import ModelFile
+from edge_agent.contract.manifest import ModelFile, versions
 from edge_agent.contract.messages import Refused
 from edge_agent.errors import CutShortError, EdgeAgentError, FileError, ModelError, StoreError
 from edge_agent.model.trust import Offer
@@ -148,8 +148,7 @@ class Course:
 
     def watch_again(self, accepted: Offer, files: Sequence[ModelFile]) -> None:
         """Watch from the beginning what is served, and was watched when the agent ended, or until a newer manifest came."""
-        names = ", ".join(f"{file.name} {file.version}" for file in files)
-        _log.info("update: serial %d: %s is watched from the beginning", accepted.manifest.serial, names)
+        _log.info("update: serial %d: %s is watched from the beginning", accepted.manifest.serial, versions(files))
         release = self.release = Release(accepted, files)
         release.phase, release.is_served = Phase.TESTING, True
         self._tell(release, None)
@@ -209,8 +208,7 @@ class Course:
     def _placed(self, release: Release) -> None:
         """Note that the plan in use serves a release."""
         release.is_being_placed, release.is_served = False, True
-        served = ", ".join(f"{file.name} {file.version}" for file in release.files)
-        _log.info("update: serial %d: %s served now", release.manifest.serial, served)
+        _log.info("update: serial %d: %s served now", release.manifest.serial, versions(release.files))
         self.become(release, Phase.COMMITTED)
         if release.proving is not None and release.proving.phase is Phase.COMMITTED:
             release.proving.start()

@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Final
 
 from edge_agent.contract import topics
-from edge_agent.contract.manifest import Manifest, ModelFile
+from edge_agent.contract.manifest import Manifest, ModelFile, versions
 from edge_agent.contract.messages import Answer, Message, Refused
 from edge_agent.contract.progress import UpdateProgress
 from edge_agent.errors import EdgeAgentError
@@ -257,7 +257,7 @@ class Updates:
             "update: serial %d of channel %s: %s",
             manifest.serial,
             manifest.channel,
-            ", ".join(f"{file.name} {file.version}" for file in changes),
+            versions(changes),
         )
         release = course.release = Release(accepted, changes)
         try:

@@ -51,7 +51,7 @@ VENDORS = {
 #: module -> who alone imports it: what stands behind a door is nobody else's business.
 DOORS = {"model/onnx": frozenset({"model/library"})}
 #: What the other packages may import from edge_agent.
-PUBLIC_TO_OTHERS = frozenset({"errors", "contract"})
+PUBLIC_TO_OTHERS = frozenset({"errors", "wording", "contract"})
 OTHERS = frozenset({"edge_convert", "edge_deploy", "deploy"})
 #: The same for them: library -> the one module that imports it.
 VENDORS_OF_OTHERS = {"edge_deploy": {"paho": "broker"}}
