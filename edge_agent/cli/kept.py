@@ -15,8 +15,8 @@ from edge_agent.contract.minisign import shown
 from edge_agent.errors import FileError, ModelError, TrustError
 from edge_agent.host import files
 from edge_agent.model.library import MAX_MODEL_BYTES, Predictor
-from edge_agent.model.store import SIGNATURE, Version
-from edge_agent.model.trust import MAX_EVIDENCE_BYTES, claimed, verify_file
+from edge_agent.model.store import Version
+from edge_agent.model.trust import MAX_EVIDENCE_BYTES, claimed, evidence_of, verify_file
 from edge_agent.wording import count
 
 _SUFFIX: Final = ".onnx"
@@ -29,7 +29,7 @@ def names(settings: Settings) -> list[str]:
 
 def beside(path: Path) -> bytes | None:
     """Return the signature beside a model file, None when there is none. Raises `FileError`."""
-    signature = path.with_name(path.name + SIGNATURE)
+    signature = evidence_of(path)
     return files.read(signature, limit=MAX_EVIDENCE_BYTES) if files.exists(signature) else None
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from edge_agent.config.values import FilePath, Section
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.contract.minisign import MAX_KEYS, PublicKey
 from edge_agent.contract.topics import CHANNEL_WORDS, is_channel
 from edge_agent.errors import FileError, SettingsError, TrustError
@@ -61,7 +62,7 @@ class Update(Section):
     #: Versions of each model that are kept.
     keep: Annotated[int, Field(ge=2, le=100)] = 3
     #: Largest model file that is fetched.
-    max_bytes: Annotated[int, Field(ge=1, le=256 * _MIB)] = 32 * _MIB
+    max_bytes: Annotated[int, Field(ge=1, le=MAX_MODEL_BYTES)] = 32 * _MIB
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -37,12 +37,13 @@ BLOB_BYTES: Final = 120 * 1024
 #: Largest number that JSON carries exactly in every language.
 MAX_SERIAL: Final = (1 << 53) - 1
 MAX_MODELS: Final = 64
+#: Largest model file that is announced, and that is served.
+MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 #: Largest release file: two manifests, and names of files.
 MAX_RELEASE_BYTES: Final = 3 * MAX_MESSAGE_BYTES
 #: Ending of a release file.
 RELEASE_SUFFIX: Final = ".release"
 _MAX_LABELS: Final = 1024
-_MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 MAX_ENTRIES: Final = 1024
 #: Thirty days.
 _MAX_SOAK: Final = 30 * 86_400
@@ -113,7 +114,7 @@ class ModelFile(Part):
     name: ModelName
     version: Version
     sha256: Sha256
-    size: Annotated[int, Field(ge=1, le=_MAX_MODEL_BYTES)]
+    size: Annotated[int, Field(ge=1, le=MAX_MODEL_BYTES)]
     features: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_FEATURES)]
     labels: Annotated[tuple[Name, ...], Field(max_length=_MAX_LABELS)]
     blobs: Annotated[tuple[Sha256, ...], Field(min_length=1)]
@@ -125,10 +126,6 @@ class ModelFile(Part):
         if len(self.blobs) != -(-self.size // BLOB_BYTES):
             raise ValueError(f"model {self.name!r}: {len(self.blobs)} pieces for {self.size} bytes")
         return self
-
-    def size_of(self, number: int) -> int:
-        """Return the size of piece `number` in bytes."""
-        return min(BLOB_BYTES, self.size - number * BLOB_BYTES)
 
     def mismatch(self, card: ModelCard) -> str | None:
         """Return in words why a file with this card is not the one that is meant, None when it is."""
@@ -296,6 +293,11 @@ def is_meant(node: str, channel: str, entries: Iterable[str]) -> bool:
         if fnmatch.fnmatchcase(node, entry) if share is None else place_of(node, channel) < share:
             return True
     return False
+
+
+def piece_size(size: int, number: int) -> int:
+    """Return the size of piece `number` of a model file of `size`, both in bytes."""
+    return min(BLOB_BYTES, size - number * BLOB_BYTES)
 
 
 def pieces(content: bytes) -> list[bytes]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from edge_agent.errors import TrustError
@@ -75,16 +75,12 @@ class PublicKey(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """A signature of one key: `signature` (64 bytes) over the content, `global_signature` (64) over both `signature` and `trusted_comment`.
-
-    `prehashed` is always true on what `parse` returns.
-    """
+    """A signature of one key: `signature` (64 bytes) over the content, `global_signature` (64) over both `signature` and `trusted_comment`."""
 
     key_id: bytes
     signature: bytes
     trusted_comment: str
     global_signature: bytes
-    prehashed: bool = True
 
     @property
     def signed_comment(self) -> bytes:
@@ -120,11 +116,6 @@ def signatures(text: str) -> list[Signature]:
     if len(lines) // 4 > MAX_KEYS:
         raise TrustError(f"{len(lines) // 4} signatures; at most {MAX_KEYS} are read")
     return [_signature(lines[start : start + 4]) for start in range(0, len(lines), 4)]
-
-
-def joined(texts: Iterable[str]) -> str:
-    """Return signatures of the same content as one text."""
-    return "".join(signature.text for text in texts for signature in signatures(text))
 
 
 def shown(key_id: bytes) -> str:

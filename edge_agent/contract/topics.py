@@ -13,6 +13,8 @@ ROOT: Final = "edge"
 FLEET: Final = "fleet"
 #: A channel: nodes that serve the same models, but for those that a manifest leaves out.
 CHANNEL: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+#: The same in words.
+CHANNEL_WORDS: Final = "one word of letters, digits, '.', '_' and '-', of at most 64 characters"
 #: The discovery prefix of Home Assistant's MQTT integration: no wildcards, and none of the broker's own topics.
 PREFIX: Final = r"^[^/+#{}$\x00-\x1f\x7f-\x9f][^+#{}\x00-\x1f\x7f-\x9f]{0,199}$"
 #: Characters that MQTT forbids in text, or over which a receiver may end the connection (MQTT 5, 1.5.4): control characters
@@ -22,10 +24,6 @@ _UNFIT: Final = re.compile(
     + "".join(f"{chr(end)}{chr(end + 1)}" for end in range(0xFFFE, 0x110000, 0x10000))
     + "]"
 )
-
-
-#: A channel, in words.
-CHANNEL_WORDS: Final = "one word of letters, digits, '.', '_' and '-', of at most 64 characters"
 
 
 def is_channel(text: str) -> bool:

@@ -54,8 +54,7 @@ def _made_of(loaded: Settings, message: bytes) -> Finding:
     try:
         offer = Examination("manifest", message, trusted(loaded), time.time()).offer()
     except TrustError as error:
-        said, _, mend = str(error).rpartition("; ")
-        return note("channel", said or mend, mend if said else None)
+        return failed("channel", error)._replace(verdict="note")
     except (SettingsError, FileError, StoreError, CutShortError) as error:
         return failed("channel", error)
     return ok("channel", _told(offer, loaded.node.id))

@@ -23,12 +23,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.errors import CardError, CutShortError, FileError, ModelError, TrustError
 from edge_agent.host import files
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.host.aside import Aside
 from edge_agent.model.onnx import Predictor, runtime_version
-from edge_agent.model.shelf import CURRENT, MAX_MODEL_BYTES, is_name
+from edge_agent.model.shelf import CURRENT, is_name
 from edge_agent.model.store import Store
 from edge_agent.model.trust import Signers, evidence_of, verify_beside
 

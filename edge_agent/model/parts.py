@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-from edge_agent.contract.manifest import BLOB_BYTES
+from edge_agent.contract.manifest import BLOB_BYTES, piece_size
 from edge_agent.errors import StoreError
 from edge_agent.host.files import explained
 from edge_agent.host.folder import Disk
@@ -21,20 +21,11 @@ from edge_agent.host.folder import Disk
 class Part:
     """A file of `size` bytes with the sha256s of its pieces, open as `descriptor`, which it closes. Raises `FileError`."""
 
-    def __init__(
-        self,
-        path: Path,
-        descriptor: int,
-        size: int,
-        blobs: Sequence[str],
-        *,
-        disk: Disk,
-        denied: Callable[[Path], str] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, descriptor: int, size: int, blobs: Sequence[str], *, disk: Disk) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._size, self._blobs, self._disk, self._denied = size, tuple(blobs), disk, denied
-        with explained(path, denied):
+        self._size, self._blobs, self._disk = size, tuple(blobs), disk
+        with explained(path):
             if os.fstat(descriptor).st_size > size:
                 disk.shorten(descriptor, size)
             self._missing = {i for i in range(len(blobs)) if not self._fits(i, self._read(i))}
@@ -55,7 +46,7 @@ class Part:
             return False
         if number in self._missing:
             offset, rest = number * BLOB_BYTES, memoryview(content)
-            with explained(self.path, self._denied):
+            with explained(self.path):
                 while rest:
                     written = self._disk.write_at(self._descriptor, rest, offset)
                     offset, rest = offset + written, rest[written:]
@@ -66,7 +57,7 @@ class Part:
         """Return the path of the file once it is whole and on the disk. Pieces that went bad are missing again, and it raises
         `StoreError`. It reads everything and waits for the disk: a process apart should do it.
         """
-        with explained(self.path, self._denied):
+        with explained(self.path):
             self._missing |= {i for i in range(len(self._blobs)) if not self._fits(i, self._read(i))}
             if self._missing:
                 raise StoreError(
@@ -89,12 +80,10 @@ class Part:
             self._descriptor = -1
 
     def _read(self, number: int) -> bytes:
-        return os.pread(self._descriptor, self._length(number), number * BLOB_BYTES)
-
-    def _length(self, number: int) -> int:
-        return min(BLOB_BYTES, self._size - number * BLOB_BYTES)
+        return os.pread(self._descriptor, piece_size(self._size, number), number * BLOB_BYTES)
 
     def _fits(self, number: int, content: bytes) -> bool:
         return (
-            len(content) == self._length(number) and hashlib.sha256(content).hexdigest() == self._blobs[number].lower()
+            len(content) == piece_size(self._size, number)
+            and hashlib.sha256(content).hexdigest() == self._blobs[number].lower()
         )

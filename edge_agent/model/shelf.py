@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from edge_agent.contract.card import SEMVER
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
+from edge_agent.contract.minisign import SUFFIX
 from edge_agent.errors import FileError, StoreError
 from edge_agent.host import files
 from edge_agent.host.folder import Folder
@@ -19,10 +21,6 @@ from edge_agent.wording import LOGGED, plain
 
 CURRENT: Final = "current"
 HISTORY: Final = "history"
-#: Ending of the signature beside a file.
-SIGNATURE: Final = ".minisig"
-#: Largest model file that is served, in bytes.
-MAX_MODEL_BYTES: Final = 256 * 1024 * 1024
 #: Steps back that are remembered.
 MAX_HISTORY: Final = 32
 _MAX_HISTORY_BYTES: Final = 16 * 1024
@@ -157,7 +155,7 @@ def before(folder: Folder) -> Entry | None:
 def orphans(folder: Folder) -> list[str]:
     """Return the signatures without a file, which a crash left."""
     names = folder.names()
-    ours = ((name, name.removesuffix(SIGNATURE)) for name in names)
+    ours = ((name, name.removesuffix(SUFFIX)) for name in names)
     return [name for name, file in ours if file != name and is_version_file(file) and file not in names]
 
 

@@ -48,21 +48,20 @@ class Watched(_Part):
 
 
 class State(_Part):
-    """All of it; change it with `model_copy(update=…)`. `channels` say what was accepted from each, `refused` (and rolled back) by sha256, `good`
-    is the sha256 of each model's last version that stood its trial, `watched` what is on trial.
+    """All of it; change it with `model_copy(update=…)`. `channels` say what was accepted from each, `refused` (and rolled back) by sha256, `watched`
+    what is on trial.
     """
 
     v: Literal[1] = 1
     channels: Annotated[dict[Channel, Kept], Field(max_length=MAX_CHANNELS)] = {}
     refused: Annotated[dict[Sha256, Refused], Field(max_length=2 * MAX_REFUSED)] = {}
-    good: Annotated[dict[ModelName, Sha256], Field(max_length=1024)] = {}
+    #: Nothing reads or writes it any more; it is here for files that have it, which lose it when they are written again.
+    good: Annotated[dict[ModelName, Sha256], Field(max_length=1024, exclude=True)] = {}
     watched: Watched | None = None
 
     def refuse(self, files: Collection[str], why: Refused) -> Self:
         """Return it with the reason why files, given by their sha256s, are not to be served."""
-        now = {**self.refused, **dict.fromkeys(files, why)}
-        latest = sorted(now.items(), key=lambda one: one[1].serial)[-MAX_REFUSED:]
-        return self.model_copy(update={"refused": dict(latest)})
+        return self.model_copy(update={"refused": {**self.refused, **dict.fromkeys(files, why)}})
 
     def watch(self, files: Mapping[str, str], serial: int) -> Self:
         """Return it with files, by the names of their models, on trial. Those that were already are still: their ends count."""

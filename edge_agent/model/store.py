@@ -31,16 +31,17 @@ from pathlib import Path
 from typing import Final
 
 from edge_agent.contract.manifest import BLOB_BYTES
+from edge_agent.contract.minisign import SUFFIX
 from edge_agent.errors import FileError, StoreError
 from edge_agent.host.files import explained
 from edge_agent.host.folder import STAGED, Disk, Folder, changing, reading
 from edge_agent.model import shelf
 from edge_agent.model.parts import Part
-from edge_agent.model.shelf import CURRENT, HISTORY, MAX_HISTORY, SIGNATURE, Entry, Version, shown
+from edge_agent.model.shelf import CURRENT, HISTORY, MAX_HISTORY, Entry, Version, shown
 from edge_agent.model.state import MAX_STATE_BYTES, State, dump, parse
 from edge_agent.wording import mebibytes
 
-__all__ = ["SIGNATURE", "Part", "State", "Store", "Version"]
+__all__ = ["Part", "State", "Store", "Version"]
 
 _STATE: Final = "state.json"
 _PARTS: Final = ".parts"
@@ -140,7 +141,7 @@ class Store:
             file = f"{version}-{sha256[:8]}.onnx"
             entries = {entry.file: entry for entry in shelf.entries(folder)}
             if signature is not None:
-                self._put(top, folder, file + SIGNATURE, signature)
+                self._put(top, folder, file + SUFFIX, signature)
             if file in entries:
                 there = self._version(name, folder, entries[file])
                 if there.sha256 == sha256:
@@ -373,7 +374,7 @@ class Store:
 
     def _drop(self, top: Folder, folder: Folder, file: str) -> None:
         folder.remove(file, top)
-        folder.remove(file + SIGNATURE, top)
+        folder.remove(file + SUFFIX, top)
 
     def _is_part(self, path: Path, sha256: str) -> bool:
         return path == self.directory / _PARTS / sha256 or path == self.directory.absolute() / _PARTS / sha256

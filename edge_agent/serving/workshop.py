@@ -149,11 +149,10 @@ class Workshop:
         return Steps(_alone(work))
 
     def keep(self, files: Sequence[ModelFile]) -> Steps[None]:
-        """Note that files have stood their trial, and remove what is old."""
+        """End the trial of files that have stood it, and remove what is old."""
 
         def work() -> None:
-            good = {file.name: file.sha256 for file in files}
-            self._patient.change(lambda state: state.unwatch(good).model_copy(update={"good": {**state.good, **good}}))
+            self._patient.change(lambda state: state.unwatch([file.name for file in files]))
             for file in files:
                 self._patient.prune(file.name)
             self._patient.clear_parts()

@@ -18,6 +18,7 @@ from edge_agent.contract.manifest import (
     Manifest,
     Release,
     is_meant,
+    piece_size,
     place_of,
     read,
     share_of,
@@ -59,7 +60,7 @@ def test_the_least_that_a_manifest_says_and_its_defaults() -> None:
     assert manifest.max_slower is None
     model = manifest.model("genre")
     assert model is not None
-    assert (model.version, model.title, model.size_of(0)) == ("1.1.0", "", 5)
+    assert (model.version, model.title, piece_size(model.size, 0)) == ("1.1.0", "", 5)
     assert manifest.model("other") is None
 
 

@@ -13,7 +13,7 @@ from edge_agent.contract.manifest import BLOB_BYTES
 from edge_agent.errors import FileError, StoreBusyError, StoreError
 from edge_agent.host.folder import Disk, changing
 from edge_agent.model.library import locate, passed_over
-from edge_agent.model.state import MAX_CHANNELS, MAX_REFUSED, Refused, State
+from edge_agent.model.state import MAX_CHANNELS, MAX_REFUSED, Refused, State, Watched
 from edge_agent.model.store import Store
 from edge_agent.model.trust import Accepted, Kept
 
@@ -199,13 +199,22 @@ def test_what_updates_remember(store: Store) -> None:
     state = State(
         channels={"stable": Kept(accepted=Accepted(5, ("ab",)))},
         refused={"0" * 64: Refused(serial=5, reason="no")},
-        good={"genre": "1" * 64},
+        watched=Watched(serial=5, files={"genre": "1" * 64}),
     )
     store.write(state)
     assert store.read() == state
     assert (store.directory / "state.json").stat().st_mode & 0o777 == 0o600
-    assert store.change(lambda state: state.model_copy(update={"good": {}})).good == {}
+    assert store.change(lambda state: state.unwatch(["genre"])).watched is None
     assert store.read().channels == state.channels
+
+
+def test_a_state_with_what_is_no_longer_noted_is_read_and_loses_it(store: Store) -> None:
+    """The last version of each model that stood its trial."""
+    store.directory.mkdir()
+    (store.directory / "state.json").write_text('{"v":1,"channels":{},"refused":{},"good":{"genre":"%s"}}' % ("1" * 64))
+    watching = store.change(lambda state: state.watch({"genre": "2" * 64}, 5))
+    assert b"good" not in (store.directory / "state.json").read_bytes()
+    assert store.read().watched == watching.watched
 
 
 def test_what_was_refused_is_bounded(store: Store) -> None:
@@ -222,7 +231,7 @@ def test_channels_are_bounded_and_the_last_ones_kept(store: Store) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"v": 2}', b'{"more": 1}', b"\xff", b'{"good": {"a/b": "x"}}'])
 def test_a_damaged_state_is_an_error_and_not_an_empty_one(store: Store, content: bytes) -> None:
-    store.write(State(good={"genre": "1" * 64}))
+    store.write(State().watch({"genre": "1" * 64}, 1))
     (store.directory / "state.json").write_bytes(content)
     for ask in (store.read, lambda: store.write(State())):
         with pytest.raises(StoreError, match="restore it, or remove it: then old manifests are accepted again"):
@@ -316,7 +325,7 @@ def test_a_change_changes_the_stamp(store: Store) -> None:
         lambda: store.use("genre", "1.1.0"),
         lambda: store.rollback("genre"),
         lambda: store.remove("genre", "1.1.0"),
-        lambda: store.write(State(good={"genre": "1" * 64})),
+        lambda: store.write(State().watch({"genre": "1" * 64}, 1)),
         lambda: store.remove("genre"),
     )
     for change in changes:

@@ -27,7 +27,7 @@ from tests.unit import platters
 from tests.unit.test_store import BLOBS, CONTENT, PIECES, SHA256
 
 LIMITS: Final = Limits(seconds=60, patience=600, memory=1 << 30)
-OLD, NEW = State(good={"genre": "0" * 64}), State(good={"genre": "1" * 64})
+OLD, NEW = (State().watch({"genre": digit * 64}, 1) for digit in "01")
 
 
 def three(store: Store) -> None:

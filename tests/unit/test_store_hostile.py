@@ -9,15 +9,17 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.library import locate
-from edge_agent.model.shelf import MAX_MODEL_BYTES
+from edge_agent.model.state import State
 from edge_agent.model.store import Store
 from tests.patience import DEADLINE
 from tests.unit.test_files import NOBODY, place, without_rights
@@ -160,7 +162,7 @@ STATES: list[Make] = [
     lambda state: state.symlink_to("/dev/zero"),
     lambda state: state.symlink_to(state),
     lambda state: state.mkdir(),
-    lambda state: state.write_bytes(b'{"v":1,"good":{' + b'"a":{' * 50_000),
+    lambda state: state.write_bytes(b'{"v":1,"refused":{' + b'"a":{' * 50_000),
 ]
 
 
@@ -229,7 +231,7 @@ def test_what_root_puts_there_belongs_to_the_owner_of_the_directory(place: Path)
     (place / "edge-agent").symlink_to("private/edge-agent")
     store = Store(place / "edge-agent" / "models")
     store.use("genre", store.add("genre", "1.0.0", b"one", b"signature").sha256)
-    store.change(lambda state: state.model_copy(update={"good": {"genre": "0" * 64}}))
+    store.change(lambda state: state.watch({"genre": "0" * 64}, 1))
     owned = [store.directory, *store.directory.rglob("*")]
     assert len(owned) == 7
     assert {(path.lstat().st_uid, path.lstat().st_gid) for path in owned} == {(NOBODY, NOBODY)}
@@ -318,7 +320,7 @@ def test_commands_at_the_same_time(store: Store) -> None:
                         is_in_use = mine.use("genre", version.sha256) == version
                 mine.rollback("genre")
                 mine.prune("genre")
-                mine.change(lambda state: state.model_copy(update={"good": {**state.good, f"m{number}": "0" * 64}}))
+                mine.change(partial(State.watch, files={f"m{number}": f"{turn:064}"}, serial=1))
             tell("done")
 
         return work
@@ -335,7 +337,9 @@ def test_commands_at_the_same_time(store: Store) -> None:
     assert looked
     assert store.current("genre") is not None
     assert len(store.versions("genre")) <= 4
-    assert sorted(store.read().good) == ["m2", "m3", "m4", "m5"], "no change took another away"
+    watched = store.read().watched
+    assert watched is not None
+    assert sorted(watched.files) == ["m2", "m3", "m4", "m5"], "no change took another away"
 
 
 # -- a disk of its own
@@ -387,7 +391,7 @@ def test_a_real_disk_that_is_full_and_then_read_only(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_others_may_not_look_into(store: Store) -> None:
-    store.write(store.read().model_copy(update={"good": {"genre": "0" * 64}}))
+    store.write(store.read().watch({"genre": "0" * 64}, 1))
     assert stat.S_IMODE((store.directory / "state.json").stat().st_mode) == 0o600
     with without_rights():
         if os.geteuid() == NOBODY:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, MAX_SERIAL, written
+from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, MAX_SERIAL, piece_size, written
 from edge_agent.contract.minisign import Signature
 from edge_agent.errors import CutShortError, EdgeAgentError, TrustError
 from edge_agent.model.library import locate, open_file
@@ -174,7 +174,7 @@ def test_arbitrary_installation_attack() -> None:
 def test_endless_data_attack() -> None:
     """What is too long is not parsed, and a file can't be longer than the manifest says, piece by piece."""
     assert f"at most {MAX_MESSAGE_BYTES}" in refusal(b" " * (MAX_MESSAGE_BYTES + 1), trusting())
-    sizes = [genre().size_of(number) for number in range(len(genre().blobs))]
+    sizes = [piece_size(genre().size, number) for number in range(len(genre().blobs))]
     assert sum(sizes) == genre().size
 
 

@@ -108,8 +108,9 @@ def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room)
     current = room.store.current("genre")
     assert current is not None
     assert current.sha256 == file.sha256
+    assert room.workshop.watched([file]) == [file]
     done(room.workshop.keep([file]))
-    assert room.store.read().good == {"genre": file.sha256}
+    assert room.store.read().watched is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from edge_agent.contract.manifest import BLOB_BYTES, Manifest, ModelFile, pieces
 from edge_agent.contract.minisign import Signature
 
 SERIAL = 1_790_000_000
-SIGNATURE = Signature(b"12345678", bytes(64), "", bytes(64), prehashed=True).text
+SIGNATURE = Signature(b"12345678", bytes(64), "", bytes(64)).text
 
 
 def model_of(content: bytes, version: str, name: str = "genre") -> ModelFile:
