@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import onnx
+import pytest
 from onnx import NodeProto, TensorProto, helper
 
 from edge_agent.contract import card
@@ -201,3 +202,13 @@ def loop(width: int) -> list[NodeProto]:
         _constant("unit", TensorProto.FLOAT, [width, width], unit),
         helper.make_node("Loop", ["times", "", "features"], ["asked"], body=body),
     ]
+
+
+#: Some that no device takes, with what is said of them where their test may take a second.
+REFUSED: Final = (
+    pytest.param(endless, "it exceeded its limit of 1 s of processor time", id="hangs"),
+    pytest.param(huge, "not enough memory", id="16 GiB"),
+    pytest.param(fewer_labels, "the graph does not match its card: for 2 rows", id="labels"),
+    pytest.param(no_probabilities, "the self-test failed on 2 of 2 rows", id="self-test"),
+    pytest.param(lambda: honest()[:-9], "the file is damaged", id="truncated"),
+)

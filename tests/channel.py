@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from edge_convert.signing import SecretKey
@@ -39,6 +41,15 @@ def untrue(number: str) -> bytes:
     told = labels.replace(b'"Hip-Hop","Rock"', b'"Rock","Hip-Hop"', 1)
     assert told != labels
     return version(number, {labels: told})
+
+
+def following(models: Path) -> dict[str, str]:
+    """The environment of an agent that follows the channel, with its store in this directory."""
+    return {
+        "EDGE_AGENT_MODELS__DIRECTORY": str(models),
+        "EDGE_AGENT_UPDATE__CHANNEL": CHANNEL,
+        "EDGE_AGENT_UPDATE__TRUSTED_KEYS": json.dumps([ANN.public_key.text]),
+    }
 
 
 def bundled() -> bytes:

@@ -19,11 +19,9 @@ from tests.brokers import Mosquitto
 from tests.channel import MANIFEST, Channel, bundled, release, untrue, version
 from tests.contract.agents import NODE, STATE
 from tests.contract.client import Client
-from tests.contract.updating import UpdatingAgent
+from tests.contract.updating import MODEL, UpdatingAgent
 from tests.e2e.tracks import ROCK
 from tests.trusted import CHANNEL, ISSUED, envelope
-
-MODEL = f"edge/{NODE}/model/genre"
 
 
 @pytest.fixture
@@ -80,19 +78,15 @@ def test_a_model_is_fetched_tested_and_served(
     assert served(client) == "1.1.0"
 
 
-def is_soaked(client: Client, channel: Channel) -> None:
-    channel.push(version("1.1.0"), soak_seconds=1, min_agreement=0.5, canary=0.5)
-    for phase in ("shadow", "canary", "committed"):
-        state(client, phase)
-    state(client, "idle", installed_version="1.1.0")
-
-
 def test_a_model_stands_its_phases(
     server: Mosquitto, client: Client, channel: Channel, stack: ExitStack, tmp_path: Path
 ) -> None:
     stack.enter_context(UpdatingAgent(server.port, tmp_path / "models"))
     client.wait_for_payload(STATE, "online")
-    is_soaked(client, channel)
+    channel.push(version("1.1.0"), soak_seconds=1, min_agreement=0.5, canary=0.5)
+    for phase in ("shadow", "canary", "committed"):
+        state(client, phase)
+    state(client, "idle", installed_version="1.1.0")
     assert served(client) == "1.1.0"
 
 

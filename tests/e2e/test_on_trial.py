@@ -11,10 +11,9 @@ import pytest
 
 pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
 
-from tests.channel import Channel, version
+from tests.channel import Channel, following, version
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
-from tests.trusted import ANN, CHANNEL
 
 STATE: Final = "edge/node/state"
 MODEL: Final = "edge/node/model/genre"
@@ -24,11 +23,7 @@ def test_a_model_that_ends_the_agent_goes_back_and_a_restart_goes_on(
     agent: Agent, client: Client, tmp_path: Path
 ) -> None:
     def start() -> None:
-        agent.start(
-            EDGE_AGENT_MODELS__DIRECTORY=str(tmp_path / "models"),
-            EDGE_AGENT_UPDATE__CHANNEL=CHANNEL,
-            EDGE_AGENT_UPDATE__TRUSTED_KEYS=json.dumps([ANN.public_key.text]),
-        )
+        agent.start(**following(tmp_path / "models"))
 
     def wait(state: str) -> dict[str, Any]:
         found = client.wait_for(lambda one: one.topic == MODEL and f'"state":"{state}"'.encode() in one.payload)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.contract import topics
-from tests.channel import MANIFEST, Channel, release, version
+from tests.channel import MANIFEST, Channel, following, release, version
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.e2e.tracks import ROCK
@@ -42,12 +42,7 @@ def has_cryptography(agent: Agent) -> bool:
 
 def test_only_what_is_signed_is_served(agent: Agent, client: Client, tmp_path: Path) -> None:
     client.subscribe("edge/node/state", MODEL, "music/+/genre/#")
-    agent.start(
-        EDGE_AGENT_MODELS__DIRECTORY=str(tmp_path / "models"),
-        EDGE_AGENT_MODELS__REQUIRE_SIGNATURE="true",
-        EDGE_AGENT_UPDATE__CHANNEL=CHANNEL,
-        EDGE_AGENT_UPDATE__TRUSTED_KEYS=json.dumps([ANN.public_key.text]),
-    )
+    agent.start(**following(tmp_path / "models"), EDGE_AGENT_MODELS__REQUIRE_SIGNATURE="true")
     client.wait_for_payload("edge/node/state", "online")
     channel = Channel(client)
 
@@ -79,12 +74,7 @@ def test_only_what_is_signed_is_served(agent: Agent, client: Client, tmp_path: P
 
     # What lies on the disk says who signed it: it is served after a restart, too.
     client.forget()
-    agent.start(
-        EDGE_AGENT_MODELS__DIRECTORY=str(tmp_path / "models"),
-        EDGE_AGENT_MODELS__REQUIRE_SIGNATURE="true",
-        EDGE_AGENT_UPDATE__CHANNEL=CHANNEL,
-        EDGE_AGENT_UPDATE__TRUSTED_KEYS=json.dumps([ANN.public_key.text]),
-    )
+    agent.start(**following(tmp_path / "models"), EDGE_AGENT_MODELS__REQUIRE_SIGNATURE="true")
     client.wait_for_payload("edge/node/state", "online")
     assert serves(client, "1.2.0")
     assert not has_cryptography(agent)

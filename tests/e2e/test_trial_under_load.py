@@ -22,12 +22,11 @@ import onnx
 from edge_agent.contract.seal import LENGTH, seal
 from tests.bad_models import loop
 from tests.brokers import Mosquitto, running
-from tests.channel import Channel, version
+from tests.channel import Channel, following, version
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.e2e.test_update_under_load import MODEL, STATE, Watched
 from tests.requirements import require_mosquitto
-from tests.trusted import ANN, CHANNEL
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 #: Seconds for which answers are timed.
@@ -63,11 +62,7 @@ def told(traffic: Watched, since: float, until: float) -> str:
 
 @pytest.mark.parametrize("rate", [500, 5000])
 def test_a_slow_candidate_is_compared_under_load(agent: Agent, client: Client, tmp_path: Path, rate: int) -> None:
-    agent.start(
-        EDGE_AGENT_MODELS__DIRECTORY=str(tmp_path / "models"),
-        EDGE_AGENT_UPDATE__CHANNEL=CHANNEL,
-        EDGE_AGENT_UPDATE__TRUSTED_KEYS=json.dumps([ANN.public_key.text]),
-    )
+    agent.start(**following(tmp_path / "models"))
     client.subscribe(STATE, MODEL)
     client.wait_for_payload(STATE, "online")
     channel = Channel(client)

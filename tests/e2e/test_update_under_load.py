@@ -17,12 +17,11 @@ import pytest
 pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
 
 from tests.brokers import Mosquitto, running
-from tests.channel import Channel, version
+from tests.channel import Channel, following, version
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.requirements import require_mosquitto
 from tests.traffic import Traffic
-from tests.trusted import ANN, CHANNEL
 
 STATE: Final = "edge/node/state"
 MODEL: Final = "edge/node/model/genre"
@@ -78,11 +77,7 @@ def installed(client: Client, number: str) -> None:
     ("rate", "swaps"), [pytest.param(500, 2, id="short"), pytest.param(5000, 5, marks=LONG, id="full")]
 )
 def test_models_are_replaced_under_load(agent: Agent, client: Client, tmp_path: Path, rate: int, swaps: int) -> None:
-    agent.start(
-        EDGE_AGENT_MODELS__DIRECTORY=str(tmp_path / "models"),
-        EDGE_AGENT_UPDATE__CHANNEL=CHANNEL,
-        EDGE_AGENT_UPDATE__TRUSTED_KEYS=json.dumps([ANN.public_key.text]),
-    )
+    agent.start(**following(tmp_path / "models"))
     client.subscribe(STATE, MODEL)
     client.wait_for_payload(STATE, "online")
     channel = Channel(client)

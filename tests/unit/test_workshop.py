@@ -28,6 +28,7 @@ from tests.patience import DEADLINE
 from tests.trusted import ANN, BEN, CHANNEL, ISSUED, envelope, instant, key_envelope, key_list, manifest, signers
 
 SANE = float(ISSUED + 60)
+UNREADABLE = "onnxruntime can't open this as a model"
 
 
 def short(size: int) -> Limits:
@@ -116,16 +117,11 @@ def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room)
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (bad_models.endless, "it exceeded its limit of 1 s of processor time"),
-        (bad_models.huge, "not enough memory"),
-        (bad_models.fewer_labels, "the graph does not match its card: for 2 rows"),
-        (bad_models.no_probabilities, "the self-test failed on 2 of 2 rows"),
-        (lambda: bad_models.honest()[:-9], "the file is damaged"),
-        (lambda: b"\x0a\xff\xff\xff\xff\x07" + bytes(2000), "onnxruntime can't open this as a model"),
-        (lambda: b"\x3a" + b"\x0a" * 20_000, "onnxruntime can't open this as a model"),
-        (elsewhere, "onnxruntime can't open this as a model"),
+        *bad_models.REFUSED,
+        pytest.param(lambda: b"\x0a\xff\xff\xff\xff\x07" + bytes(2000), UNREADABLE, id="bomb"),
+        pytest.param(lambda: b"\x3a" + b"\x0a" * 20_000, UNREADABLE, id="nested"),
+        pytest.param(elsewhere, UNREADABLE, id="external data"),
     ],
-    ids=["hangs", "16 GiB", "labels", "self-test", "truncated", "bomb", "nested", "external data"],
 )
 def test_a_file_that_does_harm_does_none_here(room: Room, make: Callable[[], bytes], why: str) -> None:
     file = room.put(make())
@@ -191,12 +187,12 @@ def test_keys_are_replaced(room: Room) -> None:
 
 
 def test_what_was_served_before_is_current_again(room: Room) -> None:
-    old, new = bad_models.honest(), bad_models.honest() + b""
+    old, new = bad_models.honest(), bad_models.honest() + b"\x7a\x00"  # an empty field that nobody knows
     kept = room.store
     kept.add("genre", "0.9.0", old)
     kept.use("genre", "0.9.0")
-    file = room.put(new + b"\x7a\x00")  # an empty field that nobody knows
-    room.store.add("genre", "1.0.0", new + b"\x7a\x00")
+    file = room.put(new)
+    room.store.add("genre", "1.0.0", new)
     done(room.workshop.use([file]))
     done(room.workshop.go_back([file], 7, Verdict(Phase.ROLLED_BACK, "worse")))
     current = room.store.current("genre")
