@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from edge_agent import __version__
 from edge_agent.config.models import left, library, loading, store
@@ -243,26 +243,16 @@ class Preparation:
         self._settings, self._allowed, self._wish = settings, allowed, wish
         self.log_level: str = settings.log.level
         self.connection_settings = make_connection_settings(settings)
-        self.loading = loading(settings, known, allowed)
+        more = () if wish is None else cast("tuple[Loaded, ...]", wish.known)
+        self.loading = loading(settings, (*known, *more), allowed)
 
     def plan(self, models: Mapping[str, Loaded]) -> Plan:
         """Return the plan for the loaded models. Raises `SettingsError`."""
         return make_plan(self._settings, models, self._wish)
 
-    def again(self, known: Collection[Loaded], wish: Wish | None) -> Preparation:
+    def again(self, known: Collection[Loaded], wish: Wish | None) -> Self:
         """Begin to load the models of the same settings, as they are now on the disk, for a plan with what is wished for."""
-        return prepare_again(self._settings, known, wish, self._allowed)
-
-
-def prepare_again(
-    settings: Settings,
-    known: Collection[Loaded],
-    wish: Wish | None,
-    allowed: Callable[[int], Limits] = limits,
-) -> Preparation:
-    """Begin to load the models of settings that are in use, as `Preparation.again`."""
-    more = () if wish is None else cast("tuple[Loaded, ...]", wish.known)
-    return Preparation(settings, (*known, *more), allowed, wish)
+        return type(self)(self._settings, known, self._allowed, wish)
 
 
 def check_routes(routes: Sequence[Route], models: dict[str, Predictor]) -> None:

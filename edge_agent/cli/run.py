@@ -89,6 +89,6 @@ def _begin(config: Path | None, signals: Signals, stack: ExitStack) -> tuple[Age
         return assembly.Preparation(load(config), known)
 
     def again(known: Collection[Loaded], wish: Wish | None) -> Preparation:
-        return assembly.prepare_again(loaded, known, wish)
+        return assembly.Preparation(loaded, known, wish=wish)
 
     return agent, Reloads(agent, prepare, models, again, Noticing(store(loaded).stamp))

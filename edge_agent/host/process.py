@@ -76,9 +76,7 @@ class Signals:
 
     def wait(self, seconds: float) -> None:
         """Wait for a signal, at most `seconds`."""
-        poll = select.poll()
-        poll.register(self.wakeup, select.POLLIN)
-        poll.poll(seconds * 1000)
+        pause(seconds, self.wakeup)
         self._sleep()
 
     @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Self
@@ -12,7 +12,6 @@ from edge_agent import assembly
 from edge_agent.config.models import loading, store
 from edge_agent.model.library import Loaded
 from edge_agent.serving.plan import Plan
-from edge_agent.serving.released import Wish
 from edge_agent.serving.reloading import Noticing, Reloads
 from tests.contract import witness
 from tests.contract.agents import NODE, RunningAgent, settings
@@ -28,9 +27,6 @@ class Witnessed(assembly.Preparation):
     def plan(self, models: Mapping[str, Loaded]) -> Plan:
         witness.current.served(self._settings, described(models))
         return super().plan(models)
-
-    def again(self, known: Collection[Loaded], wish: Wish | None) -> Witnessed:
-        return Witnessed(self._settings, (*known, *(() if wish is None else wish.known)), wish=wish)  # type: ignore[arg-type]
 
 
 #: Agents that run, each of which is told when a process has ended, as `edge_agent.host.process.Signals` would tell it.
@@ -70,7 +66,7 @@ class UpdatingAgent(RunningAgent):
         now = self._settings
 
         def again(known: Any, wish: Any) -> assembly.Preparation:
-            return Witnessed(now, (*known, *(() if wish is None else wish.known)), wish=wish)
+            return Witnessed(now, known, wish=wish)
 
         models = loading(now).models()
         noticing = Noticing(store(now).stamp)

@@ -189,9 +189,7 @@ def test_a_reload_goes_on_with_what_is_under_way() -> None:
     node.offer(file(pieces=3))
     node.turn(4)
     node.hear(node.pieces[0], b"piece")
-    new = node.plan({"genre": served()})
-    new.take_over(node.updates)
-    node.updates = new
+    node.take(node.plan({"genre": served()}))
     node.run()
     assert node.said["genre"]["installed_version"] == "1.1.0"
     assert len(node.fetched) == 2
@@ -201,9 +199,7 @@ def test_a_reload_without_the_model_takes_back_what_was_said_of_it() -> None:
     node = Node(names=("genre", "mood"))
     node.offer(file(pieces=3))
     node.turn(4)
-    new = node.plan({"mood": served(name="mood")})
-    new.take_over(node.updates)
-    node.updates = new
+    node.take(node.plan({"mood": served(name="mood")}))
     node.turn(2)
     assert list(node.said) == ["mood"]
     assert node.pieces == []

@@ -130,9 +130,7 @@ def test_what_another_version_took_the_place_of_is_placed_again() -> None:
             node.hear(topic, b"piece")
     wish = node.updates.take_wish()
     assert wish is not None
-    new = node.plan(node.original, contests=wish.contests)
-    new.take_over(node.updates)
-    node.updates = new
+    node.take(node.plan(node.original, contests=wish.contests))
     node.turn(5)
     assert (node.state(), node.updates.holds) == ("fetching", False)
     assert node.reason() == "another version was put into use meanwhile"
@@ -143,9 +141,7 @@ def test_what_another_version_took_the_place_of_is_placed_again() -> None:
 def test_a_reload_in_between_goes_on_with_the_same_figures() -> None:
     node = begun()
     one = contest(node)
-    new = node.plan(node.current())
-    new.take_over(node.updates)
-    node.updates = new
+    node.take(node.plan(node.current()))
     node.run()
     assert contest(node) is one
     assert node.state() == "shadow"

@@ -63,9 +63,7 @@ def test_who_signed_them_is_known_after_a_reload_too() -> None:
     assert node.state() == "verified"
     (first,) = node.workshop.offers
     node.workshop.evidence = b"of another plan"
-    new = node.plan(node.original, node.updates.about)
-    new.take_over(node.updates)
-    node.updates = new
+    node.take(node.plan(node.original, node.updates.about))
     node.updates.install("")
     node.turn(3)
     assert node.workshop.evidence == first

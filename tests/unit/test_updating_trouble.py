@@ -290,9 +290,7 @@ def test_of_two_models_none_is_served_where_one_can_not_be_placed() -> None:
         for topic in node.pieces:
             node.hear(topic, b"piece")
     # Meanwhile, the store may say that one of them is to be served: nothing else is loaded from it.
-    reloaded = node.plan(node.original)
-    reloaded.take_over(node.updates)
-    node.updates = reloaded
+    node.take(node.plan(node.original))
     assert (node.updates.holds, node.updates.wish) == (True, None)
     for backs in (1, 2):
         node.workshop.jobs[-1].ended = True

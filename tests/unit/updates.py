@@ -111,7 +111,10 @@ class Node:
         wish = self.updates.take_wish()
         assert wish is not None
         self.wishes.append(wish)
-        new = self.plan(self.current(), self.updates.about, contests=wish.contests)
+        self.take(self.plan(self.current(), self.updates.about, contests=wish.contests))
+
+    def take(self, new: Updates) -> None:
+        """Go on with another plan."""
         new.take_over(self.updates)
         self.updates = new
 
@@ -134,9 +137,7 @@ class Node:
 
     def take_plan(self) -> None:
         """Take a plan that nobody wished for, as SIGHUP does."""
-        new = self.plan(self.current(), self.updates.about)
-        new.take_over(self.updates)
-        self.updates = new
+        self.take(self.plan(self.current(), self.updates.about))
 
     @property
     def pieces(self) -> list[str]:
