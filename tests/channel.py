@@ -1,9 +1,9 @@
-"""A channel of models for tests: versions of the bundled model, and what publishes them as edge-deploy does."""
+"""A channel of models for tests, and what publishes them as edge-deploy does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,13 @@ from edge_convert.signing import SecretKey
 
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import Manifest, model_file, pieces
-from edge_agent.contract.seal import seal
 from edge_agent.model.library import locate, open_file
 from tests.contract.client import Client
 from tests.trusted import ANN, CHANNEL, ISSUED, envelope, manifest
+from tests.versions import version
 
 NAME = "genre"
 MANIFEST = topics.manifest(CHANNEL)
-
-
-def version(number: str, changes: Mapping[bytes, bytes] | None = None) -> bytes:
-    """The bundled model as another version of as many characters, with more `changes` of as many bytes, sealed again."""
-    content = locate(NAME).read_bytes()
-    card = b'"name":"genre","version":"%s"'
-    for before, after in {card % b"1.0.0": card % number.encode(), **(changes or {})}.items():
-        assert before in content
-        assert len(before) == len(after)
-        content = content.replace(before, after)
-    return seal(content)
 
 
 def untrue(number: str) -> bytes:

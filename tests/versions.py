@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_agent.contract.seal import seal
 from edge_agent.model.library import locate
 
-_SAID = b'"name":"genre","version":"1.0.0"'
+_SAID = b'"name":"genre","version":"%s"'
 
 
-def version(number: str) -> bytes:
-    """The bundled model as version `number`, which has five characters."""
+def version(number: str, changes: Mapping[bytes, bytes] | None = None) -> bytes:
+    """The bundled model as version `number`, which has five characters, with more `changes` of as many bytes."""
     content = locate("genre").read_bytes()
-    assert content.count(_SAID) == 1
-    assert len(number) == 5
-    return seal(content.replace(_SAID, _SAID.replace(b"1.0.0", number.encode())))
+    assert content.count(_SAID % b"1.0.0") == 1
+    for before, after in {_SAID % b"1.0.0": _SAID % number.encode(), **(changes or {})}.items():
+        assert before in content
+        assert len(before) == len(after)
+        content = content.replace(before, after)
+    return seal(content)
 
 
 def write_version(directory: Path, number: str) -> Path:

@@ -83,7 +83,7 @@ class Workshop(Protocol):
         """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""
 
     def keep(self, files: Sequence[ModelFile]) -> Job[None]:
-        """Note that files have stood their trial, and remove what is old."""
+        """End the trial of files that have stood it, and remove what is old."""
 
     def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> Job[None]:
         """Make what was served before `use` current again where it is not, and remember why; without a verdict, `use` failed."""

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from tests.brokers import HOST, Mosquitto
-from tests.channel import version
 from tests.contract.agents import wait_until
 from tests.contract.client import Client
 from tests.contract.updating import UpdatingAgent
 from tests.e2e.tracks import ROCK
 from tests.patience import DEADLINE
 from tests.trusted import ANN, BEN, CHANNEL
+from tests.versions import version
 
 pytest.importorskip("onnx", reason="needs the extra `convert`")
 

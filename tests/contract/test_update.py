@@ -16,12 +16,13 @@ from edge_agent.contract import topics
 from edge_agent.contract.manifest import BLOB_BYTES, pieces, written
 from edge_agent.model.store import Store
 from tests.brokers import Mosquitto
-from tests.channel import MANIFEST, Channel, bundled, release, untrue, version
+from tests.channel import MANIFEST, Channel, bundled, release, untrue
 from tests.contract.agents import NODE, STATE
 from tests.contract.client import Client
 from tests.contract.updating import MODEL, UpdatingAgent
 from tests.e2e.tracks import ROCK
 from tests.trusted import CHANNEL, ISSUED, envelope
+from tests.versions import version
 
 
 @pytest.fixture

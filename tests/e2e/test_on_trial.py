@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
 
-from tests.channel import Channel, following, version
+from tests.channel import Channel, following
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
+from tests.versions import version
 
 STATE: Final = "edge/node/state"
 MODEL: Final = "edge/node/model/genre"

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.contract import topics
-from tests.channel import MANIFEST, Channel, following, release, version
+from tests.channel import MANIFEST, Channel, following, release
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.e2e.tracks import ROCK
 from tests.trusted import ANN, BEN, CHANNEL, EVE, ISSUED, envelope, key_envelope, key_list
+from tests.versions import version
 
 MODEL = "edge/node/model/genre"
 

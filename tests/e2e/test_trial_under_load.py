@@ -22,11 +22,12 @@ import onnx
 from edge_agent.contract.seal import LENGTH, seal
 from tests.bad_models import loop
 from tests.brokers import Mosquitto, running
-from tests.channel import Channel, following, version
+from tests.channel import Channel, following
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.e2e.test_update_under_load import MODEL, STATE, Watched
 from tests.requirements import require_mosquitto
+from tests.versions import version
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 #: Seconds for which answers are timed.

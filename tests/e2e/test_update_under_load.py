@@ -17,11 +17,12 @@ import pytest
 pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
 
 from tests.brokers import Mosquitto, running
-from tests.channel import Channel, following, version
+from tests.channel import Channel, following
 from tests.contract.client import Client
 from tests.e2e.conftest import Agent
 from tests.requirements import require_mosquitto
 from tests.traffic import Traffic
+from tests.versions import version
 
 STATE: Final = "edge/node/state"
 MODEL: Final = "edge/node/model/genre"

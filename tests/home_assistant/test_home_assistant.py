@@ -17,12 +17,13 @@ import pytest
 import yaml
 
 from tests.brokers import Mosquitto, running
-from tests.channel import Channel, version
+from tests.channel import Channel
 from tests.contract.client import Client
 from tests.e2e.tracks import HIP_HOP, ROCK
 from tests.home_assistant.house import PYTHON, ROOT, Agent, HomeAssistant
 from tests.requirements import require_mosquitto
 from tests.training import train, write_room
+from tests.versions import version
 
 pytestmark = [
     pytest.mark.home_assistant,

@@ -33,6 +33,15 @@ def install(machine: Machine, deb: Path) -> str:
     return machine.run("apt-get", "install", "--yes", "--no-install-recommends", f"/root/{deb.name}").stdout
 
 
+def serve(machine: Machine, deb: Path) -> None:
+    """Install a package, and have its service run with the configuration that it comes with; `pi` is a user without rights."""
+    machine.run("systemctl", "start", "mosquitto")
+    install(machine, deb)
+    machine.run("systemctl", "enable", "--now", UNIT)
+    wait_online(machine)
+    machine.run("useradd", "--create-home", "pi")
+
+
 def set_password(machine: Machine, user: str, password: str) -> None:
     """Let the machine's broker know a user; it has to read its file anew."""
     machine.run("touch", "/etc/mosquitto/passwd")

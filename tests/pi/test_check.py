@@ -15,7 +15,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.pi.machine import Machine
-from tests.pi.service import CONFIGURATION, UNIT, install, wait_online
+from tests.pi.service import CONFIGURATION, UNIT, serve, wait_online
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
 
@@ -46,11 +46,7 @@ def check(machine: Machine, *arguments: str, user: str = "root") -> Seen:
 @pytest.fixture(scope="module")
 def served(machine: Machine, deb: Path) -> Machine:
     """The service, installed and running with the configuration that it comes with."""
-    machine.run("systemctl", "start", "mosquitto")
-    install(machine, deb)
-    machine.run("systemctl", "enable", "--now", UNIT)
-    wait_online(machine)
-    machine.run("useradd", "--create-home", "pi")
+    serve(machine, deb)
     return machine
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pi.machine import Machine, wait_until
-from tests.pi.service import NOBODY, UNIT, ask, install, wait_online
+from tests.pi.service import NOBODY, UNIT, ask, serve, wait_online
 from tests.versions import version
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
@@ -19,11 +19,7 @@ MODELS = "/var/lib/edge-agent/models"
 @pytest.fixture(scope="module")
 def served(machine: Machine, deb: Path) -> Machine:
     """The service, running with the configuration that it comes with; two more versions of its model lie in root's home."""
-    machine.run("systemctl", "start", "mosquitto")
-    install(machine, deb)
-    machine.run("systemctl", "enable", "--now", UNIT)
-    wait_online(machine)
-    machine.run("useradd", "--create-home", "pi")
+    serve(machine, deb)
     for number in ("1.1.0", "1.2.0"):
         (machine.directory / f"root/genre-{number}.onnx").write_bytes(version(number))
     return machine

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.channel import Channel, untrue, version
+from tests.channel import Channel, untrue
 from tests.contract.client import Client, Message
 from tests.pi.machine import Machine, wait_until
 from tests.pi.service import CONFIGURATION, UNIT, ask, install, traffic, wait_online
 from tests.trusted import ANN, CHANNEL, EVE
+from tests.versions import version
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_store_crashes import CASES, Case
+from tests.unit.store_changes import CASES, Case
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -24,7 +24,7 @@ CALLS = (
 PROGRAM = """
 import sys
 from pathlib import Path
-from tests.unit.test_store_crashes import CASES
+from tests.unit.store_changes import CASES
 from edge_agent.model.store import Store
 CASES[sys.argv[2]][1](Store(Path(sys.argv[1])))
 """
