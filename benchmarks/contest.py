@@ -11,7 +11,6 @@ is when there is least time for comparing; that time is processor time here, as 
 from __future__ import annotations
 
 import json
-import math
 import random
 import statistics
 import sys
@@ -115,25 +114,28 @@ def _measure(ways: dict[str, Way], messages: list[Message], together: int) -> di
     }
 
 
-def _alarms(draw: random.Random, stays: float) -> tuple[bool, bool]:
+class _Independent(Share):
+    """The share, if no row said anything of the sensor's next one."""
+
+    @property
+    def evidence(self) -> float:
+        """All rows."""
+        return float(self.rows)
+
+
+def _alarms(draw: random.Random, stays: float) -> list[bool]:
     """Return whether a candidate is sent back in one run, and whether it would be if all rows were independent."""
-    share, plain = Share(), False
+    shares, alarms = (Share(), _Independent()), [False, False]
     state = [draw.random() < _LIMIT for _ in range(8)]
-    deflated = False
     for number in range(_ROWS):
         sensor = number % len(state)
         if draw.random() >= stays:
             state[sensor] = draw.random() < _LIMIT
-        share.add(f"s{sensor}", state[sensor])
-        if number % _LOOK == _LOOK - 1:
-            deflated = deflated or share.exceeds(_LIMIT, last=False)
-            plain = plain or (number >= 30 and _least(share.value, number + 1) > _LIMIT)
-    return deflated, plain
-
-
-def _least(value: float, n: int, z: float = 3.0) -> float:
-    """Return the lower bound of Wilson's interval for independent rows."""
-    return (value + z * z / (2 * n) - z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+        for which, share in enumerate(shares):
+            share.add(f"s{sensor}", state[sensor])
+            if number % _LOOK == _LOOK - 1:
+                alarms[which] = alarms[which] or share.exceeds(_LIMIT, last=False)
+    return alarms
 
 
 if __name__ == "__main__":

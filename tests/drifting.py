@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--weeks", type=int, default=1000, help="how many of each kind (default: 1000)")
     weeks = parser.parse_args().weeks
     _say("no drift, a week each, AR(1) 0.95, looked at every hour:")
-    for seconds, many in ((600.0, weeks), (60.0, weeks), (10.0, weeks), (1.0, -(-weeks // 10))):
+    for seconds, many in ((600.0, weeks), (60.0, weeks), (10.0, weeks), (1.0, -(-weeks // 10)), (0.1, -(-weeks // 50))):
         began = time.process_time()
         seen = watch(many, 7 * 24, seconds=seconds, rho=0.95, seed=1)
         _say(
@@ -94,6 +94,11 @@ def main() -> int:
             f"  a message every {seconds:g} s: alarm within a day {np.mean(after <= 24):.1%}, within two {np.mean(after <= 48):.1%};"
             f" median {np.median(after):g} h"
         )
+    _say("values of one day that say as much as so many independent ones, AR(1) 0.95:")
+    for shift, independent in ((0.5, 250), (1.0, 75), (2.0, 40)):
+        each = 24 * HOUR / independent * (1 - 0.95) / (1 + 0.95)
+        found = np.isfinite(watch(weeks, 24, seconds=each, rho=0.95, seed=3, shift=shift).alarms)
+        _say(f"  {shift:g} standard deviations more, {independent} independent values: alarm {np.mean(found):.1%}")
     return 0
 
 

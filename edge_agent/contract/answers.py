@@ -1,6 +1,6 @@
 """What models answer: one dictionary for each kind of answer, and the whole message that it becomes.
 
-The kinds are made by `edge_agent.model.outputs`; everything else that the agent publishes is in `edge_agent.contract.messages`.
+The kinds are made by `edge_agent.model.outputs`; what else the agent publishes begins with `edge_agent.contract.messages`.
 """
 
 from __future__ import annotations

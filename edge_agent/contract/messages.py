@@ -1,4 +1,5 @@
-"""The wire contract: every message that the agent publishes, and the envelope of those that it receives.
+"""The wire contract: the messages that the agent publishes, and the envelope of those that it receives. What models answer, and what is said of
+drift and of updates, is in the files beside this one: `answers`, `drift`, `progress`.
 
 The payloads are typed dictionaries: they cost nothing on the way of a message, and `validator` makes from them what
 the tests hold everything against that leaves the agent.

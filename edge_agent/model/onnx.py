@@ -67,6 +67,7 @@ class Predictor:
         self._names, self._packed = self.output.names, self.output.pack
         self._input, one, self._dtype = self._check_signature()
         self._pack = struct.Struct(f"{len(self.card.features)}{one}").pack
+        self._explainers: dict[str, Explainer] = {}
         self.self_test_difference = self._self_test() if tested is None else tested[1]
 
     def predict(self, rows: Sequence[Sequence[float]]) -> Sequence[Hashable]:
@@ -81,7 +82,10 @@ class Predictor:
 
     def explainer(self, method: str) -> Explainer:
         """Return what explains the answers by `method`. Raises `ExplainError`."""
-        return explainer(self.card, method, self._dtype)
+        found = self._explainers.get(method)
+        if found is None:  # made once for all routes that ask
+            found = self._explainers[method] = explainer(self.card, method, self._dtype)
+        return found
 
     def _run(self, rows: npt.NDArray[Any]) -> Arrays:
         arrays: Arrays = self._session.run(self._names, {self._input: rows})

@@ -2,7 +2,7 @@
 
 Rules:
 
-* a message costs three entries in lists; the rows are counted hundreds at a time (`edge_agent.model.drift`);
+* a message costs three entries in lists; the rows are counted a thousand at a time (`edge_agent.model.drift`);
 * nothing is written to a disk; after a restart all begins anew, after a reload a model goes on that is still the same file;
 * what is told is bounded (`_COLUMNS`, `_SENSORS`, `_MOST_BYTES`), however many features, models and sensors there are.
 """
@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 #: Rows that are counted together, and numbers of theirs: as many as are worth the trouble, and few enough that nobody waits.
 _TOGETHER: Final = 1024
 _NUMBERS: Final = 1 << 14
+#: Rows that are counted of one call at most.
+_SAMPLED: Final = 1024
 #: Answers whose numbers are remembered: a tree has as many as leaves.
 _REMEMBERED: Final = 1024
 #: Most features and most sensors of a model that are told, and most bytes of all.
@@ -46,10 +48,6 @@ _FRESH: Final = 10.0
 #: Models that are told when all of them would be too much.
 _MODELS: Final = 64
 _STATES: Final[tuple[State, ...]] = ("collecting", "steady", "drifted")
-
-
-#: Rows that are counted of one call at most.
-_SAMPLED: Final = 1024
 
 
 class Served(Protocol):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from edge_agent.contract.answers import MAX_EXPLAINED
 from edge_agent.contract.messages import (
@@ -34,11 +34,13 @@ from edge_agent.routing.responses import DEFAULT_FILTERS, ResponseTopics
 from edge_agent.routing.routes import Asking, Route, RouteTable, Taker, asks, follows_nodes
 from edge_agent.routing.sensors import MAX_SENSORS
 from edge_agent.routing.sparkplug import SparkplugGathering
-from edge_agent.serving.contest import Contesting, Contests, standing
 from edge_agent.serving.engine import Absent, Engine, Model, Observer, engine_of
 from edge_agent.serving.rejecting import rejection
 from edge_agent.serving.writing import Asked
 from edge_agent.tally import Counts, Tally, bucket
+
+if TYPE_CHECKING:
+    from edge_agent.serving.contest import Contesting, Contests  # loaded while a model has a candidate
 
 #: Topics whose targets are cached, and the longest of them: they come from outside, so both are bounded.
 _REMEMBERED: Final = 10_000
@@ -84,14 +86,18 @@ class Pipeline:
         self._response_topics = ResponseTopics(response_topics, self._routes)
         self._targets: dict[str, tuple[_Target, ...]] = {}
         limits = {"max_bytes": max_bytes, "max_rows": max_rows}
-        stand = standing(models, contests or {})
+        stand = models
+        #: None where no model has a candidate.
+        self.contests: Contests | None = None
+        if contests:
+            from edge_agent.serving import contest
+
+            stand, self.contests = contest.standing(models, contests), contest.Contests(contests)
 
         def made(route: Route, model: Model) -> Engine:
             seen_by = (observers or {}).get(route.model) if model is stand[route.model] else None
             return engine_of(route, model, seen_by, max_answer=max_answer, max_explained=max_explained, **limits)
 
-        #: None where no model has a candidate.
-        self.contests = Contests(contests) if contests else None
         self._engines: dict[Asking, Engine | Absent] = {}
         for route in self._routes:
             if route.model not in models:

@@ -1,15 +1,30 @@
-"""Reads Prometheus' text format, strictly: what tests compare metrics with."""
+"""A node whose metrics tests read, and Prometheus' text format, read strictly."""
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from edge_agent.serving.metrics import Seen, exposition
+from edge_agent.tally import Tally
 
 _SAMPLE: Final = re.compile(
     r'(?P<name>[a-z_]+)\{(?P<labels>(?:[a-z_0-9]+="(?:[^"\\\n]|\\["\\n])*",?)*)\} (?P<value>\S+)'
 )
 _LABEL: Final = re.compile(r'([a-z_0-9]+)="((?:[^"\\\n]|\\["\\n])*)"')
 _UNESCAPED: Final = {"\\\\": "\\", "\\n": "\n", '\\"': '"'}
+
+DESCRIBED: Any = {
+    "node": "pi-1",
+    "agent": "1.2.3",
+    "python": "3.13.1",
+    "onnxruntime": "1.21.0",
+    "mqtt": "5",
+    "started": "",
+    "models": [{"name": "genre", "version": "1.0.0", "sha256": "ab", "task": "classification", "features": []}],
+    "routes": [],
+}
+IN, OUT = "music/{sensor}/features", "music/{sensor}/genre"
 
 Labels = dict[str, str]
 
@@ -64,3 +79,9 @@ def read(text: str) -> Exposed:
     series = [(name, *sorted(labels.items())) for name, labels, _ in samples]
     assert len(set(series)) == len(series), "each series is there once"
     return Exposed(kinds, samples)
+
+
+def told(shares: Any = (), **changes: Any) -> Exposed:
+    """What a node tells."""
+    seen = Seen(DESCRIBED, "online", 12.34, 3, 1000, Tally(), shares)._replace(**changes)
+    return read("".join(exposition(seen)))

@@ -11,10 +11,8 @@ import pytest
 import yaml
 
 from edge_agent.contract.messages import ErrorCode, Gathered, Health
-from edge_agent.serving.metrics import exposition
 from edge_agent.tally import Counts
-from tests.unit.exposed import Exposed, read
-from tests.unit.test_metrics import IN, OUT, seen
+from tests.unit.exposed import IN, OUT, Exposed, told
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -26,17 +24,11 @@ ONLY_OVER_MQTT = {"edge_agent_latency_p50_seconds", "edge_agent_latency_p99_seco
 @pytest.fixture(scope="module")
 def exposed() -> Exposed:
     gathered = {"sensors": 1, "complete": 1, "forgotten": 0, "ignored": 0}
-    return read(
-        "".join(
-            exposition(
-                seen(
-                    [("genre", IN, OUT, Counts())],
-                    gathered=gathered,
-                    temperature=48.3,
-                    drift=[("genre", True, [("feature", "tempo", 0.3)])],
-                )
-            )
-        )
+    return told(
+        [("genre", IN, OUT, Counts())],
+        gathered=gathered,
+        temperature=48.3,
+        drift=[("genre", True, [("feature", "tempo", 0.3)])],
     )
 
 

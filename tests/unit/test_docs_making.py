@@ -81,10 +81,10 @@ def test_it_may_be_closed_at_any_time() -> None:
 
 
 def test_nothing_that_describes_is_loaded_by_an_agent() -> None:
-    """It would stay in memory for years; and so would what only agents with Home Assistant need, or what runs programs."""
+    """It would stay in memory for years; and so would what only agents with Home Assistant or with a candidate need, or what runs programs."""
     code = (
         "import sys, edge_agent.assembly; print([name for name in sys.modules if name.startswith('edge_agent.docs.')]); "
-        "print({'subprocess', 'edge_agent.serving.discovery', 'edge_agent.serving.home_assistant'} & sys.modules.keys())"
+        "print({'subprocess', *(f'edge_agent.serving.{one}' for one in ('discovery', 'home_assistant', 'contest', 'beside'))} & sys.modules.keys())"
     )
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert told.splitlines() == ["['edge_agent.docs.served', 'edge_agent.docs.making']", "set()"]

@@ -187,9 +187,14 @@ def test_chances_are_those_of_chi_square() -> None:
 def test_psi_is_the_customary_one() -> None:
     levels = np.array(QUANTILE_LEVELS[1:-1])
     training = np.diff(np.concatenate(([0.0], levels, [1.0])))
-    psi, _, chance = compared(training[::-1].copy(), training, 1e6)
+    psi, _, chance = compared(training, training, 1e6)
     assert psi == pytest.approx(0.0)
     assert chance == pytest.approx(1.0)
+    # By hand: -0.3 ln 0.4 + 0.3 ln 1.6, and 100 (0.09 / 0.5 + 0.09 / 0.5).
+    psi, chi_square, chance = compared(np.array([0.2, 0.8]), np.array([0.5, 0.5]), 100.0)
+    assert psi == pytest.approx(0.41589, abs=1e-5)
+    assert chi_square == pytest.approx(36.0)
+    assert chance < 1e-6
     assert at_levels(np.full(19, 1 / 19), QUANTILES).shape == (7,)
 
 

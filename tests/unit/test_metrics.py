@@ -16,33 +16,12 @@ from edge_agent.contract.messages import ErrorCode, Message, Refused
 from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
 from edge_agent.routing.routes import Route
-from edge_agent.serving.metrics import Seen, exposition
-from edge_agent.tally import BOUNDS, Counts, Tally
+from edge_agent.tally import BOUNDS, Counts
 from edge_agent.testing import FakeLink, FakeModel, make_card, make_plan
 from tests.unit.agents import FEATURES, GATHERING, GOOD, HeardNotifier, ended, value, warnings
-from tests.unit.exposed import Exposed, read
+from tests.unit.exposed import DESCRIBED, IN, OUT, read, told
 
 pytestmark = pytest.mark.usefixtures("everything_is_logged")
-
-DESCRIBED: Any = {
-    "node": "pi-1",
-    "agent": "1.2.3",
-    "python": "3.13.1",
-    "onnxruntime": "1.21.0",
-    "mqtt": "5",
-    "started": "",
-    "models": [{"name": "genre", "version": "1.0.0", "sha256": "ab", "task": "classification", "features": []}],
-    "routes": [],
-}
-IN, OUT = "music/{sensor}/features", "music/{sensor}/genre"
-
-
-def seen(shares: Any = (), **changes: Any) -> Seen:
-    return Seen(DESCRIBED, "online", 12.34, 3, 1000, Tally(), shares)._replace(**changes)
-
-
-def told(shares: Any = (), **changes: Any) -> Exposed:
-    return read("".join(exposition(seen(shares, **changes))))
 
 
 def test_names_follow_the_conventions() -> None:

@@ -76,6 +76,10 @@ def test_it_knows_its_file(genre: Predictor) -> None:
     assert genre.where == str(BUNDLED)
     assert len(genre.sha256) == 64
     assert genre.self_test_difference <= genre.card.self_test.tolerance
+
+
+def test_what_explains_it_is_made_once(genre: Predictor) -> None:
+    assert genre.explainer("path") is genre.explainer("path") is not genre.explainer("shap")
     assert runtime_version()
 
 
