@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 from edge_agent.cli import card as cards
 from edge_agent.config.models import library, signers, store
 from edge_agent.config.settings import Settings
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.contract.minisign import shown
 from edge_agent.errors import FileError, ModelError, TrustError
 from edge_agent.host import files
-from edge_agent.model.library import MAX_MODEL_BYTES, Predictor
+from edge_agent.model.library import Predictor
 from edge_agent.model.store import Version
 from edge_agent.model.trust import MAX_EVIDENCE_BYTES, claimed, evidence_of, verify_file
 from edge_agent.wording import count

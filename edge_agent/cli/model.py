@@ -20,9 +20,10 @@ from edge_agent.cli.kept import Described, Listed, beside, names
 from edge_agent.config.load import DEFAULT_FILE, load
 from edge_agent.config.models import library, store
 from edge_agent.config.settings import Settings
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.errors import FileError, InputError, ModelError, StoreError
 from edge_agent.host import files
-from edge_agent.model.library import MAX_MODEL_BYTES, Predictor
+from edge_agent.model.library import Predictor
 from edge_agent.model.state import Refused, State
 from edge_agent.model.store import Store, Version
 from edge_agent.model.trust import Kept

@@ -49,7 +49,7 @@ VENDORS = {
     "amqtt": frozenset({"demo"}),
 }
 #: module -> who alone imports it: what stands behind a door is nobody else's business.
-DOORS = {"model/onnx": frozenset({"model/library"})}
+DOORS = {"model/onnx": frozenset({"model/library", "model/opening"})}
 #: What the other packages may import from edge_agent.
 PUBLIC_TO_OTHERS = frozenset({"errors", "wording", "contract"})
 OTHERS = frozenset({"edge_convert", "edge_deploy", "deploy"})

@@ -16,11 +16,12 @@ import pytest
 
 pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.contract.seal import seal
 from edge_agent.errors import CardError, CutShortError, ModelError
 from edge_agent.host.apart import Limits
 from edge_agent.host.process import Signals
-from edge_agent.model.library import MAX_MODEL_BYTES, Loaded, Trial, limits, load, locate, open_file
+from edge_agent.model.library import Loaded, Trial, limits, load, locate, open_file
 from tests import bad_models
 from tests.patience import DEADLINE
 

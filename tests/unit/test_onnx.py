@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.contract.messages import Message
 from edge_agent.contract.seal import seal
 from edge_agent.errors import CardError, ModelError
-from edge_agent.model.library import MAX_MODEL_BYTES, locate, open_file
+from edge_agent.model.library import locate, open_file
 from edge_agent.model.onnx import Predictor, runtime_version
 from edge_agent.model.outputs import DECIMALS
 from edge_agent.serving.pipeline import Pipeline
