@@ -5,7 +5,6 @@ A release file holds everything that takes models to the devices of a channel, a
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -21,6 +20,7 @@ from edge_agent.contract.manifest import (
     Manifest,
     ModelFile,
     Release,
+    instant,
     written,
 )
 from edge_agent.contract.minisign import SUFFIX, signatures
@@ -117,11 +117,6 @@ def manifest_of(envelope: Envelope) -> Manifest:
         return manifests.read(Manifest, envelope.manifest, "the manifest")
     except TrustError as error:
         raise InputError(str(error)) from error
-
-
-def instant(seconds: float) -> str:
-    """Return a time as manifests write it."""
-    return dt.datetime.fromtimestamp(int(seconds), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _manifest(paths: Sequence[Path], terms: Terms, files: dict[str, str]) -> Manifest:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from edge_agent.cli import card as cards
 from edge_agent.config.models import library, signers, store
 from edge_agent.config.settings import Settings
-from edge_agent.contract.manifest import MAX_MODEL_BYTES
+from edge_agent.contract.manifest import MAX_MODEL_BYTES, instant
 from edge_agent.contract.minisign import shown
 from edge_agent.errors import FileError, ModelError, TrustError
 from edge_agent.host import files
@@ -74,7 +73,7 @@ class Listed(NamedTuple):
         else:
             yield f"{self.name} {self.version}, {self.origin}, {routed}: {self.path}"
         rows = [
-            ["", one.version, one.sha256[:8], _time(one.modified), size(one.size), self._said(one)]
+            ["", one.version, one.sha256[:8], instant(one.modified), size(one.size), self._said(one)]
             for one in self.versions
         ]
         if rows:
@@ -95,7 +94,7 @@ class Listed(NamedTuple):
                     "sha256": one.sha256,
                     "path": str(one.path),
                     "size": one.size,
-                    "added": _time(one.modified),
+                    "added": instant(one.modified),
                     "in_use": one.path == self.path,
                     "before": one == self.before,
                     "damaged": one.damaged,
@@ -182,7 +181,3 @@ def _signatures(settings: Settings, path: Path, text: bytes | None) -> tuple[lis
     except TrustError as error:
         return signed, str(error)
     return signed, "trusted"
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -276,6 +276,11 @@ def seconds(time: str) -> float:
     return dt.datetime.fromisoformat(time).timestamp()
 
 
+def instant(seconds: float) -> str:
+    """Return seconds since 1970 as a `Time`."""
+    return dt.datetime.fromtimestamp(int(seconds), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def share_of(text: str) -> float | None:
     """Return the share that an entry such as `10%` stands for, from 0 to 1; None for any other."""
     return float(text[:-1]) / 100 if _SHARE.fullmatch(text) else None

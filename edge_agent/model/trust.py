@@ -16,7 +16,6 @@ Why it is so: docs/decisions/0042-trust.md.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
 import signal
@@ -353,9 +352,8 @@ def _expect_fresh(manifest: Manifest, now: float | None) -> None:
     if manifest.expires is None or now is None or now < manifests.seconds(manifest.issued):
         return
     if now >= manifests.seconds(manifest.expires):
-        clock = dt.datetime.fromtimestamp(now, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         raise TrustError(
-            f"the manifest: expired at {manifest.expires} (this device's clock says {clock}); sign it again, or set the clock"
+            f"the manifest: expired at {manifest.expires} (this device's clock says {manifests.instant(now)}); sign it again, or set the clock"
         )
 
 
