@@ -96,8 +96,8 @@ def _load_skops(path: Path) -> object:
 def _load_pickle(path: Path) -> object:
     try:
         content: object = joblib.load(path)
-    except ImportError as error:
-        reason = boosters.needed(error.name or "", error)
+    except (ImportError, OSError) as error:
+        reason = boosters.needed(getattr(error, "name", None) or "", error)
         raise InputError(
             f"{path}: {reason or f'is not a pickle that opens here: {versions.cause(path, error)}'}"
         ) from error

@@ -61,7 +61,7 @@ def _import(path: Path) -> _Library:
     library = next(one for one in _LIBRARIES if one.package == _BY_ENDING[path.suffix.lower()])
     try:
         importlib.import_module(library.package)
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise InputError(f"{path}: {needed(library.package, error)}") from error
     return library
 
@@ -88,7 +88,9 @@ def inside(model: Any) -> str:
 
 
 def needed(package: str, error: Exception) -> str:
-    """Return what to do where a package is missing that a model needs; "" where it is none of the libraries here."""
+    """Return what to do where a package can't be imported that a model needs; "" where it is none of the libraries here."""
+    if "libgomp" in str(error):  # which LightGBM takes from the system
+        return f"needs the system's library libgomp, which is not installed here ({error}); sudo apt install libgomp1"
     for library in _LIBRARIES:
         if package.partition(".")[0] == library.package:
             return (

@@ -83,8 +83,8 @@ def require_refused(model: Any, reason: str) -> None:
 def library_of(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        lacking(f"{name} can't be imported ({error}): pip install '.[boosters]'")
+    except (ImportError, OSError) as error:
+        lacking(f"{name} can't be imported ({error}): pip install '.[boosters]', sudo apt install libgomp1")
 
 
 def xgboost() -> Any:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -307,4 +310,29 @@ def test_a_library_that_is_not_installed_is_named() -> None:
     error = ModuleNotFoundError("No module named 'xgboost'", name="xgboost")
     assert "pip install xgboost, in the version" in opening.needed("xgboost.sklearn", error)
     assert opening.needed("torch", error) == ""
+    error = OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
+    assert "sudo apt install libgomp1" in opening.needed("lightgbm", error)
     assert "model.save_model('model.json')" in opening.way_out(["xgboost.sklearn.XGBClassifier"])
+
+
+def test_a_library_without_the_system_s_is_said(tmp_path: Path) -> None:
+    """LightGBM, in a Debian without libgomp, fails with an OSError as it is imported."""
+    package = tmp_path / "packages" / "lightgbm"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')\n")
+    (tmp_path / "model.txt").write_text("tree\n")
+    pickle = b"clightgbm\nBooster\n."
+    (tmp_path / "model.pkl").write_bytes(pickle)
+    for name in ("model.txt", "model.pkl"):
+        code = (
+            "import sys; from pathlib import Path; from edge_convert.load import load_estimator; "
+            "load_estimator(Path(sys.argv[1]), trust_pickle=True)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name)],
+            env={**os.environ, "PYTHONPATH": str(package.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"InputError: {tmp_path / name}: needs the system's library libgomp" in done.stderr, done.stderr

@@ -12,7 +12,7 @@ import pytest
 from edge_convert.shapley import explained
 from sklearn.ensemble import RandomForestClassifier
 
-from benchmarks.explain import Case, cases, fitted
+from benchmarks.explain import Case, Missing, cases, fitted
 from edge_agent.contract import card as cards
 from edge_agent.errors import CardError
 from edge_agent.model.explain import TOLERANCE, Shap, differences
@@ -35,7 +35,10 @@ def _shap() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_device_explains_as_shap_does(case: Case) -> None:
-    model, folded, card = fitted(case)
+    try:
+        model, folded, card = fitted(case)
+    except Missing as error:
+        lacking(f"{error}: pip install '.[boosters]', sudo apt install libgomp1")
     card, why = explained(model, folded, card)
     assert why == ""
     card = cards.parse(card.to_json(), where="the model")
