@@ -49,7 +49,7 @@ _TWO = _TWO[0][:, :10], _TWO[1]
 _SMALL: Final[dict[str, Any]] = {"n_estimators": 10, "max_depth": 4, "random_state": 0}
 
 
-class Missing(Exception):
+class LibraryError(Exception):
     """A library of a case can't be imported here; the text names it."""
 
 
@@ -110,11 +110,11 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:  # LightGBM's: without libgomp
-        raise Missing(f"{name} can't be imported: {error}") from error
+        raise LibraryError(f"{name} can't be imported: {error}") from error
 
 
 def fitted(case: Case) -> tuple[Any, Folded, ModelCard]:
-    """Return a fitted model, what is converted of it, and its card, with some rows in its self-test. Raises `Missing`."""
+    """Return a fitted model, what is converted of it, and its card, with some rows in its self-test. Raises `LibraryError`."""
     given, y = case.data
     if case.gaps:
         given = np.where(np.random.default_rng(0).random(given.shape) < 0.1, np.nan, given)
@@ -170,7 +170,7 @@ def _print_models() -> None:
     for case in cases():
         try:
             model, folded, card = fitted(case)
-        except Missing as error:
+        except LibraryError as error:
             print(f"{case.name:30}  left out: {error}")
             continue
         assert card.trees is not None  # noqa: S101 - `fitted` has seen to it

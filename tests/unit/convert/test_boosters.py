@@ -310,8 +310,8 @@ def test_a_library_that_is_not_installed_is_named() -> None:
     error = ModuleNotFoundError("No module named 'xgboost'", name="xgboost")
     assert "pip install xgboost, in the version" in opening.needed("xgboost.sklearn", error)
     assert opening.needed("torch", error) == ""
-    error = OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
-    assert "sudo apt install libgomp1" in opening.needed("lightgbm", error)
+    system = OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
+    assert "sudo apt install libgomp1" in opening.needed("lightgbm", system)
     assert "model.save_model('model.json')" in opening.way_out(["xgboost.sklearn.XGBClassifier"])
 
 

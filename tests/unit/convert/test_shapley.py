@@ -12,7 +12,7 @@ import pytest
 from edge_convert.shapley import explained
 from sklearn.ensemble import RandomForestClassifier
 
-from benchmarks.explain import Case, Missing, cases, fitted
+from benchmarks.explain import Case, LibraryError, cases, fitted
 from edge_agent.contract import card as cards
 from edge_agent.errors import CardError
 from edge_agent.model.explain import TOLERANCE, Shap, differences
@@ -37,7 +37,7 @@ def _shap() -> None:
 def test_a_device_explains_as_shap_does(case: Case) -> None:
     try:
         model, folded, card = fitted(case)
-    except Missing as error:
+    except LibraryError as error:
         lacking(f"{error}: pip install '.[boosters]', sudo apt install libgomp1")
     card, why = explained(model, folded, card)
     assert why == ""
