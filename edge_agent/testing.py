@@ -250,16 +250,9 @@ def make_plan(
     """Return a plan of `routes` that all lead to `model`."""
 
     def describe(protocol: str, started: str) -> Described:
-        return {
-            "node": node,
-            "agent": "0",
-            "python": "3",
-            "onnxruntime": "0",
-            "mqtt": protocol,
-            "started": started,
-            "models": [],
-            "routes": [],
-        }
+        return Described(
+            node=node, agent="0", python="3", onnxruntime="0", mqtt=protocol, started=started, models=[], routes=[]
+        )
 
     pipeline = Pipeline(routes, {"genre": model or FakeModel()})
     return Plan(pipeline, subscriptions(node, routes), describe, health_interval, textfile=textfile)
@@ -391,8 +384,13 @@ class FakeWorkshop:
     def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> FakeJob:
         """Note why files are refused."""
         if verdict is not None:
-            self.verdicts |= {file.sha256: (serial, verdict) for file in files}
+            self.refuse(files, serial, verdict)
         return self._job(f"go back from {' '.join(file.version for file in files)}")
+
+    def refuse(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> FakeJob:
+        """Note why files are refused."""
+        self.verdicts |= {file.sha256: (serial, verdict) for file in files}
+        return FakeJob(self.outcomes.get("refuse"))
 
     def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
         """Return what was noted."""

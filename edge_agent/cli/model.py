@@ -6,10 +6,11 @@ that name it. A running agent notices a change by itself.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,6 +28,7 @@ from edge_agent.model.library import Predictor
 from edge_agent.model.state import Refused, State
 from edge_agent.model.store import Store, Version
 from edge_agent.model.trust import Kept
+from edge_agent.model.watching import go_back
 from edge_agent.wording import count, plain, plain_json
 
 _SUFFIX: Final = ".onnx"
@@ -111,8 +113,8 @@ def install(file: Path, config: Path | None) -> None:
     kept = store(settings, _PATIENCE)
     _adopt(settings, kept, name)
     added = kept.add(name, version, content, beside(file))
-    _put_aside(settings, kept, name, added.sha256)
-    _switch(settings, kept, name, lambda: kept.use(name, added.sha256))
+    with _deciding(settings, kept, name, added.sha256):
+        _switch(settings, kept, name, lambda: kept.use(name, added.sha256))
     kept.prune(name)
 
 
@@ -131,8 +133,8 @@ def use(words: tuple[str, ...], config: Path | None) -> None:
     name, which = words if len(words) == 2 else (_only(kept.names(), "use"), words[0])
     chosen = kept.find(name, which)
     _tested(settings, chosen.path)
-    _put_aside(settings, kept, name, chosen.sha256)
-    _switch(settings, kept, name, lambda: kept.use(name, chosen.sha256))
+    with _deciding(settings, kept, name, chosen.sha256):
+        _switch(settings, kept, name, lambda: kept.use(name, chosen.sha256))
 
 
 @command.command(name="rollback")
@@ -146,10 +148,11 @@ def rollback(model: str | None, config: Path | None) -> None:
     settings = load(config)
     kept = store(settings, _PATIENCE)
     name = model or _only(kept.names(), "rollback")
-    if (before := kept.before(name)) is not None:
-        _tested(settings, before.path)
-        _put_aside(settings, kept, name, before.sha256)
-    _switch(settings, kept, name, lambda: kept.rollback(name))
+    with contextlib.ExitStack() as stack:
+        if (before := kept.before(name)) is not None:
+            _tested(settings, before.path)
+            stack.enter_context(_deciding(settings, kept, name, before.sha256))
+        _switch(settings, kept, name, lambda: kept.rollback(name))
 
 
 @command.command(name="remove")
@@ -171,8 +174,8 @@ def remove(model: str, version: str | None, config: Path | None, *, everything: 
         click.echo(plain(f"removed {model} {version}"))
         return
     there, instead = count(len(kept.versions(model)), "version"), _without_store(settings, model)
-    _put_aside(settings, kept, model, None)
-    kept.remove(model)
+    with _deciding(settings, kept, model, None):
+        kept.remove(model)
     click.echo(plain(f"removed {there} of {model}" + (f"; from now on it is {instead}" if instead else "")))
 
 
@@ -216,27 +219,42 @@ def _adopt(settings: Settings, kept: Store, name: str) -> None:
     kept.use(name, kept.add(name, predictor.card.version, path, beside(path)).sha256)
 
 
-def _put_aside(settings: Settings, kept: Store, name: str, chosen: str | None) -> None:
-    """Remember that a person has chosen another version than the one in use (None: none of the store's), where models come over MQTT: the
-    manifest that is in force does not undo that, a newer one does. It is to be called before the change, which a running agent notices.
+@contextlib.contextmanager
+def _deciding(settings: Settings, kept: Store, name: str, chosen: str | None) -> Iterator[None]:
+    """Remember that a person chooses another version than the one in use, or on trial (None: none of the store's), where models come over
+    MQTT: the manifest that is in force does not undo that, a newer one does. It is to be around the change, which a running agent notices.
+
+    All models of a release change together, so the others on trial with it go back as well.
     """
     try:
         now = kept.current(name)
     except (FileError, StoreError):
-        return  # what lies in its place is replaced
-    channel = settings.update.channel
-    if not channel or now is None or not now.sha256 or now.sha256 == chosen:
+        yield  # what lies in its place is replaced
         return
+    in_use = None if now is None else now.sha256
+    if not settings.update.channel or in_use == chosen:
+        yield
+        return
+    on_trial: dict[str, str] = {}
 
     def noted(state: State) -> State:
-        serial = state.channels.get(channel, Kept()).accepted.serial
+        watched = None if state.watched is None else state.watched.files
+        if watched is not None and watched.get(name, chosen) != chosen:
+            on_trial.update(watched)
+        serial = state.channels.get(settings.update.channel, Kept()).accepted.serial
         if not serial:
             return state
-        state = state.refuse([now.sha256], Refused(serial=serial, reason=_PUT_ASIDE, rolled_back=True)).unwatch([name])
+        aside = {sha256 for sha256 in (in_use, *on_trial.values()) if sha256 and sha256 != chosen}
+        state = state.refuse(aside, Refused(serial=serial, reason=_PUT_ASIDE, rolled_back=True))
         refused = {sha256: why for sha256, why in state.refused.items() if sha256 != chosen}
         return state.model_copy(update={"refused": refused})
 
     kept.change(noted)
+    yield
+    for other, sha256 in on_trial.items():
+        if other != name and go_back(kept, other, sha256):
+            click.echo(plain(f"{other} is what it was before, too: it came with that release"))
+    kept.change(lambda state: state.unwatch([name, *on_trial]))
 
 
 def _switch(settings: Settings, kept: Store, name: str, change: Callable[[], Version]) -> None:

@@ -71,15 +71,16 @@ class Watching:
         self._store.change(lambda state: state.unwatch(watched.files))
 
 
-def go_back(store: Store, name: str, sha256: str) -> None:
-    """Make what was served before a file current again, if that file is current. Raises `FileError` and `StoreError`."""
+def go_back(store: Store, name: str, sha256: str) -> bool:
+    """Make what was served before a file current again, if that file is current; return whether it was. Raises `FileError` and `StoreError`."""
     current = store.current(name)
     if current is None or current.sha256 != sha256:
-        return
+        return False
     if store.before(name) is not None:
         store.rollback(name)
     else:  # what was served before is not in the store: the bundled one, or a file by hand
         store.remove(name)
+    return True
 
 
 def _counted(state: State, runs: int) -> State:

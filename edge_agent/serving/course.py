@@ -167,8 +167,8 @@ class Course:
             release.is_being_placed = True
             self._wish(release)
 
-    def planned(self, release: Release, wish: Wish | None) -> None:
-        """Go on with a release in another plan, before which `wish` was asked for."""
+    def planned(self, release: Release, wish: Wish | None, former: Mapping[str, Served]) -> None:
+        """Go on with a release in another plan, before which `wish` was asked for, and `former` were served."""
         served = [self.plan.served[file.name].sha256 == file.sha256 for file in release.files]
         if release.verdict is not None:
             if any(served):
@@ -178,7 +178,9 @@ class Course:
         elif release.is_being_placed and all(served):
             self._placed(release)
         elif release.job is not None or release.failure is not None or release.proving is None:
-            pass  # what comes next asks for a plan, where that is needed
+            if any(self._is_another(file, former) for file in release.files):
+                self._decide(release, served)
+            # else what comes next asks for a plan, where that is needed
         elif not release.is_being_placed:
             self._tried(release, release.proving, served)
         elif wish is not None or release.proving.contests != self.plan.contests:
@@ -192,10 +194,24 @@ class Course:
             self._compare(release, proving)
         elif all(served):
             self._placed(release)
-        elif any(served):  # all models of a manifest change together
-            self.take_back(release, _DECIDED)
         else:
-            self.stop(release, _DECIDED)
+            self._decide(release, served)
+
+    def _decide(self, release: Release, served: Sequence[bool]) -> None:
+        """End a release in whose place a person has put something else, until a newer one comes."""
+        if release.is_served and any(served):  # all models of a manifest change together
+            self.take_back(release, _DECIDED)
+            return
+        files = [file for file, is_served in zip(release.files, served, strict=True) if not is_served]
+        self._errand(lambda: self.plan.workshop.refuse(files, release.manifest.serial, _DECIDED))
+        self.stop(release, _DECIDED)
+        for file in release.files:
+            if file not in files:  # one that the person has chosen
+                self.telling.tell(file.name, Phase.IDLE, None, serial=release.manifest.serial, latest=file)
+
+    def _is_another(self, file: ModelFile, former: Mapping[str, Served]) -> bool:
+        """Tell whether what is served is neither a file nor what was served before this plan."""
+        return self.plan.served[file.name].sha256 not in {file.sha256, former[file.name].sha256}
 
     def _compare(self, release: Release, proving: Proving) -> None:
         """Ask for a plan that compares, where the one in use does not: it is another one, by a reload."""
@@ -276,11 +292,14 @@ class Course:
 
     def go_back(self, release: Release, verdict: Verdict) -> None:
         """Stop a release, and see to it that what is served stays current."""
+        self._errand(lambda: self.plan.workshop.go_back(release.files, release.manifest.serial, verdict))
+        self.stop(release, verdict)
+
+    def _errand(self, begin: Callable[[], Job[None]]) -> None:
         try:
-            self.errands.append(self.plan.workshop.go_back(release.files, release.manifest.serial, verdict))
+            self.errands.append(begin())
         except (EdgeAgentError, OSError) as error:
             _log.error("update: what was refused can't be noted: %s", error)
-        self.stop(release, verdict)
 
     def stop(self, release: Release, verdict: Verdict) -> None:
         """End a release, and say why."""

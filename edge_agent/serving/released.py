@@ -88,6 +88,9 @@ class Workshop(Protocol):
     def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> Job[None]:
         """Make what was served before `use` current again where it is not, and remember why; without a verdict, `use` failed."""
 
+    def refuse(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> Job[None]:
+        """Remember why files are not to be served, whatever is current."""
+
     def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
         """Return why a file is not to be served by a manifest of this serial. Raises `FileError`."""
 

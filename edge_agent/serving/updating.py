@@ -180,7 +180,7 @@ class Updates:
         course.telling.repeat(former._served)
         release = course.release
         if release is not None and self._served.keys() >= set(release.names):
-            course.planned(release, wish)
+            course.planned(release, wish, former._served)
             return
         if release is not None:
             course.drop(release)

@@ -162,22 +162,21 @@ class Workshop:
     def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> Steps[None]:
         """Make what was served before `use` current again where it is not, and remember why; without a verdict, `use` failed."""
 
-        def noted(state: State, verdict: Verdict) -> State:
-            why = wording.reason(verdict.reason)  # it may have a library's words in it, and a file's
-            refused = Refused(serial=serial, reason=why, rolled_back=verdict.phase is Phase.ROLLED_BACK)
-            return state.refuse([file.sha256 for file in files], refused).unwatch([file.name for file in files])
-
         def work() -> None:
             for file in files:
                 go_back(self._patient, file.name, file.sha256)
             if verdict is None:
                 return
-            self._patient.change(lambda state: noted(state, verdict))
+            self._refuse(files, serial, verdict)
             for file in files:
                 self._drop(file)
             self._patient.clear_parts()
 
         return Steps(_alone(work))
+
+    def refuse(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> Steps[None]:
+        """Remember why files are not to be served, whatever is current."""
+        return Steps(_alone(lambda: self._refuse(files, serial, verdict)))
 
     def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
         """Return why a file is not to be served by a manifest of this serial. Raises `FileError`."""
@@ -295,6 +294,12 @@ class Workshop:
         """Return the limits of a test beside messages."""
         allowed = self._allowed(size)
         return allowed._replace(patience=_PATIENT * allowed.patience, nice=_LIMITS.nice)
+
+    def _refuse(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> None:
+        why = wording.reason(verdict.reason)  # it may have a library's words in it, and a file's
+        refused = Refused(serial=serial, reason=why, rolled_back=verdict.phase is Phase.ROLLED_BACK)
+        names, sha256s = [file.name for file in files], [file.sha256 for file in files]
+        self._patient.change(lambda state: state.refuse(sha256s, refused).unwatch(names))
 
     def _drop(self, file: ModelFile) -> None:
         """Remove a version that was refused, unless it is in use."""

@@ -250,3 +250,70 @@ def test_on_a_channel_a_choice_is_remembered_against_the_manifest_in_force(
     assert list(store.read().refused) == [newer], "it was in use already"
     run("remove", "genre", "--all")
     assert set(store.read().refused) == {older, newer}
+
+
+@pytest.fixture
+def on_trial(run: Run, store: Store, config: Path, tmp_path: Path) -> Callable[..., None]:
+    """Return what puts versions of genre and mood on trial together; 1.0.1 of both is in use."""
+    config.write_text(config.read_text() + '[update]\nchannel = "stable"\nrequire_signature = false\n')
+    for number in ("1.0.0", "1.0.1", "1.1.0"):
+        store.add("genre", number, write_version(tmp_path, number))
+        store.add("mood", number, number.encode())
+    for name in ("genre", "mood"):
+        store.use(name, "1.0.1")
+
+    def begin(**versions: str) -> None:
+        files = {name: store.find(name, version).sha256 for name, version in versions.items()}
+        accepted = {"stable": Kept(accepted=Accepted(7))}
+        store.change(lambda state: state.model_copy(update={"channels": accepted}).watch(files, 7))
+
+    return begin
+
+
+def digests(store: Store, *versions: str) -> set[str]:
+    return {store.find(*one.split()).sha256 for one in versions}
+
+
+@pytest.mark.parametrize("words", [["use", "genre", "1.0.0"], ["remove", "genre", "--all"]])
+def test_a_choice_decides_on_the_candidates_that_are_only_compared(
+    on_trial: Callable[..., None], run: Run, store: Store, words: list[str]
+) -> None:
+    on_trial(genre="1.1.0", mood="1.1.0")
+    expected = digests(store, "genre 1.0.1", "genre 1.1.0", "mood 1.1.0")
+    said = run(*words)
+    assert "mood" not in said
+    assert set(store.read().refused) == expected
+    assert store.read().watched is None
+
+
+def test_a_choice_takes_back_what_came_with_the_same_release(
+    on_trial: Callable[..., None], run: Run, store: Store
+) -> None:
+    on_trial(genre="1.1.0", mood="1.1.0")
+    for name in ("genre", "mood"):
+        store.use(name, "1.1.0")
+    assert "mood is what it was before, too: it came with that release\n" in run("use", "genre", "1.0.0")
+    assert set(store.read().refused) == digests(store, "genre 1.1.0", "mood 1.1.0")
+    mood = store.current("mood")
+    assert mood is not None
+    assert (mood.version, store.read().watched) == ("1.0.1", None)
+
+
+def test_the_choice_of_the_candidate_itself_ends_its_trial_alone(
+    on_trial: Callable[..., None], run: Run, store: Store
+) -> None:
+    on_trial(genre="1.1.0", mood="1.1.0")
+    run("use", "genre", "1.1.0")
+    assert set(store.read().refused) == digests(store, "genre 1.0.1")
+    watched = store.read().watched
+    assert watched is not None
+    assert list(watched.files) == ["mood"]
+
+
+def test_a_way_back_that_is_not_there_decides_nothing(
+    on_trial: Callable[..., None], run: Run, fails: Run, store: Store
+) -> None:
+    run("remove", "genre", "1.0.0")
+    on_trial(genre="1.1.0")
+    assert "no version was in use before" in fails("rollback", "genre")
+    assert store.read().refused == {}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge_agent.serving.phases import Phase
-from edge_agent.serving.released import Verdict
+from edge_agent.serving.released import Served, Verdict
 from tests.unit.test_updating_contest import ALL, SOAK, begun, contest, goes_on
 from tests.unit.updates import MANIFEST, Node, file, served
 
@@ -53,6 +53,66 @@ def test_a_third_version_that_a_person_uses_before_ends_the_comparison(phase: st
     assert (node.state(), node.reason()) == ("rolled_back", DECIDED)
     assert node.said["genre"]["installed_version"] == "1.0.5"
     assert node.updates._plan.contests == {}
+    assert is_free(node)
+
+
+def restarted(node: Node, *models: Served) -> Node:
+    """The node after a restart, with what a person has put into use, when the same manifest comes again."""
+    again = Node(names=[one.card.name for one in models])
+    again.workshop, again.clock = node.workshop, node.clock
+    again.original = {one.card.name: one for one in models}
+    again.updates = again.plan(again.original)
+    node.workshop.done.clear()
+    (payload,) = node.workshop.offers
+    again.hear(MANIFEST, payload)
+    again.run()
+    return again
+
+
+@pytest.mark.parametrize("phase", ["shadow", "canary", "committed"])
+def test_a_third_version_that_a_person_uses_holds_after_a_restart(phase: str) -> None:
+    node = in_phase(phase)
+    node.choose(served("1.0.5"))
+    node.run()
+    again = restarted(node, served("1.0.5"))
+    assert (again.state(), again.reason(), again.fetched) == ("rolled_back", DECIDED, [])
+    assert again.said["genre"]["installed_version"] == "1.0.5"
+    assert is_free(again)
+
+
+def test_one_of_several_that_a_person_uses_before_they_serve_decides_on_all() -> None:
+    node = Node(names=("genre", "mood"))
+    node.offer(file(), file(name="mood"), **ALL)
+    node.run()
+    node.choose(served("1.0.5"))
+    node.run()
+    again = restarted(node, served("1.0.5"), served(name="mood"))
+    for name in ("genre", "mood"):
+        assert (again.state(name), again.reason(name)) == ("rolled_back", DECIDED)
+    assert again.fetched == []
+
+
+def test_a_candidate_of_several_that_a_person_uses_stays_and_the_others_are_not_tried_again() -> None:
+    node = Node(names=("genre", "mood"))
+    node.offer(file(), file(name="mood"), **ALL)
+    node.run()
+    node.choose(served("1.1.0"))
+    node.run()
+    assert (node.state("mood"), node.reason("mood")) == ("rolled_back", DECIDED)
+    assert [node.said[name]["installed_version"] for name in ("genre", "mood")] == ["1.1.0", "1.0.0"]
+    assert not [one for one in node.workshop.done if one.startswith("go back")]
+    again = restarted(node, served("1.1.0"), served(name="mood"))
+    assert (again.state("mood"), again.fetched) == ("rolled_back", [])
+
+
+def test_a_version_that_a_person_uses_while_a_release_is_fetched_ends_it() -> None:
+    node = Node()
+    node.offer(file(pieces=3), **ALL)
+    node.turn(4)
+    node.choose(served("1.0.5"))
+    node.run()
+    assert (node.state(), node.reason(), node.fetched) == ("rolled_back", DECIDED, [])
+    assert restarted(node, served("1.0.5")).state() == "rolled_back"
     assert is_free(node)
 
 

@@ -201,6 +201,18 @@ def test_what_was_served_before_is_current_again(room: Room) -> None:
     assert room.workshop.verdict(file, 7) == (Phase.ROLLED_BACK, "worse")
 
 
+def test_what_is_refused_for_a_choice_stays_where_it_is(room: Room) -> None:
+    file = room.put(bad_models.honest())
+    done(room.workshop.test([file], None, 7))
+    done(room.workshop.use([file]))
+    done(room.workshop.refuse([file], 7, Verdict(Phase.ROLLED_BACK, "another one was chosen")))
+    current = room.store.current("genre")
+    assert current is not None
+    assert current.sha256 == file.sha256
+    assert room.workshop.verdict(file, 7) == (Phase.ROLLED_BACK, "another one was chosen")
+    assert room.store.read().watched is None
+
+
 def test_a_release_that_was_placed_in_part_is_put_back_and_nothing_held_against_it(room: Room) -> None:
     new = bad_models.honest() + b"\x7a\x00"
     for name in ("genre", "mood"):
