@@ -77,6 +77,7 @@ def cases() -> Iterator[Case]:
     yield from _grown("forest", lambda: ensemble.RandomForestClassifier(class_weight="balanced", **_SMALL), gaps=True)
     yield from _grown("extra trees", lambda: ensemble.ExtraTreesClassifier(**_SMALL))
     yield from _grown("HistGradientBoosting", lambda: ensemble.HistGradientBoostingClassifier(**hist), gaps=True)
+    yield Case("GradientBoosting, 2 labels", lambda: ensemble.GradientBoostingClassifier(**_SMALL), _TWO)
     for title, make in (
         ("tree, number", lambda: tree.DecisionTreeRegressor(max_leaf_nodes=20, random_state=0)),
         ("forest, number", lambda: ensemble.RandomForestRegressor(**_SMALL)),

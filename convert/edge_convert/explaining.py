@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingRegressor, IsolationForest
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, IsolationForest
 
 from edge_agent.contract.trees import LEAF, MAX_NODES, MAX_VALUES, Trees
 from edge_convert.boosters.model import EXP, IDENTITY, SIGMOID, SOFTMAX, Boosted
+from edge_convert.classifier import split
 from edge_convert.ensembles import baseline_of
-from edge_convert.fold import Folded
+from edge_convert.fold import FOLDABLE, Folded, fold_into
 from edge_convert.leaves import expected_length, sum_of
 from edge_convert.trees import (
     BOOSTED,
@@ -22,7 +23,10 @@ from edge_convert.trees import (
     SINGLE,
     SINGLE_REGRESSORS,
     Tree,
+    begun_with,
+    halves,
     parents_first,
+    stages_of,
 )
 
 #: What becomes of a booster's scores, as a card has it.
@@ -33,7 +37,7 @@ _LARGEST = float(np.finfo(np.float64).max)
 
 def trees_on_card(folded: Folded) -> tuple[Trees | None, str]:
     """Return the trees of a model for its card, or None and a sentence that says why there are none ("" if there never are)."""
-    trees = folded.trees
+    trees = folded.trees or _staged(folded)
     if trees is None or any(tree.covers is None for tree in trees):
         return None, ""
     how = _scores(folded, trees)
@@ -53,14 +57,30 @@ def trees_on_card(folded: Folded) -> tuple[Trees | None, str]:
     return Trees(**_nodes(trees), **how), ""
 
 
+def _staged(folded: Folded) -> list[Tree] | None:
+    """Return the trees of gradient boosting with labels, of which a graph takes float64; None for another model, or where the row itself tells what
+    they begin with.
+    """
+    scalers, estimator = split(folded.estimator)
+    if not isinstance(estimator, GradientBoostingClassifier) or not all(type(step) in FOLDABLE for step in scalers):
+        return None
+    if begun_with(estimator) is None:
+        return None
+    weight = 2.0 if halves(estimator) else 1.0
+    trees = [replace(tree, missing_left=None, values=weight * tree.values) for tree in stages_of(estimator)]
+    # Those that are too many for a card are counted only.
+    fits = sum(len(tree.feature) for tree in trees) <= MAX_NODES
+    return fold_into(trees, scalers, folded.n_features, narrow=True) if fits else trees
+
+
 def _scores(folded: Folded, trees: list[Tree]) -> dict[str, Any] | None:
     """Return how the answers come of the leaves' values; None for an estimator of which that is not known here."""
-    estimator, width = folded.estimator, trees[0].values.shape[1]
+    estimator, width = split(folded.estimator)[1], trees[0].values.shape[1]
     if isinstance(estimator, SINGLE + FORESTS + SINGLE_REGRESSORS + FOREST_REGRESSORS):
         return {"scores": width, "mean": True}
-    if isinstance(estimator, BOOSTED):
-        base = baseline_of(estimator)
-        return {"scores": len(base), "base": _plain(base), "link": "logistic" if len(base) == 1 else "softmax"}
+    if isinstance(estimator, (*BOOSTED, GradientBoostingClassifier)):
+        odds = _first_odds(estimator)
+        return {"scores": len(odds), "base": _plain(odds), "link": "logistic" if len(odds) == 1 else "softmax"}
     if isinstance(estimator, Boosted):
         return _scores_of_booster(estimator)
     if isinstance(estimator, IsolationForest):
@@ -89,6 +109,15 @@ def _scores_of_booster(booster: Boosted) -> dict[str, Any] | None:
     if scores.bias is not None:
         begun = begun + (scores.slope if scores.link == SIGMOID else 1.0) * scores.bias
     return {"scores": scores.width, "base": _plain(begun) if begun.any() else (), "link": _LINKS[scores.link]}
+
+
+def _first_odds(estimator: Any) -> NDArray[np.float64]:
+    """Return the log odds (scores,) that boosting begins with, where no model of its own tells them."""
+    if isinstance(estimator, BOOSTED):
+        return baseline_of(estimator)
+    first = begun_with(estimator)
+    assert first is not None  # noqa: S101 - such a one has no trees here
+    return first * (2.0 if halves(estimator) else 1.0)
 
 
 def _nodes(trees: list[Tree]) -> dict[str, Any]:

@@ -98,11 +98,13 @@ def fold(model: Estimator, *, missing: bool = False, words: Mapping[int, Words] 
         trees = [replace(tree, missing_left=None) for tree in trees]
     if scalers:
         # Trees and forests round what they are handed to float32 before they compare; boosting compares float64.
-        trees = _fold_into(trees, scalers, n_features, narrow=rounds(estimator))
+        trees = fold_into(trees, scalers, n_features, narrow=rounds(estimator))
     return Folded(estimator, trees, n_features, wide)
 
 
-def _fold_into(trees: Sequence[Tree], scalers: Sequence[Any], n_features: int, *, narrow: bool) -> list[Tree]:
+def fold_into(trees: Sequence[Tree], scalers: Sequence[Any], n_features: int, *, narrow: bool) -> list[Tree]:
+    """Return trees that ask float64 rows of `n_features` as they come in what they ask behind `scalers`; `narrow` tells that they round what they get to float32."""
+
     def scaled(values: Floats, columns: NDArray[np.int64]) -> Floats:
         """What the tree compares, for `values` (n,) each in its own of `columns` (n,) and 0 elsewhere."""
         rows = np.arange(len(values))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
+    GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -23,7 +24,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.ensemble._forest import BaseForest
-from sklearn.ensemble._gb import BaseGradientBoosting
+from sklearn.ensemble._gb import BaseGradientBoosting, _init_raw_predictions
 from sklearn.tree import (
     BaseDecisionTree,
     DecisionTreeClassifier,
@@ -145,6 +146,23 @@ def stages_of(estimator: Any) -> list[Tree]:
     """Return the trees of gradient boosting, stage after stage, with the values that they add."""
     grown = [plain(member.tree_) for member in estimator.estimators_.ravel()]
     return [replace(tree, values=estimator.learning_rate * tree.values) for tree in grown]
+
+
+def begun_with(estimator: GradientBoostingClassifier) -> NDArray[np.float64] | None:
+    """Return the scores (scores,) that gradient boosting begins with; None where it begins with a model's answer to the row."""
+    init = estimator.init_
+    if isinstance(init, str):  # "zero"
+        return np.zeros(estimator.estimators_.shape[1])
+    if not hasattr(init, "class_prior_") or hasattr(init, "theta_"):  # naive Bayes has priors, too
+        return None
+    row = np.zeros((1, estimator.n_features_in_), np.float32)
+    first: NDArray[np.float64] = _init_raw_predictions(row, init, estimator._loss, use_predict_proba=True)[0]  # noqa: SLF001 - theirs
+    return first
+
+
+def halves(estimator: GradientBoostingClassifier) -> bool:
+    """Return whether the scores of gradient boosting are half of the log odds."""
+    return bool(estimator.loss == "exponential")
 
 
 def thresholds_by_feature(trees: Sequence[Tree], n_features: int, *, wide: bool = False) -> list[NDArray[np.float64]]:

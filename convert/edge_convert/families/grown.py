@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.ensemble._gb import _init_raw_predictions
 
 from edge_convert.families.categories import write_sets
 from edge_convert.families.net import Classified, Columns, Net
@@ -21,7 +20,9 @@ from edge_convert.trees import (
     BOOSTED_REGRESSORS,
     ROUNDING,
     Tree,
+    begun_with,
     boosted,
+    halves,
     predictors_of,
     stages_of,
     trees_of,
@@ -57,16 +58,11 @@ def gradient_boosting(net: Net, estimator: GradientBoostingClassifier, x: Column
     """Gradient boosting: `init` may be a model of its own."""
     scores = estimator.estimators_.shape[1]
     stages = [stages_of(estimator)[k::scores] for k in range(scores)]
-    init = estimator.init_
-    half = 0.5 if estimator.loss == "exponential" else 1.0
-    if isinstance(init, str) or (hasattr(init, "class_prior_") and not hasattr(init, "theta_")):
-        first = np.zeros(scores)
-        if not isinstance(init, str):
-            row = np.zeros((1, estimator.n_features_in_), np.float32)
-            first = _init_raw_predictions(row, init, estimator._loss, use_predict_proba=True)[0]  # noqa: SLF001 - theirs
+    half = 0.5 if halves(estimator) else 1.0
+    if (first := begun_with(estimator)) is not None:
         raw = net.beside([add_up(net, x.name, stages[k], Sum(first[k : k + 1])) for k in range(scores)])
     else:
-        begun = _log_odds(net, init, Columns(_narrowed(net, x.name)), scores)
+        begun = _log_odds(net, estimator.init_, Columns(_narrowed(net, x.name)), scores)
         if half != 1.0:
             begun = net.op("Mul", begun, half)
         # One stage after the other, beginning with that of `init`.

@@ -5,6 +5,7 @@ of features in, a label and probabilities (or numbers) out.
 
     reading.py   bytes -> a graph that is safe to open, and what it takes
     feeding.py   rows of a table -> its inputs, as arrays and as nodes
+    wiring.py    which node makes which tensor
     naming.py    what the graph itself says its labels are
     outputs.py   which outputs are asked for
     case.py      all that is known: the file, its answers for the table, what the person says

@@ -36,7 +36,7 @@ def graph_of(original: Original, meaning: Meaning, n_features: int, words: Mappi
     names = write_feed(writer, original.sources, INPUT, n_features, words)
     graph, asked = original.graph, meaning.asked
     label, numbers = asked.label, asked.numbers
-    if numbers is not None and asked.zipped and (zipping := zip_map_of(graph, numbers)) is not None:
+    if numbers is not None and asked.zipped and (zipping := zip_map_of(original.wiring, numbers)) is not None:
         numbers = zipping.input[0]
     writer.nodes += [_renamed(node, names) for node in graph.node]
     writer.initializers += [_copied(one, _name(one.name, names)) for one in graph.initializer]

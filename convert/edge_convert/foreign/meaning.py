@@ -55,9 +55,7 @@ def settle(case: Case) -> Meaning:
     # The graph may tell from its numbers which labels there are, also where these are not answered.
     classes = _classes(case)
     if case.asked.label is not None and how == LABELS:
-        case = case._replace(
-            asked=case.asked._replace(numbers=None, zipped=False), answered=case.answered._replace(numbers=None)
-        )
+        case = case._replace(asked=case.asked.without_numbers, answered=case.answered._replace(numbers=None))
     named = _named(case, classes)
     if case.n_labels and len(named.names) != case.n_labels:
         raise InputError(
@@ -72,10 +70,10 @@ def settle(case: Case) -> Meaning:
 
 def _classes(case: Case) -> Labels:
     """Return the labels as the file has them, in the order of its numbers; none where it does not tell."""
-    graph, asked = case.original.graph, case.asked
-    found = naming.labels_of_columns(graph, asked.numbers) if asked.numbers is not None else ()
+    wiring, asked = case.original.wiring, case.asked
+    found = naming.labels_of_columns(wiring, asked.numbers) if asked.numbers is not None else ()
     if not found and asked.label is not None:
-        found = naming.labels_of_answers(graph, asked.label)
+        found = naming.labels_of_answers(wiring, asked.label)
     found = found or asked.listed
     answered = case.answered.labels
     if (

@@ -6,7 +6,9 @@ onnxruntime; nothing is taken from the new graph.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,7 +173,7 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
         opsets = {f"opset {entry.domain}".strip(): entry.version for entry in self.original.model.opset_import}
         return {
             "sha256": hashlib.sha256(self.original.content).hexdigest(),
-            "outputs": ", ".join(self.meaning.asked.names),
+            "outputs": joined(self.meaning.asked.names),
             "scores": self.meaning.how,
             **opsets,
         }
@@ -252,9 +254,23 @@ def hints_on(model_card: card.ModelCard) -> Hints:
     outputs, scores = parameters.get("outputs"), parameters.get("scores")
     if not isinstance(outputs, str) or not isinstance(scores, str):
         return Hints(label_names=model_card.labels)
-    return Hints(tuple(outputs.split(", ")), scores, model_card.labels)
+    return Hints(parted(outputs), scores, model_card.labels)
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return the names of outputs as a text for the card: with commas between them, or as JSON where one has a comma itself."""
+    plain = ", ".join(names)
+    return plain if parted(plain) == tuple(names) else json.dumps(names)
+
+
+def parted(names: str) -> tuple[str, ...]:
+    """Return the names that `joined` has made a text of."""
+    if names.startswith("["):
+        with contextlib.suppress(ValueError):
+            return tuple(map(str, json.loads(names)))
+    return tuple(names.split(", "))
 
 
 def _keys(original: Original, asked: Asked) -> naming.Labels:
     """Return the labels that answers by label have, in the order of their numbers."""
-    return naming.labels_of_columns(original.graph, asked.numbers) if asked.zipped and asked.numbers else ()
+    return naming.labels_of_columns(original.wiring, asked.numbers) if asked.zipped and asked.numbers else ()

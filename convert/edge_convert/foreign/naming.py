@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from edge_convert.writer import needs
+from edge_convert.foreign.wiring import Wiring
 
 Labels = tuple[Any, ...]
 
@@ -30,64 +30,70 @@ _VALUES: Final = ("values_strings", "values_int64s", "values_tensor")
 _KEYS: Final = ("keys_int64s", "keys_tensor")
 
 
-def made_by(graph: GraphProto, name: str) -> NodeProto | None:
-    """Return the node that makes a tensor; None where it is an input or a constant."""
-    return next((node for node in graph.node if name in node.output), None)
-
-
-def zip_map_of(graph: GraphProto, output: str) -> NodeProto | None:
+def zip_map_of(wiring: Wiring, output: str) -> NodeProto | None:
     """Return the ZipMap that an output comes from."""
-    node = made_by(graph, output)
+    node = wiring.made_by(output)
     while node is not None and node.op_type == "Identity":
-        node = made_by(graph, node.input[0])
+        node = wiring.made_by(node.input[0])
     return node if node is not None and node.op_type == "ZipMap" else None
 
 
-def operator_behind(graph: GraphProto, output: str) -> str:
+def operator_behind(wiring: Wiring, output: str) -> str:
     """Return the operator that made the numbers of an output, apart from what only shapes or copies them; "" for none."""
-    node = made_by(graph, output)
+    node = wiring.made_by(output)
     while node is not None and node.op_type in _PASSING - {"Softmax", "Normalizer", "Clip"}:
-        node = made_by(graph, node.input[0])
+        node = wiring.made_by(node.input[0])
     return "" if node is None else node.op_type
 
 
-def labels_of_columns(graph: GraphProto, output: str) -> Labels:
+def labels_of_columns(wiring: Wiring, output: str) -> Labels:
     """Return the labels that the columns of a tensor belong to; none where the graph does not tell."""
-    node = made_by(graph, output)
+    node = wiring.made_by(output)
     while node is not None:
         if node.op_type in _CLASSIFIERS:
             return _attribute(node, _CLASSIFIERS[node.op_type])
         if node.op_type not in _PASSING:
             return ()
-        node = made_by(graph, node.input[0])
+        node = wiring.made_by(node.input[0])
     return ()
 
 
-def labels_of_answers(graph: GraphProto, output: str) -> Labels:
+def labels_of_answers(wiring: Wiring, output: str) -> Labels:
     """Return the labels that an output of labels can have, in the order of their numbers; none where the graph does not tell."""
-    node = made_by(graph, output)
+    node = wiring.made_by(output)
     while node is not None:
         if node.op_type in _CLASSIFIERS:
             return _attribute(node, _CLASSIFIERS[node.op_type])
         if node.op_type in {"ArrayFeatureExtractor", "Gather"}:
-            return constant(graph, node.input[0])
+            return constant(wiring, node.input[0])
         if node.op_type == "LabelEncoder":
             return _encoded(node)
         if node.op_type not in _PASSING:
             return ()
-        node = made_by(graph, node.input[0])
+        node = wiring.made_by(node.input[0])
     return ()
 
 
-def constant(graph: GraphProto, name: str) -> Labels:
+def constant(wiring: Wiring, name: str) -> Labels:
     """Return the whole numbers or texts of a constant; none where it is no such thing."""
-    while (node := made_by(graph, name)) is not None and node.op_type == "Identity":
-        name = node.input[0]
-    if node is None:
-        tensor = next((one for one in graph.initializer if one.name == name), None)
-    else:
-        tensor = next((one.t for one in node.attribute if (node.op_type, one.name) == ("Constant", "value")), None)
+    tensor = wiring.constant(name)
     return () if tensor is None else _listed(tensor)
+
+
+def column_of(wiring: Wiring, output: str) -> tuple[str, int] | None:
+    """Return of which tensor (n, k) an output is one column, and which; None where the graph does not tell."""
+    node = wiring.made_by(output)
+    while node is not None and node.op_type in {"Identity", "Reshape", "Squeeze", "Flatten"}:
+        node = wiring.made_by(node.input[0])
+    if node is None or node.op_type not in {"Slice", "ArrayFeatureExtractor"}:
+        return None
+    numbers = [constant(wiring, name) for name in node.input[1:]]
+    if node.op_type == "ArrayFeatureExtractor":
+        places = numbers[0]
+    else:
+        begin, end, *axis = numbers
+        places = begin if axis == [(1,)] and [place + 1 for place in begin] == list(end) else ()
+    return (node.input[0], places[0]) if len(places) == 1 else None
 
 
 def _listed(tensor: TensorProto) -> Labels:
@@ -98,20 +104,6 @@ def _listed(tensor: TensorProto) -> Labels:
     if values.dtype.kind in "OSU":
         return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in values)
     return ()
-
-
-def depends_on(graph: GraphProto, output: str, inputs: Sequence[str]) -> bool:
-    """Return whether an output has anything to do with one of the inputs."""
-    makers = {name: node for node in graph.node for name in node.output}
-    seen, waiting = set[str](), [output]
-    while waiting:
-        name = waiting.pop()
-        if name in inputs:
-            return True
-        if name not in seen and name in makers:
-            seen.add(name)
-            waiting += needs(makers[name])
-    return False
 
 
 def _encoded(node: NodeProto) -> Labels:

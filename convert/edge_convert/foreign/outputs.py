@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto
 
 from edge_agent.errors import InputError
-from edge_convert.foreign.naming import Labels, constant, depends_on, zip_map_of
+from edge_convert.foreign.naming import Labels, column_of, constant, zip_map_of
 from edge_convert.foreign.reading import KINDS, Original
+from edge_convert.foreign.wiring import Wiring
 
 _LABELS: Final = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.STRING})
 _NUMBERS: Final = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16})
@@ -25,11 +26,18 @@ class Asked(NamedTuple):
     zipped: bool
     #: The labels of the model, where an output lists them.
     listed: Labels = ()
+    #: The outputs that have one column each of `numbers`, in their order; none where that is an output itself.
+    columns: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Both, as far as they are there."""
-        return tuple(name for name in (self.label, self.numbers) if name is not None)
+        """The outputs to ask for."""
+        return tuple(name for name in (self.label, *(self.columns or (self.numbers,))) if name is not None)
+
+    @property
+    def without_numbers(self) -> Asked:
+        """The label alone."""
+        return self._replace(numbers=None, zipped=False, columns=())
 
 
 class Said(NamedTuple):
@@ -41,22 +49,25 @@ class Said(NamedTuple):
 
 def asked_of(original: Original, chosen: Sequence[str]) -> Asked:
     """Return the outputs to ask for: those `chosen`, or the one of each kind. Raises `InputError` where that is not clear."""
-    graph, where = original.graph, original.path
-    there = {output.name: output for output in graph.output}
+    wiring, where = original.wiring, original.path
+    there = {output.name: output for output in original.graph.output}
     if missing := [name for name in chosen if name not in there]:
         raise InputError(f"{where}: has no output {missing[0]!r}; it has {_all(original)}")
-    inputs = [source.name for source in original.sources]
-    fixed = [name for name in there if not depends_on(graph, name, inputs)]
+    depending = wiring.depending_on(source.name for source in original.sources)
+    fixed = [name for name in there if name not in depending]
     found: dict[str, list[str]] = {"labels": [], "numbers": [], "": []}
     for name in chosen or [name for name in there if name not in fixed]:
         found[_kind(original, there[name])].append(name)
     labels, numbers = found["labels"], found["numbers"]
     if chosen and found[""]:
         raise InputError(f"{where}: output {found[''][0]!r} holds neither labels nor numbers; it has {_all(original)}")
+    listed: Labels = next(filter(None, (constant(wiring, name) for name in fixed)), ())
+    if len(labels) == 1 and len(numbers) > 1 and (whole := _side_by_side(wiring, numbers)) is not None:
+        return Asked(labels[0], whole[0], zipped=False, listed=listed, columns=whole[1])
     if not chosen and len(labels) == 1 and len(numbers) > 1 and all(_is_column(there[name]) for name in numbers):
         raise InputError(
-            f'{where}: has an output for each label\'s probability (zipmap="columns" of skl2onnx): {_all(original)}; export it with zipmap=False, or leave the '
-            f"probabilities out with --output {labels[0]}"
+            f"{where}: has an output for each label's probability, and which is whose is not clear: {_all(original)}; export it with one output for all "
+            f"(skl2onnx: zipmap=False), or leave the probabilities out with --output {labels[0]}"
         )
     if len(labels) > 1 or len(numbers) > 1:
         raise InputError(
@@ -67,7 +78,6 @@ def asked_of(original: Original, chosen: Sequence[str]) -> Asked:
         raise InputError(f"{where}: has no output of labels or numbers; it has {_all(original)}")
     number = next(iter(numbers), None)
     zipped = number is not None and not there[number].type.HasField("tensor_type")
-    listed: Labels = next(filter(None, (constant(graph, name) for name in fixed)), ())
     return Asked(next(iter(labels), None), number, zipped, listed)
 
 
@@ -82,7 +92,9 @@ def said(original: Original, asked: Asked, answers: Sequence[Any], keys: Labels)
                 f"{original.path}: output {asked.label!r} has several labels for a row ({' x '.join(map(str, labels.shape[1:]))}); a model answers one"
             )
         labels = labels.ravel()
-    if asked.numbers is not None:
+    if asked.columns:
+        numbers = np.column_stack([np.ravel(by_name[name]) for name in asked.columns])
+    elif asked.numbers is not None:
         found = by_name[asked.numbers]
         if asked.zipped:
             found = np.array([[answer[key] for key in keys] for answer in found], np.float32)
@@ -97,9 +109,17 @@ def said(original: Original, asked: Asked, answers: Sequence[Any], keys: Labels)
 
 def _kind(original: Original, output: ValueInfoProto) -> str:
     if not output.type.HasField("tensor_type"):
-        return "numbers" if zip_map_of(original.graph, output.name) is not None else ""
+        return "numbers" if zip_map_of(original.wiring, output.name) is not None else ""
     kind = output.type.tensor_type.elem_type
     return "labels" if kind in _LABELS else "numbers" if kind in _NUMBERS else ""
+
+
+def _side_by_side(wiring: Wiring, outputs: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
+    """Return of which tensor these outputs are the columns (zipmap="columns" of skl2onnx), and them in its order; None where the graph does not tell."""
+    found = {column_of(wiring, name): name for name in outputs}
+    tensor = next((column[0] for column in found if column is not None), "")
+    places = [(tensor, place) for place in range(len(outputs))]
+    return (tensor, tuple(found[place] for place in places)) if set(found) == set(places) else None
 
 
 def _is_column(output: ValueInfoProto) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,7 @@ from onnx import (
 
 from edge_agent.contract import card
 from edge_agent.errors import InputError
+from edge_convert.foreign.wiring import Wiring
 from edge_convert.wording import first_line, some
 from edge_convert.writer import subgraphs
 
@@ -82,6 +84,11 @@ class Original:
     def graph(self) -> GraphProto:
         """The graph."""
         return self.model.graph
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """What leads to what in it."""
+        return Wiring(self.graph)
 
     @property
     def width(self) -> int | None:

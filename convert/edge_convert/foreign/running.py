@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from edge_agent.errors import InputError
 from edge_convert.foreign.feeding import feed
-from edge_convert.foreign.naming import depends_on
 from edge_convert.foreign.reading import Original, read
 from edge_convert.sessions import open_any
 from edge_convert.wording import first_line
@@ -79,8 +78,8 @@ def tried(path: Path, width: int | None) -> None:
     width = original.width if width is None else width
     if width is None:
         return
-    inputs = [source.name for source in original.sources]
-    outputs = [one.name for one in original.graph.output if depends_on(original.graph, one.name, inputs)]
+    depending = original.wiring.depending_on(source.name for source in original.sources)
+    outputs = [one.name for one in original.graph.output if one.name in depending]
     try:
         session.run(outputs, np.zeros((1, width)), dict.fromkeys(range(width), Words("category", ("",))))
     except InputError as error:  # a row of zeros may well be none of its rows; the table has better ones

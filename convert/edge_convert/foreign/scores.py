@@ -66,7 +66,7 @@ def _of_several(case: Case) -> Found:
     width, name = case.width, case.asked.numbers
     if len(case.targets) == width and all(map(is_numeric, case.targets)):
         return NUMBERS, f"answers {width} numbers, as many as there are --target columns"
-    made = naming.operator_behind(case.original.graph, name or "") == "Softmax"
+    made = naming.operator_behind(case.original.wiring, name or "") == "Softmax"
     if made or case.has_probabilities:
         because = "a Softmax makes them" if made else "they sum to 1 in every row of the table"
         return PROBABILITIES, f"takes the {width} numbers in {name!r} for probabilities, since {because}"
@@ -78,7 +78,7 @@ def _of_several(case: Case) -> Found:
 
 def _of_one(case: Case) -> Found:
     name, targets = case.asked.numbers, case.targets
-    sigmoid = naming.operator_behind(case.original.graph, name or "") == "Sigmoid"
+    sigmoid = naming.operator_behind(case.original.wiring, name or "") == "Sigmoid"
     if sigmoid and len(targets) == 1 and len(set(targets[0].tolist())) == 2:
         return PROBABILITIES, (
             f"takes the number in {name!r} for the second label's probability, since a Sigmoid makes it and {case.column} has two values"

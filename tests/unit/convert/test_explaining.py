@@ -12,6 +12,7 @@ from edge_convert.fold import fold
 from sklearn.datasets import load_diabetes, load_iris, load_linnerud
 from sklearn.ensemble import (
     ExtraTreesRegressor,
+    GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -26,6 +27,7 @@ from edge_agent.contract.trees import LEAF, MAX_NODES, Trees
 
 IRIS, DIABETES, LINNERUD = (load(return_X_y=True) for load in (load_iris, load_diabetes, load_linnerud))
 TWO = IRIS[0][:100], IRIS[1][:100]
+HARD = IRIS[0][50:], IRIS[1][50:]
 SMALL: dict[str, Any] = {"n_estimators": 5, "max_depth": 4, "random_state": 0}
 BOOSTED: dict[str, Any] = {"max_iter": 4, "min_samples_leaf": 5, "random_state": 0}
 
@@ -80,6 +82,10 @@ def _linked(trees: Trees, scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         (RandomForestClassifier(class_weight="balanced", **SMALL), IRIS, "predict_proba"),
         (HistGradientBoostingClassifier(**BOOSTED), IRIS, "predict_proba"),
         (HistGradientBoostingClassifier(**BOOSTED), TWO, "predict_proba"),
+        (GradientBoostingClassifier(**SMALL), IRIS, "predict_proba"),
+        (GradientBoostingClassifier(init="zero", **SMALL), TWO, "predict_proba"),
+        (GradientBoostingClassifier(loss="exponential", **SMALL), HARD, "predict_proba"),
+        (make_pipeline(StandardScaler(), GradientBoostingClassifier(**SMALL)), HARD, "predict_proba"),
         (DecisionTreeRegressor(max_leaf_nodes=20, random_state=0), DIABETES, "predict"),
         (ExtraTreesRegressor(**SMALL), LINNERUD, "predict"),
         (GradientBoostingRegressor(**SMALL), DIABETES, "predict"),
@@ -100,6 +106,11 @@ def test_the_trees_answer_as_the_model_does(model: Any, data: tuple[Any, Any], a
     # These trees compare what scikit-learn rounded to float32.
     rows = X if model.__class__.__name__.startswith(("Hist", "Pipe")) else X.astype(np.float32)
     assert np.allclose(answers(trees, rows), expected.reshape(len(X), -1), rtol=1e-12, atol=1e-12)
+
+
+def test_gradient_boosting_that_begins_with_a_model_has_no_trees() -> None:
+    model = GradientBoostingClassifier(init=DecisionTreeClassifier(max_depth=1), **SMALL).fit(*IRIS)
+    assert trees_on_card(fold(model)) == (None, "")
 
 
 def test_covers_are_the_weights_that_were_trained_with() -> None:

@@ -149,7 +149,8 @@ def test_an_output_for_each_label_has_its_own_way_out(tmp_path: Path) -> None:
     del model.graph.output[1]
     model.graph.output.extend(helper.make_tensor_value_info(name, FLOAT, ["n", 1]) for name in ("sa", "sb", "sc"))
     with pytest.raises(
-        InputError, match=r"an output for each label's probability.*export it with zipmap=False, or .*--output a$"
+        InputError,
+        match=r"an output for each label's probability.*export it with one output for all .*zipmap=False.*, or .*--output a$",
     ):
         settled(model, tmp_path, table_of())
 

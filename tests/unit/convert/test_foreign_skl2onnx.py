@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from edge_convert.foreign.model import parted
 from edge_convert.words import Words
 from onnx import ModelProto
 from skl2onnx import to_onnx
@@ -30,6 +31,10 @@ from edge_agent.errors import InputError
 from tests.unit.convert.foreign import IRIS, NAMES, SIZES, SPECIES, TEXTS, require_same, settled, table_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+#: Labels that are no names for outputs.
+NAMED = np.array(["a, b", "[c", "d"])[SPECIES]
 
 
 def converted(model: Any, kind: Any = FloatTensorType, name: str = "X", **options: Any) -> ModelProto:
@@ -98,14 +103,25 @@ def test_outputs_that_say_nothing_of_a_row_are_ignored(tmp_path: Path) -> None:
     assert require_same(model, tmp_path).meaning.names == tuple(NAMES)
 
 
-def test_a_column_for_each_probability_is_not_guessed(tmp_path: Path) -> None:
-    model = converted(RandomForestClassifier(3).fit(IRIS, TEXTS), zipmap="columns")
-    with pytest.raises(
-        InputError,
-        match=r"an output for each.*'output_label' \(string n\), 'ssetosa' \(float32 n\).*zipmap=False, .*--output output_label$",
-    ):
-        settled(model, tmp_path, table_of())
+@pytest.mark.parametrize(
+    "labels", [TEXTS, SPECIES * 5 - 2, TEXTS == "setosa", NAMED], ids=["texts", "numbers", "two", "commas"]
+)
+def test_a_column_for_each_probability(labels: Any, tmp_path: Path) -> None:
+    fitted = RandomForestClassifier(3, random_state=0).fit(
+        IRIS, np.where(labels, 1, 0) if labels.dtype == bool else labels
+    )
+    model = converted(fitted, zipmap="columns")
+    names = tuple(map(str, fitted.classes_))
+    foreign = require_same(model, tmp_path, table_of(labels=np.array(list(map(str, fitted.predict(IRIS))))))
+    assert (foreign.meaning.how, foreign.meaning.names) == ("probabilities", names)
+    assert np.abs(foreign.labels_of(IRIS).numbers - fitted.predict_proba(IRIS)).max() < 1e-6
+    # What its card says of it is enough to find the outputs again.
+    outputs = tuple(output.name for output in model.graph.output)
+    assert parted(str(foreign.get_params()["outputs"])) == foreign.meaning.asked.names == outputs
+    assert settled(model, tmp_path, table_of(), outputs=outputs).meaning.names == names
     assert require_same(model, tmp_path, outputs=("output_label",)).meaning.how == "labels"
+    if len(names) == 3:  # some of them are no probabilities of the row
+        assert require_same(model, tmp_path, outputs=outputs[:3]).meaning.how == "labels"
 
 
 def test_regressors_and_their_units(tmp_path: Path) -> None:
