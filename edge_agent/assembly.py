@@ -114,8 +114,17 @@ def make_taken_back(settings: Settings, models: Mapping[str, Predictor]) -> Iter
         yield TakenBack(topics.model(settings.node.id, name))
 
 
-def make_updates(settings: Settings, loaded: Mapping[str, Loaded], wish: Wish | None) -> Updates:
-    """Return what brings models over MQTT in the place of `loaded`, given by the names that the routes use. Raises `SettingsError`."""
+def make_updates(
+    settings: Settings,
+    loaded: Mapping[str, Loaded],
+    wish: Wish | None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    today: Callable[[], float] = time.time,
+) -> Updates:
+    """Return what brings models over MQTT in the place of `loaded`, given by the names that the routes use. `clock` gives the seconds of
+    its pauses, `today` the time of day by which a manifest expires. Raises `SettingsError`.
+    """
     from edge_agent.model.trust import Signers
     from edge_agent.serving.released import About, Served
     from edge_agent.serving.updating import Updates
@@ -141,8 +150,9 @@ def make_updates(settings: Settings, loaded: Mapping[str, Loaded], wish: Wish | 
             signers,
             required=update.require_signature,
             elsewhere=lambda name: library(settings).elsewhere(name),
+            clock=today,
         ),
-        clock=time.monotonic,
+        clock=clock,
         now=now,
         fits=fits,
         contests={} if wish is None else wish.contests,

@@ -15,6 +15,8 @@ from edge_agent.testing import make_card
 
 #: What the honest one says of a row: Rock when its only value is above a half.
 _THRESHOLD: Final = 0.5
+#: The domain of operators that are trees.
+_TREES: Final = "ai.onnx.ml"
 
 
 def _constant(name: str, kind: int, shape: Sequence[int], values: Sequence[Any]) -> NodeProto:
@@ -64,7 +66,9 @@ def _file(
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(_TREES, 3)], ir_version=8
+    )
     onnx.checker.check_model(model)
     rows = ((0.0,), (1.0,))
     answers: dict[str, object] = {
@@ -160,6 +164,45 @@ def huge() -> bytes:
             helper.make_node("Add", ["features", "nothing"], ["asked"]),
         ]
     )
+
+
+def deep(levels: int) -> bytes:
+    """A tree with a leaf at each of so many levels. onnxruntime puts it together by recursion: it takes 0.7 KiB of stack for each."""
+    numbers, leaves = range(levels + 2), [levels, levels + 1]
+    tree = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["features"],
+        ["nothing"],
+        domain=_TREES,
+        nodes_treeids=[0] * len(numbers),
+        nodes_nodeids=numbers,
+        nodes_featureids=[0] * len(numbers),
+        nodes_modes=["BRANCH_LEQ"] * levels + ["LEAF"] * 2,
+        nodes_values=[-1.0] * len(numbers),
+        nodes_truenodeids=[levels + 1] * levels + [0, 0],
+        nodes_falsenodeids=[*range(1, levels + 1), 0, 0],
+        target_treeids=[0, 0],
+        target_nodeids=leaves,
+        target_ids=[0, 0],
+        target_weights=[0.0, 0.0],
+        n_targets=1,
+    )
+    return _file([tree, helper.make_node("Add", ["features", "nothing"], ["asked"])])
+
+
+def crashing() -> bytes:
+    """One on which onnxruntime overflows the stack, of whatever size that is: the process ends by SIGSEGV."""
+    return deep(20_000)
+
+
+def external() -> bytes:
+    """Its values are said to be in another file of the device."""
+    model = onnx.load_from_string(honest())
+    tensor = next(node for node in model.graph.node if node.op_type == "Constant").attribute[0].t
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../etc/passwd")
+    return seal(model.SerializeToString())
 
 
 def fewer_labels() -> bytes:

@@ -255,7 +255,7 @@ def read(kind: type[_Read], content: bytes | str, what: str, limit: int = MAX_ME
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
-        raise TrustError(f"{what}: {_first(error)}") from None
+        raise TrustError(f"{what}: {_first(error)}; write it again with edge-convert sign of this version") from None
 
 
 def checked(kind: type[_Read], given: dict[str, Any], what: str) -> _Read:

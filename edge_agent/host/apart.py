@@ -8,6 +8,7 @@ Rules:
   standard output and error are discarded, it dumps no core, and it exits without running our cleanup code.
 * The kernel enforces the limits, so nothing here needs to watch the clock, and the service can go on.
 * When memory is short, the kernel kills it first.
+* It has half of our stack, so that what native code does there within its stack does not overflow ours.
 * SIGCHLD tells that it has ended.
 """
 
@@ -198,12 +199,19 @@ def _limit(limits: Limits) -> None:
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for what, limit in (
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_STACK, _stack() // 2),
         (resource.RLIMIT_CPU, math.ceil(limits.seconds)),
         (resource.RLIMIT_AS, mapped + limits.memory),
     ):
         _, hard = resource.prlimit(0, what)
         resource.prlimit(0, what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     signal.setitimer(signal.ITIMER_REAL, limits.patience)
+
+
+def _stack() -> int:
+    """Return how much stack native code has here at the least, in a thread or without one."""
+    ours, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    return aside.STACK if ours == resource.RLIM_INFINITY else min(ours, aside.STACK)
 
 
 def _write(descriptor: int, content: bytes) -> None:

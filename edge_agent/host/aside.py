@@ -6,6 +6,7 @@ Rules:
 * It never coincides with a fork: a process that is forked while native code holds one of its locks would wait for that lock for
   ever. So `edge_agent.host.apart` waits for what is under way first, which is rare, and short.
 * All signals go to the main thread, as ever.
+* It has a stack of its own (`STACK`), whatever the system would give it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Final, Generic, TypeVar
 _T = TypeVar("_T")
 
 
+#: Bytes of stack. What is tested apart has half of it there (`edge_agent.host.apart`).
+STACK: Final = 8 << 20
 #: Held while a thread begins: until then it is listed, and can't be waited for.
 _starting: Final = threading.Lock()
 
@@ -34,7 +37,11 @@ class Aside(Generic[_T]):
         self.ended = False
         self._thread = _Thread(target=self._run, name="aside")
         with _starting:
-            self._thread.start()
+            before = threading.stack_size(STACK)
+            try:
+                self._thread.start()
+            finally:
+                threading.stack_size(before)
 
     def result(self) -> _T:
         """Wait for the end, and return what the work returned. Raises what it raised."""

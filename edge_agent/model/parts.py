@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from edge_agent.contract.manifest import BLOB_BYTES, piece_size
-from edge_agent.errors import StoreError
+from edge_agent.errors import StoreError, TrustError
 from edge_agent.host.files import explained
 from edge_agent.host.folder import Disk
 
@@ -55,7 +55,7 @@ class Part:
 
     def finish(self) -> Path:
         """Return the path of the file once it is whole and on the disk. Pieces that went bad are missing again, and it raises
-        `StoreError`. It reads everything and waits for the disk: a process apart should do it.
+        `StoreError`; `TrustError` where they do not make the file that was announced. It reads everything and waits for the disk: a process apart should do it.
         """
         with explained(self.path):
             self._missing |= {i for i in range(len(self._blobs)) if not self._fits(i, self._read(i))}
@@ -67,7 +67,8 @@ class Part:
             for number in range(len(self._blobs)):
                 whole.update(self._read(number))
             if whole.hexdigest() != self.path.name:
-                raise StoreError(
+                # Who signed that is wrong, and nothing that may come again would help.
+                raise TrustError(
                     f"{self.path}: its pieces do not make the file that was announced; sign the manifest again"
                 )
             self._disk.sync(self._descriptor)

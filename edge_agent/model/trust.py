@@ -155,10 +155,12 @@ def verify(content: bytes, signature_text: str, keys: Sequence[PublicKey], thres
     if not valid:
         raise TrustError(
             f"signed by {_names(shown(one.key_id) for one in found)}, which is not trusted here; "
-            f"trusted: {_names(key.name for key in keys)}"
+            f"sign it with one that is ({_names(key.name for key in keys)}), or add it to update.trusted_keys"
         )
     if len(valid) < threshold:
-        raise TrustError(f"signed by {len(valid)} of the trusted keys ({_names(valid)}), and {threshold} are needed")
+        raise TrustError(
+            f"signed by {len(valid)} of the trusted keys ({_names(valid)}), and {threshold} are needed; sign it with more of them"
+        )
     return Verified(tuple(valid), next(iter(valid.values())))
 
 
@@ -345,7 +347,9 @@ def _verify_one(digest: bytes, signature: Signature, key: PublicKey) -> None:
 
 def _expect_channel(channel: str, trust: Trust, what: str) -> None:
     if channel != trust.channel:
-        raise TrustError(f"{what}: for channel {channel!r}, and this node follows {trust.channel!r}")
+        raise TrustError(
+            f"{what}: for channel {channel!r}, and this node follows {trust.channel!r}; sign it for that one"
+        )
 
 
 def _expect_fresh(manifest: Manifest, now: float | None) -> None:

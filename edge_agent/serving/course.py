@@ -120,7 +120,7 @@ class Course:
         for file in release.files:
             card = tested[file.name].card
             if (lie := file.mismatch(card)) is not None:
-                raise ModelError(f"{file.name} {file.version}: {lie}")
+                raise ModelError(f"{file.name} {file.version}: {lie}; sign the file that is meant")
             if (
                 not release.manifest.new_contract
                 and (broken := unfit(self.plan.served[file.name].card, card)) is not None

@@ -294,7 +294,8 @@ class Updates:
         """Return why a file is not worth fetching."""
         if file.size > self.about.max_bytes:
             return refused_for(
-                f"{file.name} {file.version} has {file.size} bytes, more than update.max_bytes ({self.about.max_bytes})"
+                f"{file.name} {file.version} has {file.size} bytes, more than update.max_bytes ({self.about.max_bytes}); "
+                "raise that, or make a smaller model"
             )
         return self._plan.workshop.verdict(file, manifest.serial)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.host.apart import Apart, Limits
+from edge_agent.host.aside import STACK
 from edge_agent.host.process import Signals
 from tests.patience import DEADLINE
 
@@ -207,3 +208,16 @@ def test_where_nobody_may_be_nice_it_works_all_the_same() -> None:
 def test_others_come_first() -> None:
     ours = os.nice(0)
     assert done(lambda tell: tell(str(os.nice(0))), LIMITS._replace(nice=3)) == ([str(min(ours + 3, 19))], None)
+
+
+@pytest.mark.parametrize("ours", [resource.RLIM_INFINITY, 64 << 20, 2 << 20])
+def test_it_has_less_stack_than_we_have(ours: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if hard != resource.RLIM_INFINITY and ours not in range(hard + 1):
+        pytest.skip("this process may not have so much")
+    resource.setrlimit(resource.RLIMIT_STACK, (ours, hard))
+    try:
+        report, trouble = done(lambda tell: tell(str(resource.getrlimit(resource.RLIMIT_STACK)[0])))
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+    assert (report, trouble) == ([str(1 << 20 if ours == 2 << 20 else STACK // 2)], None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import threading
 
 import pytest
 
 from edge_agent.host.apart import Apart, Limits
-from edge_agent.host.aside import Aside
+from edge_agent.host.aside import STACK, Aside
 from edge_agent.host.process import Signals
 from tests.patience import DEADLINE
 
@@ -57,3 +58,21 @@ def test_no_process_begins_while_a_thread_runs() -> None:
     assert apart.report() == ["free"]
     apart.close()
     one.result()
+
+
+def test_it_has_more_stack_than_what_is_tested_apart() -> None:
+    """So what did not overflow there does not here, however little the system gives to threads, or however much to the process."""
+
+    def size() -> int:
+        libc, attributes, found = ctypes.CDLL(None), ctypes.create_string_buffer(256), ctypes.c_size_t()
+        libc.pthread_self.restype = ctypes.c_void_p
+        assert not libc.pthread_getattr_np(ctypes.c_void_p(libc.pthread_self()), attributes)
+        assert not libc.pthread_attr_getstacksize(attributes, ctypes.byref(found))
+        return found.value
+
+    before = threading.stack_size(1 << 20)
+    try:
+        assert Aside(size).result() >= STACK
+        assert threading.stack_size() == 1 << 20, "others get what they did"
+    finally:
+        threading.stack_size(before)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.contract.manifest import BLOB_BYTES
-from edge_agent.errors import FileError, StoreBusyError, StoreError
+from edge_agent.errors import FileError, StoreBusyError, StoreError, TrustError
 from edge_agent.host.folder import Disk, changing
 from edge_agent.model.library import locate, passed_over
 from edge_agent.model.state import MAX_CHANNELS, MAX_REFUSED, Refused, State, Watched
@@ -287,7 +287,7 @@ def test_pieces_that_went_bad_are_missing_again(store: Store) -> None:
 def test_pieces_that_are_not_the_file(store: Store) -> None:
     with store.part("0" * 64, len(PIECES[0]), BLOBS[:1]) as part:
         assert part.write(0, PIECES[0])
-        with pytest.raises(StoreError, match="do not make the file that was announced"):
+        with pytest.raises(TrustError, match="do not make the file that was announced"):
             part.finish()
     store.clear_parts(keep=["0" * 64])
     assert files(store) == [".parts", f".parts/{'0' * 64}"]

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("onnx", reason="builds models; needs the extra `convert`")
 
 from edge_agent.contract.manifest import ModelFile, model_file, pieces
-from edge_agent.contract.seal import seal
 from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError, TrustError
 from edge_agent.host.apart import Limits
 from edge_agent.host.process import Signals
@@ -80,18 +79,6 @@ def refusal(steps: Steps[Any], kind: type[EdgeAgentError]) -> str:
     return str(raised.value)
 
 
-def elsewhere() -> bytes:
-    """Weights in another file of the device."""
-    import onnx
-
-    model = onnx.load_from_string(bad_models.honest())
-    tensor = next(node for node in model.graph.node if node.op_type == "Constant").attribute[0].t
-    tensor.ClearField("float_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="../../../etc/passwd")
-    return seal(model.SerializeToString())
-
-
 @pytest.fixture
 def room(tmp_path: Path) -> Room:
     return Room(tmp_path / "models")
@@ -120,7 +107,8 @@ def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room)
         *bad_models.REFUSED,
         pytest.param(lambda: b"\x0a\xff\xff\xff\xff\x07" + bytes(2000), UNREADABLE, id="bomb"),
         pytest.param(lambda: b"\x3a" + b"\x0a" * 20_000, UNREADABLE, id="nested"),
-        pytest.param(elsewhere, UNREADABLE, id="external data"),
+        pytest.param(bad_models.external, UNREADABLE, id="external data"),
+        pytest.param(bad_models.crashing, "it crashed (SIGSEGV)", id="crashes"),
     ],
 )
 def test_a_file_that_does_harm_does_none_here(room: Room, make: Callable[[], bytes], why: str) -> None:
@@ -284,3 +272,10 @@ def test_a_candidate_that_was_superseded_before_it_served_is_not_on_trial_any_mo
     done(room.workshop.use([old]))
     done(room.workshop.accept(envelope(manifest(new, serial=ISSUED + 2), ANN)))
     assert room.store.read().watched is not None  # it serves until the new one does
+
+
+def test_what_would_overflow_a_stack_half_as_large_is_refused(room: Room) -> None:
+    """It would not overflow ours: where it is tested there is less, so that there is no doubt."""
+    fits, does_not = bad_models.deep(100), bad_models.deep(8_000)
+    assert done(room.workshop.test([room.put(fits)], None, 7))["genre"].model is not None
+    assert "it crashed (SIGSEGV)" in refusal(room.workshop.test([room.put(does_not)], None, 8), ModelError)
