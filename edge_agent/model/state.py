@@ -12,12 +12,12 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.contract.card import ModelName, Sha256, Text
-from edge_agent.contract.manifest import MAX_SERIAL, Channel
+from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, MAX_SERIAL, Channel
 from edge_agent.errors import StoreError
 from edge_agent.model.trust import Kept
 
 #: Largest file in bytes.
-MAX_STATE_BYTES: Final = 256 * 1024
+MAX_STATE_BYTES: Final = 512 * 1024
 #: Most refused files that are remembered: those with the highest serials.
 MAX_REFUSED: Final = 128
 #: Most channels that are remembered.
@@ -38,13 +38,14 @@ class Refused(_Part):
 
 
 class Watched(_Part):
-    """Files, by the names of their models, that are on trial. `ends` counts the runs of the agent that have not ended as they should since they
-    are, the present one among them.
+    """The release that is on trial: its files, by the names of their models, and its manifest as a JSON text, whose rules hold to the end.
+    `ends` counts the runs of the agent that have not ended as they should since then, the present one among them.
     """
 
     serial: _Serial
     files: Annotated[dict[ModelName, Sha256], Field(min_length=1, max_length=1024)]
     ends: Annotated[int, Field(ge=0, le=1 << 20)] = 1
+    manifest: Annotated[str, Field(max_length=MAX_MESSAGE_BYTES)] = ""
 
 
 class State(_Part):
@@ -63,12 +64,15 @@ class State(_Part):
         """Return it with the reason why files, given by their sha256s, are not to be served."""
         return self.model_copy(update={"refused": {**self.refused, **dict.fromkeys(files, why)}})
 
-    def watch(self, files: Mapping[str, str], serial: int) -> Self:
-        """Return it with files, by the names of their models, on trial. Those that were already are still: their ends count."""
-        before = {} if self.watched is None else self.watched.files
-        if all(before.get(name) == sha256 for name, sha256 in files.items()):
-            return self
-        return self.model_copy(update={"watched": Watched(serial=serial, files={**before, **files})})
+    def watch(self, files: Mapping[str, str], serial: int, manifest: str = "") -> Self:
+        """Return it with files, by the names of their models, on trial, in the place of those of another release. Where they were already, their
+        ends count.
+        """
+        before = Watched(serial=serial, files=dict(files)) if self.watched is None else self.watched
+        ends = before.ends if files.items() <= before.files.items() else 1
+        return self.model_copy(
+            update={"watched": Watched(serial=serial, files=dict(files), ends=ends, manifest=manifest)}
+        )
 
     def unwatch(self, names: Collection[str]) -> Self:
         """Return it without these models on trial."""

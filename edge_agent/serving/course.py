@@ -52,6 +52,8 @@ class Course:
         #: A manifest that was accepted while another one was just being put in place, or what it changed was watched.
         self.following: Offer | None = None
         self.errands: list[Job[None]] = []
+        #: Whether the store was asked what is on trial, and served.
+        self.has_looked = False
         #: The pieces that were subscribed to last.
         self.asked: Mapping[str, bool] = {}
         self._clock = clock
@@ -83,7 +85,7 @@ class Course:
                 self._fetch(release, refused, busy=busy)
             elif release.phase is Phase.VERIFIED and (release.approved or not self.plan.about.by_hand):
                 self.become(release, Phase.TESTING)
-                job = self.plan.workshop.test(release.files, release.evidence, release.manifest.serial)
+                job = self.plan.workshop.test(release.files, release.evidence, release.manifest)
                 release.do(job, lambda tested: self._tested(release, tested))
         except (EdgeAgentError, OSError) as error:
             self.failed(release, error)
@@ -146,8 +148,17 @@ class Course:
     def _wish(self, release: Release) -> None:
         self.wish = release.wish
 
-    def watch_again(self, accepted: Offer, files: Sequence[ModelFile]) -> None:
-        """Watch from the beginning what is served, and was watched when the agent ended, or until a newer manifest came."""
+    def look(self) -> None:
+        """Watch from the beginning what is served, and was not watched to the end: the agent ended, or it was not served for a while."""
+        self.has_looked = True
+        try:
+            found = None if self.release is not None else self.plan.workshop.watched(self.plan.served)
+        except (EdgeAgentError, OSError) as error:
+            _log.error("update: what is on trial can't be known: %s", error)
+            return
+        if found is None:
+            return
+        accepted, files = found
         _log.info("update: serial %d: %s is watched from the beginning", accepted.manifest.serial, versions(files))
         release = self.release = Release(accepted, files)
         release.phase, release.is_served = Phase.TESTING, True
@@ -205,8 +216,9 @@ class Course:
         files = [file for file, is_served in zip(release.files, served, strict=True) if not is_served]
         self._errand(lambda: self.plan.workshop.refuse(files, release.manifest.serial, _DECIDED))
         self.stop(release, _DECIDED)
-        for file in release.files:
-            if file not in files:  # one that the person has chosen
+        if chosen := [file for file in release.files if file not in files]:
+            self._errand(lambda: self.plan.workshop.keep(chosen))
+            for file in chosen:
                 self.telling.tell(file.name, Phase.IDLE, None, serial=release.manifest.serial, latest=file)
 
     def _is_another(self, file: ModelFile, former: Mapping[str, Served]) -> bool:
@@ -299,7 +311,7 @@ class Course:
         try:
             self.errands.append(begin())
         except (EdgeAgentError, OSError) as error:
-            _log.error("update: what was refused can't be noted: %s", error)
+            _log.error("update: what became of it can't be noted: %s", error)
 
     def stop(self, release: Release, verdict: Verdict) -> None:
         """End a release, and say why."""

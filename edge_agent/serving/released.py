@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
-from edge_agent.contract.manifest import ModelFile
+from edge_agent.contract.manifest import Manifest, ModelFile
 from edge_agent.contract.messages import Answer
 from edge_agent.contract.progress import UpdateProgress
 from edge_agent.model.trust import Offer
@@ -70,11 +70,13 @@ class Workshop(Protocol):
     def part(self, file: ModelFile) -> Part:
         """Return what there is of a file. Raises `FileError`."""
 
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None, serial: int) -> Job[Mapping[str, Served]]:
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None, manifest: Manifest) -> Job[Mapping[str, Served]]:
         """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name. They are on trial from now on."""
 
-    def watched(self, files: Sequence[ModelFile]) -> list[ModelFile]:
-        """Return those that are on trial. Raises `FileError` and `StoreError`."""
+    def watched(self, served: Mapping[str, Served]) -> tuple[Offer, list[ModelFile]] | None:
+        """Return the release that is on trial, and those of its files that are served; None where there is none. Raises `FileError`,
+        `StoreError` and `TrustError`.
+        """
 
     def former(self, files: Sequence[ModelFile]) -> Job[Mapping[str, Served]]:
         """Open what was served before files that are served now; return it by name, without what can't be opened."""

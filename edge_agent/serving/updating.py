@@ -116,13 +116,21 @@ class Updates:
     def is_idle(self) -> bool:
         """Whether there is nothing to do or to say: asked in each turn of the loop."""
         course = self._course
-        return course.release is None and course.telling.is_done and course.checking.is_idle and not course.errands
+        return (
+            course.has_looked
+            and course.release is None
+            and course.telling.is_done
+            and course.checking.is_idle
+            and not course.errands
+        )
 
     def turn(self, refused: Sequence[Refused] = (), *, busy: bool = False, retains: bool = True) -> None:
         """Go on. `refused` are subscriptions that the broker refuses; `busy` says that messages wait, `retains` that the broker keeps
         messages for those who come later.
         """
         course = self._course
+        if not course.has_looked and not course.errands:
+            course.look()
         if not retains:
             course.telling.warn(self._served, _NOT_KEPT)
         if course.errands and course.errands[0].ended:
@@ -182,6 +190,7 @@ class Updates:
         if release is not None and self._served.keys() >= set(release.names):
             course.planned(release, wish, former._served)
             return
+        course.has_looked = False
         if release is not None:
             course.drop(release)
         elif _digests(self._served) <= _digests(former._served):
@@ -249,8 +258,6 @@ class Updates:
         for file in files:
             course.telling.tell(file.name, Phase.IDLE, None, serial=manifest.serial, latest=file)
         changes = self._changes(manifest)
-        if not changes:
-            self._watch_again(accepted, files)
         if not (meant and changes):
             return
         _log.info(
@@ -269,13 +276,6 @@ class Updates:
                 course.stop(release, verdict)
             else:
                 course.become(release, Phase.FETCHING)
-
-    def _watch_again(self, accepted: Offer, files: Sequence[ModelFile]) -> None:
-        try:
-            if watched := self._plan.workshop.watched(files):
-                self._course.watch_again(accepted, watched)
-        except (EdgeAgentError, OSError) as error:
-            _log.error("update: what is on trial can't be known: %s", error)
 
     def _changes(self, manifest: Manifest) -> list[ModelFile]:
         served = self._served

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from edge_agent import errors, wording
-from edge_agent.contract.manifest import KeyList, ModelFile
+from edge_agent.contract.manifest import KeyList, Manifest, ModelFile, read, written
 from edge_agent.errors import EdgeAgentError, FileError, StoreError
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.library import Loaded, Trial, limits
@@ -126,14 +126,23 @@ class Workshop:
         """Return what there is of a file. Raises `FileError`."""
         return self._store.part(file.sha256, file.size, file.blobs)
 
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None, serial: int) -> Steps[Mapping[str, Served]]:
+    def test(
+        self, files: Sequence[ModelFile], evidence: bytes | None, manifest: Manifest
+    ) -> Steps[Mapping[str, Served]]:
         """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name. They are on trial from now on."""
-        return Steps(self._test(files, evidence, serial))
+        return Steps(self._test(files, evidence, manifest))
 
-    def watched(self, files: Sequence[ModelFile]) -> list[ModelFile]:
-        """Return those that are on trial. Raises `FileError` and `StoreError`."""
+    def watched(self, served: Mapping[str, Served]) -> tuple[Offer, list[ModelFile]] | None:
+        """Return the release that is on trial, and those of its files that are served; None where there is none. Raises `FileError`,
+        `StoreError` and `TrustError`.
+        """
         watched = self._store.read().watched
-        return [] if watched is None else [file for file in files if watched.files.get(file.name) == file.sha256]
+        if watched is None or not watched.manifest:
+            return None
+        manifest = read(Manifest, watched.manifest, "the manifest on trial")
+        there = {(name, one.sha256) for name, one in served.items()} & watched.files.items()
+        files = [file for file in manifest.models if (file.name, file.sha256) in there]
+        return (Offer(manifest, None, Accepted()), files) if files else None
 
     def former(self, files: Sequence[ModelFile]) -> Steps[Mapping[str, Served]]:
         """Open what was served before files that are served now; return it by name, without what can't be opened."""
@@ -253,11 +262,12 @@ class Workshop:
         return frozenset(one["lacking"] for one in told if "lacking" in one)
 
     def _test(
-        self, files: Sequence[ModelFile], evidence: bytes | None, serial: int
+        self, files: Sequence[ModelFile], evidence: bytes | None, manifest: Manifest
     ) -> Generator[Step, None, Mapping[str, Served]]:
         def work(tell: Callable[[str], None]) -> None:
             # Before they are opened here: even that may end the agent.
-            self._patient.change(lambda state: state.watch({file.name: file.sha256 for file in files}, serial))
+            on_trial = {file.name: file.sha256 for file in files}
+            self._patient.change(lambda state: state.watch(on_trial, manifest.serial, written(manifest)))
             for file in files:
                 if (found := self._found(file)) is None:
                     with self._patient.part(file.sha256, file.size, file.blobs) as part:

@@ -71,7 +71,7 @@ def arrived(config: Path) -> Workshop:
     with working.part(said) as part:
         for number, piece in enumerate(pieces(CONTENT)):
             assert part.write(number, piece)
-    served = done(working.test([said], offer.evidence, 7))
+    served = done(working.test([said], offer.evidence, offer.manifest))
     assert list(served) == ["genre"]
     done(working.use([said]))
     return working

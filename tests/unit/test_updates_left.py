@@ -22,7 +22,8 @@ from edge_agent.serving.agent import Agent
 from edge_agent.serving.announcements import TakenBack
 from edge_agent.serving.released import About
 from edge_agent.serving.updating import Updates
-from edge_agent.testing import FakeClock, FakeLink, FakeWorkshop, make_connection_settings
+from edge_agent.testing import FakeClock, FakeLink, make_connection_settings
+from edge_agent.testing.updates import FakeWorkshop
 from tests.trusted import ANN, CHANNEL
 from tests.unit.agents import topics_of
 from tests.unit.updates import sha256_of

@@ -6,7 +6,7 @@ import pytest
 
 from edge_agent.contract.manifest import ModelFile
 from edge_agent.errors import FileError
-from edge_agent.testing import FakePart, FakeWorkshop
+from edge_agent.testing.updates import FakePart, FakeWorkshop
 from tests.unit.updates import ABOUT, Node, file
 
 FULL = FileError("/var/lib: No space left on device")

@@ -19,7 +19,7 @@ from edge_agent.model.state import State
 from edge_agent.model.store import Store
 from edge_agent.model.trust import Accepted, Kept
 from edge_agent.serving.phases import Phase
-from edge_agent.serving.released import Verdict
+from edge_agent.serving.released import Served, Verdict
 from edge_agent.serving.workshop import Steps, Workshop
 from edge_agent.testing import make_card
 from tests import bad_models
@@ -73,6 +73,12 @@ def done(steps: Steps[Any]) -> Any:
         steps.close()
 
 
+def on_trial(room: Room, file: ModelFile) -> list[ModelFile]:
+    """What is on trial, where this file is served."""
+    found = room.workshop.watched({file.name: Served(make_card(), file.sha256)})
+    return [] if found is None else found[1]
+
+
 def refusal(steps: Steps[Any], kind: type[EdgeAgentError]) -> str:
     with pytest.raises(kind) as raised:
         done(steps)
@@ -87,7 +93,7 @@ def room(tmp_path: Path) -> Room:
 def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room) -> None:
     file = room.put(bad_models.honest())
     assert done(room.workshop.lacking([file])) == {file.sha256}
-    found = done(room.workshop.test([file], None, 7))["genre"]
+    found = done(room.workshop.test([file], None, manifest(file, serial=7)))["genre"]
     assert (found.sha256, found.card.version) == (file.sha256, "1.0.0")
     assert found.model.predict([(0.9,)]) == found.loaded.predictor.predict([(0.9,)])
     assert done(room.workshop.lacking([file])) == frozenset()
@@ -96,7 +102,7 @@ def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room)
     current = room.store.current("genre")
     assert current is not None
     assert current.sha256 == file.sha256
-    assert room.workshop.watched([file]) == [file]
+    assert on_trial(room, file) == [file]
     done(room.workshop.keep([file]))
     assert room.store.read().watched is None
 
@@ -113,7 +119,7 @@ def test_a_good_file_is_put_into_the_store_and_opened_but_not_in_use(room: Room)
 )
 def test_a_file_that_does_harm_does_none_here(room: Room, make: Callable[[], bytes], why: str) -> None:
     file = room.put(make())
-    said = refusal(room.workshop.test([file], None, 7), ModelError)
+    said = refusal(room.workshop.test([file], None, manifest(file, serial=7)), ModelError)
     assert why in said
     done(room.workshop.go_back([file], 7, Verdict(Phase.REFUSED, said)))
     assert room.store.versions("genre") == []
@@ -191,7 +197,7 @@ def test_what_was_served_before_is_current_again(room: Room) -> None:
 
 def test_what_is_refused_for_a_choice_stays_where_it_is(room: Room) -> None:
     file = room.put(bad_models.honest())
-    done(room.workshop.test([file], None, 7))
+    done(room.workshop.test([file], None, manifest(file, serial=7)))
     done(room.workshop.use([file]))
     done(room.workshop.refuse([file], 7, Verdict(Phase.ROLLED_BACK, "another one was chosen")))
     current = room.store.current("genre")
@@ -229,17 +235,17 @@ def test_a_place_that_can_not_be_written_to_is_an_error_of_the_device(room: Room
 
 def test_what_passes_its_test_is_on_trial_until_it_is_kept_or_goes_back(room: Room) -> None:
     file = room.put(bad_models.honest())
-    done(room.workshop.test([file], None, 7))
+    done(room.workshop.test([file], None, manifest(file, serial=7)))
     watched = room.store.read().watched
     assert watched is not None
     assert (watched.serial, watched.files, watched.ends) == (7, {"genre": file.sha256}, 1)
-    assert room.workshop.watched([file]) == [file]
+    assert on_trial(room, file) == [file]
     done(room.workshop.use([file]))
     done(room.workshop.keep([file]))
     assert room.store.read().watched is None
-    done(room.workshop.test([file], None, 8))
+    done(room.workshop.test([file], None, manifest(file, serial=8)))
     done(room.workshop.go_back([file], 8, Verdict(Phase.REFUSED, "why")))
-    assert (room.store.read().watched, room.workshop.watched([file])) == (None, [])
+    assert (room.store.read().watched, on_trial(room, file)) == (None, [])
 
 
 def test_what_was_served_before_is_opened_from_the_store_or_from_elsewhere(room: Room, tmp_path: Path) -> None:
@@ -265,10 +271,10 @@ def test_what_was_served_before_is_opened_from_the_store_or_from_elsewhere(room:
 
 def test_a_candidate_that_was_superseded_before_it_served_is_not_on_trial_any_more(room: Room) -> None:
     old, new = room.put(bad_models.honest()), room.put(bad_models.honest("1.1.0"))
-    done(room.workshop.test([old], None, ISSUED))
+    done(room.workshop.test([old], None, manifest(old, serial=ISSUED)))
     done(room.workshop.accept(envelope(manifest(new, serial=ISSUED + 1), ANN)))
     assert room.store.read().watched is None
-    done(room.workshop.test([old], None, ISSUED))
+    done(room.workshop.test([old], None, manifest(old, serial=ISSUED)))
     done(room.workshop.use([old]))
     done(room.workshop.accept(envelope(manifest(new, serial=ISSUED + 2), ANN)))
     assert room.store.read().watched is not None  # it serves until the new one does
@@ -277,5 +283,7 @@ def test_a_candidate_that_was_superseded_before_it_served_is_not_on_trial_any_mo
 def test_what_would_overflow_a_stack_half_as_large_is_refused(room: Room) -> None:
     """It would not overflow ours: where it is tested there is less, so that there is no doubt."""
     fits, does_not = bad_models.deep(100), bad_models.deep(8_000)
-    assert done(room.workshop.test([room.put(fits)], None, 7))["genre"].model is not None
-    assert "it crashed (SIGSEGV)" in refusal(room.workshop.test([room.put(does_not)], None, 8), ModelError)
+    assert done(room.workshop.test([one := room.put(fits)], None, manifest(one, serial=7)))["genre"].model is not None
+    assert "it crashed (SIGSEGV)" in refusal(
+        room.workshop.test([one := room.put(does_not)], None, manifest(one, serial=8)), ModelError
+    )

@@ -13,7 +13,8 @@ from edge_agent.contract.progress import ModelState
 from edge_agent.model.trust import Accepted, Offer
 from edge_agent.serving.released import About, Served, Wish
 from edge_agent.serving.updating import Updates
-from edge_agent.testing import FakeClock, FakeModel, FakeWorkshop, make_card
+from edge_agent.testing import FakeClock, FakeModel, make_card
+from edge_agent.testing.updates import FakeWorkshop
 
 ABOUT = About("pi-1", "stable", max_bytes=10 * BLOB_BYTES)
 MANIFEST = topics.manifest("stable")

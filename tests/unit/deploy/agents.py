@@ -20,15 +20,13 @@ from edge_agent.serving.released import About, Served
 from edge_agent.serving.updating import Updates
 from edge_agent.testing import (
     FakeClock,
-    FakeJob,
     FakeLink,
     FakeModel,
-    FakePart,
-    FakeWorkshop,
     make_card,
     make_connection_settings,
     make_plan,
 )
+from edge_agent.testing.updates import FakeJob, FakePart, FakeWorkshop
 
 
 class Part(FakePart):
@@ -69,7 +67,7 @@ class Workshop(FakeWorkshop):
     def part(self, file: ModelFile) -> FakePart:
         return self.parts.setdefault(file.sha256, Part(file.blobs))
 
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None, serial: int) -> FakeJob:
+    def test(self, files: Sequence[ModelFile], evidence: bytes | None, manifest: Manifest) -> FakeJob:
         for file in files:
             card = make_card().model_copy(
                 update={"version": file.version, "features": make_card(file.features).features, "labels": file.labels}
@@ -78,7 +76,7 @@ class Workshop(FakeWorkshop):
             self.tests[file.sha256] = (
                 failed if file.version in self.fails else Served(card, file.sha256, FakeModel(card))
             )
-        return super().test(files, evidence, serial)
+        return super().test(files, evidence, manifest)
 
 
 class RoomAgent:

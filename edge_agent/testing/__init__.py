@@ -19,7 +19,6 @@ from typing import Any, Final
 import numpy as np
 
 from edge_agent.contract.card import QUANTILE_LEVELS, Feature, Metrics, ModelCard, SelfTest, Training
-from edge_agent.contract.manifest import ModelFile
 from edge_agent.contract.messages import Answer, Described, Message, Refused
 from edge_agent.contract.templates import Template
 from edge_agent.errors import BrokerError
@@ -33,7 +32,6 @@ from edge_agent.serving.agent import Agent
 from edge_agent.serving.engine import Model
 from edge_agent.serving.pipeline import Pipeline
 from edge_agent.serving.plan import ConnectionSettings, Plan
-from edge_agent.serving.released import Verdict
 from edge_agent.tally import Tally
 
 ROUTE: Final = Route(
@@ -278,121 +276,3 @@ def make_agent(
         notifier=notifier,
         clock=clock or FakeClock(),
     )
-
-
-class FakeJob:
-    """Work of an update that ends when it is told to, with a result or an error; at once unless it `waits`."""
-
-    def __init__(self, result: Any, *, waits: bool = False) -> None:
-        self.outcome = result
-        self.ended = not waits
-        self.closed = False
-
-    def result(self) -> Any:
-        """Return the result, or raise the error."""
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        return self.outcome
-
-    def close(self) -> None:
-        """Note that it was closed."""
-        self.closed = True
-
-
-class FakePart:
-    """A file of which `lacking` pieces are not there; a piece is what it should be unless it begins with "damaged"."""
-
-    def __init__(self, count: int) -> None:
-        self.lacking = set(range(count))
-        self.full: Exception | None = None
-
-    def missing(self) -> list[int]:
-        """Return the pieces that are not there."""
-        return sorted(self.lacking)
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def write(self, number: int, content: bytes) -> bool:
-        """Keep a piece; raise what `full` says."""
-        if self.full is not None:
-            raise self.full
-        if intact := not content.startswith(b"damaged"):
-            self.lacking.discard(number)
-        return intact
-
-
-class FakeWorkshop:
-    """Does the work of an update at once, in memory: `offers` are what manifests are, by their payloads, or why they are refused.
-
-    By the sha256 of files, `tests` are the candidates, or why one is refused, `formers` what was served before those on trial. `outcomes` is
-    what becomes of other work, by its name; `done` is what was asked for, in order; `jobs` wait whose names are in `waits`.
-    """
-
-    def __init__(self) -> None:
-        self.offers, self.tests, self.outcomes, self.verdicts, self.formers = (dict[Any, Any]() for _ in range(5))
-        self.parts: dict[str, FakePart] = {}
-        self.there, self.waits = set[str](), set[str]()
-        self.jobs, self.done = list[FakeJob](), list[str]()
-        self.evidence: bytes | None = None
-
-    def _job(self, name: str, result: Any = None) -> FakeJob:
-        self.done.append(name)
-        self.jobs.append(FakeJob(self.outcomes.get(name, result), waits=name in self.waits))
-        return self.jobs[-1]
-
-    def accept(self, envelope: bytes) -> FakeJob:
-        """Check a manifest."""
-        return self._job("accept", self.offers.get(envelope))
-
-    def trust(self, envelope: bytes) -> FakeJob:
-        """Check a list of keys."""
-        return self._job("trust", self.offers.get(envelope))
-
-    def lacking(self, files: Sequence[ModelFile]) -> FakeJob:
-        """Find the files that are not there."""
-        return self._job("lacking", frozenset(file.sha256 for file in files) - self.there)
-
-    def part(self, file: ModelFile) -> FakePart:
-        """Return what there is of a file."""
-        return self.parts.setdefault(file.sha256, FakePart(len(file.blobs)))
-
-    def test(self, files: Sequence[ModelFile], evidence: bytes | None, _serial: int) -> FakeJob:
-        """Test files."""
-        self.evidence = evidence
-        found = {file.name: self.tests[file.sha256] for file in files}
-        return self._job("test", next((one for one in found.values() if isinstance(one, Exception)), found))
-
-    def watched(self, files: Sequence[ModelFile]) -> list[ModelFile]:
-        """Return those on trial: those with a former one."""
-        return [file for file in files if file.sha256 in self.formers]
-
-    def former(self, files: Sequence[ModelFile]) -> FakeJob:
-        """Open the former ones."""
-        return self._job(
-            "former", {file.name: self.formers[file.sha256] for file in files if self.formers[file.sha256]}
-        )
-
-    def use(self, files: Sequence[ModelFile]) -> FakeJob:
-        """Make files current."""
-        return self._job(f"use {' '.join(file.version for file in files)}")
-
-    def keep(self, files: Sequence[ModelFile]) -> FakeJob:
-        """Note that files are good."""
-        return self._job(f"keep {' '.join(file.version for file in files)}")
-
-    def go_back(self, files: Sequence[ModelFile], serial: int, verdict: Verdict | None) -> FakeJob:
-        """Note why files are refused."""
-        if verdict is not None:
-            self.refuse(files, serial, verdict)
-        return self._job(f"go back from {' '.join(file.version for file in files)}")
-
-    def refuse(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> FakeJob:
-        """Note why files are refused."""
-        self.verdicts |= {file.sha256: (serial, verdict) for file in files}
-        return FakeJob(self.outcomes.get("refuse"))
-
-    def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
-        """Return what was noted."""
-        noted, verdict = self.verdicts.get(file.sha256, (0, None))
-        return verdict if serial <= noted else None
