@@ -19,7 +19,7 @@ from edge_agent.contract.manifest import MAX_MODEL_BYTES
 from edge_agent.errors import EdgeAgentError, FileError, ModelError, StoreError
 from edge_agent.host.apart import Apart, Limits
 from edge_agent.model.library import locate
-from edge_agent.model.state import State
+from edge_agent.model.state import Refused, State
 from edge_agent.model.store import Store
 from tests.patience import DEADLINE
 from tests.unit.test_files import NOBODY, place, without_rights
@@ -320,11 +320,12 @@ def test_commands_at_the_same_time(store: Store) -> None:
                         is_in_use = mine.use("genre", version.sha256) == version
                 mine.rollback("genre")
                 mine.prune("genre")
-                mine.change(partial(State.watch, files={f"m{number}": f"{turn:064}"}, serial=1))
+                mine.change(partial(State.refuse, files=[f"{number}{turn:063}"], why=why))
             tell("done")
 
         return work
 
+    why = Refused(serial=1, reason="a test")
     limits = Limits(seconds=DEADLINE, patience=10 * DEADLINE, memory=1 << 30)
     processes = [Apart(work(number), limits) for number in (2, 3, 4, 5)]
     looked = 0
@@ -337,9 +338,8 @@ def test_commands_at_the_same_time(store: Store) -> None:
     assert looked
     assert store.current("genre") is not None
     assert len(store.versions("genre")) <= 4
-    watched = store.read().watched
-    assert watched is not None
-    assert sorted(watched.files) == ["m2", "m3", "m4", "m5"], "no change took another away"
+    expected = {f"{number}{turn:063}" for number in (2, 3, 4, 5) for turn in range(8)}
+    assert set(store.read().refused) == expected, "no change took another away"
 
 
 # -- a disk of its own
