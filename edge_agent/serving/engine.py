@@ -159,12 +159,15 @@ class Engine:
         if trace.is_on():
             trace.asked(self.name, self._names, questions)
         rows: list[tuple[float, ...]] = []
+        one_each = True  # as many rows as messages would say less: a batch may make up for a message without any
         for _, content, _, _, _ in questions:
             if isinstance(content, Features):
                 rows.append(content.values)
-            elif isinstance(content, Batch):
-                rows += content.values
-        if self._observer is not None and len(rows) != len(questions):
+            else:
+                one_each = False
+                if isinstance(content, Batch):
+                    rows += content.values
+        if not one_each and self._observer is not None:
             sensors = _of_rows(questions, sensors)
         predicted = _Predicted(self, rows, self._observer, sensors)
         if wishes or self._explains:

@@ -183,6 +183,28 @@ def test_batches_and_failures_are_counted() -> None:
     assert observer.watch.rows == 1101
 
 
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ((), {"sensor-0": [0.0, 0.25]}),
+        ((b'{"loudness": "?"}',), {"sensor-0": [0.0, 0.25]}),
+        ((b"[]", b'{"loudness": 0.75}'), {"sensor-0": [0.0, 0.25], "sensor-2": [0.75]}),
+    ],
+)
+def test_the_rows_of_a_batch_are_those_of_its_own_sensor(
+    others: tuple[bytes, ...], expected: dict[str, list[float]]
+) -> None:
+    """Also where there are as many rows as messages."""
+    watched = Watched()
+    observer = watched.drift.observers[ROUTE.model]
+    payloads = (b'[{"loudness": 0.0}, {"loudness": 0.25}]', *others)
+    watched.pipeline.process([Message(f"music/sensor-{number}/features", one) for number, one in enumerate(payloads)])
+    seen: dict[str, list[float]] = {}
+    for topic, row in zip(observer._sensors, observer._rows, strict=True):
+        seen.setdefault(topic.split("/")[1], []).extend(row)
+    assert seen == expected
+
+
 def test_its_own_mistakes_do_not_touch_the_messages(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched()
     for _ in range(2):
