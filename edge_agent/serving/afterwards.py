@@ -33,10 +33,8 @@ class Afterwards:
             self.close()
         self._all = plan.later
         self._left = deque(plan.later)
-        former, self._drift = self._drift, plan.drift
+        self._drift = plan.drift
         if self._drift is not None:
-            if former is not None and former is not self._drift:
-                self._drift.take_over(former)
             self._drift.say_again()
 
     def close(self) -> None:

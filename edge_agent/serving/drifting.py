@@ -158,10 +158,11 @@ class Observer:
         return np.empty((16, self._width - self._features))
 
     def take_over(self, former: Observer) -> None:
-        """Go on with what another one has seen of the same file."""
+        """Go on with what another one has seen of the same file, before anything is noted here."""
         if former._hours == self._hours:
             former.count()
             self.watch, self._drifted, self._since = former.watch, former._drifted, former._since
+            self.psi = former.psi
 
     def look(self, now: str) -> DriftedModel:
         """Return what there is to tell at a time of day."""
@@ -261,10 +262,15 @@ class Drifting:
         self._is_said = True
 
     def take_over(self, former: Drifting) -> None:
-        """Go on with what was seen of models that are still served."""
+        """Go on with what was seen of models that are still served, before anything is asked of them by this plan."""
         for sha256, observer in self._files.items():
             if (before := former._files.get(sha256)) is not None:
                 observer.take_over(before)
+        self._next = min(self._next, former._next)
+        if (self._files.keys(), self._hours) == (former._files.keys(), former._hours):
+            self.last, self._looked = former.last, former._looked
+        elif former.last is not None:
+            self._next = self._clock()  # what it says is of other models
 
     def say_again(self) -> None:
         """Say again what was said, on another connection."""

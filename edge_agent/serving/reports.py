@@ -55,7 +55,9 @@ class Reporter:
 
     def go_on_with(self, plan: Plan) -> None:
         """Report on another plan from now on. The current interval goes on; the file is written anew, it may be another one."""
-        self._plan = plan
+        former, self._plan = self._plan, plan
+        if plan.drift is not None and former.drift is not None and plan is not former:
+            plan.drift.take_over(former.drift)
         self._surveyed = None
         self._textfile.move(plan.textfile)
         self._next_metrics = self._clock()
