@@ -45,8 +45,6 @@ _SENSORS: Final = 10
 _MOST_BYTES: Final = 64 << 10
 #: Seconds for which what was found is told again to those who ask.
 _FRESH: Final = 10.0
-#: Models that are told when all of them would be too much.
-_MODELS: Final = 64
 _STATES: Final[tuple[State, ...]] = ("collecting", "steady", "drifted")
 
 
@@ -290,9 +288,8 @@ class Drifting:
 
     def told(self) -> Drift:
         """Return what there is to tell now, or was a few seconds ago."""
-        if self.last is None or self._clock() - self._looked >= _FRESH:
-            return self.look()
-        return self.last
+        is_fresh = self._clock() - self._looked < _FRESH
+        return _bounded(self.last if self.last is not None and is_fresh else self.look())
 
     def message(self, node: str) -> Answer | None:
         """Return what is to be published, retained, once it is time."""
@@ -302,7 +299,7 @@ class Drifting:
             self._is_said = False
         if self._is_said or self.last is None:
             return None
-        return Answer(topics.drift(node), _bounded(self.last), qos=1, retain=True)
+        return Answer(topics.drift(node), to_json(_bounded(self.last)), qos=1, retain=True)
 
     def said(self) -> None:
         """Note that it was published."""
@@ -344,18 +341,24 @@ def _most_changed(told: Sequence[DriftedColumn]) -> list[DriftedColumn]:
     return [told[one] for one in sorted(order[:_COLUMNS])]
 
 
-def _bounded(told: Drift) -> bytes:
-    """Return it in JSON: of many models only what has drifted, of very many only the worst."""
-    payload = to_json(told)
-    if len(payload) > _MOST_BYTES:
-        models = [_shortened(one, _COLUMNS) for one in told["models"]]
-        payload = to_json({**told, "models": models})
-    if len(payload) > _MOST_BYTES:
-        worst = sorted(told["models"], key=lambda one: -_STATES.index(one["state"]))[:_MODELS]
-        payload = to_json({**told, "models": [_shortened(one, 1) for one in worst]})
-    return payload
+def _bounded(told: Drift) -> Drift:
+    """Return what fits into a message: of many models only what has drifted, of very many only the worst."""
+    if len(to_json(told)) <= _MOST_BYTES:
+        return told
+    models, most = told["models"], _COLUMNS
+    while True:
+        short: Drift = {**told, "models": [_shortened(one, most) for one in models]}
+        if (size := len(to_json(short))) <= _MOST_BYTES:
+            return short
+        if most > 1:
+            models, most = sorted(models, key=lambda one: -_STATES.index(one["state"])), 1
+        else:
+            models = models[: min(len(models) - 1, len(models) * _MOST_BYTES // size)]
 
 
 def _shortened(told: DriftedModel, most: int) -> DriftedModel:
-    drifted = [one for one in told["features"] if one["drifted"]][:most]
-    return {**told, "features": drifted, "answers": [], "sensors": []}
+    features, answers = (
+        sorted((one for one in columns if one["drifted"]), key=lambda one: -(one["psi"] or 0.0))[:most]
+        for columns in (told["features"], told["answers"])
+    )
+    return {**told, "features": features, "answers": answers, "sensors": []}
