@@ -247,14 +247,16 @@ def _deciding(settings: Settings, kept: Store, name: str, chosen: str | None) ->
         aside = {sha256 for sha256 in (in_use, *on_trial.values()) if sha256 and sha256 != chosen}
         state = state.refuse(aside, Refused(serial=serial, reason=_PUT_ASIDE, rolled_back=True))
         refused = {sha256: why for sha256, why in state.refused.items() if sha256 != chosen}
-        return state.model_copy(update={"refused": refused})
+        state = state.model_copy(update={"refused": refused})
+        return state if on_trial else state.unwatch([name])  # else once all of it has gone back
 
     kept.change(noted)
     yield
     for other, sha256 in on_trial.items():
         if other != name and go_back(kept, other, sha256):
             click.echo(plain(f"{other} is what it was before, too: it came with that release"))
-    kept.change(lambda state: state.unwatch([name, *on_trial]))
+    if on_trial:
+        kept.change(lambda state: state.unwatch(on_trial))
 
 
 def _switch(settings: Settings, kept: Store, name: str, change: Callable[[], Version]) -> None:

@@ -1,7 +1,10 @@
-"""What happens to models on trial when the agent itself ends: no figure tells of a model that takes the whole process with it.
+"""Models on trial: how a release is put in place and taken back, and what happens when the agent itself ends meanwhile. No figure tells of
+a model that takes the whole process with it.
 
 Rules:
 
+* a release is noted as on trial before any of it is put in place. Where the agent ends in the middle of that, or of taking it back, the next start
+  finds some of its files in use and others not, and takes all of them back: what is served was released as a whole;
 * a run of the agent counts from its start, and is taken back when it ends as it should (SIGTERM, wrong settings): what remains are crashes,
   the out-of-memory killer, the watchdog and power failures;
 * after `MOST` of them the models on trial go back at the next start, and are remembered like others that were rolled back;
@@ -11,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -34,8 +38,9 @@ class Watching:
 
     def __enter__(self) -> Self:
         try:
-            if (watched := self._store.read().watched) is not None:
-                self._begin(watched)
+            state = self._store.read()
+            if state.watched is not None:
+                self._begin(state, state.watched)
         except EdgeAgentError as error:
             _log.error("that a model is on trial can't be noted: %s", error)
         return self
@@ -52,7 +57,17 @@ class Watching:
         except EdgeAgentError as trouble:
             _log.error("that the agent ended as it should can't be noted: %s", trouble)
 
-    def _begin(self, watched: Watched) -> None:
+    def _begin(self, state: State, watched: Watched) -> None:
+        in_use = [name for name, sha256 in watched.files.items() if _is_current(self._store, name, sha256)]
+        noted = (state.refused.get(sha256) for sha256 in watched.files.values())
+        refused = next((one for one in noted if one is not None and one.serial >= watched.serial), None)
+        if refused is not None or 0 < len(in_use) < len(watched.files):
+            if in_use:
+                what = "the agent ended while a release of %s was put in place or taken back: what was served before it is served again"
+                _log.error(what, ", ".join(watched.files))
+            take_back(self._store, watched.files, refused)
+        if refused is not None:
+            return
         if not self._follows:
             self._store.change(lambda state: state.unwatch(watched.files))
         elif watched.ends < MOST:
@@ -62,25 +77,41 @@ class Watching:
 
     def _give_up(self, watched: Watched) -> None:
         why = f"the agent ended {watched.ends} times while it was watched"
-        refused = Refused(serial=watched.serial, reason=why, rolled_back=True)
-        # First, so that whatever comes in between it is not put in place again.
-        self._store.change(lambda state: state.refuse(watched.files.values(), refused))
+        take_back(self._store, watched.files, Refused(serial=watched.serial, reason=why, rolled_back=True))
         for name, sha256 in watched.files.items():
-            go_back(self._store, name, sha256)
             _log.error("model %s %s…: %s; the one before is served again", name, sha256[:8], why)
-        self._store.change(lambda state: state.unwatch(watched.files))
+
+
+def place(store: Store, files: Mapping[str, str]) -> None:
+    """Put files of a release, by the names of their models, into use. When it fails, or is killed, `take_back` has to follow."""
+    for name, sha256 in files.items():
+        store.use(name, sha256)
+
+
+def take_back(store: Store, files: Mapping[str, str], why: Refused | None) -> None:
+    """Put what was in use before the files of a release into use again, and end its trial for a reason; without one it may be tried again."""
+    if why is not None:  # first, so that whatever comes in between it is not put in place again
+        store.change(lambda state: state.refuse(files.values(), why))
+    for name, sha256 in files.items():
+        go_back(store, name, sha256)
+    if why is not None:
+        store.change(lambda state: state.unwatch(files))
 
 
 def go_back(store: Store, name: str, sha256: str) -> bool:
     """Make what was served before a file current again, if that file is current; return whether it was. Raises `FileError` and `StoreError`."""
-    current = store.current(name)
-    if current is None or current.sha256 != sha256:
+    if not _is_current(store, name, sha256):
         return False
     if store.before(name) is not None:
         store.rollback(name)
     else:  # what was served before is not in the store: the bundled one, or a file by hand
         store.remove(name)
     return True
+
+
+def _is_current(store: Store, name: str, sha256: str) -> bool:
+    current = store.current(name)
+    return current is not None and current.sha256 == sha256
 
 
 def _counted(state: State, runs: int) -> State:

@@ -21,7 +21,7 @@ from edge_agent.model.library import Loaded, Trial, limits
 from edge_agent.model.state import Refused
 from edge_agent.model.store import Part, State, Store, Version
 from edge_agent.model.trust import Accepted, Examination, Kept, Offer, Signers, remember, trust
-from edge_agent.model.watching import go_back
+from edge_agent.model.watching import place, take_back
 from edge_agent.serving.phases import Phase
 from edge_agent.serving.released import Served, Verdict
 
@@ -150,12 +150,7 @@ class Workshop:
 
     def use(self, files: Sequence[ModelFile]) -> Steps[None]:
         """Make files of the store the ones that are served from the next plan on. When it fails, or is killed, `go_back` has to follow."""
-
-        def work() -> None:
-            for file in files:
-                self._patient.use(file.name, file.sha256)
-
-        return Steps(_alone(work))
+        return Steps(_alone(lambda: place(self._patient, _digests(files))))
 
     def keep(self, files: Sequence[ModelFile]) -> Steps[None]:
         """End the trial of files that have stood it, and remove what is old."""
@@ -172,11 +167,9 @@ class Workshop:
         """Make what was served before `use` current again where it is not, and remember why; without a verdict, `use` failed."""
 
         def work() -> None:
-            for file in files:
-                go_back(self._patient, file.name, file.sha256)
+            take_back(self._patient, _digests(files), None if verdict is None else _refused(serial, verdict))
             if verdict is None:
                 return
-            self._refuse(files, serial, verdict)
             for file in files:
                 self._drop(file)
             self._patient.clear_parts()
@@ -185,7 +178,12 @@ class Workshop:
 
     def refuse(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> Steps[None]:
         """Remember why files are not to be served, whatever is current."""
-        return Steps(_alone(lambda: self._refuse(files, serial, verdict)))
+
+        def noted(state: State) -> State:
+            digests = _digests(files)
+            return state.refuse(digests.values(), _refused(serial, verdict)).unwatch(digests)
+
+        return Steps(_alone(lambda: self._patient.change(noted)))
 
     def verdict(self, file: ModelFile, serial: int) -> Verdict | None:
         """Return why a file is not to be served by a manifest of this serial. Raises `FileError`."""
@@ -266,8 +264,7 @@ class Workshop:
     ) -> Generator[Step, None, Mapping[str, Served]]:
         def work(tell: Callable[[str], None]) -> None:
             # Before they are opened here: even that may end the agent.
-            on_trial = {file.name: file.sha256 for file in files}
-            self._patient.change(lambda state: state.watch(on_trial, manifest.serial, written(manifest)))
+            self._patient.change(lambda state: state.watch(_digests(files), manifest.serial, written(manifest)))
             for file in files:
                 if (found := self._found(file)) is None:
                     with self._patient.part(file.sha256, file.size, file.blobs) as part:
@@ -304,12 +301,6 @@ class Workshop:
         """Return the limits of a test beside messages."""
         allowed = self._allowed(size)
         return allowed._replace(patience=_PATIENT * allowed.patience, nice=_LIMITS.nice)
-
-    def _refuse(self, files: Sequence[ModelFile], serial: int, verdict: Verdict) -> None:
-        why = wording.reason(verdict.reason)  # it may have a library's words in it, and a file's
-        refused = Refused(serial=serial, reason=why, rolled_back=verdict.phase is Phase.ROLLED_BACK)
-        names, sha256s = [file.name for file in files], [file.sha256 for file in files]
-        self._patient.change(lambda state: state.refuse(sha256s, refused).unwatch(names))
 
     def _drop(self, file: ModelFile) -> None:
         """Remove a version that was refused, unless it is in use."""
@@ -353,6 +344,15 @@ class Pieces:
         """End it."""
         if self._job is not None:
             self._job.close()
+
+
+def _digests(files: Sequence[ModelFile]) -> dict[str, str]:
+    return {file.name: file.sha256 for file in files}
+
+
+def _refused(serial: int, verdict: Verdict) -> Refused:
+    why = wording.reason(verdict.reason)  # it may have a library's words in it, and a file's
+    return Refused(serial=serial, reason=why, rolled_back=verdict.phase is Phase.ROLLED_BACK)
 
 
 def _examined(one: Examination, take: Callable[[Examination], _T]) -> Generator[Step, None, _T]:
