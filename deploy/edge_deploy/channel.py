@@ -19,7 +19,7 @@ from edge_deploy.wire import PATIENT, QUIET, Clock, Wire, kept
 from edge_deploy.wording import some
 
 from edge_agent.contract import topics
-from edge_agent.contract.manifest import MAX_ENTRIES, MAX_MESSAGE_BYTES, Envelope, Manifest, pieces, read
+from edge_agent.contract.manifest import MAX_ENTRIES, MAX_MESSAGE_BYTES, Envelope, Manifest, pieces, read, read_manifest
 from edge_agent.contract.messages import Message
 from edge_agent.errors import BrokerError, InputError, TrustError
 from edge_agent.wording import count
@@ -42,13 +42,13 @@ class Current(NamedTuple):
         return self.manifest.serial if self.manifest else 0
 
     @classmethod
-    def of(cls, payload: bytes) -> Current:
+    def of(cls, payload: bytes, channel: str) -> Current:
         """Read a message; what can't be read is told, for anybody may have written it."""
         if not payload:
             return cls()
         try:
             envelope = read(Envelope, payload, "the manifest on the channel")
-            return cls(envelope, read(Manifest, envelope.manifest, "the manifest on the channel"))
+            return cls(envelope, read_manifest(envelope.manifest, "the manifest on the channel", channel))
         except TrustError as error:
             return cls(fault=str(error))
 
@@ -81,7 +81,7 @@ class Channel:
         def take(message: Message) -> bool:
             nonlocal found
             if message.topic == self.topic:
-                found = Current.of(message.payload)
+                found = Current.of(message.payload, self.name)
             return message.topic == self.topic
 
         kept(self._wire, [self.topic], take, self._clock, 3 * QUIET)

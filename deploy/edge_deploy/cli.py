@@ -332,4 +332,4 @@ def _shown(channel: str, current: Current) -> str:
         return f"channel {plain(channel)}: no manifest"
     wave = current.envelope.wave
     whom = "all" if wave is None else some(wave) or "no node"
-    return f"channel {channel}: {versions(current.manifest.models)}, serial {current.serial}, issued {current.manifest.issued}, for {some(current.manifest.meant)}, wave: {whom}"
+    return f"channel {channel}: {versions(current.manifest.models)}, serial {current.serial}, issued {current.manifest.issued or 'on a day that it does not tell'}, for {some(current.manifest.meant)}, wave: {whom}"

@@ -318,7 +318,7 @@ class Rollout:
     def _take(self, message: Message) -> bool:
         if message.topic == self._channel.topic:
             if message.payload not in self._replaced:
-                self._current = Current.of(message.payload)
+                self._current = Current.of(message.payload, self._channel.name)
         else:
             self._judge.take(message, self._clock())
         return False

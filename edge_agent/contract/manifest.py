@@ -5,7 +5,8 @@ so that what is signed is exactly what is read, and its signatures. Both are inp
 bounded here, once. Rules:
 
 * unknown keys are refused: `v` says what is known;
-* a manifest names all models of its channel that it is about, each by the sha256 of the whole file and of every piece;
+* a manifest names all models of its channel that it is about, each by the sha256 of the whole file, and of every piece where it says so;
+* what is left out has a default, and none of them trusts more: a manifest without a channel is for each one on which its key is trusted;
 * `wave` in the envelope is not signed. It can only narrow `for`, which is no more than withholding the message would do;
 * who is meant (`is_meant`) is decided by each node, from its own name.
 
@@ -68,6 +69,10 @@ def _is_channel(text: str) -> str:
     return text
 
 
+def _is_channel_if_any(text: str) -> str:
+    return text and _is_channel(text)
+
+
 def _is_time(text: str) -> str:
     seconds(text)
     return text
@@ -91,10 +96,12 @@ Entries = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=64), AfterValidator(_is_entry)], ...],
     Field(max_length=MAX_ENTRIES),
 ]
-#: A second in UTC.
+#: A time as in RFC 3339; `instant` writes seconds in UTC.
 Time = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"),
+    StringConstraints(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+    ),
     AfterValidator(_is_time),
 ]
 
@@ -107,8 +114,9 @@ class Part(BaseModel):
 
 
 class ModelFile(Part):
-    """One model file: `blobs` are the sha256s of its pieces, all of `BLOB_BYTES` but the last. `labels` are all words that it may
-    answer, the names of its numbers for a regression. `title` and `summary` are for people.
+    """One model file: `blobs` are the sha256s of its pieces, all of `BLOB_BYTES` but the last. Without them the pieces may have any size, as
+    long as the first has but for the last, and only the whole is checked. `labels` are all words that it may answer, the names of its
+    numbers for a regression. `title` and `summary` are for people.
     """
 
     name: ModelName
@@ -117,15 +125,20 @@ class ModelFile(Part):
     size: Annotated[int, Field(ge=1, le=MAX_MODEL_BYTES)]
     features: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_FEATURES)]
     labels: Annotated[tuple[Name, ...], Field(max_length=_MAX_LABELS)]
-    blobs: Annotated[tuple[Sha256, ...], Field(min_length=1)]
+    blobs: tuple[Sha256, ...] = ()
     title: Short = ""
     summary: Short = ""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if len(self.blobs) != -(-self.size // BLOB_BYTES):
+        if self.blobs and len(self.blobs) != self.pieces:
             raise ValueError(f"model {self.name!r}: {len(self.blobs)} pieces for {self.size} bytes")
         return self
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces the file has; without `blobs`, how many it would have if it were published as we do."""
+        return -(-self.size // BLOB_BYTES)
 
     def mismatch(self, card: ModelCard) -> str | None:
         """Return in words why a file with this card is not the one that is meant, None when it is."""
@@ -145,11 +158,12 @@ class Manifest(Part):
 
     `canary` is the share of sensors that ask the new models first; `min_agreement` the share of messages in which they must agree with
     those before them, None for no comparison; both for `soak_seconds`. `max_failed` and `max_rejected` are the shares of messages above which
-    a node goes back, `max_slower` how many times the processor time of the model before a new one may take. `new_contract` permits other features or labels than before. A manifest is not taken after `expires`.
+    a node goes back, `max_slower` how many times the processor time of the model before a new one may take. `new_contract` permits other features or labels than before. A manifest is not taken after `expires`,
+    which counts where the clock is not before `issued`. Without a `channel` it is for the one on which it is published.
     """
 
     v: Literal[1] = FORMAT
-    channel: Channel
+    channel: Annotated[str, AfterValidator(_is_channel_if_any)] = ""
     serial: Serial
     models: Annotated[tuple[ModelFile, ...], Field(min_length=1, max_length=MAX_MODELS)]
     meant: Annotated[Entries, Field(alias="for")] = ("*",)
@@ -161,14 +175,14 @@ class Manifest(Part):
     max_slower: Factor | None = None
     new_contract: bool = False
     expires: Time | None = None
-    issued: Time
+    issued: Time | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         names = [model.name for model in self.models]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"model {twice!r} is there twice")
-        if (self.canary or self.min_agreement is not None) and not self.soak_seconds:
+        if (self.canary or self.min_agreement) and not self.soak_seconds:
             raise ValueError("canary and min_agreement need soak_seconds: the time that they take")
         return self
 
@@ -256,6 +270,12 @@ def read(kind: type[_Read], content: bytes | str, what: str, limit: int = MAX_ME
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise TrustError(f"{what}: {_first(error)}; write it again with edge-convert sign of this version") from None
+
+
+def read_manifest(content: bytes | str, what: str, channel: str) -> Manifest:
+    """Read a manifest that came on a channel. Raises `TrustError`."""
+    found = read(Manifest, content, what)
+    return found if found.channel else found.model_copy(update={"channel": channel})
 
 
 def checked(kind: type[_Read], given: dict[str, Any], what: str) -> _Read:

@@ -64,5 +64,5 @@ def _told(offer: Offer, node: str) -> str:
     said = offer.manifest
     return (
         f"{said.channel}: {versions(said.models)}, {'for this node' if offer.is_for(node) else 'not for this node, or not yet'}; "
-        f"serial {said.serial}, issued {said.issued}"
+        f"serial {said.serial}, issued {said.issued or 'on a day that it does not tell'}"
     )

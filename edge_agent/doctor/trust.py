@@ -52,5 +52,5 @@ def _told(known: Kept, trusted: Signers) -> str:
     if known.keys is not None and known.keys.public_keys == trusted.keys:
         said += f", as a list of keys with serial {known.keys.serial} says"
     if known.accepted.serial:
-        said += f"; accepted: serial {known.accepted.serial}, issued {known.accepted.issued}"
+        said += f"; accepted: serial {known.accepted.serial}, issued {known.accepted.issued or 'on a day that it does not tell'}"
     return said

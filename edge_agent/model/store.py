@@ -36,7 +36,7 @@ from edge_agent.errors import FileError, StoreError
 from edge_agent.host.files import explained
 from edge_agent.host.folder import STAGED, Disk, Folder, changing, reading
 from edge_agent.model import shelf
-from edge_agent.model.parts import Part
+from edge_agent.model.parts import Part, open_part
 from edge_agent.model.shelf import CURRENT, HISTORY, MAX_HISTORY, Entry, Version, shown
 from edge_agent.model.state import MAX_STATE_BYTES, State, dump, parse
 from edge_agent.wording import mebibytes
@@ -242,8 +242,8 @@ class Store:
             return state
 
     def part(self, sha256: str, size: int, blobs: Sequence[str]) -> Part:
-        """Begin, or go on, to receive a file of `size` bytes in pieces with these sha256s; close it when done."""
-        if not _SHA256.fullmatch(sha256) or len(blobs) != -(-size // BLOB_BYTES):
+        """Begin, or go on, to receive a file of `size` bytes in pieces with these sha256s, if they are known; close it when done."""
+        if not _SHA256.fullmatch(sha256) or (blobs and len(blobs) != -(-size // BLOB_BYTES)):
             raise StoreError(
                 f"model file {shown(sha256)}: {len(blobs)} pieces for {size} bytes; sign the manifest again"
             )
@@ -255,7 +255,7 @@ class Store:
                 self._need(parts, size)
                 with explained(parts.path / sha256):
                     descriptor = self._disk.create(sha256, parts.descriptor, 0o600)
-            return Part(parts.path / sha256, descriptor, size, blobs, disk=self._disk)
+            return open_part(parts.path / sha256, descriptor, size, blobs, disk=self._disk)
 
     def arriving(self) -> set[str]:
         """Return the files in the folder of those that are arriving."""

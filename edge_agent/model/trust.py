@@ -216,9 +216,9 @@ def accept(envelope: bytes, trust: Trust, now: float | None) -> Offer:
     message = manifests.read(Envelope, envelope, "the manifest")
     text = message.manifest
     signers = _signed_by(text, message.signature, trust, "the manifest") if trust.required else ()
-    manifest = manifests.read(Manifest, text, "the manifest")
+    manifest = manifests.read_manifest(text, "the manifest", trust.channel)
     _expect_channel(manifest.channel, trust, "the manifest")
-    taken = Accepted(manifest.serial, signers, _digest(text), manifest.issued)
+    taken = Accepted(manifest.serial, signers, _digest(text), manifest.issued or "")
     before = trust.highest
     if taken.serial < before.serial:
         raise TrustError(
@@ -272,7 +272,7 @@ class Examination:
         """
         serial, key_ids, sha256, issued = self._told()
         message = manifests.read(Envelope, self._envelope, "the manifest")
-        manifest = manifests.read(Manifest, message.manifest, "the manifest")
+        manifest = manifests.read_manifest(message.manifest, "the manifest", self._trust.channel)
         return Offer(manifest, message.wave, Accepted(serial, tuple(key_ids), sha256, issued))
 
     def keys(self) -> KeyList:
@@ -353,7 +353,9 @@ def _expect_channel(channel: str, trust: Trust, what: str) -> None:
 
 
 def _expect_fresh(manifest: Manifest, now: float | None) -> None:
-    if manifest.expires is None or now is None or now < manifests.seconds(manifest.issued):
+    if manifest.expires is None or now is None:
+        return
+    if manifest.issued is not None and now < manifests.seconds(manifest.issued):
         return
     if now >= manifests.seconds(manifest.expires):
         raise TrustError(

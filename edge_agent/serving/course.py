@@ -18,7 +18,7 @@ from edge_agent.serving.checking import Checking
 from edge_agent.serving.contest import Contesting
 from edge_agent.serving.fetching import Fetching
 from edge_agent.serving.fitting import unfit
-from edge_agent.serving.phases import Phase, may_follow
+from edge_agent.serving.phases import UNDER_WAY, Phase, may_follow
 from edge_agent.serving.proving import Proving
 from edge_agent.serving.released import MOST_CUT_SHORT, About, Job, Release, Served, Verdict, Wish, Workshop
 from edge_agent.serving.telling import Telling
@@ -110,7 +110,7 @@ class Course:
     def _lack(self, release: Release, lacking: Collection[str]) -> None:
         with ExitStack() as opened:  # none stays open where not all can be
             parts = {
-                sha256: (opened.enter_context(closing(self.plan.workshop.part(file))), len(file.blobs))
+                sha256: opened.enter_context(closing(self.plan.workshop.part(file)))
                 for sha256, file in {file.sha256: file for file in release.files}.items()
                 if sha256 in lacking
             }
@@ -351,6 +351,7 @@ class Course:
                 "latest": file,
                 "waits": waits,
                 "compared": compared.get(file.name),
+                "percentage": release.reached() if release.phase in UNDER_WAY else None,
             }
             self.telling.tell(file.name, release.phase, reason, **more)
 

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from edge_agent.contract import topics
+from edge_agent.errors import StoreError
 
 #: Seconds until a piece that was asked for is given up for now, and until it is asked for again: doubled each time up to the longest.
 _PATIENCE: Final = 30.0
@@ -29,11 +30,21 @@ _LONGEST: Final = 300.0
 class Part(Protocol):
     """A file of which not all is there yet (implemented by `edge_agent.model.store.Part`)."""
 
+    @property
+    def count(self) -> int:
+        """How many pieces it has, as far as that is known."""
+
+    @property
+    def there(self) -> int:
+        """How many of them are there."""
+
     def missing(self) -> Sequence[int]:
-        """Return the numbers of the pieces that are not there."""
+        """Return the numbers of the pieces that are not there; only the next where they have to come in order."""
 
     def write(self, number: int, content: bytes) -> bool:
-        """Keep a piece; return False when it does not match its hash. Raises `FileError`."""
+        """Keep a piece; return False when it does not match its hash. Raises `FileError`, and `StoreError` when all of them have to be
+        fetched again.
+        """
 
     def close(self) -> None:
         """Close it; what has come stays."""
@@ -45,10 +56,9 @@ class _Piece(NamedTuple):
 
 
 class Fetching:
-    """The pieces of `files`, by the sha256 of the file, with how many pieces each has."""
+    """The pieces of `files`, by the sha256 of the file."""
 
-    def __init__(self, channel: str, files: Mapping[str, tuple[Part, int]], clock: Callable[[], float]) -> None:
-        self.pieces = sum(count for _, count in files.values())
+    def __init__(self, channel: str, files: Mapping[str, Part], clock: Callable[[], float]) -> None:
         #: Pieces that had to be fetched again: not what they should be, or not there.
         self.damaged = self.absent = 0
         #: Why the last piece has to be fetched again; None once one has come since.
@@ -56,9 +66,9 @@ class Fetching:
         self._channel = channel
         self._files = files
         self._clock = clock
-        self._left = deque(_Piece(sha, number) for sha, (part, _) in files.items() for number in part.missing())
         #: Pieces that failed: when they may be asked for again, and how often they have failed.
         self._resting: dict[_Piece, tuple[float, int]] = {}
+        self._left = deque(self._missing())
         self._asked: _Piece | None = None
         self._until = math.inf
 
@@ -68,18 +78,15 @@ class Fetching:
         return not (self._left or self._resting or self._asked)
 
     @property
-    def fetched(self) -> int:
-        """The number of pieces that are there."""
-        return self.pieces - len(self._left) - len(self._resting) - (self._asked is not None and not self._has_failed)
+    def lacking(self) -> int:
+        """The number of pieces that are not there."""
+        return sum(part.count - part.there for part in self._files.values())
 
     @property
     def percentage(self) -> int:
-        """How much of them is there, in percent."""
-        return 100 * self.fetched // max(1, self.pieces)
-
-    @property
-    def _has_failed(self) -> bool:
-        return self._asked in self._resting
+        """How much is there of what has to be fetched, in percent."""
+        count = sum(part.count for part in self._files.values())
+        return 100 * (count - self.lacking) // count if count else 100
 
     @property
     def wanted(self) -> Mapping[str, bool]:
@@ -104,9 +111,16 @@ class Fetching:
         asked = self._asked
         if asked is None or topic != self._topic(asked) or not payload:
             return False
-        if self._files[asked.sha256][0].write(asked.number, payload):
+        try:
+            fits = self._files[asked.sha256].write(asked.number, payload)
+        except StoreError:
+            self.damaged += 1
+            raise
+        if fits:
             self._resting.pop(asked, None)
             self._asked, self.trouble = None, None
+            if not self._left:  # of files whose pieces come in order, the next ones
+                self._left.extend(self._missing())
             return True
         self.damaged += 1
         self._rest(
@@ -127,8 +141,12 @@ class Fetching:
 
     def close(self) -> None:
         """Close the files; what has come stays."""
-        for part, _ in self._files.values():
+        for part in self._files.values():
             part.close()
+
+    def _missing(self) -> Iterator[_Piece]:
+        pieces = (_Piece(sha, number) for sha, part in self._files.items() for number in part.missing())
+        return (piece for piece in pieces if piece not in self._resting)
 
     def _next(self) -> _Piece | None:
         if self._left:
@@ -147,4 +165,4 @@ class Fetching:
         return topics.blob(self._channel, piece.sha256, piece.number)
 
     def _count(self, piece: _Piece) -> int:
-        return self._files[piece.sha256][1]
+        return self._files[piece.sha256].count

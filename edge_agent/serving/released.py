@@ -154,6 +154,7 @@ class Release:
         self.trouble: str | None = None
         #: Pieces that had to be fetched again, before `fetching`.
         self.damaged = self.absent = 0
+        self._percentage = 0
         self.failures = 0
         #: How many times the system ended its test.
         self.cut_short = 0
@@ -178,12 +179,14 @@ class Release:
     def progress(self) -> UpdateProgress:
         """How far it has come."""
         fetching = self.fetching
+        pieces = sum(file.pieces for file in self.files)
+        lacking = pieces if self.phase is Phase.FETCHING else 0
         progress: UpdateProgress = {
             "serial": self.manifest.serial,
             "state": self.phase.value,
             "models": self.names,
-            "fetched": fetching.fetched if fetching is not None else 0,
-            "pieces": sum(len(file.blobs) for file in self.files),
+            "fetched": max(0, pieces - (lacking if fetching is None else fetching.lacking)),
+            "pieces": pieces,
             "damaged": self.damaged + (fetching.damaged if fetching is not None else 0),
             "absent": self.absent + (fetching.absent if fetching is not None else 0),
         }
@@ -207,6 +210,14 @@ class Release:
         """Return the seconds until something is tried again that the device was not fit for: more each time."""
         self.failures += 1
         return min(_LONGEST_AGAIN, _AGAIN * 2.0 ** min(self.failures - 1, 16))
+
+    def reached(self) -> int:
+        """Return how much of the files is there, in percent. It does not go back, even where a file has to be fetched again."""
+        if self.phase is not Phase.FETCHING:
+            self._percentage = 100
+        elif self.fetching is not None:
+            self._percentage = max(self._percentage, self.fetching.percentage)
+        return self._percentage
 
     def begin_again(self, when: float) -> None:
         """Begin again with what is there, at a time."""

@@ -107,7 +107,7 @@ class Updates:
             try:
                 if release.fetching.take(topic, message.payload):
                     for name in release.names:
-                        course.telling.progress(name, release.fetching.percentage)
+                        course.telling.progress(name, release.reached())
             except EdgeAgentError as error:
                 course.failed(release, error)
         return True

@@ -33,7 +33,7 @@ class FakePart:
     """A file of which `lacking` pieces are not there; a piece is what it should be unless it begins with "damaged"."""
 
     def __init__(self, count: int) -> None:
-        self.lacking = set(range(count))
+        self.count, self.there, self.lacking = count, 0, set(range(count))
         self.full: Exception | None = None
 
     def missing(self) -> list[int]:
@@ -49,6 +49,7 @@ class FakePart:
             raise self.full
         if intact := not content.startswith(b"damaged"):
             self.lacking.discard(number)
+            self.there = self.count - len(self.lacking)
         return intact
 
 
@@ -87,7 +88,7 @@ class FakeWorkshop:
 
     def part(self, file: ModelFile) -> FakePart:
         """Return what there is of a file."""
-        return self.parts.setdefault(file.sha256, FakePart(len(file.blobs)))
+        return self.parts.setdefault(file.sha256, FakePart(file.pieces))
 
     def test(self, files: Sequence[ModelFile], evidence: bytes | None, manifest: Manifest) -> FakeJob:
         """Test files; they are on trial from now on."""

@@ -108,7 +108,6 @@ def test_what_is_written_is_read_as_the_same() -> None:
         ({"canary": 0.1}, "need soak_seconds"),
         ({"min_agreement": 0.9}, "need soak_seconds"),
         ({"canary": 1.1, "soak_seconds": 1}, "canary"),
-        ({"issued": ...}, "issued"),
         ({"issued": "2026-13-01T00:00:00Z"}, "issued"),
         ({"expires": "2026-01-01"}, "expires"),
         ({"x\n\x1b": 1}, "Extra inputs"),
@@ -116,6 +115,30 @@ def test_what_is_written_is_read_as_the_same() -> None:
 )
 def test_everything_is_bounded(others: dict[str, Any], said: str) -> None:
     assert said in refusal(given(**others))
+
+
+#: What docs/messages.md says a manifest has to have, and what it may leave out.
+PLAIN = {"v": 1, "serial": 1790000000, "models": [{key: MODEL[key] for key in MODEL if key != "blobs"}], "for": ["*"], "canary": 0,
+         "soak_seconds": 0, "min_agreement": 0}  # fmt: skip
+
+
+def test_a_manifest_needs_no_more_than_who_what_and_its_serial() -> None:
+    found = manifests.read_manifest(json.dumps(PLAIN), "it", "stable")
+    assert (found.channel, found.issued, found.expires, found.new_contract) == ("stable", None, None, False)
+    assert (found.models[0].blobs, found.models[0].pieces) == ((), 1)
+    least = {key: PLAIN[key] for key in ("v", "serial", "models")}
+    assert manifests.read_manifest(json.dumps(least), "it", "stable").meant == ("*",)
+    assert manifests.read_manifest(json.dumps({**PLAIN, "channel": "beta"}), "it", "stable").channel == "beta"
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["2027-01-31T00:00:00Z", "2027-01-31T00:00:00.123Z", "2027-01-31T00:00:00+00:00", "2027-01-31T02:00:00+02:00"],
+)
+def test_times_are_taken_as_rfc_3339_writes_them(time: str) -> None:
+    found = manifests.read_manifest(json.dumps({**PLAIN, "expires": time}), "it", "stable")
+    assert found.expires is not None
+    assert manifests.instant(manifests.seconds(found.expires)) == "2027-01-31T00:00:00Z"
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,56 @@ def test_pieces_that_are_not_the_file(store: Store) -> None:
             store.part(sha256, size, blobs)
 
 
+def test_pieces_without_hashes_come_in_order_and_count_together(store: Store) -> None:
+    size = 100_000
+    with store.part(SHA256, len(CONTENT), ()) as part:
+        assert (part.missing(), part.there) == ([0], 0)
+        assert not part.write(1, CONTENT[:size])
+        assert not part.write(0, b"")
+        assert not part.write(0, CONTENT[: 128 * 1024 + 1])
+        assert part.write(0, CONTENT[:size])
+        assert (part.missing(), part.there, part.count) == ([1], 1, 3)
+        assert not part.write(0, CONTENT[:size])
+        assert not part.write(1, CONTENT[size : 2 * size - 1])
+        assert part.write(1, CONTENT[size : 2 * size])
+        with pytest.raises(StoreError, match="1 of 3 pieces are missing"):
+            part.finish()
+    with store.part(SHA256, len(CONTENT), ()) as part:  # the first piece says how many there are
+        assert part.missing() == [0]
+        assert part.write(0, CONTENT[:size])
+        assert part.missing() == [2]
+        assert part.write(2, CONTENT[2 * size :])
+        assert (part.missing(), part.there) == ([], 3)
+    with store.part(SHA256, len(CONTENT), ()) as part:
+        assert (part.missing(), part.there, part.count) == ([], 3, 3)
+        path = part.finish()
+    assert store.add("genre", "1.0.0", path).sha256 == SHA256
+
+
+def test_pieces_without_hashes_that_do_not_make_the_file_are_all_fetched_again(store: Store) -> None:
+    size = 130_000
+    with store.part(SHA256, len(CONTENT), ()) as part:
+        assert part.write(0, CONTENT[:size])
+        with pytest.raises(StoreError, match="do not make the file that was announced; publish them again"):
+            part.write(1, bytes(len(CONTENT) - size))
+        assert (part.missing(), part.there) == ([0], 0)
+        part.write(0, bytes(size))
+    with store.part(SHA256, len(CONTENT), ()) as part:  # another first piece than before: nothing of it is kept
+        assert part.write(0, CONTENT[:size])
+        assert part.missing() == [1]
+        assert part.write(1, CONTENT[size:])
+        part.path.write_bytes(bytes(len(CONTENT)))
+        with pytest.raises(StoreError, match="do not make the file"):
+            part.finish()
+        assert part.missing() == [0]
+
+
+def test_one_piece_without_a_hash(store: Store) -> None:
+    with store.part(hashlib.sha256(b"small").hexdigest(), 5, ()) as part:
+        assert part.write(0, b"small")
+        assert part.finish().read_bytes() == b"small"
+
+
 # -- others
 
 

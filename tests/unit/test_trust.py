@@ -22,6 +22,7 @@ from edge_agent.model.trust import Accepted, Examination, Kept, Trust, accept, a
 from tests.trusted import (
     ANN,
     BEN,
+    CHANNEL,
     EVE,
     ISSUED,
     envelope,
@@ -112,6 +113,16 @@ def test_one_flipped_bit_in_a_signature(byte: int) -> None:
 
 
 # -- manifests
+
+
+def test_a_manifest_without_a_channel_is_for_the_one_it_came_on() -> None:
+    plain = manifest(channel="", issued=None, expires="2026-09-22T00:00:00Z")
+    offer = accept(envelope(plain), trusting(), ISSUED)
+    assert (offer.manifest.channel, offer.accepted.serial, offer.accepted.issued) == (CHANNEL, ISSUED, "")
+    assert offer.is_for("pi-1")
+    with pytest.raises(TrustError, match="expired"):
+        accept(envelope(plain), trusting(), ISSUED + 10 * 86_400)
+    accept(envelope(plain), trusting(), None)
 
 
 def test_a_manifest_is_taken_and_what_to_remember_of_it() -> None:

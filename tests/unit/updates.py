@@ -11,6 +11,7 @@ from edge_agent.contract.manifest import BLOB_BYTES, Manifest, ModelFile
 from edge_agent.contract.messages import Message, Refused, validator
 from edge_agent.contract.progress import ModelState
 from edge_agent.model.trust import Accepted, Offer
+from edge_agent.serving.phases import UNDER_WAY
 from edge_agent.serving.released import About, Served, Wish
 from edge_agent.serving.updating import Updates
 from edge_agent.testing import FakeClock, FakeModel, make_card
@@ -90,8 +91,17 @@ class Node:
                     del self.said[name]
                     continue
                 said = validator(ModelState).validate_json(answer.payload, strict=True)
+                self._never_back(said, self.said.get(name))
                 self.said[name] = said
                 self.states.append(said["state"])
+
+    @staticmethod
+    def _never_back(said: ModelState, before: ModelState | None) -> None:
+        """How much of an update has come is told while it is under way, and only grows."""
+        reached = said["update_percentage"]
+        assert (reached is not None) == (said["state"] in set(UNDER_WAY)), said
+        if reached is not None and before is not None and before["serial"] == said["serial"]:
+            assert reached >= (before["update_percentage"] or 0), (before, said)
 
     def run(self, content: bytes = b"piece") -> None:
         """Go on until nothing more happens by itself; what is subscribed to comes."""

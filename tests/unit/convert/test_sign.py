@@ -113,6 +113,7 @@ def test_a_release_for_a_channel_and_the_way_back(run: Run, model: Path) -> None
     release = release_of(model)
     said = taken(release.manifest, trusting())
     # Seconds since 1970, so nobody has to remember the last one.
+    assert said.issued is not None
     assert said.serial == seconds(said.issued)
     assert (said.meant, said.canary, said.soak_seconds) == (("pi-*", "10%"), 0.1, 600)
     assert said.expires is not None

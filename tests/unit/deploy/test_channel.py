@@ -133,4 +133,4 @@ def test_nothing_is_cleared_where_nobody_says_what_is_of_use(channel: Channel, b
 
 def test_nothing_is_cleared_beside_a_manifest_that_can_t_be_read(channel: Channel) -> None:
     with pytest.raises(InputError, match="publish a release first"):
-        needed(Current.of(b"{"), [], channel.topic, everything=True)
+        needed(Current.of(b"{", channel.name), [], channel.topic, everything=True)
