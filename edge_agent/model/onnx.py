@@ -127,7 +127,9 @@ class Predictor:
         except (
             Exception
         ) as error:  # onnxruntime raises its own tree of exceptions, ValueError and RuntimeError among it
-            raise ModelError(f"{self.where}: the self-test could not run: {_first_line(error)}") from error
+            raise ModelError(
+                f"{self.where}: the self-test could not run: {_first_line(error)}; convert the model again with edge-convert, or use a smaller one"
+            ) from error
         # Written so that a NaN counts as wrong.
         wrong = [row for row, difference in enumerate(differences.tolist()) if not difference <= test.tolerance]
         if wrong:

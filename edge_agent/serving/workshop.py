@@ -226,6 +226,8 @@ class Workshop:
             return state.model_copy(update={"channels": {**others, self._channel: now}})  # the last: see `dump`
 
         def work() -> None:
+            if offer is not None:  # first: the disk may be full of what nobody wants now
+                self._patient.clear_parts([file.sha256 for file in offer.manifest.models])
             if offer is not None and offer.evidence is not None:
                 self._renew(offer.manifest.models, offer.evidence)
             over = [] if offer is None else self._superseded(offer.manifest.models)
@@ -237,12 +239,9 @@ class Workshop:
         """Return the models with a candidate on trial that never came to serve, and now never will."""
         if (watched := self._patient.read().watched) is None:
             return []
-        found = []
-        for file in files:
-            on_trial = watched.files.get(file.name, file.sha256)
-            if on_trial != file.sha256 and not self._is_current(file.name, on_trial):
-                found.append(file.name)
-        return found
+        tried = {file.name: watched.files.get(file.name, file.sha256) for file in files}
+        others = [file.name for file in files if tried[file.name] != file.sha256]
+        return [name for name in others if not self._is_current(name, tried[name])]
 
     def _renew(self, files: Sequence[ModelFile], evidence: bytes) -> None:
         """Put the message beside the files that are there already: the keys that signed them before may be trusted no more."""

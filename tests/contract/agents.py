@@ -66,12 +66,17 @@ def settings(port: int, mqtt: dict[str, Any] | None, sections: dict[str, Any]) -
 
 
 def prepared(loaded: Settings) -> tuple[ConnectionSettings, Plan]:
-    """What the agent makes of its settings, with pauses between connections that are shorter than any setting: how long they
-    are is held by tests with a clock of their own, and here they would only be waited for."""
+    """What the agent makes of its settings."""
     models = loading(loaded).models()
     # What it publishes from now on is looked at.
     witness.current.served(loaded, served(models))
-    return make_connection_settings(loaded)._replace(max_backoff=_PAUSE), make_plan(loaded, models)
+    return impatient(make_connection_settings(loaded)), make_plan(loaded, models)
+
+
+def impatient(connecting: ConnectionSettings) -> ConnectionSettings:
+    """The same with pauses between connections that are shorter than any setting: how long they are is held by tests with a clock of their
+    own, and here they would only be waited for."""
+    return connecting._replace(max_backoff=_PAUSE)
 
 
 class RunningAgent(Background):
@@ -81,9 +86,12 @@ class RunningAgent(Background):
         super().__init__("agent")
         # The same for all its life: a reload with another one would connect anew.
         self.timeout = {"connect_timeout": min(60.0, fair(1.0))}
-        self.agent = Agent(*prepared(settings(port, {**self.timeout, **(mqtt or {})}, sections)))
+        self.agent = Agent(*self._prepared(settings(port, {**self.timeout, **(mqtt or {})}, sections)))
         self._next: tuple[ConnectionSettings, Plan] | None = None
         self._stop = Stop()
+
+    def _prepared(self, loaded: Settings) -> tuple[ConnectionSettings, Plan]:
+        return prepared(loaded)
 
     def _run(self) -> None:
         while self.agent.run(self._stop):
@@ -96,7 +104,7 @@ class RunningAgent(Background):
 
     def reload(self, port: int, *, mqtt: dict[str, Any] | None = None, **sections: Any) -> None:
         """Go on with new settings, as after SIGHUP, as soon as the agent takes it up."""
-        self._next = prepared(settings(port, {**self.timeout, **(mqtt or {})}, sections))
+        self._next = self._prepared(settings(port, {**self.timeout, **(mqtt or {})}, sections))
         self._stop.reload_now()
 
     def stop(self) -> float:

@@ -182,3 +182,4 @@ def test_no_bad_input_changes_what_is_served(
     channel.push(version("1.3.0"))
     state(client, "idle", installed_version="1.3.0")
     assert served(client) == "1.3.0"
+    assert agent.agent.tally.connections == 1

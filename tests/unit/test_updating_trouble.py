@@ -49,6 +49,7 @@ def test_pieces_that_never_come_are_told_and_asked_for_again_and_the_others_are_
     assert "piece 1 of 2 does not come on edge/fleet/stable/blob/" in node.reason()
     node.hear(node.pieces[0], b"piece")
     node.turn()
+    assert node.said["genre"]["update_percentage"] == 50
     assert node.pieces == []
     node.clock.advance(1)
     node.turn()

@@ -157,6 +157,13 @@ def test_a_manifest_is_accepted_and_its_serial_remembered(room: Room) -> None:
     assert "serial 4 is below 5" in said
 
 
+def test_pieces_that_a_newer_manifest_does_not_name_are_removed(room: Room) -> None:
+    old, new = (room.put(bad_models.honest(version)) for version in ("1.1.0", "1.2.0"))
+    assert room.store.arriving() == {old.sha256, new.sha256}
+    done(room.workshop.accept(envelope(manifest(new, serial=6))))
+    assert room.store.arriving() == {new.sha256}
+
+
 def test_the_channel_in_use_is_remembered_after_many_others(room: Room) -> None:
     kept = {name: Kept(accepted=Accepted(ISSUED)) for name in (CHANNEL, *(f"c{number}" for number in range(63)))}
     room.store.write(State(channels=kept))
