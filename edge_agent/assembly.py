@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from edge_agent import __version__
-from edge_agent.config.models import left, library, loading, store
+from edge_agent.config.models import is_on_trial, left, library, loading, store
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
@@ -61,7 +61,11 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None, wi
     loaded = loading(settings).models() if loaded is None else loaded
     models = {name: one.predictor for name, one in loaded.items()}
     check_routes(routes, models)
-    discovery = make_discovery(settings, models) if settings.home_assistant.enabled else None
+    served = {name: Served(one.card, one.sha256) for name, one in models.items()}
+    # What is served goes on being watched where the channel was switched off.
+    has_updates = bool(settings.update.channel) or is_on_trial(settings, served)
+    tells = not has_updates
+    discovery = make_discovery(settings, models, tells_models=tells) if settings.home_assistant.enabled else None
     drift = make_drift(settings, models) if settings.drift.enabled else None
     pipeline = Pipeline(
         routes,
@@ -77,7 +81,6 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None, wi
         observers=None if drift is None else drift.observers,
     )
     node = settings.node.id
-    served = {name: Served(one.card, one.sha256) for name, one in models.items()}
     return Plan(
         pipeline,
         subscriptions(node, routes),
@@ -86,22 +89,22 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None, wi
         textfile=settings.metrics.path,
         discovery=discovery,
         later=(
-            *make_taken_back(settings, models),
+            *make_taken_back(settings, models, has_updates=has_updates),
             *([Documentation(settings, served)] if settings.publishes_docs else []),
             *([TakenBack(topics.drift(node))] if drift is None else []),
         ),
-        updates=make_updates(settings, loaded, wish) if settings.update.channel else None,
+        updates=make_updates(settings, loaded, wish) if has_updates else None,
         drift=drift,
     )
 
 
-def make_taken_back(settings: Settings, models: Mapping[str, Predictor]) -> Iterator[Later]:
+def make_taken_back(settings: Settings, models: Mapping[str, Predictor], *, has_updates: bool) -> Iterator[Later]:
     """Yield what takes back what updates have left: what was said of models that nobody tells of now, and pieces of files."""
     found = left(settings)
     if found is None:
         return
     told: set[str] = set()
-    if settings.update.channel:
+    if has_updates:
         told = {*models}
     else:
         if settings.home_assistant.enabled:
@@ -167,8 +170,10 @@ def make_drift(settings: Settings, models: Mapping[str, Predictor]) -> Drifting:
     return Drifting(models, hours=told.min_hours, interval=told.interval, clock=time.monotonic, time=now)
 
 
-def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Discovery:
-    """Return what tells Home Assistant of the node that serves `models`, given by the names that the routes use."""
+def make_discovery(settings: Settings, models: Mapping[str, Predictor], *, tells_models: bool = True) -> Discovery:
+    """Return what tells Home Assistant of the node that serves `models`, given by the names that the routes use; `tells_models`: nobody else
+    says which versions there are.
+    """
     from edge_agent.serving.discovery import Discovery
     from edge_agent.serving.home_assistant import About, kind_of
 
@@ -184,7 +189,7 @@ def make_discovery(settings: Settings, models: Mapping[str, Predictor]) -> Disco
         settings.health.interval,
         settings.home_assistant.expire_after,
         has_temperature=Device().temperature() is not None,
-        tells_models=not settings.update.channel,
+        tells_models=tells_models,
         asks_before_installing=bool(settings.update.channel) and settings.update.by_hand,
         has_drift=settings.drift.enabled,
     )

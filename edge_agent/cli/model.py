@@ -232,7 +232,7 @@ def _deciding(settings: Settings, kept: Store, name: str, chosen: str | None) ->
         yield  # what lies in its place is replaced
         return
     in_use = None if now is None else now.sha256
-    if not settings.update.channel or in_use == chosen:
+    if in_use == chosen:
         yield
         return
     on_trial: dict[str, str] = {}
@@ -242,6 +242,8 @@ def _deciding(settings: Settings, kept: Store, name: str, chosen: str | None) ->
         if watched is not None and watched.get(name, chosen) != chosen:
             on_trial.update(watched)
         serial = state.channels.get(settings.update.channel, Kept()).accepted.serial
+        if on_trial and state.watched is not None:
+            serial = max(serial, state.watched.serial)
         if not serial:
             return state
         aside = {sha256 for sha256 in (in_use, *on_trial.values()) if sha256 and sha256 != chosen}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple, Protocol
 
 from edge_agent.config.settings import Settings
 from edge_agent.errors import FileError, SettingsError, StoreError
@@ -47,6 +47,14 @@ def store(settings: Settings, patience: float = 0.0) -> Store:
     return Store(settings.models.directory, settings.update.keep, patience=patience)
 
 
+class Digested(Protocol):
+    """What has a digest."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its file."""
+
+
 class Left(NamedTuple):
     """What updates have left in the store: names of models, and whether there are pieces of files that did not arrive as a whole."""
 
@@ -63,6 +71,15 @@ def left(settings: Settings) -> Left | None:
         return Left(kept.names(), bool(kept.arriving())) if kept.read().channels else None
     except (FileError, StoreError):
         return None
+
+
+def is_on_trial(settings: Settings, served: Mapping[str, Digested]) -> bool:
+    """Tell whether one of the models that are served, by the names that routes use, is on trial; not where the store can't be read."""
+    try:
+        watched = store(settings).read().watched
+    except (FileError, StoreError):
+        return False
+    return watched is not None and any(watched.files.get(name) == one.sha256 for name, one in served.items())
 
 
 def loading(settings: Settings, known: Collection[Loaded] = (), allowed: Callable[[int], Limits] = limits) -> Loading:

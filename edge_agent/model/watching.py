@@ -30,7 +30,7 @@ MOST: Final = 3
 
 class Watching:
     """A run of the agent that serves from `store`: enter it before the models are loaded. `follows`: whether models come over MQTT, without which
-    no trial comes to its end.
+    no trial begins again that has not come to serve.
     """
 
     def __init__(self, store: Store, *, follows: bool) -> None:
@@ -66,9 +66,10 @@ class Watching:
                 what = "the agent ended while a release of %s was put in place or taken back: what was served before it is served again"
                 _log.error(what, ", ".join(watched.files))
             take_back(self._store, watched.files, refused)
+            in_use = []
         if refused is not None:
             return
-        if not self._follows:
+        if not self._follows and not in_use:  # what is in use is watched to its end all the same
             self._store.change(lambda state: state.unwatch(watched.files))
         elif watched.ends < MOST:
             self._store.change(lambda state: _counted(state, 1))

@@ -54,6 +54,9 @@ class Course:
         self.errands: list[Job[None]] = []
         #: Whether the store was asked what is on trial, and served.
         self.has_looked = False
+        #: Whether there was no connection since `stand` was called last, and when that was.
+        self.was_away = False
+        self._stood = clock()
         #: The pieces that were subscribed to last.
         self.asked: Mapping[str, bool] = {}
         self._clock = clock
@@ -62,6 +65,24 @@ class Course:
         """Return what the next plan is to be made of, once."""
         wish, self.wish = self.wish, None
         return wish
+
+    def follow(self, channel: str) -> None:
+        """Follow another channel, or none ("") from now on; what is served is watched to the end all the same."""
+        if self.release is not None:
+            serial, files = self.release.manifest.serial, versions(self.release.files)
+            _log.info(
+                "update: serial %d: %s: watched to the end, although the channel is another one now", serial, files
+            )
+        self.checking.close()
+        self.checking = Checking(channel, self._clock)
+        self.telling.channel, self.following = channel, None
+
+    def stand(self) -> None:
+        """Note that there is a connection."""
+        now = self._clock()
+        if self.was_away and self.release is not None and self.release.proving is not None:
+            self.release.proving.wait(now - self._stood)
+        self.was_away, self._stood = False, now
 
     def go_on(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
         """Go on with a release; see `Updates.turn`."""
@@ -168,6 +189,8 @@ class Course:
     def _watch(self, release: Release, former: Mapping[str, Served]) -> None:
         release.tested = {name: self.plan.served[name] for name in release.names}
         release.before = former
+        if lacking := [name for name in release.names if name not in former]:
+            release.remark = f"watched without comparing: what was served before can't be opened: {', '.join(lacking)}"
         candidates = {
             name: one.model for name, one in release.tested.items() if one.model is not None and name in former
         }
@@ -237,7 +260,7 @@ class Course:
         """Note that the plan in use serves a release."""
         release.is_being_placed, release.is_served = False, True
         _log.info("update: serial %d: %s served now", release.manifest.serial, versions(release.files))
-        self.become(release, Phase.COMMITTED)
+        self.become(release, Phase.COMMITTED, release.remark)
         if release.proving is not None and release.proving.phase is Phase.COMMITTED:
             release.proving.start()
             self._compare(release, release.proving)

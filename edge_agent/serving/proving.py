@@ -58,6 +58,10 @@ class Proving:
         """Note that the phase's plan is in use from now on."""
         self._ends = self._clock() + self._seconds
 
+    def wait(self, seconds: float) -> None:
+        """Let the phase take longer: nothing could be seen for so long."""
+        self._ends += seconds
+
     @property
     def is_over(self) -> bool:
         """Whether the phase has taken as long as it should."""

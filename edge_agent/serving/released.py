@@ -152,6 +152,8 @@ class Release:
         self.is_served = False
         #: Why the last piece has to be fetched again, as it was told.
         self.trouble: str | None = None
+        #: What is said of it while it is watched.
+        self.remark: str | None = None
         #: Pieces that had to be fetched again, before `fetching`.
         self.damaged = self.absent = 0
         self._percentage = 0

@@ -34,7 +34,7 @@ class Telling:
     """What is said of the models of a node that follows a channel. `now` gives the time of day."""
 
     def __init__(self, node: str, channel: str, now: Callable[[], str]) -> None:
-        self._node, self._channel, self._now = node, channel, now
+        self._node, self.channel, self._now = node, channel, now
         self._told: dict[str, Told] = {}
         self._unsaid: dict[str, None] = {}
 
@@ -95,7 +95,7 @@ class Telling:
             "update_percentage": told.percentage,
             "title": name if latest is None else latest.title or name,
             "state": told.phase.value,
-            "channel": self._channel,
+            "channel": self.channel,
             "serial": told.serial,
             "sha256": served.sha256,
             "since": told.since,

@@ -68,7 +68,7 @@ class Updates:
         self._plan = InUse(about, served, workshop, fits, contests)
         self._course = Course(self._plan, clock, now)
         self._blobs = topics.blob(about.channel, "", "")[:-1]
-        self.reconnected()
+        self._say_again()
 
     # -- the connection
 
@@ -78,6 +78,8 @@ class Updates:
         every connection: the session of one that was off for long may be gone, or full.
         """
         checking = self._course.checking
+        if not self.about.channel:
+            return {}
         return {checking.keys: True, checking.manifest: True, **self._pieces}
 
     def has_changed(self) -> bool:
@@ -91,7 +93,11 @@ class Updates:
         return {} if release is None or release.fetching is None else release.fetching.wanted
 
     def reconnected(self) -> None:
-        """Note a new connection: everything is said again."""
+        """Note a new connection: everything is said again. Without one there was nothing to watch, so that time does not count."""
+        self._course.was_away = True
+        self._say_again()
+
+    def _say_again(self) -> None:
         self._course.telling.repeat(self._served)
         if (release := self._course.release) is not None and release.fetching is not None:
             release.fetching.again()
@@ -131,7 +137,8 @@ class Updates:
         course = self._course
         if not course.has_looked and not course.errands:
             course.look()
-        if not retains:
+        course.stand()
+        if self.about.channel and not retains:
             course.telling.warn(self._served, _NOT_KEPT)
         if course.errands and course.errands[0].ended:
             course.end_errand(course.errands.pop(0))
@@ -176,7 +183,9 @@ class Updates:
 
     def take_over(self, former: Updates) -> None:
         """Go on after a reload: with what is under way, and what was learned."""
-        if (former.about.node, former.about.channel) != (self.about.node, self.about.channel):
+        is_same = former.about.channel == self.about.channel
+        watches = former._course.release is not None and former._course.release.is_served
+        if former.about.node != self.about.node or not (is_same or watches):
             former.close()
             if former.about.node == self.about.node:
                 self._course.telling.repeat(former._served)
@@ -184,7 +193,9 @@ class Updates:
         course = self._course = former._course
         wish = course.take_wish()
         course.plan = self._plan
-        self.reconnected()
+        if not is_same:
+            course.follow(self.about.channel)
+        self._say_again()
         course.telling.repeat(former._served)
         release = course.release
         if release is not None and self._served.keys() >= set(release.names):
@@ -192,6 +203,11 @@ class Updates:
             return
         course.has_looked = False
         if release is not None:
+            _log.warning(
+                "update: serial %d: %s is not watched any more: no route names it by that; what else is on trial begins again",
+                release.manifest.serial,
+                versions(file for file in release.files if file.name not in self._served),
+            )
             course.drop(release)
         elif _digests(self._served) <= _digests(former._served):
             return

@@ -126,10 +126,12 @@ def test_the_same_trial_again_counts_on_and_another_one_begins_anew(store: Store
     assert (watched.ends, list(watched.files)) == (1, ["mood"]), "one release at a time is on trial"
 
 
-def test_without_a_channel_no_trial_comes_to_its_end_so_there_is_none(store: Store) -> None:
+def test_without_a_channel_only_what_is_in_use_is_on_trial(store: Store) -> None:
     with Watching(store, follows=False):
-        pass
-    assert (ends(store), in_use(store)[0]) == (None, "1.1.0")
+        assert (ends(store), in_use(store)[0]) == (2, "1.1.0")
+    store.rollback("genre")
+    with Watching(store, follows=False):
+        assert (ends(store), in_use(store)[0]) == (None, "1.0.0")
 
 
 @pytest.mark.parametrize("change", [lambda store: store.change(lambda state: state.unwatch(["genre"])), lambda _: None])
@@ -199,6 +201,7 @@ def test_it_still_goes_back_when_it_is_worse() -> None:
 def test_without_the_model_before_it_is_watched_without_comparing() -> None:
     node = restarted(former=False)
     assert (node.state(), node.wishes[-1].contests) == ("committed", {})
+    assert node.reason() == "watched without comparing: what was served before can't be opened: genre"
     node.clock.advance(60)
     node.run()
     assert (node.state(), node.workshop.done[-1]) == ("idle", "keep 1.1.0")

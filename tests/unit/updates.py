@@ -152,7 +152,7 @@ class Node:
 
     @property
     def pieces(self) -> list[str]:
-        return [topic for topic in self.updates.subscriptions if topic not in {MANIFEST, KEYS}]
+        return [topic for topic in self.updates.subscriptions if "/blob/" in topic]
 
     def state(self, name: str = "genre") -> str:
         return str(self.said[name]["state"])
