@@ -21,7 +21,7 @@ from edge_agent.errors import InputError
 from edge_convert.columns import Cell, coded, encode, holds_times, is_missing, numbers, parse, short
 from edge_convert.files import RawTable
 from edge_convert.moments import read_moments
-from edge_convert.words import Words, find_words
+from edge_convert.words import Words, find_words, only_word
 
 _NAME_LENGTH: Final = 128  # what the model card takes
 #: What a person may do about missing values.
@@ -39,6 +39,8 @@ _NAMED: Final = 12
 #: More different numbers than this, with fewer than so many rows each on average, are no labels.
 _MANY: Final = 20
 _RARE: Final = 10
+#: In so few rows all may be alike by chance.
+_FEW: Final = 2
 #: In so many rows nothing but a clock rises all the time.
 _CLOCK: Final = 20
 #: Whole numbers up to this are the same in float32.
@@ -90,8 +92,8 @@ def _with_blanks(name: str, known: Collection[str]) -> str:
     return alike[0] if len(alike) == 1 else name
 
 
-def without_times(raw: RawTable, names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the columns that hold no timestamps and have a name, and sentences about the others."""
+def without_strangers(raw: RawTable, names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the columns that have a name and hold neither timestamps nor one word in all rows, and sentences about the others."""
     notes = []
     kept = []
     for name in names:
@@ -102,6 +104,8 @@ def without_times(raw: RawTable, names: Sequence[str]) -> tuple[tuple[str, ...],
             notes.append(
                 f"column {name!r} holds timestamps ({_some(cells)}), which are no features: left out{_in_order(name, cells)}"
             )
+        elif len(cells) > _FEW and (word := only_word(cells, raw.decimal)):
+            notes.append(f"column {name!r} says {short(word)} in all rows, so nothing can be learned from it: left out")
         else:
             kept.append(name)
     return tuple(kept), notes

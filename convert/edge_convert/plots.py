@@ -144,12 +144,13 @@ def calibration(evaluation: Evaluation, scheme: Scheme) -> str:
             capsize=3,
         )
         for x, count in zip(where, counts, strict=True):
-            axes.text(x, -0.02, f"{count:,}", ha="center", va="bottom", fontsize=7, rotation=90)
+            axes.text(x, -0.145, f"{count:,}", ha="center", va="bottom", fontsize=7, rotation=90)
         axes.set(
             xlabel="confidence (below: answers)",
             ylabel="share that is right",
             xlim=(min(lowest, where.min()) - 0.05, 1.05),
-            ylim=(-0.03, 1.03),
+            ylim=(-0.15, 1.03),
+            yticks=np.linspace(0, 1, 6),
         )
 
     return draw_svg(draw, (4.0, 4.0))
@@ -169,8 +170,9 @@ def importances(values: NDArray[np.float64], spreads: NDArray[np.float64], names
 
 
 def bars(values: NDArray[np.float64], spreads: NDArray[np.float64], names: tuple[str, ...], what: str) -> str:
-    """Draw a bar for each of the largest twenty `values` (f,) of features, with their `spreads`."""
-    order = np.argsort(values)[-20:]
+    """Draw a bar for each of the largest twenty `values` (f,) of features, with their `spreads`; those that change nothing are left out."""
+    order = np.argsort(values)
+    order = (order[(values[order] != 0) | (spreads[order] != 0)] if values.any() else order)[-20:]
 
     def draw(axes: Any) -> None:
         axes.barh(

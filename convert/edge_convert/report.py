@@ -41,7 +41,7 @@ _LEVELS: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _QUANTILES: Final = ("least", "5 %", "25 %", "median", "75 %", "95 %", "largest")
 _CURVE: Final = (
     "The learning curve has the model's own parameters; where the blue line still rises, more rows help, where it is far below the "
-    "grey one, the model knows its rows by heart."
+    "grey one, the model knows its rows by heart. Features that change nothing when they are shuffled are left out."
 )
 #: So many features are listed.
 _MOST_FEATURES: Final = 100
@@ -101,15 +101,18 @@ def _made(report: Report) -> str:
 
 def _features(report: Report) -> str:
     """What the table has of each feature, from the least to the largest."""
-    table, rows = report.table, []
+    table = report.table
+    rows: list[tuple[str, ...]] = []
     for column, name in enumerate(table.feature_names):
         values, note = table.X[:, column], report.sheet.features.get(name, FeatureNote())
         lacking = int(np.isnan(values).sum())
         words = table.words.get(name)
         what = note.unit or (str(words) if words else "")
         rows.append((name, what, f"{lacking:,}", *(f"{value:.4g}" for value in np.nanquantile(values, _LEVELS))))
+    head: tuple[str, ...] = ("feature", "unit or kind", "missing", *_QUANTILES)
+    if not any(what for _, what, *_ in rows):
+        head, rows = (head[0], *head[2:]), [(name, *figures) for name, _, *figures in rows]
     more = _note(f"and {len(rows) - _MOST_FEATURES:,} more features") if len(rows) > _MOST_FEATURES else ""
-    head = ("feature", "unit or kind", "missing", *_QUANTILES)
     return f'<h2>Features</h2><div class="wide">{_table(head, rows[:_MOST_FEATURES])}</div>{more}'
 
 
@@ -147,18 +150,11 @@ def _figures(report: Report, evaluation: Evaluation) -> str:
         (what, *(f"{figures[name]:.4f}" for name in names))
         for what, figures in insight.baselines(report.table, evaluation).items()
     ]
+    about = f"ROC AUC and Brier score are those of the label “{evaluation.rarest}”. "
     note = (
-        "Figures are those of whole out-of-fold predictions, mean ± standard deviation over the repeats. Parameters were "
-        "chosen inside the training rows of each fold. "
-        + (
-            f"ROC AUC and Brier score are those of the label “{evaluation.rarest}”. "
-            if len(evaluation.labels) == 2
-            else ""
-        )
-        + "ECE is the expected calibration error of the confidence. Brier and ECE: lower is better. "
-        "Blocks of ids, groups and later rows hold out what is alike; random rows flatter where neighbours are alike."
-    )
-    return f'<h2>Figures</h2><div class="wide">{_table(("", *names), rows, ours=len(schemes))}</div>{_note(note)}'
+        about if len(evaluation.labels) == 2 else ""
+    ) + "ECE is the expected calibration error of the confidence. Brier and ECE: lower is better."
+    return f'<h2>Figures</h2><div class="wide">{_table(("", *names), rows, ours=len(schemes))}</div>{_note(_measured(schemes) + note)}'
 
 
 def _by_label(evaluation: Evaluation) -> str:
@@ -254,7 +250,8 @@ def _errors(report: Report, evaluation: NumberEvaluation) -> str:
         of = f" {one.name}" if several else ""
         named = f"{one.name}{f' ({one.unit})' if one.unit else ''}"
         rows += [
-            (f"{named}: {s.title}", *(_number(s, f"{name}{of}") for name in ("mae", "rmse", "r2"))) for s in schemes
+            (f"{named}: this model, {s.title}", *(_number(s, f"{name}{of}") for name in ("mae", "rmse", "r2")))
+            for s in schemes
         ]
         baseline = [_number(evaluation.random, f"{name} of the mean{of}") for name in ("mae", "rmse")]
         rows.append((f"{named}: always answering the mean", *baseline, "0"))
@@ -264,12 +261,22 @@ def _errors(report: Report, evaluation: NumberEvaluation) -> str:
         figures = (f"{np.abs(wrong).mean():.4g}", f"{np.sqrt((wrong**2).mean()):.4g}", f"{explained:.4g}")
         rows.append((f"{named}: a single question (a tree of two leaves)", *figures))
     note = (
-        "Figures are those of whole out-of-fold predictions, mean ± standard deviation over the repeats. Parameters were chosen "
-        "inside the training rows of each fold. MAE is the mean absolute error, RMSE the root of the mean square error; both in the unit of "
-        "the number, lower is better. R2 is 1 for a model without errors and 0 for the mean. Blocks of ids hold neighbours "
-        "out together; random rows flatter where neighbours are alike."
+        "MAE is the mean absolute error, RMSE the root of the mean square error; both in the unit of "
+        "the number, lower is better. R2 is 1 for a model without errors and 0 for the mean."
     )
-    return f'<h2>Figures</h2><div class="wide">{_table(("", "MAE", "RMSE", "R2"), rows)}</div>{_note(note)}'
+    return f'<h2>Figures</h2><div class="wide">{_table(("", "MAE", "RMSE", "R2"), rows)}</div>{_note(_measured(schemes) + note)}'
+
+
+def _measured(schemes: Sequence[Scheme] | Sequence[NumberScheme]) -> str:
+    """How the figures came about."""
+    repeats = ", mean ± standard deviation over the repeats" if len(schemes[0].repeats) > 1 else ""
+    alike = (
+        "Blocks of ids, groups and later rows hold out what is alike; random rows flatter where neighbours are alike. "
+    )
+    return (
+        f"Figures are those of whole out-of-fold predictions{repeats}. Parameters were chosen inside the training rows of each fold. "
+        f"{alike if len(schemes) > 1 else ''}"
+    )
 
 
 def _number(scheme: NumberScheme, name: str) -> str:

@@ -35,7 +35,7 @@ from edge_convert.features import (
     refuse_quantity,
     require_label_names,
     strange,
-    without_times,
+    without_strangers,
 )
 from edge_convert.files import FMA_METADATA, RawTable, read_raw
 from edge_convert.moments import anew, read_moments
@@ -341,7 +341,7 @@ def _feature_names(
     problems.refuse()
     names, notes = tuple(columns), list[str]()
     if not columns:
-        names, notes = without_times(raw, [name for name in raw.columns if name not in {*roles, *drop}])
+        names, notes = without_strangers(raw, [name for name in raw.columns if name not in {*roles, *drop}])
     if not names:
         problems.add("; ".join(["no column is left as a feature", *notes]))
     if len(names) > MAX_FEATURES:

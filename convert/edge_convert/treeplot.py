@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+import numpy as np
+
 from edge_convert.plots import INK, colour
 from edge_convert.trees import Tree
 
-_STEP: Final = 186  # from one depth to the next, px, at the least
-_CHARACTER: Final = 7  # of a feature's name, px
+_CHARACTER: Final = 6.8  # of a text, px
+_EDGE: Final = 36  # between a question and its answers, px
 _LINE: Final = 24  # from one leaf to the next, px
 _MARGIN: Final = 14
 _LINES: Final = 150
@@ -31,7 +33,7 @@ def draw_tree(tree: Tree, feature_names: Sequence[str], labels: Sequence[str], *
     """
     drawing = _Drawing(tree, feature_names, labels, depth)
     drawing.place(0, 0)
-    width = _MARGIN * 2 + (drawing.deepest + 1) * drawing.step + 40
+    width = round(_MARGIN * 2 + drawing.right)
     height = _MARGIN * 2 + drawing.lines * _LINE
     body = "".join(drawing.parts)
     return (
@@ -56,16 +58,17 @@ def depth_of(tree: Tree, most: int) -> int:
 class _Drawing:
     def __init__(self, tree: Tree, feature_names: Sequence[str], labels: Sequence[str], depth: int) -> None:
         self.tree, self.feature_names, self.labels, self.depth = tree, feature_names, labels, depth
-        # Room for the longest question: a name, " ≤ ", a threshold, and the edges behind it.
-        self.step = max(_STEP, _CHARACTER * max(map(len, feature_names)) + 110)
+        # Room for the longest question, and the edges behind it; a leaf has its line for itself.
+        self.step = (
+            max((self._width(self._question(int(node))) for node in np.flatnonzero(~tree.is_leaf)), default=0) + _EDGE
+        )
         self.leaves = _leaves_below(tree)
         self.parts: list[str] = []
         self.lines = 0
-        self.deepest = 0
+        self.right = 0.0
 
     def place(self, node: int, depth: int) -> _Place:
         """Draw a node and everything below it; return where it is."""
-        self.deepest = max(self.deepest, depth)
         x = _MARGIN + depth * self.step
         if self.tree.is_leaf[node] or depth >= self.depth:
             here = _Place(x, _MARGIN + (self.lines + 0.5) * _LINE)
@@ -75,11 +78,17 @@ class _Drawing:
         upper = self.place(int(self.tree.left[node]), depth + 1)
         lower = self.place(int(self.tree.right[node]), depth + 1)
         here = _Place(x, (upper.y + lower.y) / 2)
-        question = f"{self.feature_names[self.tree.feature[node]]} ≤ {self.tree.threshold[node]:.4g}"
+        question = self._question(node)
         for child in (upper, lower):
-            self._edge(_Place(x + self.step - 40, here.y), child)
+            self._edge(_Place(x + self._width(question) + 4, here.y), child)
         self._text(here, question)
         return here
+
+    def _question(self, node: int) -> str:
+        return f"{self.feature_names[self.tree.feature[node]]} ≤ {self.tree.threshold[node]:.4g}"
+
+    def _width(self, text: str) -> float:
+        return _CHARACTER * len(text)
 
     def _leaf(self, node: int, here: _Place) -> None:
         rows = f"{self.tree.rows[node]:,} rows"
@@ -105,6 +114,7 @@ class _Drawing:
         )
 
     def _text(self, place: _Place, text: str) -> None:
+        self.right = max(self.right, place.x + self._width(text))
         self.parts.append(f'<text x="{place.x}" y="{place.y + 4}">{escape(text)}</text>')
 
 

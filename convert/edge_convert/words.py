@@ -77,6 +77,14 @@ def find_words(cells: Sequence[Cell], decimal: str = ".") -> Words | None:
     return Words("category", tuple(sorted(found)))
 
 
+def only_word(cells: Sequence[Cell], decimal: str = ".") -> str:
+    """Return the word that all cells hold; "" where they differ, some are missing, or they are numbers."""
+    first = cells[0]
+    if any(cell != first for cell in cells[:_FIRST]) or is_missing(first) or _is_number(first, decimal):
+        return ""
+    return (_word(first) or "") if len(encode(cells)[0]) == 1 else ""
+
+
 def _is_number(cell: Cell, decimal: str) -> bool:
     # With a comma, too: "3,5" in each row is a decimal comma that nobody mentioned, and no category.
     return not is_missing(cell) and any(parse(cell, mark) is not None for mark in (decimal, ".", ","))

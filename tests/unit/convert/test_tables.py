@@ -212,6 +212,19 @@ def test_what_misleads_is_told(tmp_path: Path) -> None:
     assert "less than 128 is the same" in merged
 
 
+def test_a_word_that_never_changes_is_left_out_and_told(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "region,a,door,y", *(f"Anvers,{n},{'on' if n else ''},{n % 2}" for n in range(3)))
+    with pytest.raises(
+        InputError, match="column 'door', row 3: 'on' is not a number"
+    ):  # whether it is there may tell something
+        read_table(path, target="y")
+    table = read_table(path, target="y", drop=["door"])
+    assert table.feature_names == ("a",)
+    assert table.left_out == ("column 'region' says 'Anvers' in all rows, so nothing can be learned from it: left out",)
+    with pytest.raises(InputError, match="column 'region', row 2: 'Anvers' is not a number"):
+        read_table(path, target="y", columns=["region", "a"])
+
+
 def test_one_number_is_one_label(tmp_path: Path) -> None:
     table = read_table(_csv(tmp_path / "t.csv", "a,y", "1,1", "2,1.0", "3,2.0", "4,01"), target="y")
     assert table.class_counts == {"1": 3, "2.0": 1}
