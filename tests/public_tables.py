@@ -1,6 +1,7 @@
 """`python -m tests.public_tables`: trains on public tables as they are published, one command each, and writes docs/public-tables.md.
 
-The tables are in scikit-learn, and in the package vega_datasets (`pip install --no-deps vega_datasets`); none is part of the project.
+The tables are in scikit-learn, and in packages that are installed for them (`pip install --no-deps vega_datasets palmerpenguins river`); none is part
+of the project.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -35,7 +37,7 @@ TABLES: Final = (
     Public(
         "breast_cancer.csv",
         "scikit-learn",
-        ("--target", "target", "--threshold", "recall=0.97"),
+        ("--target", "target", "--threshold", "f1"),
     ),
     Public("digits.csv", "scikit-learn", ("--target", "target")),
     Public("diabetes.csv", "scikit-learn", ("--target", "target")),
@@ -62,17 +64,32 @@ TABLES: Final = (
         "us-employment.csv", "vega_datasets", ("--target", "nonfarm_change", "--time", "month", "--estimator", "forest")
     ),
     Public("ohlc.json", "vega_datasets", ("--target", "ret", "--time", "date")),
+    Public("penguins.csv", "palmerpenguins", ("--target", "species", "--missing", "native")),
+    Public(
+        "penguins-raw.csv",
+        "palmerpenguins",
+        ("--target", "Body Mass (g)", "--drop", "Individual ID,Comments,Species", "--missing", "native", "--unit", "g"),
+    ),
+    Public("occupancy.csv", "river", ("--task", "anomaly", "--contamination", "0.02")),
+    Public("segment.csv", "river", ("--target", "category")),
+    Public("phishing.csv.gz", "river", ("--target", "is_phishing", "--threshold", "cost=5")),
+    Public("chick-weights.csv", "river", ("--target", "weight", "--groups", "chick")),
+    Public("shuttle.csv.gz", "river", ("--target", "anomaly")),
+    Public("trump_approval.csv.gz", "river", ("--target", "five_thirty_eight", "--time", "ordinal_date")),
 )
+#: Where packages keep their tables.
+_FOLDERS: Final = {
+    "vega_datasets": ("_data",),
+    "palmerpenguins": ("data",),
+    "river": ("datasets", "drift/datasets"),
+}
 
 
 def write(table: Public, directory: Path) -> Path:
     """Put a table where it can be read, as it is published; scikit-learn's own as CSV with its names."""
     path = directory / table.file
-    if table.source == "vega_datasets":
-        found = importlib.util.find_spec("vega_datasets")  # importing it would need pandas
-        if found is None or not found.submodule_search_locations:
-            sys.exit("vega_datasets is not installed: pip install --no-deps vega_datasets")
-        path.write_bytes((Path(next(iter(found.submodule_search_locations))) / "_data" / table.file).read_bytes())
+    if table.source in _FOLDERS:
+        path.write_bytes(_packaged(table))
         return path
     options: dict[str, Any] = {"scaled": False} if path.stem == "diabetes" else {}
     bunch = getattr(datasets, f"load_{path.stem}")(**options)
@@ -83,6 +100,21 @@ def write(table: Public, directory: Path) -> Path:
         writer.writerow([*bunch.feature_names, *names])
         writer.writerows([*row, *target] for row, target in zip(bunch.data.tolist(), targets.tolist(), strict=True))
     return path
+
+
+def _packaged(table: Public) -> bytes:
+    """Return a table that a package brings along."""
+    found = importlib.util.find_spec(table.source)  # importing it would need others
+    if found is None or not found.submodule_search_locations:
+        sys.exit(f"{table.source} is not installed: pip install --no-deps {table.source}")
+    package = Path(next(iter(found.submodule_search_locations)))
+    for folder in _FOLDERS[table.source]:
+        if (path := package / folder / table.file).is_file():
+            return path.read_bytes()
+        if (path := path.with_name(f"{table.file}.zip")).is_file():
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(archive.namelist()[0])
+    sys.exit(f"{table.source} has no {table.file}")
 
 
 def train(table: Public, directory: Path) -> list[str]:
@@ -131,7 +163,7 @@ def main() -> None:
         "# Public tables",
         "",
         "Tables as they are published, one command each. Written by `python -m tests.public_tables`, which needs",
-        "`pip install --no-deps vega_datasets`; the tables are not part of the project. Figures are those of held-out rows",
+        "`pip install --no-deps vega_datasets palmerpenguins river`; the tables are not part of the project. Figures are those of held-out rows",
         "([training.md](training.md#estimators-and-how-they-are-measured)); the last column compares the file with scikit-learn on the",
         "table and 1,000,000 generated rows.",
         "",
