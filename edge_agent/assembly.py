@@ -140,7 +140,13 @@ def make_updates(
 
     signers = Signers(update.keys(), update.threshold)
     return Updates(
-        About(settings.node.id, update.channel, update.by_hand, update.max_bytes),
+        About(
+            settings.node.id,
+            update.channel,
+            update.by_hand,
+            update.max_bytes,
+            signers.digest if update.require_signature else "",
+        ),
         # A route that names a file is served by that very file.
         {
             name: Served(one.predictor.card, one.predictor.sha256, one, one.predictor)

@@ -3,7 +3,9 @@
 Rules:
 
 * what comes is kept as it is, the newest only, and not looked into: its signature is checked before anything is read of it;
-* the same message again, as on each new connection, is nothing new;
+* the same message again, as on each new connection, is nothing new; but one that was refused is checked again then, because
+  what was wrong may be this device (its clock);
+* what came last is looked at again when what it is compared with has changed: what is served, or the settings;
 * while they are refused the pauses grow, so that a flood of them costs next to nothing;
 * a manifest that was refused is checked once more when the keys have changed;
 * what the system ended the check of is checked again: that is no fault of the message, unless it happens three times.
@@ -32,11 +34,12 @@ class Checking:
     def __init__(self, channel: str, clock: Callable[[], float]) -> None:
         self.manifest, self.keys = topics.manifest(channel), topics.keys(channel)
         self._clock = clock
-        #: By topic: what waits to be checked, and a digest of what was checked last.
+        #: By topic: what waits to be checked, and what was checked last.
         self._waiting: dict[str, bytes] = {}
-        self._seen: dict[str, bytes] = {}
+        self._checked: dict[str, bytes] = {}
         self._job: tuple[str, bytes, Job[Any]] | None = None
-        self._refused: bytes | None = None
+        #: Whether the manifest that was checked last was refused.
+        self._is_refused = False
         self._refusals = 0
         #: What the system ended the check of last, and how many times in a row.
         self._cut = b"", 0
@@ -51,8 +54,11 @@ class Checking:
         """Take a message; return whether it is for this."""
         if topic not in {self.manifest, self.keys}:
             return False
-        # What was cleared says nothing. One byte more than is allowed says that it is too large.
-        if payload and self._seen.get(topic) != _digest(payload := payload[: MAX_MESSAGE_BYTES + 1]):
+        if not payload:  # cleared: it says nothing, and is not looked at again
+            self._waiting.pop(topic, None)
+            self._checked.pop(topic, None)
+        # One byte more than is allowed says that it is too large.
+        elif self._checked.get(topic) != (payload := payload[: MAX_MESSAGE_BYTES + 1]):
             self._waiting[topic] = payload
         return True
 
@@ -64,7 +70,7 @@ class Checking:
             return None
         topic = self.keys if self.keys in self._waiting else self.manifest
         content = self._waiting.pop(topic)
-        self._seen[topic] = _digest(content)
+        self._checked[topic] = content
         self._next = self._clock() + self._pause
         begin = workshop.trust if topic == self.keys else workshop.accept
         try:
@@ -74,8 +80,13 @@ class Checking:
         return None
 
     def once_more(self) -> None:
-        """Take what was checked before as new, when it comes again."""
-        self._seen.clear()
+        """Look again at what was checked before."""
+        self._waiting = self._checked | self._waiting
+
+    def reconnected(self) -> None:
+        """Take a manifest that was refused as new, when it comes again."""
+        if self._is_refused:
+            self._checked.pop(self.manifest, None)
 
     def close(self) -> None:
         """End what is under way."""
@@ -93,9 +104,9 @@ class Checking:
             job.close()
         self._refusals = 0
         if topic == self.manifest:
-            self._refused = None
-        elif self._refused is not None:
-            self._waiting.setdefault(self.manifest, self._refused)
+            self._is_refused = False
+        elif self._is_refused and self.manifest in self._checked:
+            self._waiting.setdefault(self.manifest, self._checked[self.manifest])
         return accepted
 
     def _not_accepted(self, topic: str, content: bytes, error: EdgeAgentError) -> EdgeAgentError:
@@ -105,7 +116,7 @@ class Checking:
         if again or isinstance(error, FileError | StoreError):  # the device, not the message: it is tried again
             self._waiting.setdefault(topic, content)
         elif topic == self.manifest:
-            self._refused = content
+            self._is_refused = True
         return error
 
     @property

@@ -102,12 +102,15 @@ MOST_CUT_SHORT: Final = 3
 
 
 class About(NamedTuple):
-    """The node, its channel, whether a person installs by a request, and the largest file in bytes."""
+    """The node, its channel, whether a person installs by a request, the largest file in bytes, and a text that is different where the
+    signatures of others count.
+    """
 
     node: str
     channel: str
     by_hand: bool = False
     max_bytes: int = 32 << 20
+    trusts: str = ""
 
     @property
     def probe(self) -> Answer:

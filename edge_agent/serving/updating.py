@@ -95,6 +95,7 @@ class Updates:
     def reconnected(self) -> None:
         """Note a new connection: everything is said again. Without one there was nothing to watch, so that time does not count."""
         self._course.was_away = True
+        self._course.checking.reconnected()
         self._say_again()
 
     def _say_again(self) -> None:
@@ -198,6 +199,8 @@ class Updates:
         self._say_again()
         course.telling.repeat(former._served)
         release = course.release
+        if self.about != former.about:
+            course.checking.once_more()
         if release is not None and self._served.keys() >= set(release.names):
             course.planned(release, wish, former._served)
             return
