@@ -84,7 +84,7 @@ class Course:
             self.release.proving.wait(now - self._stood)
         self.was_away, self._stood = False, now
 
-    def go_on(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
+    def go_on(self, release: Release, refused: Sequence[Refused], *, busy: bool, retains: bool) -> None:
         """Go on with a release; see `Updates.turn`."""
         try:
             if release.job is not None:
@@ -103,7 +103,7 @@ class Course:
             elif release.proving is not None and not release.is_being_placed:
                 self._prove(release, release.proving)
             elif release.phase is Phase.FETCHING:
-                self._fetch(release, refused, busy=busy)
+                self._fetch(release, refused, busy=busy, retains=retains)
             elif release.phase is Phase.VERIFIED and (release.approved or not self.plan.about.by_hand):
                 self.become(release, Phase.TESTING)
                 job = self.plan.workshop.test(release.files, release.evidence, release.manifest)
@@ -111,7 +111,7 @@ class Course:
         except (EdgeAgentError, OSError) as error:
             self.failed(release, error)
 
-    def _fetch(self, release: Release, refused: Sequence[Refused], *, busy: bool) -> None:
+    def _fetch(self, release: Release, refused: Sequence[Refused], *, busy: bool, retains: bool) -> None:
         if self._clock() < release.not_before or self.errands:  # the end of an errand clears away what was arriving
             return
         fetching = release.fetching
@@ -120,7 +120,7 @@ class Course:
             return
         if refused:
             fetching.refused([one.topic for one in refused])
-        fetching.turn(busy=busy)
+        fetching.turn(busy=busy, retains=retains)
         if fetching.done:
             release.end_fetching()
             self.become(release, Phase.VERIFIED, "waits for the request install" if self.plan.about.by_hand else None)

@@ -26,6 +26,10 @@ _PATIENCE: Final = 30.0
 _PAUSE: Final = 1.0
 _LONGEST: Final = 300.0
 
+#: What helps where a piece did not come: with a broker that keeps it, and with one that does not.
+_RETAINED: Final = "publish it again, retained"
+_NOT_RETAINED: Final = "the broker keeps no retained messages: publish it again and again while this node asks for it, or use edge-agent model install"
+
 
 class Part(Protocol):
     """A file of which not all is there yet (implemented by `edge_agent.model.store.Part`)."""
@@ -63,6 +67,7 @@ class Fetching:
         self.damaged = self.absent = 0
         #: Why the last piece has to be fetched again; None once one has come since.
         self.trouble: str | None = None
+        self._mend = _RETAINED
         self._channel = channel
         self._files = files
         self._clock = clock
@@ -93,13 +98,14 @@ class Fetching:
         """What is to be subscribed to now, each with whether what is retained is wanted on every connection."""
         return {} if self._asked is None else {self._topic(self._asked): True}
 
-    def turn(self, *, busy: bool) -> None:
-        """Ask for the next piece if it is time: then `wanted` changes."""
+    def turn(self, *, busy: bool, retains: bool = True) -> None:
+        """Ask for the next piece if it is time: then `wanted` changes. `retains` says whether the broker keeps pieces."""
+        self._mend = _RETAINED if retains else _NOT_RETAINED
         if self._asked is not None and self._clock() >= self._until:
             self.absent += 1
             self._rest(
                 f"piece {self._asked.number + 1} of {self._count(self._asked)} does not come on {self._topic(self._asked)}; "
-                "publish it again, retained"
+                f"{self._mend}"
             )
         if self._asked is None and not busy and (following := self._next()) is not None:
             self._asked = following
@@ -123,9 +129,7 @@ class Fetching:
                 self._left.extend(self._missing())
             return True
         self.damaged += 1
-        self._rest(
-            f"piece {asked.number + 1} of {self._count(asked)} is not what was signed ({topic}); publish it again, retained"
-        )
+        self._rest(f"piece {asked.number + 1} of {self._count(asked)} is not what was signed ({topic}); {self._mend}")
         return True
 
     def refused(self, filters: Collection[str]) -> None:

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 #: Said where the broker keeps nothing.
 _NOT_KEPT: Final = (
-    "the broker keeps no retained messages: a manifest comes only while this node is connected, and the pieces of files do not come; "
+    "the broker keeps no retained messages: a manifest comes only while this node is connected, and the pieces of files only while it asks for them; "
     "install models with edge-agent model install, or use another broker"
 )
 
@@ -156,7 +156,7 @@ class Updates:
         self.hurries = False
         if (release := course.release) is not None:
             before = release.phase, release.job, release.fetching
-            course.go_on(release, refused, busy=busy)
+            course.go_on(release, refused, busy=busy, retains=retains)
             self.hurries = before != (release.phase, release.job, release.fetching)
 
     def unsaid(self) -> Iterator[Answer]:

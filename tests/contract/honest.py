@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ from tests.traffic import Traffic
 RATE: Final = 30.0
 #: How many seconds of an update pass in one: of its pauses, and of how long it waits for a piece.
 PACE: Final = 20.0
+_QUIET: Final = ("log_type none", "log_type error", "log_type warning")
 
 
 class Answered(NamedTuple):
@@ -54,6 +55,20 @@ class Honest(Traffic):
             assert by == sorted(by, key=versions.index), f"{sensor} went back to an older version"
 
 
+def said(client: Client, state: str, why: str = "", **more: Any) -> dict[str, Any]:
+    """Wait until the model is said to be in a state, for a reason."""
+
+    def is_it(message: Message) -> bool:
+        if message.topic != MODEL or not message.payload:
+            return False
+        told = json.loads(message.payload)
+        there = why in (told["reason"] or "") and all(told[name] == value for name, value in more.items())
+        return bool(told["state"] == state and there)
+
+    found: dict[str, Any] = json.loads(client.wait_for(is_it).payload)
+    return found
+
+
 class Scene:
     """One agent, its broker and its channel; `version` of the model is served."""
 
@@ -78,16 +93,7 @@ class Scene:
 
     def said(self, state: str, why: str = "", **more: Any) -> dict[str, Any]:
         """Wait until the model is said to be in a state, for a reason."""
-
-        def is_it(message: Message) -> bool:
-            if message.topic != MODEL or not message.payload:
-                return False
-            told = json.loads(message.payload)
-            there = why in (told["reason"] or "") and all(told[name] == value for name, value in more.items())
-            return bool(told["state"] == state and there)
-
-        found: dict[str, Any] = json.loads(self.client.wait_for(is_it).payload)
-        return found
+        return said(self.client, state, why, **more)
 
     def has_said(self, why: str) -> bool:
         """Whether it has given a reason, as far as is known."""
@@ -129,17 +135,15 @@ class Scene:
 
 
 @contextmanager
-def scene(folder: Path, clocks: Clocks) -> Iterator[Scene]:
-    """Everything runs, and the first honest message is answered."""
+def scene(folder: Path, clocks: Clocks, *, lines: Sequence[str] = _QUIET) -> Iterator[Scene]:
+    """Everything runs; `lines` are of the broker's configuration."""
     with (
-        running(Mosquitto(folder / "broker", lines=["log_type none", "log_type error", "log_type warning"])) as broker,
+        running(Mosquitto(folder / "broker", lines=lines)) as broker,
         Client(broker.port) as client,
     ):
         client.subscribe(STATE, MODEL)
         with UpdatingAgent(broker.port, folder / "models", clocks=clocks) as agent:
             client.wait_for_payload(STATE, "online")
             with Honest(broker.port) as traffic:
-                made = Scene(broker, agent, client, traffic, folder / "models")
-                made.takes_what_is_good()
-                yield made
+                yield Scene(broker, agent, client, traffic, folder / "models")
                 traffic.finish("bad updates", at_least=1)

@@ -53,6 +53,7 @@ TODAY: Final = Today()
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     require_mosquitto()
     with scene(tmp_path_factory.mktemp("bad-updates"), Clocks(PACE, TODAY)) as made:
+        made.takes_what_is_good()
         made.channel.upload(version(BAD))
         yield made
 

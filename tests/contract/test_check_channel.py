@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent.contract import topics
 from tests.channel import MANIFEST
 from tests.contract.conftest import Connect, MosquittoFactory

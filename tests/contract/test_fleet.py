@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+pytest.importorskip("onnx", reason="needs the extra `convert`")
+
 from tests.brokers import HOST, Mosquitto
 from tests.contract.agents import wait_until
 from tests.contract.client import Client
@@ -21,8 +24,6 @@ from tests.e2e.tracks import ROCK
 from tests.patience import DEADLINE
 from tests.trusted import ANN, BEN, CHANNEL
 from tests.versions import version
-
-pytest.importorskip("onnx", reason="needs the extra `convert`")
 
 NODES = tuple(f"pi-{number}" for number in range(5))
 

@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent.contract import topics
 from tests.channel import MANIFEST, Channel, following, release
 from tests.contract.client import Client

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, Manifest, written
 from edge_agent.contract.minisign import PublicKey, signatures
 from edge_agent.errors import TrustError

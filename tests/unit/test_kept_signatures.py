@@ -8,6 +8,8 @@ from typing import TypeVar
 import pytest
 from click.testing import CliRunner
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent.cli.main import cli
 from edge_agent.config.load import load
 from edge_agent.config.models import kept, library, store

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent.config.load import load as load_settings
 from edge_agent.config.models import library
 from edge_agent.contract.seal import LENGTH

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES, MAX_SERIAL, piece_size, written
 from edge_agent.contract.minisign import Signature
 from edge_agent.errors import CutShortError, EdgeAgentError, TrustError

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("edge_convert.signing", reason="signs models; needs the extra `convert`")
+
 from edge_agent import testing
 from edge_agent.assembly import make_plan
 from edge_agent.config.settings import Settings

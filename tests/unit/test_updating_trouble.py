@@ -393,3 +393,15 @@ def test_a_broker_that_keeps_nothing_is_told_of() -> None:
     node.turn()
     assert (node.state(), node.said["genre"]["installed_version"]) == ("idle", "1.0.0")
     assert "the broker keeps no retained messages" in node.reason()
+
+
+def test_of_a_broker_that_keeps_nothing_no_retained_piece_is_expected() -> None:
+    node = Node()
+    node.offer(file(pieces=1))
+    node.turn(4)
+    node.clock.advance(30)
+    node.updates.turn(retains=False)
+    node.turn()
+    assert "does not come on edge/fleet/stable/blob/" in node.reason()
+    assert "use edge-agent model install" in node.reason()
+    assert "again, retained" not in node.reason()
