@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from edge_agent import __version__
-from edge_agent.config.models import is_on_trial, left, library, loading, store
+from edge_agent.config.models import followed_before, is_on_trial, left, library, loading, store
 from edge_agent.config.settings import Settings
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import MAX_MESSAGE_BYTES
@@ -206,6 +206,9 @@ def make_connection_settings(settings: Settings) -> ConnectionSettings:
     """Return the connection settings. Raises `SettingsError` when one of their files can't be used."""
     where = address(settings)
     files = () if where.tls is None else digests(where.tls)
+    terms = make_terms(settings)
+    for channel in followed_before(settings):  # our session may have them from then
+        terms.left |= {topics.manifest(channel), topics.keys(channel)}
     dial = _Dial(
         where,
         will(settings.node.id),
@@ -213,7 +216,7 @@ def make_connection_settings(settings: Settings) -> ConnectionSettings:
         max(settings.limits.payload_bytes, MAX_MESSAGE_BYTES if settings.update.channel else 0),
         files,
         settings.mqtt.retain,
-        make_terms(settings),
+        terms,
     )
     session = f"{where.client_id} at {where}"
     return ConnectionSettings(

@@ -73,6 +73,14 @@ def left(settings: Settings) -> Left | None:
         return None
 
 
+def followed_before(settings: Settings) -> set[str]:
+    """Return the channels of which something was accepted before, but for the one that is followed now; none where the store can't be read."""
+    try:
+        return {*store(settings).read().channels} - {settings.update.channel}
+    except (FileError, StoreError):
+        return set()
+
+
 def is_on_trial(settings: Settings, served: Mapping[str, Digested]) -> bool:
     """Tell whether one of the models that are served, by the names that routes use, is on trial; not where the store can't be read."""
     try:

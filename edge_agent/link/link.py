@@ -84,6 +84,7 @@ class Link:
         self.answer = self._session.answer
         self.publish = self._session.publish
         self.subscribe = self._session.subscribe
+        self.give_back = self._session.give_back
         self._delivery = self._session.delivery
         self._patience = self._session.patience
         paho_client.listen(self._client, self._session, qos=qos)

@@ -137,10 +137,19 @@ class Session:
         `ready` is false until it has answered.
         """
         self.subscriptions.want(wanted, anew)
+        self._look_at_subscriptions()
+
+    def _look_at_subscriptions(self) -> None:
         self.patience.begin_handshake()
         if self.state is State.READY and not self.subscriptions.settled:
             self._become(State.SUBSCRIBING)
         self._check_settled()  # a change that was reverted before it was sent needs no answer
+
+    def give_back(self, one: str) -> None:
+        """Unsubscribe from a filter that the session has from before, unless it is wanted."""
+        self.terms.left.add(one)
+        self.subscriptions.inherit(self.terms.left)
+        self._look_at_subscriptions()
 
     def pump(self) -> None:
         """Pass to the wire what may be sent now."""
@@ -202,6 +211,7 @@ class Session:
         self.delivery.receive_maximum = granted.receive_maximum
         self.delivery.size_limit = granted.maximum_packet_size
         self.subscriptions.granted = granted
+        self.subscriptions.inherit(self.terms.left)
         if granted.server_keep_alive:
             # Brokers allow half as much again, and we look once a `TICK`.
             self.patience.agree(max(TICK, granted.server_keep_alive - TICK), self._clock())

@@ -9,6 +9,7 @@ Rules:
 * No packet has more than `_MOST` filters (AWS IoT ends the connection at the ninth), nor more bytes than the broker takes.
 * What the broker said it does not have is refused here, and so is what ended the connection (`edge_agent.link.narrowing`): to
   ask for it would end this one.
+* A session may have filters from before this connection, which no plan of ours knows of: those that are named are given back once, unless they are wanted.
 * New filters are subscribed to before old ones are unsubscribed from: if they overlap, a message comes twice rather than not at all.
 """
 
@@ -23,6 +24,8 @@ from edge_agent.link.narrowing import Narrowing
 
 #: Filters of one packet.
 _MOST: Final = 8
+#: Most filters from before that are given back on one connection.
+_MOST_INHERITED: Final = 1000
 #: Bytes of a SUBSCRIBE besides its filters, and of each filter besides its text (MQTT 5, 3.8).
 _ENVELOPE: Final = 8
 _EACH: Final = 3
@@ -57,6 +60,10 @@ class Subscriptions:
         self._narrowing.begin(wanted)
         self._wanted = dict(wanted)
         self._held: set[str] = set()
+        #: Filters from before that are still to be given back, those that the broker was asked to take back, by packet id, and all of them.
+        self._inherited: set[str] = set()
+        self._returned: dict[int, list[str]] = {}
+        self._seen: set[str] = set()
 
     @property
     def settled(self) -> bool:
@@ -68,6 +75,15 @@ class Subscriptions:
         """Filters that the broker was asked for and has neither granted nor refused."""
         return [one for filters in self.asked.values() for one in filters]
 
+    def inherit(self, filters: set[str]) -> None:
+        """Give back what the session may have from before, unless it is wanted. What was given back is removed from `filters`."""
+        self._inherited = filters
+        new = filters - self._wanted.keys() - self._seen
+        if new and len(self._seen) < _MOST_INHERITED:
+            self._seen |= new
+            self._held |= new
+            self.waiting = True
+
     def want(self, wanted: Mapping[str, bool], anew: Collection[str]) -> None:
         """Change the wanted filters; those in `anew` are subscribed to even if they already are, or are known to end the
         connection.
@@ -75,7 +91,8 @@ class Subscriptions:
         self._narrowing.keep(wanted)
         self._narrowing.try_again(anew)
         self._wanted = dict(wanted)
-        self._held.difference_update(anew)
+        self._held.difference_update(anew, self._inherited & wanted.keys())
+        self._inherited.difference_update(wanted)
         self.refused = []  # refused filters are not held, so they are subscribed to again
         self.waiting = self._held != self._wanted.keys()
 
@@ -102,7 +119,8 @@ class Subscriptions:
         gone = [one for one in self._held if one not in self._wanted]
         self._held.difference_update(gone)
         for some in self._packets(gone):
-            self.asked[self._asker.unsubscribe(some)] = []
+            packet_id = self._asker.unsubscribe(some)
+            self.asked[packet_id], self._returned[packet_id] = [], some
         self.waiting = False
 
     def subscribed(self, packet_id: int, refusals: Sequence[str | None]) -> None:
@@ -118,6 +136,7 @@ class Subscriptions:
         """Handle an UNSUBACK."""
         # If the broker refuses, further messages are counted as unrouted, and acknowledged.
         self.asked.pop(packet_id, None)
+        self._inherited.difference_update(self._returned.pop(packet_id, ()))
 
     def _refusal(self, one: str) -> Refused | None:
         """Return a filter as refused that is not to be asked for."""

@@ -42,6 +42,8 @@ class Terms:
     """
 
     def __init__(self, *, retain: bool | None = None, last_protocol: str = "3.1.1") -> None:
+        #: Filters that our session may have from before, and that nobody wants: what is known of them, until they are given back.
+        self.left: set[str] = set()
         #: Which filters it ends the connection over.
         self.narrowing = Narrowing()
         #: Whether messages of ours, and the will, are retained where they are meant to be.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from edge_agent.contract.messages import Answer, Message
-from edge_agent.contract.topics import ROOT
+from edge_agent.contract.topics import FLEET, ROOT
 from edge_agent.errors import BrokerError, FarewellError
 from edge_agent.link.poison import Poison, cause_of
 from edge_agent.serving import trace
@@ -27,6 +27,8 @@ from edge_agent.serving.plan import Connection, Plan
 _MOST_HELD: Final = 4 << 20
 #: Longest wait for messages, in seconds.
 _TICK: Final = 1.0
+#: Topics of channels, which are subscribed to one by one.
+_FLEET: Final = f"{ROOT}/{FLEET}/"
 #: While this many messages are in flight, delayed answers of gathering routes wait: waiting costs nothing.
 _ENOUGH_IN_FLIGHT: Final = 1000
 
@@ -145,6 +147,10 @@ class Answering:
                     self._tally.received -= 1  # like a request for figures: it is no work
                 else:
                     self._tally.unrouted += 1
+                    if message.topic.startswith(
+                        _FLEET
+                    ):  # from a channel that was followed before: the session is older than we are
+                        link.give_back(message.topic)
         if tracing:
             trace.answered(messages, made)
         return made

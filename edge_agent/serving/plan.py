@@ -65,6 +65,9 @@ class Connection(Protocol):
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
         """Change the subscriptions."""
 
+    def give_back(self, one: str) -> None:
+        """Unsubscribe from a filter that the session has from before, unless it is wanted."""
+
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is in flight."""
 

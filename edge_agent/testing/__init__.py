@@ -132,6 +132,8 @@ class FakeLink:
         self.drained: list[int] = []
         #: Each change of subscriptions: what was wanted then, and what of it anew.
         self.subscribed: list[tuple[dict[str, bool], set[str]]] = []
+        #: Filters from before that were given back.
+        self.given_back: list[str] = []
         #: Inputs whose answers were sent but not confirmed, by their cause in `edge_agent.link.poison`.
         self.under_way: set[int] = set()
         self.takes = True
@@ -202,6 +204,10 @@ class FakeLink:
     def subscribe(self, wanted: Mapping[str, bool], anew: Collection[str] = ()) -> None:
         """Record the wanted subscriptions; `ready` says whether they are granted at once."""
         self.subscribed.append((dict(wanted), set(anew)))
+
+    def give_back(self, one: str) -> None:
+        """Record a filter from before."""
+        self.given_back.append(one)
 
     def drain(self, seconds: float) -> bool:  # noqa: ARG002 - the interface
         """Return at once whether nothing is in flight."""

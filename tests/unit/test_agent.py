@@ -205,3 +205,13 @@ def test_a_message_that_no_route_takes_is_counted_and_answered_with_nothing() ->
     agent.step()
     assert link.answered == [(message, [])]
     assert agent.tally.unrouted == 1
+    assert link.given_back == []
+
+
+def test_what_comes_from_a_channel_that_is_not_followed_is_given_back() -> None:
+    link = FakeLink()
+    agent = make_agent(link)
+    link.arrive(Message("edge/fleet/stable/manifest", b"{}", qos=1))
+    agent.step()
+    assert agent.tally.unrouted == 1
+    assert link.given_back == ["edge/fleet/stable/manifest"]

@@ -12,6 +12,7 @@ from edge_agent.errors import BrokerError, FarewellError, ProtocolRefusedError
 from edge_agent.link.granted import Granted
 from edge_agent.link.packets import Disconnect, Puback, Publish
 from edge_agent.link.session import MAY_FOLLOW, Session, State
+from edge_agent.link.terms import Terms
 from tests.unit.sessions import Connection, in_subscribing, outcome, ready, surplus
 
 # -- the table
@@ -124,6 +125,27 @@ def test_a_change_waits_for_what_is_unconfirmed_and_what_follows_waits_for_the_c
     made.session.subscribed(102, [None])
     assert not made.session.ready
     made.session.unsubscribed(103)
+    assert made.session.ready
+
+
+def test_what_the_session_has_from_before_is_given_back_as_soon_as_it_is_known() -> None:
+    terms = Terms()
+    terms.left = {"edge/fleet/stable/manifest"}
+    made = Connection("a", terms=terms)
+    made.session.let_in(Granted())
+    made.session.pump()
+    assert made.asker.sent == [("subscribe", ["a"]), ("unsubscribe", ["edge/fleet/stable/manifest"])]
+    made.session.subscribed(101, [None])
+    assert not made.session.ready
+    made.session.unsubscribed(102)
+    assert (made.session.ready, terms.left) == (True, set())
+    for _ in range(2):
+        made.session.give_back("edge/fleet/stable/blob/ab/0")
+        made.session.give_back("a")
+    assert not made.session.ready
+    made.session.pump()
+    made.session.unsubscribed(103)
+    assert made.asker.sent[2:] == [("unsubscribe", ["edge/fleet/stable/blob/ab/0"])]
     assert made.session.ready
 
 

@@ -203,3 +203,54 @@ def test_whatever_comes_the_broker_has_what_is_wanted_in_the_end(
     serve(set())
     assert held == {"b", "c"}
     assert subscriptions.settled
+
+
+def test_filters_from_before_are_given_back_once_unless_they_are_wanted() -> None:
+    client, subscriptions = start({"a": False})
+    left = {"a", "old", "older"}
+    subscriptions.inherit(left)
+    subscriptions.ask()
+    (first, second) = asked(client)
+    assert first == ("subscribe", ["a"])
+    assert (second[0], sorted(second[1])) == ("unsubscribe", ["old", "older"])
+    assert not subscriptions.settled
+    client.reply()
+    assert (subscriptions.settled, left) == (True, {"a"})
+    subscriptions.inherit(left)
+    assert not subscriptions.waiting
+
+
+def test_one_from_before_that_is_wanted_again_is_subscribed_to() -> None:
+    client, subscriptions = start({"a": False})
+    left = {"old"}
+    subscriptions.inherit(left)
+    subscriptions.want({"a": False, "old": False}, ())
+    subscriptions.ask()
+    assert asked(client) == [("subscribe", ["a", "old"])]
+    assert left == set()
+
+
+def test_what_was_not_confirmed_is_given_back_on_the_next_connection() -> None:
+    left = {"old"}
+    for confirms in (False, True):
+        client, subscriptions = start({})
+        subscriptions.inherit(left)
+        subscriptions.ask()
+        assert asked(client) == [("unsubscribe", ["old"])]
+        if confirms:
+            client.reply()
+    assert left == set()
+
+
+def test_each_is_given_back_once_on_a_connection_whatever_comes() -> None:
+    client, subscriptions = start({})
+    for _ in range(3):
+        subscriptions.inherit({"old"})
+        if subscriptions.waiting:
+            subscriptions.ask()
+    assert asked(client) == [("unsubscribe", ["old"])]
+    client.reply()
+    for number in range(3000):
+        subscriptions.inherit({f"{number}"})
+    subscriptions.ask()
+    assert sum(len(filters) for _, filters in asked(client)) == 999
