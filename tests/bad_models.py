@@ -152,9 +152,18 @@ def endless() -> bytes:
 
 def huge() -> bytes:
     """Values that take 16 GiB, of a file of a few kilobytes."""
+    return _taking(16 << 30)
+
+
+def large() -> bytes:
+    """Values that take 100 MiB: allowed, where there is as much."""
+    return _taking(100 << 20)
+
+
+def _taking(size: int) -> bytes:
     return _file(
         [
-            _constant("large", TensorProto.INT64, [2], [1 << 16, 1 << 16]),
+            _constant("large", TensorProto.INT64, [2], [size >> 18, 1 << 16]),
             _constant("empty", TensorProto.FLOAT, [], [0.0]),
             # Of the rows, so that it can't be worked out when the file is opened.
             helper.make_node("ReduceMax", ["features"], ["largest"], keepdims=0),

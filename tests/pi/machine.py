@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +28,18 @@ from tests.requirements import lacking
 BOOT: Final = 120.0
 DEADLINE: Final = 60.0
 _CLONE_NEWNET: Final = 0x40000000
-#: systemd's own control groups, where there is no systemd to make them.
-_HIERARCHIES: Final = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
+#: systemd's own control groups, where there is no systemd to make them, and those with which units are limited (version 1).
+_LIMITING: Final = ("cpu", "cpuacct", "memory", "pids")
+_HIERARCHIES: Final = tuple(Path("/sys/fs/cgroup", name) for name in ("systemd", "unified", *_LIMITING))
+#: systemd-nspawn mounts the latter read-only, and systemd looks only when it begins which of them it may use.
+_LET_IT_LIMIT: Final = f"""
+for name in {" ".join(_LIMITING)}; do
+    if [ -d "/sys/fs/cgroup/$name" ]; then
+        mount -o remount,bind,rw "/sys/fs/cgroup/$name"
+    fi
+done
+systemctl daemon-reexec
+"""
 #: Two machines at the same time would share theirs otherwise.
 _IN_ITS_OWN_GROUP: Final = """
 while [ "$1" != -- ]; do
@@ -156,6 +166,7 @@ class Machine:
             wait_until(self._find_leader, "systemd-nspawn has not started anything")
             wait_until(self._is_up, "the machine has not booted", BOOT)
             self.run("ip", "link", "set", "lo", "up")
+            self.shell(_LET_IT_LIMIT)
         except BaseException:
             self.shut_down()
             raise
@@ -174,17 +185,10 @@ class Machine:
     def _is_up(self) -> bool:
         return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
 
-    def run(
-        self,
-        *command: str | Path,
-        check: bool = True,
-        timeout: float = 300.0,
-        groups: Sequence[Path] = (),
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command as root in the machine, and in these control groups of the host."""
-        join = "".join(f"echo $$ > {group}/cgroup.procs; " for group in groups)
+    def run(self, *command: str | Path, check: bool = True, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
+        """Run a command as root in the machine."""
         ran = subprocess.run(
-            ["sh", "-ec", f'{join}exec "$@"', "sh", *self.inside(*command)],
+            self.inside(*command),
             capture_output=True,
             text=True,
             timeout=timeout,

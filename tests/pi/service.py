@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from tests.contract.client import Client
 from tests.e2e.tracks import ROCK
 from tests.pi.machine import Machine, wait_until
+from tests.requirements import lacking
 from tests.traffic import Traffic
 
 UNIT: Final = "edge-agent.service"
@@ -55,6 +56,28 @@ def wait_online(machine: Machine, login: Login = NOBODY) -> None:
         client.subscribe(f"edge/{machine.name}/state")
         client.wait_for(lambda message: message.payload == b"online", 60)
     wait_until(lambda: machine.show(UNIT, "ActiveState") == "active", "the service is not active")
+
+
+def require_limits(machine: Machine) -> None:
+    """Skip the test where the machine's systemd can't hold the running service to its limits."""
+    lacks = [name for name in ("MemoryCurrent", "TasksCurrent") if not machine.show(UNIT, name).isdigit()]
+    if lacks:
+        lacking(
+            f"no limit of memory and tasks is in force in the container ({', '.join(lacks)} not set): its systemd was given "
+            "no control groups to make its own in; the host has to have them in version 1, mounted one by one below "
+            "/sys/fs/cgroup, or a systemd of its own (version 2), which delegates them to systemd-nspawn"
+        )
+
+
+def memory_peak(machine: Machine) -> int:
+    """Return how much memory the service has taken since it was started, its separate processes and page cache included, in bytes."""
+    groups = (
+        "/sys/fs/cgroup/memory/system.slice",
+        "memory.max_usage_in_bytes",
+        "/sys/fs/cgroup/system.slice",
+        "memory.peak",
+    )
+    return int(machine.shell("cat {0}/{4}/{1} 2>/dev/null || cat {2}/{4}/{3}".format(*groups, UNIT)))
 
 
 def ask(machine: Machine, login: Login = NOBODY) -> dict[str, object]:

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from tests.contract.client import Client
 from tests.documents import ROOT
 from tests.e2e.tracks import ROCK
 from tests.pi.conftest import BROKER, STANDS_ON
-from tests.pi.machine import Machine, booted
+from tests.pi.machine import Machine, booted, wait_until
 from tests.pi.service import CONFIGURATION, UNIT, Login, ask, set_password, wait_online
 from tests.pi.workstation import DEPLOY, LOGS_IN, Workstation, environment, program
+from tests.trusted import ANN, CHANNEL, EVE, signed
+from tests.versions import version
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
 
@@ -68,6 +71,10 @@ def label_on(machine: Machine, topic: str) -> object:
         client.subscribe(topic)
         client.publish("music/hall/features", json.dumps(ROCK), qos=1)
         return client.json(topic, 30)["label"]
+
+
+def serves(machine: Machine, number: str) -> bool:
+    return ask(machine, TESTER)["version"] == number
 
 
 def state(machine: Machine) -> tuple[str, str, str]:
@@ -221,6 +228,65 @@ def test_passwords_come_from_the_vault(
     # It has that one already.
     assert machine.run("cat", "/etc/credstore/edge-agent.mqtt-password").stdout == ANOTHER
     assert ask(machine, TESTER)["label"] == "Rock"
+
+
+def test_every_section_of_settings_can_be_given(
+    machine: Machine, workstation: Workstation, variables: dict[str, Any]
+) -> None:
+    """All from [models] on, as the commented configuration shows them, which holds every setting; with some that do something."""
+    shown = (ROOT / "deploy" / "edge-agent.toml").read_text()
+    sections = re.sub(r"^# (?=[a-z_]+ = )", "", shown[shown.index("\n[models]") :], flags=re.MULTILINE)
+    for default, chosen in (
+        ('channel = ""', f'channel = "{CHANNEL}"'),
+        ("trusted_keys = []", f'trusted_keys = ["{ANN.public_key.text}"]'),
+        ("enabled = false", "enabled = true"),
+        ('textfile = ""', 'textfile = "edge-agent.prom"'),
+        ("explained_rows = 100", "explained_rows = 1"),
+    ):
+        assert default in sections
+        sections = sections.replace(default, chosen, 1)
+    route = '[[route]]\nexplain = "path"\nexplain_requests = false\n'
+    workstation.play(**{**variables, "password": ANOTHER, "configuration": f"{LOG_IN}{route}{sections}"}).fine()
+    assert "explanation" in ask(machine, TESTER)
+    with machine.network(), Client(1883, username=TESTER.username, password=TESTER.password) as client:
+        client.subscribe(f"edge/{machine.name}/docs", "homeassistant/device/+/config")
+        client.message(f"edge/{machine.name}/docs", 30)
+        client.wait_for(lambda message: message.topic.startswith("homeassistant/"), 30)
+
+
+def test_signed_models_are_served_where_signatures_are_required(
+    machine: Machine, workstation: Workstation, variables: dict[str, Any], tmp_path: Path
+) -> None:
+    model, signature = tmp_path / "tunes.onnx", tmp_path / "tunes.onnx.minisig"
+    required = f'[update]\ntrusted_keys = ["{ANN.public_key.text}"]\n[models]\nrequire_signature = true\n'
+    chosen = {
+        **variables,
+        "password": ANOTHER,
+        "models": [str(model)],
+        "signatures": [str(signature)],
+        "configuration": f'{LOG_IN}{required}[[route]]\nmodel = "tunes"\n',
+    }
+    # The second one while signatures are required already.
+    for number in ("1.1.0", "1.2.0"):
+        model.write_bytes(version(number))
+        signature.write_text(signed(model.read_bytes(), ANN))
+        workstation.play(**chosen).fine()
+        wait_until(partial(serves, machine, number), f"{number} is not served")
+    assert workstation.play(**chosen).fine().changed == 0
+    before = state(machine)
+    # Somebody else's model, and one that was not signed again: neither of them is installed, nor its signature.
+    for number, signature_on, key, said in (
+        ("1.3.0", "1.3.0", EVE, "which is not trusted here"),
+        ("1.4.0", "1.2.0", ANN, "the signature does not match the content"),
+    ):
+        model.write_bytes(version(number))
+        signature.write_text(signed(version(signature_on), key))
+        play = workstation.play(**chosen)
+        assert play.status != 0
+        assert said in play.printed
+        assert state(machine) == before
+    machine.run("systemctl", "restart", UNIT)
+    wait_until(partial(serves, machine, "1.2.0"), "1.2.0 is not served")
 
 
 def test_a_broker_that_does_not_let_it_in_fails_the_play(workstation: Workstation, variables: dict[str, Any]) -> None:

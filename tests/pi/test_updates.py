@@ -15,7 +15,7 @@ import pytest
 from tests.channel import Channel, untrue
 from tests.contract.client import Client, Message
 from tests.pi.machine import Machine, wait_until
-from tests.pi.service import CONFIGURATION, UNIT, ask, install, traffic, wait_online
+from tests.pi.service import CONFIGURATION, UNIT, ask, install, memory_peak, require_limits, traffic, wait_online
 from tests.trusted import ANN, CHANNEL, EVE
 from tests.versions import version
 
@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
 
 #: The separate process begins with importing cryptography, on a machine that may be busy.
 DEADLINE = 240.0
+#: The unit's own.
+MEMORY_MAX = 256 << 20
 MODELS = "/var/lib/edge-agent/models"
 
 
@@ -80,7 +82,14 @@ def test_a_signed_model_is_taken_while_it_serves(served: Machine) -> None:
     maps = served.shell(f"cat /proc/{pid}/maps")
     assert "onnxruntime" in maps
     assert "cryptography" not in maps
-    print({name: served.show(UNIT, name) for name in ("MemoryPeak", "MemoryMax", "TasksCurrent", "TasksMax")})  # noqa: T201
+
+
+def test_the_unit_s_own_limits_are_enough(served: Machine) -> None:
+    """What the updates above took, with the process that verified and tried each."""
+    require_limits(served)
+    assert (served.show(UNIT, "MemoryMax"), served.show(UNIT, "TasksMax")) == (str(MEMORY_MAX), "16")
+    print(f"peak of the unit: {memory_peak(served) / 2**20:.1f} MiB; tasks: {served.show(UNIT, 'TasksCurrent')}")  # noqa: T201
+    assert memory_peak(served) < MEMORY_MAX * 3 // 4
 
 
 def test_what_tries_a_model_may_come_after_the_messages(served: Machine) -> None:
