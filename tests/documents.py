@@ -7,7 +7,9 @@ comment on the line above a block says more:
     <!-- prints: Rock -->           and this text appears in what it prints; may be repeated
     <!-- not run: it needs root -->  only for a reason
 
-The pages of DEVICE_PAGES are for a device of their own: tests/pi follows those, on a machine that boots.
+The pages of DEVICE_PAGES are for a device of their own: tests/pi follows those, on a machine that boots. There, too:
+
+    <!-- workstation -->            not on the device, but in the clone
 
 Blocks of another kind (```console, ```text, ```toml, ...) are for reading.
 """
@@ -21,7 +23,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 #: In the order in which they are followed: each goes on where the one before ends.
-DEVICE_PAGES = tuple(ROOT / "docs" / name for name in ("raspberry-pi.md", "console.md", "security.md"))
+DEVICE_PAGES = tuple(
+    ROOT / "docs" / name for name in ("raspberry-pi.md", "models-on-a-pi.md", "console.md", "security.md")
+)
 
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*([\w-]*)")
 _COMMENT = re.compile(r"^\s*<!--\s*(.*?)\s*-->\s*$")
@@ -39,6 +43,7 @@ class Block:
     background: bool
     prints: tuple[str, ...]
     not_run: str | None
+    workstation: bool = False
 
     def __str__(self) -> str:
         return f"{self.document.name}:{self.line}"
@@ -98,9 +103,9 @@ def _block(path: Path, line: int, text: str, said: list[str]) -> Block:
             if not value.strip():
                 raise ValueError(f"{path.name}:{line}: `not run` needs a reason")
             not_run = value.strip()
-        elif key != "background":
+        elif key not in {"background", "workstation"}:
             raise ValueError(f"{path.name}:{line}: unknown comment {comment!r} above a shell block")
-    return Block(path, line, text, "background" in said, tuple(prints), not_run)
+    return Block(path, line, text, "background" in said, tuple(prints), not_run, "workstation" in said)
 
 
 #: A word in a page that names a file or folder of the clone.

@@ -1,6 +1,7 @@
-"""docs/raspberry-pi.md, docs/console.md and docs/security.md, followed word for word by the user `pi` on a machine that boots.
+"""The pages that are about a device, from docs/raspberry-pi.md on, followed word for word by the user `pi` on a machine that boots.
 
-Before the pages begin there is what Raspberry Pi OS Lite has: a user `pi` with sudo, and the network, for apt alone.
+Before the pages begin there is what Raspberry Pi OS Lite has: a user `pi` with sudo, and the network, for apt alone; and a
+workstation with a clone, which is this side.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.pi.service import UNIT
 from tests.requirements import lacking
 from tests.terminal import Terminal
 
-pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.pi, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +53,46 @@ def fresh(deb: Path, iris: Path) -> Iterator[Machine]:
             yield machine
 
 
+#: In place of scp, for which there is no network.
+SCP = """#!/bin/sh -e
+for name; do
+    set -- "$@" "$(printf %s "$name" | sed 's,^pi@pi[.]local:,{home}/,')"
+    shift
+done
+cp -- "$@"
+chown -R --reference={home} {home}
+"""
+
+
+def on_workstation(machine: Machine, directory: Path, iris: Path) -> list[str | Path]:
+    """What starts a shell in a clone (of which there are the examples) that was used before, on the same network as the machine."""
+    (directory / "docs").mkdir(parents=True)
+    (directory / "docs/examples").symlink_to(ROOT / "docs/examples")
+    (directory / "iris.onnx").write_bytes(iris.read_bytes())
+    (directory / "bin").mkdir()
+    (directory / "bin/scp").write_text(SCP.format(home=machine.directory / "home/pi"))
+    (directory / "bin/scp").chmod(0o755)
+    (directory / "hosts").write_text("127.0.0.1 localhost pi.local\n")
+    path = f"{directory}/bin:{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"
+    shell = f"mount --bind {directory}/hosts /etc/hosts; cd {directory}; exec env PATH={path} HOME={directory} stdbuf -oL bash"
+    return ["nsenter", "--target", str(machine.leader), "--net", "--", "unshare", "--mount", "sh", "-ec", shell]
+
+
 def as_pi(machine: Machine, *command: str) -> list[str | Path]:
     """What starts a program in the machine, as a login of pi does."""
     return machine.inside("runuser", "--login", "pi", "--command", shlex.join(command))
 
 
-def test_the_pages_can_be_followed(fresh: Machine, tmp_path: Path) -> None:
+def test_the_pages_can_be_followed(fresh: Machine, iris: Path, tmp_path: Path) -> None:
     """One after the other, by one user at one terminal; what stays in the background has a terminal of its own."""
     # Line by line, as on a terminal.
     shell = ("stdbuf", "-oL", "bash")
-    with ExitStack() as background, Terminal(as_pi(fresh, *shell), env=ENVIRONMENT) as terminal:
+    workstation = on_workstation(fresh, tmp_path / "clone", iris)
+    with (
+        ExitStack() as background,
+        Terminal(as_pi(fresh, *shell), env=ENVIRONMENT) as device,
+        Terminal(workstation, env=ENVIRONMENT) as clone,
+    ):
         for page in DEVICE_PAGES:
             printed: dict[Block, Path] = {}
             for block in blocks(page):
@@ -69,7 +100,7 @@ def test_the_pages_can_be_followed(fresh: Machine, tmp_path: Path) -> None:
                     printed[block] = tmp_path / f"{block}.log"
                     background.enter_context(running(fresh, block, printed[block]))
                 elif block.not_run is None:
-                    said = terminal.run(block)
+                    said = (clone if block.workstation else device).run(block)
                     print(f"--- {block}\n{said}")  # noqa: T201 - shown when a test fails
                     assert "Warning" not in said, f"{block} warns:\n{said}"
             for block, file in printed.items():

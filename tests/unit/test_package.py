@@ -125,6 +125,18 @@ def test_the_inventory_names_the_package_that_is_built() -> None:
     assert name in (ROOT / "deploy" / "ansible" / "group_vars" / "edge_agents" / "main.yml").read_text()
 
 
+def test_every_variable_of_the_role_is_declared_and_explained() -> None:
+    role = ROOT / "deploy" / "ansible" / "roles" / "edge_agent"
+
+    def names(file: str, indent: int) -> set[str]:
+        return set(re.findall(rf"^ {{{indent}}}(edge_agent_\w+):", (role / file).read_text(), re.MULTILINE))
+
+    defaults = names("defaults/main.yml", 0)
+    assert names("meta/argument_specs.yml", 6) == defaults
+    rows = [line for line in (ROOT / "docs" / "ansible.md").read_text().splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`(edge_agent_\w+)`", row.split("|")[1])} == defaults
+
+
 def test_the_units_differ_where_they_have_to() -> None:
     one = (ROOT / "systemd" / "edge-agent.service").read_text()
     each = (ROOT / "systemd" / "edge-agent@.service").read_text()
