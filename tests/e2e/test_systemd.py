@@ -269,7 +269,7 @@ def unit() -> Unit:
         ("WatchdogSec", "60"),
         ("Restart", "always"),
         ("DynamicUser", "yes"),
-        ("StateDirectory", "edge-agent"),
+        ("StateDirectory", "edge-agent edge-agent/models"),
     ],
 )
 def test_the_service_is_as_agreed(unit: Unit, key: str, value: str) -> None:
