@@ -135,7 +135,12 @@ class Described(NamedTuple):
         yield from cards.paragraph("file", f"{self.path} ({size(self.size)}), {self.origin}")
         sealed = "which the file carries itself" if self.predictor.sealed else "which the file does not carry itself"
         yield from cards.paragraph("sha256", f"{self.predictor.sha256}, {sealed}")
-        signers = "; ".join(f"key {one['key']}" + f" ({one['comment']})" * bool(one["comment"]) for one in self.signed)
+        # Those of edge-convert have tabs, as minisign's.
+        comments = [" ".join(one["comment"].split()) for one in self.signed]
+        signers = "; ".join(
+            f"key {one['key']}" + f" ({comment})" * bool(comment)
+            for one, comment in zip(self.signed, comments, strict=True)
+        )
         said = f"by {signers}: {self.verdict}" if signers else self.verdict or "no signature beside it"
         yield from cards.paragraph("signed", said)
         test = card.self_test

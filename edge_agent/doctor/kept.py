@@ -36,7 +36,7 @@ def _kept(loaded: Settings, name: str, *, as_service: bool) -> Iterator[Finding]
             yield failed("store", error)
         return
     now = next((one.version for one in versions if one.path == path), "?")
-    said = f"{name}: {now} is in use, before it {before.version if before else 'none'}; {len(versions)} kept"
+    said = f"{name}: {now} is in use" + (f", before it {before.version}" if before else "") + f"; {len(versions)} kept"
     damaged = [one for one in versions if one.damaged]
     if damaged:
         yield note(

@@ -11,8 +11,8 @@ from edge_agent.config.settings import Settings
 from edge_agent.doctor.findings import Finding, failed, note, ok
 from edge_agent.doctor.reach import May, explain_model, may
 from edge_agent.doctor.trust import check_trust
-from edge_agent.errors import ModelError, SettingsError
-from edge_agent.model.library import Predictor
+from edge_agent.errors import FileError, ModelError, SettingsError
+from edge_agent.model.library import Library, Predictor
 from edge_agent.routing.levels import lay_out
 from edge_agent.routing.routes import FEATURE, Route
 
@@ -24,9 +24,9 @@ def check_models(
     loaded: Settings, routes: Sequence[Route], models: dict[str, Predictor], *, as_service: bool = False
 ) -> Iterator[Finding]:
     """Load every model that a route names, as `run` does, and put the usable ones into `models`."""
-    trust = list(check_trust(loaded))
+    trust = list(check_trust(loaded, as_service=as_service, may=may))
     yield from trust
-    if any(finding.verdict == "fail" for finding in trust):
+    if any(finding.verdict == "fail" for finding in trust) or (there := _library(loaded)) is None:
         return
     for name in dict.fromkeys(route.model for route in routes):
         closed = explain_closed(name, loaded) if as_service else None
@@ -34,7 +34,7 @@ def check_models(
             yield closed
             continue
         try:
-            opened = library(loaded).open(name)
+            opened = there.open(name)
         except ModelError as error:
             yield failed("model", error)
             continue
@@ -64,6 +64,14 @@ def check_models(
     for route in routes:
         if route.gathers and route.model in models:
             yield ok("gathering", _inputs(route, models[route.model].card.feature_names))
+
+
+def _library(loaded: Settings) -> Library | None:
+    """Return the models; None where who has to have signed them is for the service alone to see, as `check_trust` says."""
+    try:
+        return library(loaded)
+    except FileError:
+        return None
 
 
 def explain_closed(name: str, loaded: Settings, *, may: May = may) -> Finding | None:

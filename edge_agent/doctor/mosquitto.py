@@ -57,6 +57,7 @@ def check_rules(loaded: Settings, routes: Sequence[Route], root: Path = Path("/"
     wanted = [
         topics.request(loaded.node.id).filter,
         *(source.subscribe.filter for route in routes for source in route.listens),
+        *([f"{topics.ROOT}/{topics.FLEET}/{loaded.update.channel}/#"] if loaded.update.channel else []),
     ]
     for one in dict.fromkeys(wanted):
         covered = reads(rules, one)

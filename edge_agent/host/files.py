@@ -26,6 +26,8 @@ from edge_agent.errors import FileError
 _MAX_SHOWN: Final = 1024
 #: Bytes read from a file that does not report its size.
 _UNKNOWN_SIZE: Final = 1 << 16
+#: Where systemd keeps the directories of services with a user of their own (DynamicUser=): closed, and to stay so.
+_PRIVATE: Final = Path("/var/lib/private")
 _KINDS: Final = (
     (stat.S_ISDIR, "Is a directory"),
     (stat.S_ISFIFO, "is a pipe"),
@@ -211,6 +213,8 @@ def _denied(path: Path) -> str:
     otherwise = "or move the file elsewhere" if os.geteuid() == 0 else "or, in a terminal, use sudo"
     for directory in reversed(Path(os.path.realpath(path)).parents):
         if not os.access(directory, os.X_OK, effective_ids=True):
+            if directory == _PRIVATE and os.geteuid() != 0:
+                return f"{user()} may not enter {directory}; use sudo"
             return f"{user()} may not enter {directory}; allow it with chmod or chown, {otherwise}"
     return f"{user()} may not read it; allow it with chmod or chown, {otherwise}"
 

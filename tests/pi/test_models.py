@@ -98,6 +98,7 @@ def test_somebody_else_is_told_in_one_sentence(served: Machine) -> None:
         assert status == 2
         assert "user pi may not enter /var/lib/private" in said
         assert "use sudo" in said
+        assert "chmod" not in said
         assert len(said.splitlines()) == 1
     answering(served, "1.1.0")
 

@@ -57,6 +57,11 @@ def test_what_is_in_use_and_what_was_before(store: Store) -> None:
     assert (kept.verdict, kept.message) == ("ok", "genre: 1.1.0 is in use, before it 1.0.1; 2 kept")
 
 
+def test_the_first_version_has_none_before_it(store: Store) -> None:
+    put(store, "1.1.0")
+    assert [one.message for one in found(store)][1:] == ["genre: 1.1.0 is in use; 1 kept"]
+
+
 def test_a_file_by_hand_that_is_passed_over(store: Store) -> None:
     put(store, "1.1.0")
     by_hand = store.directory / "genre.onnx"

@@ -14,6 +14,7 @@ from edge_agent.cli.main import cli
 from edge_agent.config.load import load
 from edge_agent.config.models import kept, library, store
 from edge_agent.contract.manifest import pieces
+from edge_agent.doctor.models import check_models
 from edge_agent.doctor.trust import check_trust
 from edge_agent.errors import TrustError
 from edge_agent.host.process import Signals
@@ -35,7 +36,10 @@ from tests.trusted import (
     signed,
     signers,
 )
+from tests.unit.test_files import place, without_rights
 from tests.versions import version
+
+__all__ = ["place"]
 
 CONTENT = locate("genre").read_bytes()
 _T = TypeVar("_T")
@@ -124,6 +128,33 @@ def test_check_names_a_state_that_can_not_be_read(config: Path) -> None:
     (found,) = check_trust(load(config))
     assert (found.what, found.verdict) == ("trust", "fail")
     assert "state.json" in found.message
+
+
+def test_check_says_how_the_service_gets_to_read_a_key(config: Path) -> None:
+    """As the service: root reads it in any case."""
+    key = config.parent / "models.pub"
+    key.write_text(ANN.public_key.text)
+    config.write_text(config.read_text().replace(ANN.public_key.text, str(key)))
+    (open_to_all,) = check_trust(load(config), as_service=True)
+    assert open_to_all.verdict == "ok"
+    (closed,) = check_trust(load(config), as_service=True, may=lambda path, _: path != key)
+    assert (closed.verdict, closed.message) == (
+        "fail",
+        f"update.trusted_keys: {key}: the service's user may not read it",
+    )
+    assert closed.mend == f"it is no secret: sudo chmod a+r {key}"
+
+
+def test_what_only_the_service_may_see_is_no_failure_of_another_user(config: Path, place: Path) -> None:
+    config.write_text(config.read_text().replace('"models"', f'"{place}/closed/models"'))
+    (place / "closed/models").mkdir(parents=True)
+    (place / "closed").chmod(0o700)
+    loaded = load(config)
+    with without_rights():
+        (trust,) = check_models(loaded, loaded.routes(), {})
+        (service,) = check_models(loaded, loaded.routes(), {}, as_service=True)
+    assert (trust.verdict, trust.mend) == ("note", "to see whom the service trusts: sudo edge-agent check")
+    assert service.verdict == "fail"
 
 
 def test_an_installed_file_keeps_its_signature(config: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from edge_agent.config.connection import Mqtt
 from edge_agent.config.routes import RouteSettings
 from edge_agent.config.settings import Node, Settings
+from edge_agent.config.updating import Update
 from edge_agent.doctor.mosquitto import Client, Rule, check_rules, reads, rules_for
 
 KITCHEN = Client("kitchen", "edge-agent-kitchen")
@@ -109,6 +110,15 @@ def test_all_is_allowed(tmp_path: Path) -> None:
         ("ok", "/etc/mosquitto/acl: user kitchen may read edge/kitchen/request/+"),
         ("ok", "/etc/mosquitto/acl: user kitchen may read music/+/features"),
     ]
+
+
+def test_a_channel_has_to_be_read(tmp_path: Path) -> None:
+    loaded = settings().model_copy(update={"update": Update(channel="stable", require_signature=False)})
+    listener = "listener 1883\nacl_file /etc/mosquitto/acl\n"
+    missing = found(loaded, machine(tmp_path / "without", listener))[-1]
+    assert missing == ("fail", "/etc/mosquitto/acl: user kitchen may read nothing of edge/fleet/stable/#")
+    allowed = found(loaded, machine(tmp_path / "with", listener, f"{ACL}topic read edge/fleet/stable/#\n"))[-1]
+    assert allowed == ("ok", "/etc/mosquitto/acl: user kitchen may read edge/fleet/stable/#")
 
 
 def test_a_rule_is_missing(tmp_path: Path) -> None:
