@@ -7,7 +7,8 @@ Rules:
   what was wrong may be this device (its clock);
 * what came last is looked at again when what it is compared with has changed: what is served, or the settings;
 * while they are refused the pauses grow, so that a flood of them costs next to nothing;
-* a manifest that was refused is checked once more when the keys have changed;
+* keys come first, and a manifest that was refused is checked once more when they have changed; but a list of keys that is not accepted
+  keeps no manifest waiting: then it is the manifest's turn;
 * what the system ended the check of is checked again: that is no fault of the message, unless it happens three times.
 """
 
@@ -40,6 +41,8 @@ class Checking:
         self._job: tuple[str, bytes, Job[Any]] | None = None
         #: Whether the manifest that was checked last was refused.
         self._is_refused = False
+        #: Whether a manifest comes first for once, because the list of keys before was not accepted.
+        self._yields = False
         self._refusals = 0
         #: What the system ended the check of last, and how many times in a row.
         self._cut = b"", 0
@@ -68,7 +71,8 @@ class Checking:
             return self._end(*self._job) if self._job[2].ended else None
         if not self._waiting or self._clock() < self._next:
             return None
-        topic = self.keys if self.keys in self._waiting else self.manifest
+        first, second = (self.manifest, self.keys) if self._yields else (self.keys, self.manifest)
+        topic = first if first in self._waiting else second
         content = self._waiting.pop(topic)
         self._checked[topic] = content
         self._next = self._clock() + self._pause
@@ -103,6 +107,7 @@ class Checking:
         finally:
             job.close()
         self._refusals = 0
+        self._yields = False
         if topic == self.manifest:
             self._is_refused = False
         elif self._is_refused and self.manifest in self._checked:
@@ -111,6 +116,7 @@ class Checking:
 
     def _not_accepted(self, topic: str, content: bytes, error: EdgeAgentError) -> EdgeAgentError:
         self._refusals += 1
+        self._yields = topic == self.keys
         self._next = max(self._next, self._clock() + self._pause)
         again = isinstance(error, CutShortError) and self._cut_short(content) < MOST_CUT_SHORT
         if again or isinstance(error, FileError | StoreError):  # the device, not the message: it is tried again

@@ -99,6 +99,10 @@ class Scene:
         """Whether it has given a reason, as far as is known."""
         return any(why in (json.loads(one.payload)["reason"] or "") for one in self.client.seen(MODEL))
 
+    def has_accepted(self, serial: int) -> bool:
+        """Whether a manifest was accepted, as far as is known."""
+        return any(json.loads(one.payload)["serial"] == serial for one in self.client.seen(MODEL))
+
     def refuses(self, why: str, fix: str, state: str = "refused") -> dict[str, Any]:
         """Wait until it says that and why something is not taken, which changes nothing, and names the fix."""
         told = self.said(state, why)

@@ -32,7 +32,7 @@ from tests.contract.honest import PACE, Scene, scene
 from tests.contract.updating import MODEL, Clocks
 from tests.patience import DEADLINE
 from tests.requirements import require_mosquitto
-from tests.trusted import CHANNEL, EVE, ISSUED, envelope, instant
+from tests.trusted import CHANNEL, EVE, ISSUED, envelope, instant, key_envelope, key_list
 from tests.versions import version
 
 
@@ -111,6 +111,19 @@ def test_a_hundred_manifests_a_second(scene: Scene, caplog: pytest.LogCaptureFix
     scene.takes_what_is_good()
     checks = [one for one in caplog.records if "not accepted on channel" in one.getMessage()]
     assert 1 <= len(checks) < 30
+
+
+def test_a_hundred_lists_of_keys_a_second(scene: Scene) -> None:
+    """What is good is taken although they do not end."""
+    serial = scene.channel.announce(scene.content)
+    sent = 0
+    while sent < 100 or not scene.has_accepted(serial):
+        said = key_envelope(key_list(EVE, serial=scene.serial()), EVE)
+        scene.client.publish(topics.keys(CHANNEL), said, retain=True, wait=False)
+        sent += 1
+        time.sleep(0.01)
+    scene.client.publish(topics.keys(CHANNEL), retain=True)
+    scene.takes_what_is_good()
 
 
 def endless(scene: Scene, mebibytes: int) -> None:

@@ -121,6 +121,22 @@ def test_a_hundred_manifests_a_second_cost_a_check_a_second_and_then_less() -> N
     assert node.said["genre"]["installed_version"] == "1.1.0"
 
 
+def test_lists_of_keys_that_are_refused_keep_no_manifest_waiting() -> None:
+    """However fast they come."""
+    node = Node()
+    node.offer(file())
+    for number in range(4):
+        payload = b"keys %d" % number
+        node.workshop.offers[payload] = TrustError("the list of keys: not signed")
+        node.hear(KEYS, payload)
+        node.turn(3)
+        node.clock.advance(60)
+    assert node.workshop.done[:2] == ["trust", "accept"]
+    node.clock.advance(60)
+    node.run()
+    assert node.said["genre"]["installed_version"] == "1.1.0"
+
+
 def test_a_message_that_is_too_large_is_not_kept_whole() -> None:
     node = Node()
     node.hear(MANIFEST, b"x" * 4_000_000)
