@@ -131,10 +131,8 @@ def test_lists_of_keys_that_are_refused_keep_no_manifest_waiting() -> None:
         node.hear(KEYS, payload)
         node.turn(3)
         node.clock.advance(60)
-    assert node.workshop.done[:2] == ["trust", "accept"]
-    node.clock.advance(60)
-    node.run()
-    assert node.said["genre"]["installed_version"] == "1.1.0"
+    assert node.workshop.done == ["trust", "accept", "lacking", "trust", "trust"]
+    assert node.state() == "fetching"
 
 
 def test_a_message_that_is_too_large_is_not_kept_whole() -> None:
