@@ -220,11 +220,16 @@ FILES: Final = [
     Bad("pieces of another file", put_together_wrongly, "its pieces do not make the file", "sign the manifest again"),
 ]
 
+#: Those that take as long as they may.
+SLOW: Final = [made("hangs", "it exceeded its limit of", "convert the model again with edge-convert", "endless")]
+
 
 # -- pieces
 
 
-def piecemeal(name: str, why: str, change: Callable[[bytes], bytes], number: str) -> Bad:
+def piecemeal(
+    name: str, why: str, change: Callable[[bytes], bytes], number: str, *, fix: str = PUBLISH, **said: Any
+) -> Bad:
     """A model of three pieces, of which the second one on the broker is changed."""
 
     def publish(scene: Scene) -> None:
@@ -233,14 +238,22 @@ def piecemeal(name: str, why: str, change: Callable[[bytes], bytes], number: str
         right = pieces(content)
         for place, piece in enumerate([right[0], change(right[1]), right[2]]):
             scene.client.publish(topics.blob(CHANNEL, sha256, place), piece, retain=True)
-        scene.channel.announce(content, models={0: {"version": number}})
+        scene.channel.announce(content, models={0: {"version": number, **said}})
 
-    return Bad(name, publish, why, PUBLISH, "fetching")
+    return Bad(name, publish, why, fix, "fetching")
 
 
 PIECES: Final = [
     piecemeal("a bit of a piece", "piece 2 of 3 is not what was signed", lambda piece: damaged(piece, 0.3), "6.6.1"),
     piecemeal("a truncated piece", "piece 2 of 3 is not what was signed", lambda piece: piece[:-1], "6.6.2"),
     piecemeal("a piece of 3 MiB", "piece 2 of 3 is not what was signed", lambda piece: piece.ljust(3 << 20), "6.6.3"),
+    piecemeal(
+        "a bit of a piece that no manifest lists",
+        "its pieces do not make the file",
+        lambda piece: damaged(piece, 0.3),
+        "6.6.5",
+        fix="publish them again, retained",
+        blobs=(),
+    ),
     piecemeal("an empty piece", "piece 2 of 3 does not come", lambda _: b"", "6.6.4"),
 ]

@@ -3,12 +3,12 @@ not change, no honest message is lost or answered by anything else, the topic of
 accepted next.
 
 Kind -> in every detail (tests/unit) -> here. Unsigned, another key, a flipped bit (there in every byte of a message and a signature), truncated,
-swapped signature, older serial, another channel or model, a clock of 1970, a stolen key -> test_trust, test_hostile_manifests -> MANIFESTS and
-the test of the clock. Damaged, truncated, bombs, external data, crashes of onnxruntime, a card that lies, a failing self-test -> test_workshop
-(there also what hangs or takes 16 GiB), test_library -> FILES. Pieces that are damaged, too long, absent, refused -> test_updating_trouble,
-test_updating_parts -> PIECES and the tests of pieces. A hundred manifests a second, several at once -> test_updating_trouble, test_updating ->
-the tests of that name. A full disk -> test_store_crashes (at each call), test_store_hostile, test_updating_trouble -> test_bad_surroundings, as
-a broker without retained messages.
+swapped signature, older serial, another channel or model, too large, a clock of 1970 -> test_trust, test_hostile_manifests -> MANIFESTS and the
+test of the clock. Files that are damaged, truncated, bombs, external data, a crash of onnxruntime, hanging, another model's, cards that lie, a
+failing self-test -> test_workshop, test_library -> FILES, SLOW. Pieces that are damaged, of other lengths, absent, late, without end -> test_store,
+test_updating_trouble, test_updating_parts -> PIECES and the tests of pieces. A hundred manifests or lists of keys a second, two at once ->
+test_updating_trouble, test_updating -> the tests of that name. A disk that fills, a broker that keeps nothing -> test_store_crashes (at each
+call), test_store_hostile, test_updating_trouble -> test_bad_surroundings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytest.importorskip("edge_convert.signing", reason="signs models; needs the extr
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import BLOB_BYTES, pieces
 from tests.channel import MANIFEST, release
-from tests.contract.bad_input import BAD, FILES, MANIFESTS, PIECES, PUBLISH, SIGN_IT, Bad, signed_as
+from tests.contract.bad_input import BAD, FILES, MANIFESTS, PIECES, PUBLISH, SIGN_IT, SLOW, Bad, signed_as
 from tests.contract.client import Client
 from tests.contract.honest import PACE, Scene, scene
 from tests.contract.updating import MODEL, Clocks
@@ -65,7 +65,11 @@ def _scene(shared: Scene) -> Scene:
     return shared
 
 
-@pytest.mark.parametrize("bad", [*MANIFESTS, *FILES, *PIECES], ids=lambda bad: bad.name)
+@pytest.mark.parametrize(
+    "bad",
+    [*MANIFESTS, *FILES, *PIECES, *(pytest.param(bad, marks=pytest.mark.long) for bad in SLOW)],
+    ids=lambda bad: bad.name,
+)
 def test_it_changes_nothing_and_is_told(scene: Scene, bad: Bad) -> None:
     bad.publish(scene)
     scene.refuses(bad.why, bad.fix, bad.state)
@@ -102,7 +106,7 @@ def test_a_clock_of_1970(scene: Scene) -> None:
 def test_a_hundred_manifests_a_second(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """They cost a few checks; the newest that is right is taken all the same."""
     began = time.monotonic()
-    for number in range(300):
+    for number in range(200):
         right = envelope(release(version(BAD), serial=scene.serial()), *([EVE] if number % 2 else []))
         scene.client.publish(MANIFEST, right if number % 2 else signed_as(None)(right), retain=True, wait=False)
         time.sleep(max(0.0, began + number / 100 - time.monotonic()))
@@ -126,8 +130,8 @@ def test_a_hundred_lists_of_keys_a_second(scene: Scene) -> None:
     scene.takes_what_is_good()
 
 
-def endless(scene: Scene, mebibytes: int) -> None:
-    """Pieces that do not end: in the place of the one that is fetched, behind the last one, and of another file."""
+def test_200_mib_of_pieces(scene: Scene) -> None:
+    """In the place of the one that is fetched, behind the last one, and of another file."""
     content = version(BAD, larger=2 * BLOB_BYTES)
     sha256 = hashlib.sha256(content).hexdigest()
     piece = bytes(BLOB_BYTES)
@@ -135,7 +139,7 @@ def endless(scene: Scene, mebibytes: int) -> None:
     scene.said("fetching")
     places = [(sha256, number) for number in range(8)] + [("cd" * 32, 0)]
     sent = 0
-    while sent < mebibytes << 20 or not scene.has_said("is not what was signed"):
+    while sent < 200 << 20 or not scene.has_said("is not what was signed"):
         for file, number in places:
             scene.client.paho.publish(topics.blob(CHANNEL, file, number), piece).wait_for_publish(DEADLINE)
         sent += len(places) * len(piece)
@@ -143,11 +147,6 @@ def endless(scene: Scene, mebibytes: int) -> None:
     assert scene.arriving() <= len(content)
     scene.traffic.judge(scene.version)
     scene.takes_what_is_good()
-
-
-@pytest.mark.parametrize("mebibytes", [16, pytest.param(200, marks=pytest.mark.long)])
-def test_pieces_without_end(scene: Scene, mebibytes: int) -> None:
-    endless(scene, mebibytes)
 
 
 def test_pieces_that_come_late(scene: Scene) -> None:
