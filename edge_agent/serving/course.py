@@ -8,35 +8,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import Final, NamedTuple
+from typing import Final
 
 from edge_agent.contract.manifest import ModelFile, versions
 from edge_agent.contract.messages import Refused
 from edge_agent.errors import CutShortError, EdgeAgentError, FileError, ModelError, StoreError
-from edge_agent.model.trust import Offer
+from edge_agent.model.trust import Accepted, Offer
 from edge_agent.serving.checking import Checking
-from edge_agent.serving.contest import Contesting
 from edge_agent.serving.fetching import Fetching
 from edge_agent.serving.fitting import unfit
 from edge_agent.serving.phases import UNDER_WAY, Phase, may_follow
 from edge_agent.serving.proving import Proving
-from edge_agent.serving.released import MOST_CUT_SHORT, About, Job, Release, Served, Verdict, Wish, Workshop
+from edge_agent.serving.released import MOST_CUT_SHORT, InUse, Job, Release, Served, Verdict, Wish, refused_for
 from edge_agent.serving.telling import Telling
 
 _log = logging.getLogger(__name__)
 
 #: Said of a candidate in whose place a person has put something else.
 _DECIDED: Final = Verdict(Phase.ROLLED_BACK, "another version was put into use on the device")
-
-
-class InUse(NamedTuple):
-    """The plan that is in use, as far as updates concern it: see `edge_agent.serving.updating.Updates`."""
-
-    about: About
-    served: Mapping[str, Served]
-    workshop: Workshop
-    fits: Callable[[Mapping[str, Served]], None]
-    contests: Mapping[str, Contesting]
 
 
 class Course:
@@ -51,6 +40,8 @@ class Course:
         self.release: Release | None = None
         #: A manifest that was accepted while another one was just being put in place, or what it changed was watched.
         self.following: Offer | None = None
+        #: What is served, and was not watched to the end when a newer manifest superseded it.
+        self.unwatched: tuple[Offer, Sequence[ModelFile]] | None = None
         self.errands: list[Job[None]] = []
         #: Whether the store was asked what is on trial, and served.
         self.has_looked = False
@@ -179,10 +170,29 @@ class Course:
             return
         if found is None:
             return
-        accepted, files = found
+        self._watch_again(*found)
+
+    def supersede(self, release: Release) -> None:
+        """Drop a release for a newer one."""
+        if release.is_served:
+            offer = Offer(release.manifest, None, Accepted(release.manifest.serial), release.evidence)
+            self.unwatched = offer, release.files
+        self.drop(release)
+
+    def resume(self) -> None:
+        """Watch what is still served after all: what superseded it did not come to serve. What is said of that stays."""
+        if self.unwatched is None or self.release is not None or self.errands:
+            return
+        (accepted, files), self.unwatched = self.unwatched, None
+        served = {name: one.sha256 for name, one in self.plan.served.items()}
+        if all(served.get(file.name) == file.sha256 for file in files):
+            self._watch_again(accepted, files, is_quiet=True)
+            self._errand(lambda: self.plan.workshop.watch(files, accepted.manifest))
+
+    def _watch_again(self, accepted: Offer, files: Sequence[ModelFile], *, is_quiet: bool = False) -> None:
         _log.info("update: serial %d: %s is watched from the beginning", accepted.manifest.serial, versions(files))
         release = self.release = Release(accepted, files)
-        release.phase, release.is_served = Phase.TESTING, True
+        release.phase, release.is_served, release.is_quiet = Phase.TESTING, True, is_quiet
         self._tell(release, None)
         release.do(self.plan.workshop.former(files), lambda former: self._watch(release, former))
 
@@ -259,6 +269,7 @@ class Course:
     def _placed(self, release: Release) -> None:
         """Note that the plan in use serves a release."""
         release.is_being_placed, release.is_served = False, True
+        self.unwatched = None
         _log.info("update: serial %d: %s served now", release.manifest.serial, versions(release.files))
         self.become(release, Phase.COMMITTED, release.remark)
         if release.proving is not None and release.proving.phase is Phase.COMMITTED:
@@ -366,6 +377,8 @@ class Course:
         self._tell(release, reason)
 
     def _tell(self, release: Release, reason: str | None) -> None:
+        if release.is_quiet and release.phase is not Phase.ROLLED_BACK:
+            return
         waits = release.phase is Phase.VERIFIED and self.plan.about.by_hand and not release.approved
         compared = {} if release.proving is None else release.proving.compared()
         for file in release.files:
@@ -377,8 +390,3 @@ class Course:
                 "percentage": release.reached() if release.phase in UNDER_WAY else None,
             }
             self.telling.tell(file.name, release.phase, reason, **more)
-
-
-def refused_for(reason: str) -> Verdict:
-    """Return the verdict that something is not accepted."""
-    return Verdict(Phase.REFUSED, reason)

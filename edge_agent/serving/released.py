@@ -41,6 +41,11 @@ class Verdict(NamedTuple):
     reason: str
 
 
+def refused_for(reason: str) -> Verdict:
+    """Return the verdict that something is not accepted."""
+    return Verdict(Phase.REFUSED, reason)
+
+
 class Job(Protocol[_T_co]):
     """Work in a process of its own."""
 
@@ -72,6 +77,9 @@ class Workshop(Protocol):
 
     def test(self, files: Sequence[ModelFile], evidence: bytes | None, manifest: Manifest) -> Job[Mapping[str, Served]]:
         """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name. They are on trial from now on."""
+
+    def watch(self, files: Sequence[ModelFile], manifest: Manifest) -> Job[None]:
+        """Note that files are on trial."""
 
     def watched(self, served: Mapping[str, Served]) -> tuple[Offer, list[ModelFile]] | None:
         """Return the release that is on trial, and those of its files that are served; None where there is none. Raises `FileError`,
@@ -118,6 +126,16 @@ class About(NamedTuple):
         return Answer(topics.model(self.node, "x"), b"", qos=1, retain=True)
 
 
+class InUse(NamedTuple):
+    """The plan that is in use, as far as updates concern it: see `edge_agent.serving.updating.Updates`."""
+
+    about: About
+    served: Mapping[str, Served]
+    workshop: Workshop
+    fits: Callable[[Mapping[str, Served]], None]
+    contests: Mapping[str, Contesting]
+
+
 class Wish(NamedTuple):
     """What the next plan is to be made of: models that are open already, candidates that are compared, and the models before those that are
     served already; both by the names that routes use.
@@ -153,6 +171,8 @@ class Release:
         self.is_being_placed = False
         #: Whether it is served, and watched.
         self.is_served = False
+        #: Whether nothing is said of it unless it goes back: what is said is of a newer one, which did not come to serve.
+        self.is_quiet = False
         #: Why the last piece has to be fetched again, as it was told.
         self.trouble: str | None = None
         #: What is said of it while it is watched.

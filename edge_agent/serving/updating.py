@@ -30,9 +30,9 @@ from edge_agent.contract.progress import UpdateProgress
 from edge_agent.errors import EdgeAgentError
 from edge_agent.model.trust import Offer
 from edge_agent.serving.contest import Contesting
-from edge_agent.serving.course import Course, InUse, refused_for
+from edge_agent.serving.course import Course
 from edge_agent.serving.phases import Phase
-from edge_agent.serving.released import About, Release, Served, Verdict, Wish, Workshop
+from edge_agent.serving.released import About, InUse, Release, Served, Verdict, Wish, Workshop, refused_for
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +126,7 @@ class Updates:
         return (
             course.has_looked
             and course.release is None
+            and course.unwatched is None
             and course.telling.is_done
             and course.checking.is_idle
             and not course.errands
@@ -153,6 +154,7 @@ class Updates:
         ):
             following, course.following = course.following, None
             self._accepted(following)
+        course.resume()
         self.hurries = False
         if (release := course.release) is not None:
             before = release.phase, release.job, release.fetching
@@ -272,7 +274,7 @@ class Updates:
                 course.following = accepted
                 return
             _log.info("update: serial %d supersedes %d", manifest.serial, before.manifest.serial)
-            course.drop(before)
+            course.supersede(before)
         files = [file for file in manifest.models if file.name in self._served]
         for file in files:
             course.telling.tell(file.name, Phase.IDLE, None, serial=manifest.serial, latest=file)

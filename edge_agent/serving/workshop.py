@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -132,10 +132,12 @@ class Workshop:
         """Put files whose pieces are there into the store, with who signed them, open and test them; return them by name. They are on trial from now on."""
         return Steps(self._test(files, evidence, manifest))
 
+    def watch(self, files: Sequence[ModelFile], manifest: Manifest) -> Steps[None]:
+        """Note that files are on trial."""
+        return Steps(_alone(lambda: self._watch(files, manifest)))
+
     def watched(self, served: Mapping[str, Served]) -> tuple[Offer, list[ModelFile]] | None:
-        """Return the release that is on trial, and those of its files that are served; None where there is none. Raises `FileError`,
-        `StoreError` and `TrustError`.
-        """
+        """Return the release that is on trial, and those of its files that are served, if any. Raises `FileError`, `StoreError` and `TrustError`."""
         watched = self._store.read().watched
         if watched is None or not watched.manifest:
             return None
@@ -168,11 +170,10 @@ class Workshop:
 
         def work() -> None:
             take_back(self._patient, _digests(files), None if verdict is None else _refused(serial, verdict))
-            if verdict is None:
-                return
-            for file in files:
-                self._drop(file)
-            self._patient.clear_parts()
+            if verdict is not None:
+                for file in files:
+                    self._drop(file)
+                self._patient.clear_parts()
 
         return Steps(_alone(work))
 
@@ -196,8 +197,7 @@ class Workshop:
 
     @property
     def _now(self) -> float | None:
-        now = self._clock()
-        return now if now >= _SANE else None
+        return now if (now := self._clock()) >= _SANE else None
 
     def _kept(self, state: State) -> Kept:
         return state.channels.get(self._channel, Kept())
@@ -230,18 +230,20 @@ class Workshop:
                 self._patient.clear_parts([file.sha256 for file in offer.manifest.models])
             if offer is not None and offer.evidence is not None:
                 self._renew(offer.manifest.models, offer.evidence)
-            over = [] if offer is None else self._superseded(offer.manifest.models)
+            over = () if offer is None else self._superseded(offer.manifest.models)
             self._patient.change(lambda state: to(state).unwatch(over))
 
         yield from _alone(work)
 
-    def _superseded(self, files: Sequence[ModelFile]) -> list[str]:
-        """Return the models with a candidate on trial that never came to serve, and now never will."""
+    def _superseded(self, files: Sequence[ModelFile]) -> Collection[str]:
+        """Return the models on trial where a release never came to serve, and now never will."""
         if (watched := self._patient.read().watched) is None:
-            return []
-        tried = {file.name: watched.files.get(file.name, file.sha256) for file in files}
-        others = [file.name for file in files if tried[file.name] != file.sha256]
-        return [name for name in others if not self._is_current(name, tried[name])]
+            return ()
+        goes_on = all(watched.files.get(file.name, file.sha256) == file.sha256 for file in files)
+        return () if goes_on or any(self._is_current(*one) for one in watched.files.items()) else watched.files
+
+    def _watch(self, files: Sequence[ModelFile], manifest: Manifest) -> None:
+        self._patient.change(lambda state: state.watch(_digests(files), manifest.serial, written(manifest)))
 
     def _renew(self, files: Sequence[ModelFile], evidence: bytes) -> None:
         """Put the message beside the files that are there already: the keys that signed them before may be trusted no more."""
@@ -263,7 +265,7 @@ class Workshop:
     ) -> Generator[Step, None, Mapping[str, Served]]:
         def work(tell: Callable[[str], None]) -> None:
             # Before they are opened here: even that may end the agent.
-            self._patient.change(lambda state: state.watch(_digests(files), manifest.serial, written(manifest)))
+            self._watch(files, manifest)
             for file in files:
                 if (found := self._found(file)) is None:
                     with self._patient.part(file.sha256, file.size, file.blobs) as part:

@@ -96,6 +96,11 @@ class FakeWorkshop:
         found = {file.name: self.tests[file.sha256] for file in files}
         return self._job("test", next((one for one in found.values() if isinstance(one, Exception)), found))
 
+    def watch(self, files: Sequence[ModelFile], manifest: Manifest) -> FakeJob:
+        """Note what is on trial."""
+        self.trial = (manifest, {(file.name, file.sha256) for file in files})
+        return self._job(f"watch {' '.join(file.version for file in files)}")
+
     def watched(self, served: Mapping[str, Served]) -> tuple[Offer, list[ModelFile]] | None:
         """Return what is on trial, and served."""
         manifest, on_trial = self.trial

@@ -9,6 +9,7 @@ import pytest
 
 from edge_agent.assembly import make_plan
 from edge_agent.config.settings import Settings
+from edge_agent.errors import ModelError
 from edge_agent.model.library import load, locate
 from edge_agent.model.store import Store
 from edge_agent.model.trust import Accepted, Kept
@@ -174,6 +175,88 @@ def test_where_a_model_loses_its_route_the_others_are_watched_on(caplog: pytest.
     node.take_plan()
     node.run()
     assert (node.state("genre"), list(node.wishes[-1].contests)) == ("committed", ["genre"])
+
+
+# -- a newer release that does not come to serve
+
+
+def superseded(phase: str) -> Node:
+    """A node whose 1.1.0 is in its soak when 1.2.0 comes, which is refused or goes back in a phase."""
+    node, newer = restarted(), file("1.2.0")
+    phases: dict[str, Any] = {"shadow": {"min_agreement": 0.9}, "canary": {"canary": 0.1}}
+    said = phases.get(phase, {})
+    if not said:
+        node.workshop.tests[newer.sha256] = ModelError("genre: the self-test fails in row 3")
+    node.clock.advance(30)
+    node.offer(newer, serial=2, **SOAK, **said)
+    node.run()
+    if said:
+        assert node.state() == phase
+        gets_worse(node)
+    return node
+
+
+@pytest.mark.parametrize(
+    ("phase", "state"), [("test", "refused"), ("shadow", "rolled_back"), ("canary", "rolled_back")]
+)
+def test_what_is_served_is_watched_on_where_the_release_that_superseded_it_does_not_come_to_serve(
+    phase: str, state: str
+) -> None:
+    node = superseded(phase)
+    before = dict(node.said["genre"])
+    assert (before["state"], before["serial"], before["installed_version"]) == (state, 2, "1.1.0")
+    assert (contest(node).share, list(node.wishes[-1].before)) == (1.0, ["genre"])
+    assert node.workshop.trial[1] == {("genre", file().sha256)}, "also after a restart"
+    node.clock.advance(59)
+    node.run()
+    assert node.workshop.done[-1] != "keep 1.1.0"
+    node.clock.advance(1)
+    node.run()
+    assert node.workshop.done[-1] == "keep 1.1.0"
+    assert node.said["genre"] == before, "what became of the newer one is what counts"
+    assert node.updates.is_idle
+
+
+def test_it_goes_back_then_and_says_so() -> None:
+    node = superseded("test")
+    node.original = {"genre": served("1.0.0")}
+    gets_worse(node)
+    assert (node.state(), node.said["genre"]["serial"]) == ("rolled_back", 1)
+    assert "genre, committed: it fails" in node.reason()
+    assert node.said["genre"]["installed_version"] == "1.0.0"
+
+
+def test_it_is_watched_on_where_a_manifest_asks_for_it_again() -> None:
+    node = restarted()
+    node.offer(file("1.2.0", pieces=3), serial=2)
+    node.clock.advance(1)
+    node.turn(5)
+    assert node.state() == "fetching"
+    node.offer(file(), serial=3, **SOAK)
+    node.clock.advance(1)
+    node.run()
+    assert (node.state(), contest(node).share) == ("idle", 1.0)
+    assert node.updates.health is not None
+    node.clock.advance(60)
+    node.run()
+    assert node.workshop.done[-1] == "keep 1.1.0"
+
+
+def test_it_is_not_where_a_newer_one_has_come_to_serve_or_a_person_has_decided() -> None:
+    node = restarted()
+    node.offer(file("1.2.0"), serial=2)
+    node.clock.advance(1)
+    node.run()
+    assert node.said["genre"]["installed_version"] == "1.2.0"
+    assert node.updates.is_idle
+    node = restarted()
+    node.offer(file("1.2.0"), serial=2, min_agreement=0.9, **SOAK)
+    node.clock.advance(1)
+    node.run()
+    node.choose(served("1.0.5"))
+    node.run()
+    assert node.state() == "rolled_back"
+    assert node.updates.is_idle
 
 
 # -- the agent as a whole

@@ -287,6 +287,16 @@ def test_a_candidate_that_was_superseded_before_it_served_is_not_on_trial_any_mo
     assert room.store.read().watched is not None  # it serves until the new one does
 
 
+def test_a_release_of_several_is_superseded_as_a_whole_and_may_be_noted_again(room: Room) -> None:
+    old, new = room.put(bad_models.honest()), room.put(bad_models.honest("1.1.0"))
+    mood = old.model_copy(update={"name": "mood"})
+    done(room.workshop.watch([old, mood], manifest(old, mood, serial=ISSUED)))
+    assert on_trial(room, old) == [old]
+    assert on_trial(room, mood) == [mood]
+    done(room.workshop.accept(envelope(manifest(new, serial=ISSUED + 1), ANN)))
+    assert room.store.read().watched is None
+
+
 def test_what_would_overflow_a_stack_half_as_large_is_refused(room: Room) -> None:
     """It would not overflow ours: where it is tested there is less, so that there is no doubt."""
     fits, does_not = bad_models.deep(100), bad_models.deep(8_000)
