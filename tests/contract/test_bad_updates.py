@@ -73,7 +73,6 @@ def _scene(shared: Scene) -> Scene:
 def test_it_changes_nothing_and_is_told(scene: Scene, bad: Bad) -> None:
     bad.publish(scene)
     scene.refuses(bad.why, bad.fix, bad.state)
-    scene.traffic.judge(scene.version)
     scene.takes_what_is_good()
 
 
