@@ -1,6 +1,6 @@
 """What a message costs in the pipeline, without broker and connection: each way of sending features against the plain JSON
-route, one message at a time and 20 together, that route watched for drift, rows of a batch that are answered and rejected, and one
-route against 1,000.
+route, one message at a time and 20 together, that route watched for drift (at the rate of this benchmark, of which a sample is counted, and with
+each message counted), rows of batches with and without drift, rows that are rejected, and one route against 1,000.
 
     python -m benchmarks.pipeline
 
@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, Final
 
 import cbor2
@@ -33,8 +34,13 @@ _MESSAGES: Final = 1_000
 _SENSORS: Final = 50
 _ROUTES: Final = 1_000
 _TOPICS: Final = 50_000
-#: Rows of a batch.
+#: Rows of a batch, and those of other batches that are measured with drift.
 _ROWS: Final = 10_000
+_SIZES: Final = (100, 1_000, _ROWS)
+_ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
+    "application/json": lambda one: json.dumps(one).encode(),
+    "application/cbor": cbor2.dumps,
+}
 
 
 def main() -> int:
@@ -46,8 +52,9 @@ def main() -> int:
     def pipeline(subscribe: str, **options: Any) -> Pipeline:
         return Pipeline([_route(subscribe, "out/{s}", **options)], {"genre": model})
 
-    drift = Drifting({"genre": model}, hours=24.0, interval=600.0, clock=time.monotonic, time=str)
-    watched = Pipeline([_route("in/{s}/x", "out/{s}")], {"genre": model}, observers=drift.observers)
+    def watched(clock: Callable[[], float]) -> Pipeline:
+        drift = Drifting({"genre": model}, hours=24.0, interval=600.0, clock=clock, time=str)
+        return Pipeline([_route("in/{s}/x", "out/{s}")], {"genre": model}, observers=drift.observers)
 
     def sent(encoded: list[bytes], content_type: str | None = None) -> list[Message]:
         return [
@@ -65,16 +72,24 @@ def main() -> int:
     ]
     ways = {
         "JSON": (plain, sent(texts)),
-        "JSON, drift": (watched, sent(texts)),
+        "JSON, drift": (watched(time.monotonic), sent(texts)),
+        # Time passes from call to call, so that there are never more than 80 a second.
+        "JSON, drift, each": (watched(count(0.0, 0.25).__next__), sent(texts)),
         "merged": (pipeline("in/{s}/x", partial="merge"), sent(texts)),
         "gathered": (pipeline("in/{s}/{feature}"), gathered),
         "CBOR": (plain, sent([cbor2.dumps(row) for row in rows], "application/cbor")),
         "SenML": (plain, sent(records, "application/senml+json")),
     }
-    print(f"{'us of CPU a message':22}" + "".join(f"{f'{count} together':>20}" for count in _TOGETHER))
-    found = [_measure(ways, count) for count in _TOGETHER]
+    print(f"{'us of CPU a message':22}" + "".join(f"{f'{number} together':>20}" for number in _TOGETHER))
+    found = [_measure(ways, number) for number in _TOGETHER]
     for name in ways:
         print(f"{name:22}" + "".join(f"{one[name]:11.1f} ({one[name] / one['JSON']:.2f} x)" for one in found))
+
+    print(f"\n{'us of CPU a row':22}{'without drift':>20}{'with it':>20}")
+    for name, messages in _answered(rows).items():
+        told = _measure({"without": (plain, messages), "with": (watched(time.monotonic), messages)}, 1)
+        each = {key: cost * len(messages) / _ROWS for key, cost in told.items()}
+        print(f"{name:22}{each['without']:20.2f}{each['with']:11.2f} ({each['with'] / each['without']:.2f} x)")
 
     batches = _batches(rows, names)
     costs = _measure({name: (plain, [one]) for name, one in batches.items()}, 1)
@@ -95,6 +110,18 @@ def main() -> int:
     return 0
 
 
+def _answered(rows: Sequence[dict[str, float]]) -> dict[str, list[Message]]:
+    """Return `_ROWS` rows in batches of some sizes, in JSON and CBOR."""
+    good = [{**rows[number % len(rows)], "id": number} for number in range(_ROWS)]
+    return {
+        f"{content_type[12:].upper()}, {size:,} rows": [
+            Message("in/0/x", encode(good[start : start + size]), 1, content_type) for start in range(0, _ROWS, size)
+        ]
+        for content_type, encode in _ENCODERS.items()
+        for size in _SIZES
+    }
+
+
 def _batches(rows: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, Message]:
     """Return batches of rows that are answered, or rejected for one mistake each, in JSON and CBOR."""
     good: list[dict[str, Any]] = [{**rows[number % len(rows)], "id": number} for number in range(_ROWS)]
@@ -106,13 +133,9 @@ def _batches(rows: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str
         ],
         "empty": [{}] * _ROWS,
     }
-    ways: dict[str, Callable[[Any], bytes]] = {
-        "application/json": lambda one: json.dumps(one).encode(),
-        "application/cbor": cbor2.dumps,
-    }
     return {
         f"{content_type[12:].upper()}, {name}": Message("in/0/x", encode(batch), 1, content_type)
-        for content_type, encode in ways.items()
+        for content_type, encode in _ENCODERS.items()
         for name, batch in bad.items()
     }
 

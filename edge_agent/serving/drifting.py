@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import logging
 import math
-import random
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_agent.contract import topics
 from edge_agent.contract.card import ModelCard
 from edge_agent.contract.drift import Drift, DriftedColumn, DriftedModel, OddSensor, State
 from edge_agent.contract.messages import Answer, to_json
 from edge_agent.model.drift import OVER, Finding, Watch
-from edge_agent.model.reference import answers_of, columns_of, values_of
+from edge_agent.model.reference import Floats, answers_of, columns_of, values_of
+from edge_agent.model.sampling import ALL, Sampling
 from edge_agent.model.unlike import how, value
 from edge_agent.serving.metrics import Measured
 from edge_agent.serving.writing import Settled
@@ -35,8 +34,6 @@ _log = logging.getLogger(__name__)
 #: Rows that are counted together, and numbers of theirs: as many as are worth the trouble, and few enough that nobody waits.
 _TOGETHER: Final = 1024
 _NUMBERS: Final = 1 << 14
-#: Rows that are counted of one call at most.
-_SAMPLED: Final = 1024
 #: Answers whose numbers are remembered: a tree has as many as leaves.
 _REMEMBERED: Final = 1024
 #: Most features and most sensors of a model that are told, and most bytes of all.
@@ -71,7 +68,10 @@ class Observer:
         self._width = self._features + len(answers_of(card))
         self.watch = Watch(columns_of(card), features=self._features, hours=hours)
         self._together = max(1, min(_TOGETHER, _NUMBERS // self._width))
-        self._rows: list[tuple[float, ...]] = []
+        self._part = Sampling(clock).part
+        #: The rows that were noted, as numbers in a row: they are at hand now, and would have to be fetched again later.
+        self._numbers = bytearray()
+        self._pack = struct.Struct(f"{self._features}d").pack
         self._sensors: list[str] = []
         self._answers: list[Settled | None] = []
         self._places: dict[int, int] = {}
@@ -88,14 +88,16 @@ class Observer:
     def note(
         self, sensors: Sequence[str], rows: Sequence[tuple[float, ...]], answers: Sequence[Settled | None]
     ) -> None:
-        """Note rows of as many sensors, and what was answered: None where the model failed. Of very many at once, in large batches, a sample is
-        as good: evenly spaced, from a random place on.
-        """
-        if len(rows) > _SAMPLED:
-            step = -(-len(rows) // _SAMPLED)
-            part = slice(random.randrange(step), None, step)  # noqa: S311 - a sample, not a secret
+        """Note rows of as many sensors, and what was answered: None where the model failed. Of very many a sample is noted."""
+        part = self._part(len(rows))
+        if part is not ALL:
             rows, sensors, answers = rows[part], sensors[part], answers[part]
-        self._rows += rows
+        try:
+            for row in rows:
+                self._numbers += self._pack(*row)
+        except Exception:  # noqa: BLE001 - as in `_guarded`
+            self._give_up()
+            return
         self._sensors += sensors
         self._answers += answers
         if len(self._sensors) >= self._together:
@@ -107,29 +109,38 @@ class Observer:
 
     def _guarded(self, do: Callable[[], None]) -> None:
         if self._is_broken:
-            self._rows, self._sensors, self._answers = [], [], []
+            self._take()
             return
         try:
             do()
         except Exception:  # noqa: BLE001 - a bug of ours, and it is logged
-            self._is_broken = True
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if not self._is_broken:
             what = "internal error: drift of model %s is not watched any more; its messages are answered as ever"
             _log.exception(what, self.card.name)
-            self._found = []
+        self._is_broken = True
+        self._found = []
+        self._take()
+
+    def _take(self) -> tuple[Floats, list[str], list[Settled | None]]:
+        """Return the rows (n, features) that were noted, their sensors and their answers, and begin anew."""
+        numbers, sensors, answers = self._numbers, self._sensors, self._answers
+        self._numbers, self._sensors, self._answers = bytearray(), [], []
+        return np.frombuffer(numbers).reshape(-1, self._features), sensors, answers
 
     def _count(self) -> None:
-        rows, sensors, answers = self._rows, self._sensors, self._answers
-        self._rows, self._sensors, self._answers = [], [], []
+        rows, sensors, answers = self._take()
         now, most = self._clock(), self._together
         for begin in range(0, len(rows), most):
             part, end = rows[begin : begin + most], begin + most
             table = np.empty((len(part), self._width), order="F")
-            numbers = np.fromiter(chain.from_iterable(part), np.float64, len(part) * self._features)
-            table[:, : self._features] = numbers.reshape(len(part), -1)
+            table[:, : self._features] = part
             table[:, self._features :] = self._answered(answers[begin:end])
             self.watch.add(table, sensors[begin:end], now)
 
-    def _answered(self, answers: Sequence[Settled | None]) -> npt.NDArray[np.float64]:
+    def _answered(self, answers: Sequence[Settled | None]) -> Floats:
         """Return what was answered (n, answers). Most answers have been there before, and are the same object."""
         places = list(map(self._places.get, map(id, answers)))
         if None in places:
@@ -150,7 +161,7 @@ class Observer:
         self._places[id(answer)] = place
         self._alive.append(answer)
 
-    def _forget(self) -> npt.NDArray[np.float64]:
+    def _forget(self) -> Floats:
         self._places.clear()
         self._alive.clear()
         return np.empty((16, self._width - self._features))

@@ -203,10 +203,12 @@ def test_nothing_that_was_counted_is_lost_by_a_reload() -> None:
     messages = [Message("music/1/features", b'{"loudness": 0.5}')] * 600  # two of them are counted
     for _ in range(3):
         reloaded.first.pipeline.process(messages)
+        reloaded.clock.advance(10.0)
     for _ in range(2):
         reloaded.reload()
         for _ in range(3):
             reloaded.second.pipeline.process(messages)
+            reloaded.clock.advance(10.0)
         reloaded.turn()
     reloaded.link.ready = True
     reloaded.turn()
@@ -267,6 +269,7 @@ def test_batches_and_failures_are_counted() -> None:
     rows = json.dumps([{"loudness": one / 100} for one in range(100)] + [{"loudness": "?"}]).encode()
     for _ in range(11):
         watched.pipeline.process([Message("music/a/features", rows)])
+        watched.clock.advance(10.0)
     observer = watched.drift.observers[ROUTE.model]
     assert 1000 <= observer.watch.rows <= 1100  # without being asked: a thousand are counted at a time
     watched.model.broken = ValueError("no")
@@ -292,7 +295,8 @@ def test_the_rows_of_a_batch_are_those_of_its_own_sensor(
     payloads = (b'[{"loudness": 0.0}, {"loudness": 0.25}]', *others)
     watched.pipeline.process([Message(f"music/sensor-{number}/features", one) for number, one in enumerate(payloads)])
     seen: dict[str, list[float]] = {}
-    for topic, row in zip(observer._sensors, observer._rows, strict=True):
+    rows, sensors, _ = observer._take()
+    for topic, row in zip(sensors, rows.tolist(), strict=True):
         seen.setdefault(topic.split("/")[1], []).extend(row)
     assert seen == expected
 
@@ -378,8 +382,44 @@ def test_where_nobody_watches_what_was_said_before_is_taken_back() -> None:
 
 def test_of_very_many_rows_at_once_a_sample_is_counted() -> None:
     watched = Watched()
+    watched.clock.advance(60.0)
     rows = json.dumps([{"loudness": one / 100} for one in range(100)]).encode()
     watched.pipeline.process([Message("music/a/features", rows)] * 30)
     observer = watched.drift.observers[ROUTE.model]
     observer.count()
     assert observer.watch.rows == 1000  # each third
+
+
+def test_of_very_many_rows_a_second_a_sample_is_counted_of_each_sensor() -> None:
+    watched = Watched()
+    observer = watched.drift.observers[ROUTE.model]
+
+    def second(rows: int, sensors: str = "music") -> int:
+        """How many are counted of so many, one at a time, while 50 sensors take turns."""
+        observer.count()
+        before = observer.watch.rows
+        for one in range(rows):
+            observer.note([f"{sensors}/{one % 50}"], [(one % 100 / 100,)], [None])
+            watched.clock.advance(1.0 / rows)
+        watched.clock.time = round(watched.clock.time)
+        observer.count()
+        return observer.watch.rows - before
+
+    assert second(100) == 100
+    assert second(1000) == pytest.approx(1000, abs=300)  # so many come at once now and then
+    for rows in (500, 20_000):
+        second(rows, "others")
+        for _ in range(3):
+            assert second(rows, "others") == pytest.approx(128, abs=60)
+    assert len(observer.watch.streams.known) == 100
+    # The sample is as all are: evenly over the range of the card.
+    (loudness, *_) = observer.watch.findings()
+    assert loudness.mean == pytest.approx(0.495, abs=0.05)
+    for _ in range(5):
+        second(100)
+    assert second(100) == 100
+    watched.clock.advance(60.0)
+    before = observer.watch.rows
+    observer.note(["s"] * 3000, [(0.5,)] * 3000, [None] * 3000)
+    observer.count()
+    assert observer.watch.rows - before == 1000  # of a large batch now and then
