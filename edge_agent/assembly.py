@@ -62,8 +62,8 @@ def make_plan(settings: Settings, loaded: Mapping[str, Loaded] | None = None, wi
     models = {name: one.predictor for name, one in loaded.items()}
     check_routes(routes, models)
     served = {name: Served(one.card, one.sha256) for name, one in models.items()}
-    # What is served goes on being watched where the channel was switched off.
-    has_updates = bool(settings.update.channel) or is_on_trial(settings, served)
+    # What is served goes on being watched where the channel was switched off, and what came of that is said by who wished for this plan.
+    has_updates = bool(settings.update.channel) or wish is not None or is_on_trial(settings, served)
     tells = not has_updates
     discovery = make_discovery(settings, models, tells_models=tells) if settings.home_assistant.enabled else None
     drift = make_drift(settings, models) if settings.drift.enabled else None

@@ -251,8 +251,12 @@ class Updates:
         for one in self._course.errands:
             one.close()
         self._course.errands.clear()
-        if self._course.release is not None:
-            self._course.release.close()
+        if (release := self._course.release) is not None:
+            if release.is_served:
+                _log.info(
+                    "update: serial %d: %s is not watched for now", release.manifest.serial, versions(release.files)
+                )
+            release.close()
 
     # -- manifests
 

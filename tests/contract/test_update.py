@@ -19,7 +19,7 @@ from tests.brokers import Mosquitto
 from tests.channel import MANIFEST, Channel, bundled, release, untrue
 from tests.contract.agents import NODE, STATE
 from tests.contract.client import Client
-from tests.contract.updating import MODEL, UpdatingAgent
+from tests.contract.updating import MODEL, Clocks, UpdatingAgent
 from tests.e2e.tracks import ROCK
 from tests.trusted import CHANNEL, ISSUED, envelope
 from tests.versions import version
@@ -105,6 +105,22 @@ def test_a_node_that_was_off_catches_up_and_one_that_is_stopped_in_between_goes_
     client.forget()
     with UpdatingAgent(server.port, tmp_path / "models"):
         state(client, "idle", installed_version="1.1.0")
+        assert served(client) == "1.1.0"
+
+
+def test_what_is_on_trial_is_watched_after_a_restart_without_the_channel_too(
+    server: Mosquitto, client: Client, channel: Channel, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    with UpdatingAgent(server.port, models):
+        client.wait_for_payload(STATE, "online")
+        channel.push(version("1.1.0"), soak_seconds=3600)
+        serial = state(client, "committed", installed_version="1.1.0")["serial"]
+    client.forget()
+    with UpdatingAgent(server.port, models, clocks=Clocks(pace=1000.0), update={"channel": ""}):
+        state(client, "committed", installed_version="1.1.0", channel="", serial=serial)
+        state(client, "idle", installed_version="1.1.0", channel="", serial=serial)
+        assert Store(models).read().watched is None
         assert served(client) == "1.1.0"
 
 

@@ -15,6 +15,7 @@ from edge_agent.model.store import Store
 from edge_agent.model.trust import Accepted, Kept
 from edge_agent.serving.announcements import TakenBack
 from edge_agent.serving.contest import Contesting
+from edge_agent.serving.released import Wish
 from tests.unit.test_on_trial import restarted
 from tests.unit.updates import ABOUT, Node, file, served
 
@@ -286,6 +287,10 @@ def test_without_a_channel_what_is_served_is_watched_and_told(store: Store) -> N
     assert not [topic for topic in plan.wanted if topic.startswith("edge/fleet")]
     store.change(lambda state: state.unwatch(["genre"]))
     assert make_plan(settings(store.directory)).updates is None
+    # The plan that it wished for at the end: what came of it is yet to be said.
+    plan = make_plan(settings(store.directory), wish=Wish())
+    assert plan.updates is not None
+    assert not any(isinstance(one, TakenBack) for one in plan.later)
 
 
 def test_without_a_channel_what_is_not_served_is_not(store: Store) -> None:
