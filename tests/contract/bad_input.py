@@ -113,7 +113,7 @@ MANIFESTS: Final = [
         "too large",
         f"at most {MAX_MESSAGE_BYTES} are read",
         "publish fewer models at once",
-        lambda right: right.ljust(1 << 18),
+        lambda right: right.ljust(10 << 20),
     ),
     Bad(
         "200 MiB announced",
