@@ -93,6 +93,10 @@ class Node:
                 return f"{model.name}: {word.state.replace('_', ' ')}: {word.reason or 'no reason given'}"
         return None
 
+    def refuses(self, manifest: Manifest) -> bool:
+        """Tell whether it says that it does not accept a manifest, this one or the last."""
+        return any(word.state == "refused" for _, word in self._named(manifest))
+
     def took(self, manifest: Manifest, models: Collection[ModelFile]) -> bool:
         """Tell whether any of these models of a manifest is installed, or on its way to be. A node that a manifest is not meant for says
         its serial too, but stays idle.

@@ -28,7 +28,7 @@ from edge_deploy.wording import some
 
 from edge_agent.contract.manifest import MAX_ENTRIES, is_meant, place_of
 from edge_agent.contract.messages import Message
-from edge_agent.errors import InputError
+from edge_agent.errors import BrokerError, InputError
 from edge_agent.wording import count, plain
 
 #: Longest single wait for news, in seconds.
@@ -126,8 +126,11 @@ class Rollout:
             wave = (*wave, *(name for name in self._takers(back) if not is_meant(name, self._channel.name, wave)))
             if len(wave) > MAX_ENTRIES:
                 wave = None  # too many to name: better too far back than not far enough
-        # Who refused the release may refuse the way back for the same reason, so nobody waits for it.
-        refused = set(self._standing().trouble) - set(self._takers(back))
+        # Who refused the release may refuse the way back for the same reason, so nobody waits for it. Who went back by itself takes it.
+        refused = {
+            name for name in self._standing().trouble if self._nodes.known[name].refuses(self._bundle.forward.manifest)
+        }
+        refused -= set(self._takers(back))
         if published is None or not back.is_in(published) or wave != published.wave:
             self._announce(back, wave)
         text = f"taking back: {back.title} for {'all nodes' if wave is None else some(wave) or 'no node'}"
@@ -306,10 +309,26 @@ class Rollout:
             while not self._wire.connected:
                 self._receive()
             self._wire.unsubscribe(filters)
+            self._restore()
             kept(self._wire, filters, self._take, self._clock, 3 * QUIET)
         passed = self._clock() - begun
         self._judge.pass_over(passed)
         return passed
+
+    def _restore(self) -> None:
+        """Publish again what a broker has lost that keeps nothing when it is started again; else nobody would find it."""
+        published = self._current.envelope
+        signed = next((one for one in (self._bundle.forward, self._bundle.back) if one and one.is_in(published)), None)
+        if published is None or signed is None or self._channel.current() != Current() or not self._wire.connected:
+            return
+        try:
+            self._channel.push(self._bundle)
+            self._announce(signed, published.wave)
+        except BrokerError:
+            if self._wire.connected:
+                raise
+        else:
+            self._tell("restored", "the broker had lost what was published: it is published again")
 
     def _receive(self) -> None:
         for message in self._wire.receive(_TURN):

@@ -228,7 +228,7 @@ class ScriptedNode:
                 return
             if self.state == self.returns:
                 self.state, self._left, self.version = "rolled_back", [], before
-                self.say("inference failed", sha256=self.heard.models[0].sha256)
+                self.say("inference failed")
                 return
             self.say(update_percentage=50 if self.state == "fetching" else None)
             if self.state == self.stays:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edge_deploy.channel import Channel, joined
 from edge_deploy.events import Event, Lines, json_lines
 from edge_deploy.release import Bundle
 from edge_deploy.rollout import Outcome
+from edge_deploy.testing import Room, ScriptedNode
 
 from edge_agent.contract import topics
 from edge_agent.contract.manifest import place_of
+from edge_agent.contract.messages import Message
 from tests.unit.deploy.releases import SERIAL, write_release
 from tests.unit.deploy.rolling import LIMITS, NAMES, Fleet
 
@@ -69,6 +72,65 @@ def test_take_back_reaches_who_came_with_the_release_after_the_first_one(fleet: 
     assert fleet.take_back() is Outcome.TAKEN_BACK
     assert fleet.published()[-1] == (SERIAL + 1, ("pi-1", "late"))
     assert fleet.nodes["late"].version == "1.0.0"
+
+
+class Slow(ScriptedNode):
+    """A node that hears of a manifest some seconds later."""
+
+    def __init__(self, room: Room, name: str, **behaviour: Any) -> None:
+        self.late: list[tuple[float, Message]] = []
+        super().__init__(room, name, **behaviour)
+
+    def take(self, message: Message) -> None:
+        self.late.append((self.room.time + 3, message))
+
+    def turn(self, now: float) -> None:
+        while self.late and now >= self.late[0][0]:
+            super().take(self.late.pop(0)[1])
+        super().turn(now)
+
+
+def test_who_went_back_by_itself_is_waited_for_on_the_way_back(fleet: Fleet) -> None:
+    fleet.nodes["pi-1"] = Slow(fleet.room, "pi-1", returns="committed")
+    assert fleet.run("1") is Outcome.TAKEN_BACK
+    assert fleet.event("taken_back").text == "taken back: 1 node on genre 1.0.0"
+    assert fleet.nodes["pi-1"].serial == SERIAL + 1
+
+
+def test_a_broker_that_has_lost_everything_is_given_it_again(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    new = Slow(fleet.room, "late", online=False)
+
+    def stop() -> None:
+        fleet.wires[-1].connected = False
+        fleet.room.retained.clear()
+        for node in fleet.nodes.values():
+            node.say_state()
+            node.say()
+
+    def start() -> None:
+        fleet.wires[-1].connected = True
+        new.online = True
+        new.say_state()
+        new.say()
+
+    fleet.at(50, stop)
+    fleet.at(60, start)
+    assert fleet.run("50%,100%") is Outcome.DONE
+    assert fleet.event("restored").text == "the broker had lost what was published: it is published again"
+    assert {*fleet.versions().values(), new.version} == {"1.1.0"}
+    bundle = Bundle.open(fleet.folder / "genre-1.1.0.onnx")
+    assert Channel("stable", fleet.room.wire(), fleet.room.clock).push(bundle).sent == 0, "the files are there, too"
+    assert fleet.kinds().count("restored") == 1
+
+
+def test_a_broker_that_keeps_what_it_has_is_given_nothing_again(fleet: Fleet) -> None:
+    fleet.add(*NAMES)
+    fleet.at(50, lambda: setattr(fleet.wires[-1], "connected", False))
+    fleet.at(60, lambda: setattr(fleet.wires[-1], "connected", True))
+    assert fleet.run("50%,100%") is Outcome.DONE
+    assert "disconnected" in fleet.kinds()
+    assert "restored" not in fleet.kinds()
 
 
 def test_who_refuses_the_way_back_is_told_with_its_reason(fleet: Fleet) -> None:
