@@ -144,3 +144,25 @@ def test_one_that_fails_where_it_serves_goes_back_to_the_one_before(trial: Trial
     last = trial.answers()[-5 * len(SENSORS) :]
     assert {answer["version"] for answer in last} == {"1.0.0"}
     assert not any("error" in answer for answer in last)
+
+
+def test_one_that_fails_after_a_restart_without_its_channel_goes_back_and_says_so(
+    server: Mosquitto, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "genre.onnx").write_bytes(bad_models.honest())
+    with Client(server.port) as client:
+        client.subscribe(STATE, MODEL, "music/+/genre/#")
+        trial = Trial(client)
+        with UpdatingAgent(server.port, models):
+            client.wait_for_payload(STATE, "online")
+            trial.offer(bad_models.raising(NEW), soak_seconds=LONG)
+            client.wait_for(lambda one: one.topic == MODEL and b'"state":"committed"' in one.payload)
+        client.forget()
+        with UpdatingAgent(server.port, models, update={"channel": ""}):
+            said = trial.send_until("rolled_back")
+            assert "it fails on" in said["reason"]
+            assert (said["installed_version"], said["channel"]) == ("1.0.0", "")
+            trial.send()
+        assert trial.answers()[-1]["version"] == "1.0.0"
