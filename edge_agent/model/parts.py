@@ -60,6 +60,10 @@ class Part:
             self._missing.discard(number)
         return True
 
+    def instead(self, number: int) -> int:
+        """Return which piece is to be asked for when this one did not come, or was not what it should be."""
+        return number
+
     def finish(self) -> Path:
         """Return the path of the file once it is whole and on the disk. Pieces that went bad are missing again, and it raises
         `StoreError`; `TrustError` where they do not make the file that was announced. It reads everything and waits for the disk: a process apart should do it.
@@ -148,6 +152,11 @@ class Unlisted(Part):
         if self._length == self._size and self._whole.hexdigest() != self.path.name:
             raise self._another()
         return True
+
+    def instead(self, number: int) -> int:  # noqa: ARG002 - as in every part
+        """Ask for the first again: if that was not the right one, no other is."""
+        self._piece = 0
+        return 0
 
     def _begin(self, first: bytes) -> bool:
         """Learn from the first piece how long they are, and how many of them are there."""

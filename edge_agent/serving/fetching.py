@@ -50,6 +50,9 @@ class Part(Protocol):
         fetched again.
         """
 
+    def instead(self, number: int) -> int:
+        """Return which piece is to be asked for when this one failed: it may be because of another one."""
+
     def close(self) -> None:
         """Close it; what has come stays."""
 
@@ -71,8 +74,9 @@ class Fetching:
         self._channel = channel
         self._files = files
         self._clock = clock
-        #: Pieces that failed: when they may be asked for again, and how often they have failed.
-        self._resting: dict[_Piece, tuple[float, int]] = {}
+        #: When pieces may be asked for again, and how often each has failed.
+        self._resting: dict[_Piece, float] = {}
+        self._failed: dict[_Piece, int] = {}
         self._left = deque(self._missing())
         self._asked: _Piece | None = None
         self._until = math.inf
@@ -109,8 +113,7 @@ class Fetching:
             )
         if self._asked is None and not busy and (following := self._next()) is not None:
             self._asked = following
-            failures = self._resting.get(following, (0.0, 0))[1]
-            self._until = self._clock() + min(_LONGEST, _PATIENCE * 2.0 ** min(failures, 16))
+            self._until = self._clock() + min(_LONGEST, _PATIENCE * 2.0 ** min(self._failed.get(following, 0), 16))
 
     def take(self, topic: str, payload: bytes) -> bool:
         """Take a piece; return whether it is one that was asked for and not there yet. Raises `FileError`."""
@@ -124,6 +127,7 @@ class Fetching:
             raise
         if fits:
             self._resting.pop(asked, None)
+            self._failed.pop(asked, None)
             self._asked, self.trouble = None, None
             if not self._left:  # of files whose pieces come in order, the next ones
                 self._left.extend(self._missing())
@@ -156,13 +160,15 @@ class Fetching:
         if self._left:
             return self._left.popleft()
         now = self._clock()
-        return next((piece for piece, (when, _) in self._resting.items() if when <= now), None)
+        return next((piece for piece, when in self._resting.items() if when <= now), None)
 
     def _rest(self, why: str) -> None:
         assert self._asked is not None  # noqa: S101 - for the type checker: callers have looked
-        failures = self._resting.pop(self._asked, (0.0, 0))[1]
-        pause = min(_LONGEST, _PAUSE * 2.0 ** min(failures, 16))
-        self._resting[self._asked] = (self._clock() + pause, failures + 1)
+        asked, failures = self._asked, self._failed.get(self._asked, 0)
+        self._failed[asked] = failures + 1
+        self._resting.pop(asked, None)
+        following = asked._replace(number=self._files[asked.sha256].instead(asked.number))
+        self._resting[following] = self._clock() + min(_LONGEST, _PAUSE * 2.0 ** min(failures, 16))
         self._asked, self.trouble = None, why
 
     def _topic(self, piece: _Piece) -> str:

@@ -43,6 +43,10 @@ class FakePart:
     def close(self) -> None:
         """Do nothing."""
 
+    def instead(self, number: int) -> int:
+        """Return the same."""
+        return number
+
     def write(self, number: int, content: bytes) -> bool:
         """Keep a piece; raise what `full` says."""
         if self.full is not None:

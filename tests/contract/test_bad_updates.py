@@ -164,6 +164,18 @@ def test_pieces_that_come_late(scene: Scene) -> None:
     assert scene.arriving() == 0
 
 
+def test_a_first_piece_that_is_not_the_right_one(scene: Scene) -> None:
+    """Of a file whose pieces no manifest lists: it is thought to have as many pieces as bytes, until the right one is there."""
+    content = version("1.1.5")
+    said = release(content).models[0]
+    topic = topics.blob(CHANNEL, said.sha256, 0)
+    scene.client.publish(topic, b"x", retain=True)
+    scene.channel.announce(content, models={0: {"blobs": ()}})
+    scene.refuses(f"piece 2 of {len(content)} does not come on", PUBLISH, "fetching")
+    scene.client.publish(topic, content, retain=True)
+    scene.takes("1.1.5", content)
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_two_at_once(scene: Scene, first: int) -> None:
     """Two publish at the same time, each a manifest of its own: what is served in the end is what has the higher serial."""

@@ -404,3 +404,24 @@ def test_the_store_comes_before_a_file_by_hand(store: Store, caplog: pytest.LogC
     assert locate("genre", store.directory) == version.path
     assert caplog.messages == []
     assert passed_over("genre", store.directory) is None
+
+
+def test_a_first_piece_that_was_not_the_right_one_is_asked_for_again(store: Store) -> None:
+    """Of pieces without hashes: whoever put it there decides nothing for good."""
+    size = 100_000
+    with store.part(SHA256, len(CONTENT), ()) as part:
+        assert part.write(0, b"x")
+        assert (part.missing(), part.count) == ([1], len(CONTENT))
+        assert not part.write(1, CONTENT[size : 2 * size])
+        assert part.instead(1) == 0
+        assert part.missing() == [0]
+        assert part.write(0, CONTENT[:size])
+        assert part.write(1, CONTENT[size : 2 * size])
+        # What is right stays where the one behind it is only late.
+        assert part.instead(2) == 0
+        assert part.write(0, CONTENT[:size])
+        assert (part.missing(), part.there) == ([2], 2)
+        assert part.write(2, CONTENT[2 * size :])
+        assert part.finish().read_bytes() == CONTENT
+    with store.part(SHA256, len(CONTENT), BLOBS) as listed:
+        assert listed.instead(2) == 2
