@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -202,3 +203,20 @@ def test_what_was_refused_may_be_right_later(scene: Scene) -> None:
     scene.refuses("the manifest says labels", SIGN_IT)
     scene.channel.push(content)
     scene.takes("1.9.0", content)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
+def test_all_of_it_in_any_order(scene: Scene, seed: int) -> None:
+    """Nobody waits for what is said of one before the next comes; what is good in between is served each time."""
+    chance = random.Random(seed)
+    kinds = [*MANIFESTS, *FILES, *PIECES]
+    for turn in range(10):
+        for bad in chance.sample(kinds, 12):
+            bad.publish(scene)
+            time.sleep(chance.expovariate(10))
+        number = f"3.{seed}.{turn}"
+        content = version(number, larger=chance.choice([0, BLOB_BYTES, 3 * BLOB_BYTES]))
+        scene.client.forget()
+        scene.channel.push(content)
+        scene.takes(number, content)
