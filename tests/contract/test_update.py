@@ -17,7 +17,7 @@ from edge_agent.contract.manifest import pieces
 from edge_agent.model.store import Store
 from tests.brokers import Mosquitto
 from tests.channel import Channel, release
-from tests.contract.agents import NODE, STATE
+from tests.contract.agents import NODE, STATE, wait_until
 from tests.contract.client import Client
 from tests.contract.updating import MODEL, Clocks, UpdatingAgent
 from tests.e2e.tracks import ROCK
@@ -108,7 +108,7 @@ def test_what_is_on_trial_is_watched_after_a_restart_without_the_channel_too(
     with UpdatingAgent(server.port, models, clocks=Clocks(pace=1000.0), update={"channel": ""}):
         state(client, "committed", installed_version="1.1.0", channel="", serial=serial)
         state(client, "idle", installed_version="1.1.0", channel="", serial=serial)
-        assert Store(models).read().watched is None
+        wait_until(lambda: Store(models).read().watched is None, "its trial is over")
         assert served(client) == "1.1.0"
 
 
