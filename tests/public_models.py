@@ -20,6 +20,7 @@ import joblib
 import numpy as np
 import onnx
 from click.testing import CliRunner
+from edge_convert.classifier import title_of
 from edge_convert.cli import main as edge_convert
 from skl2onnx import to_onnx
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
@@ -37,6 +38,7 @@ from tests.unit.convert.foreign import net
 PAGE: Final = Path(__file__).parent.parent / "docs" / "public-models.md"
 FIXTURES: Final = Path(__file__).parent / "unit" / "convert" / "fixtures" / "foreign"
 _SPECIES: Final = ("setosa", "versicolor", "virginica")
+_NAMES: Final = ("--label-names", ",".join(_SPECIES))
 #: Where the names of tables come from.
 _TITLES: Final = {"iris": "iris", "cancer": "breast cancer", "diabetes": "diabetes", "gaps": "iris with gaps"}
 
@@ -50,6 +52,13 @@ class Brought(NamedTuple):
     options: tuple[str, ...] = ()
     #: Whether the table has names for the labels that the model has numbers for.
     words: bool = False
+    #: The model, of a family of several.
+    model: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return f"{self.family}; here: {self.model}" if self.model and self.model != self.family else self.family
 
 
 def pickled(model: Any) -> Callable[[Path, Any, Any], Path]:
@@ -103,13 +112,12 @@ def _of_other_libraries() -> Iterator[Brought]:
     xgb: dict[str, Any] = {"n_estimators": 20, "max_depth": 4, "n_jobs": 1}
     lgbm: dict[str, Any] = {"n_estimators": 20, "num_leaves": 8, "n_jobs": 1, "verbose": -1}
     cat: dict[str, Any] = {"iterations": 20, "depth": 4, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
-    names = ("--label-names", ",".join(_SPECIES))
     yield Brought(
-        "XGBoost: XGBClassifier, its own file", theirs("xgboost", "XGBClassifier", ".json", **xgb), "iris", names
+        "XGBoost: XGBClassifier, its own file", theirs("xgboost", "XGBClassifier", ".json", **xgb), "iris", _NAMES
     )
     yield Brought("XGBoost: XGBRegressor, its own file", theirs("xgboost", "XGBRegressor", ".ubj", **xgb), "diabetes")
     yield Brought(
-        "LightGBM: LGBMClassifier, its own file", theirs("lightgbm", "LGBMClassifier", ".txt", **lgbm), "iris", names
+        "LightGBM: LGBMClassifier, its own file", theirs("lightgbm", "LGBMClassifier", ".txt", **lgbm), "iris", _NAMES
     )
     yield Brought(
         "LightGBM: LGBMRegressor, its own file", theirs("lightgbm", "LGBMRegressor", ".txt", **lgbm), "diabetes"
@@ -118,19 +126,18 @@ def _of_other_libraries() -> Iterator[Brought]:
         "CatBoost: CatBoostClassifier, its own file",
         theirs("catboost", "CatBoostClassifier", ".cbm", **cat),
         "iris",
-        names,
+        _NAMES,
     )
     yield Brought(
         "CatBoost: CatBoostRegressor, its own file", theirs("catboost", "CatBoostRegressor", ".cbm", **cat), "diabetes"
     )
     forest = RandomForestClassifier(20, random_state=0)
-    yield Brought("ONNX file of skl2onnx, with ZipMap", converted(forest), "iris", names, words=True)
+    yield Brought("ONNX file of skl2onnx, with ZipMap", converted(forest), "iris", _NAMES)
     yield Brought(
         "ONNX file of skl2onnx, an output for each label",
         converted(forest, zipmap="columns"),
         "iris",
-        names,
-        words=True,
+        _NAMES,
     )
     yield Brought(
         "ONNX file of onnxmltools (LightGBM)", written(onnx.load(FIXTURES / "lightgbm-text.onnx")), words=True
@@ -174,7 +181,7 @@ def brought() -> Iterator[Brought]:
             table = family.tables[0]
             bounds = ("--bounds", "data") if family.bounds else ()
             missing = ("--missing", "native") if "gaps" in table else ()
-            yield Brought(name, pickled(family.models[0]), table, (*bounds, *missing))
+            yield Brought(name, pickled(family.models[0]), table, (*bounds, *missing), model=title_of(family.models[0]))
     yield from _of_other_libraries()
     yield from _refused()
 
@@ -194,7 +201,7 @@ def export(one: Brought, directory: Path) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = one.save(directory, rows, y)
-    write(directory / "table.csv", rows, np.array(_SPECIES)[y] if one.words else y)
+    write(directory / "table.csv", rows, np.array(_SPECIES)[y] if one.words or _NAMES[1] in one.options else y)
     options = (*(("--trust-pickle",) if path.suffix == ".joblib" else ()), *one.options)
     command = ["export", path.name, *options, "--data", "table.csv", "--target", "y", "--out", "out.onnx"]
     with contextlib.chdir(directory):
@@ -203,10 +210,10 @@ def export(one: Brought, directory: Path) -> list[str]:
     size = f"{_TITLES.get(one.table, one.table)}, {rows.shape[0]:,} x {rows.shape[1]}"
     lines = [line for line in done.output.splitlines() if line.strip()]
     if done.exit_code:
-        return [one.family, f"`{shown}`", size, "", f"refused: {lines[-1].removeprefix('Error: ')}"]
+        return [one.title, f"`{shown}`", size, "", f"refused: {lines[-1].removeprefix('Error: ')}"]
     proof = next(line for line in lines if line.startswith("verify:"))
     agrees = next((line for line in lines if line.startswith(("model: agrees", "model: is off"))), "")
-    return [one.family, f"`{shown}`", size, agrees.removeprefix("model: "), proof.rpartition("): ")[2]]
+    return [one.title, f"`{shown}`", size, agrees.removeprefix("model: "), proof.rpartition("): ")[2]]
 
 
 def page_of(rows: Iterable[Sequence[str]]) -> str:

@@ -68,7 +68,16 @@ TABLES: Final = (
     Public(
         "penguins-raw.csv",
         "palmerpenguins",
-        ("--target", "Body Mass (g)", "--drop", "Individual ID,Comments,Species", "--missing", "native", "--unit", "g"),
+        (
+            "--target",
+            "Body Mass (g)",
+            "--drop",
+            "Individual ID,Comments,Species,Delta 15 N (o/oo),Delta 13 C (o/oo)",
+            "--missing",
+            "drop",
+            "--unit",
+            "g",
+        ),
     ),
     Public("occupancy.csv", "river", ("--task", "anomaly", "--contamination", "0.02")),
     Public("segment.csv", "river", ("--target", "category")),
@@ -137,7 +146,8 @@ def train(table: Public, directory: Path) -> list[str]:
     differ = verification["labels_differ"] if what == "labels" else verification["numbers_differ"]
     features = next(line for line in done.stdout.splitlines() if line.startswith("table:")).split(",")
     size = f"{found['rows']:,} x {next(word for word in ' '.join(features).split('features')[0].split()[-1:])}"
-    return [f"`{shown}`", table.source, size, _figures(found), f"{differ} {what} differ"]
+    figures = _figures(found) or "none: no row says whether it is an anomaly"
+    return [f"`{shown}`", table.source, size, figures, f"{differ} {what} differ"]
 
 
 def _figures(found: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ _MANY: Final = 20
 _RARE: Final = 10
 #: In so few rows all may be alike by chance.
 _FEW: Final = 2
-#: In so many rows nothing but a clock rises all the time.
+#: In so many rows nothing but a clock rises all the time, and what rises by one so often counts.
 _CLOCK: Final = 20
 #: Whole numbers up to this are the same in float32.
 _FLOAT32_WHOLE: Final = 1 << 24
@@ -311,6 +311,11 @@ def strange(names: Sequence[str], X: NDArray[np.float64], words: Collection[str]
                 f"column {name!r} counts the rows ({values[0]:.0f}, {values[1]:.0f}, …): a model may learn their order, which "
                 f"says nothing of new messages (--drop {name!r}, or --time {name!r}: then the figures are also those on later rows)"
             )
+        elif anew := _begins_anew(steps):
+            notes.append(
+                f"column {name!r} counts the rows, and begins anew {f'{anew} times' if anew > 1 else 'once'}: where that is the number of a row in its group, it "
+                f"says nothing of new messages (--drop {name!r})"
+            )
         elif merged := _merged(name, values):
             notes.append(merged)
         elif len(values) >= _CLOCK and (steps >= 0).all() and 2 * int((steps > 0).sum()) >= len(values):
@@ -319,6 +324,12 @@ def strange(names: Sequence[str], X: NDArray[np.float64], words: Collection[str]
                 f"a clock, which say nothing of new messages (--drop {name!r}, or --time {name!r}: then the figures are also those on later rows)"
             )
     return notes
+
+
+def _begins_anew(steps: NDArray[np.float64]) -> int:
+    """Return how often a column that else counts the rows begins anew, from its `steps` (n,) from row to row; 0 for one that does not count."""
+    anew = steps[steps != 1]
+    return len(anew) if len(anew) * _CLOCK <= len(steps) and (anew < 0).all() else 0
 
 
 def _merged(name: str, values: NDArray[np.float64]) -> str:

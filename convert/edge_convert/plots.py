@@ -56,7 +56,7 @@ def confusion(scheme: Scheme, labels: tuple[str, ...]) -> str:
         for (row, column), share in np.ndenumerate(shares):
             if counts[row, column] and not many:
                 ink = "white" if share > 0.55 else INK
-                text = f"{share:.0%}\n{counts[row, column]:,.0f}" if few else f"{counts[row, column]:,.0f}"
+                text = f"{_percent(share)}\n{counts[row, column]:,.0f}" if few else f"{counts[row, column]:,.0f}"
                 axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=10 if few else 8)
         flat = len(labels) * longest <= 40
         axes.set_xticks(range(len(labels)), labels, rotation=0 if flat else 90, fontsize=10 if few else 9)
@@ -65,6 +65,10 @@ def confusion(scheme: Scheme, labels: tuple[str, ...]) -> str:
         axes.spines[:].set_visible(False)
 
     return draw_svg(draw, (size + 0.4 + 0.07 * longest, size + (0 if len(labels) * longest <= 40 else 0.06 * longest)))
+
+
+def _percent(share: float) -> str:
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
 
 
 def roc(evaluation: Evaluation, scheme: Scheme) -> str:

@@ -43,6 +43,8 @@ _CURVE: Final = (
     "The learning curve has the model's own parameters; where the blue line still rises, more rows help, where it is far below the "
     "grey one, the model knows its rows by heart. Features that change nothing when they are shuffled are left out."
 )
+#: Up to so many labels have their F1 among the figures.
+_FEW_LABELS: Final = 3
 #: So many features are listed.
 _MOST_FEATURES: Final = 100
 
@@ -139,6 +141,8 @@ def _figures(report: Report, evaluation: Evaluation) -> str:
     schemes = list(evaluation.schemes.values())
     published = report.sheet.published_on(report.table.sources)
     names = list(evaluation.random.figures)
+    if len(evaluation.labels) > _FEW_LABELS:  # they stand by label below
+        names = [name for name in names if not name.startswith("f1 ")]
     if len(evaluation.labels) == 2:  # the commoner label's F1 says little, and the table is wide enough
         names.remove(f"f1 {next(label for label in evaluation.labels if label != evaluation.rarest)}")
     rows = [(f"this model ({report.kind}): {s.title}", *(_figure(s, name) for name in names)) for s in schemes]

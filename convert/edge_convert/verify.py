@@ -110,8 +110,8 @@ def verify(
     )
 
 
-def require_verified(result: Verification, what: str) -> None:
-    """Raise `ModelError` with the number of rows that differ, unless the comparison passed."""
+def require_verified(result: Verification, what: str, hint: str = "") -> None:
+    """Raise `ModelError` with the number of rows that differ, and the `hint`, unless the comparison passed."""
     if result.passed:
         return
     total = result.training_rows + result.generated_rows
@@ -120,7 +120,7 @@ def require_verified(result: Verification, what: str) -> None:
     raise ModelError(
         f"{what} does not reproduce {result.library}: of {total:,} rows {labels}{result.numbers_differ:,} {verb}a {how.what} off by more "
         f"than {how.tolerance:g} (at most {result.largest_difference:.1e}){', as a share of the largest' if how.relative else ''}"
-        f"{'' if result.labels_differ else '; export it with --tolerance where that may be'}"
+        f"{'' if result.labels_differ else '; export it with --tolerance where that may be'}{hint}"
     )
 
 

@@ -33,6 +33,7 @@ from edge_convert.describe import Sheet, sheet_for
 from edge_convert.evaluate import Evaluation, brief, default_jobs
 from edge_convert.expecting import of_held_out, of_table
 from edge_convert.explaining import trees_on_card
+from edge_convert.families.refusals import hint_of
 from edge_convert.fold import Folded, fold
 from edge_convert.foreign.case import Hints
 from edge_convert.foreign.model import Opened
@@ -276,7 +277,7 @@ def model_file(
     if not verification.passed and (closer := draft.task.closer_graph(model, folded)) is not None:
         graph = closer
         verification = _verified(reference, folded, graph.SerializeToString(), rows, seed)
-    require_verified(verification, draft.identity.name)
+    require_verified(verification, draft.identity.name, hint_of(model))
     trees, why_none = trees_on_card(folded)
     if why_none:
         say(why_none)

@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from edge_agent.errors import InputError
 from edge_convert.boosters import opening as boosters
 from edge_convert.classifier import unwrapped
+from edge_convert.families.refusals import reason_of
 from edge_convert.words import Words
 from edge_convert.writer import Writer
 
@@ -105,9 +106,7 @@ class Net(Writer):
         # The very class: one derived from it may answer in another way.
         found = functions.get(type(estimator))
         if found is None:
-            why = (
-                boosters.inside(estimator) or "can't be exported; the families that can are listed in docs/training.md"
-            )
+            why = boosters.inside(estimator) or reason_of(estimator, functions)
             raise UnknownFamilyError(f"{type(estimator).__name__} {why}")
         return found
 

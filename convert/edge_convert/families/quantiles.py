@@ -14,7 +14,8 @@ def quantile_transformer(net: Net, step: Any, x: Columns) -> str:
     """QuantileTransformer, uniform: the mean of interpolating upwards and downwards, which differ where quantiles are equal."""
     if step.output_distribution != "uniform":
         raise InputError(
-            "QuantileTransformer: output_distribution='normal' can't be exported; 'uniform' can (trees take one as well as the other)"
+            "QuantileTransformer: output_distribution='normal' can't be exported: it is an error function, which onnxruntime computes in float32 only; "
+            "'uniform' can (trees take one as well as the other)"
         )
     references = np.asarray(step.references_, np.float64)
     parts = []

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import skops.io
 from edge_convert.ensembles import MOST_DEPTH, structure_of
+from edge_convert.families.refusals import hint_of
 from edge_convert.fold import fold
 from edge_convert.load import load_estimator
 from edge_convert.reference import Reference
 from edge_convert.tasks import task_of
 from edge_convert.trees import Tree, depth_of
-from edge_convert.verify import Verification, verify
+from edge_convert.verify import Verification, require_verified, verify
 from sklearn.datasets import load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
@@ -24,13 +25,15 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.impute import KNNImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from edge_agent.errors import InputError
+from edge_agent.errors import InputError, ModelError
 from tests.unit.convert.families import rows_of
 from tests.unit.convert.test_families import served
 
@@ -106,6 +109,10 @@ def test_sums_one_step_apart_that_have_the_same_mean() -> None:
     assert first.labels_differ in {0, 1}  # the first graph compares sums
 
 
+class Mine(KNeighborsClassifier):  # type: ignore[misc]
+    """A classifier that is nobody else's."""
+
+
 def doubled(rows: Any) -> Any:
     """A function that is nobody else's."""
     return 2 * rows
@@ -120,8 +127,21 @@ def doubled(rows: Any) -> Any:
         ),
         (KNeighborsClassifier(metric="cosine"), r"metric 'cosine' can't be exported; euclidean and manhattan can"),
         (DummyClassifier(strategy="stratified"), r"answers at random"),
+        (
+            make_pipeline(KNNImputer(), DecisionTreeClassifier()),
+            r"KNNImputer can't be exported: it chooses among rows that are equally far .*; put a SimpleImputer in its place, or train trees",
+        ),
+        (
+            make_pipeline(QuantileTransformer(n_quantiles=9, output_distribution="normal"), DecisionTreeClassifier()),
+            r"output_distribution='normal' can't be exported: .* in float32 only; 'uniform' can",
+        ),
+        (
+            Mine(),
+            r"Mine can't be exported: it is a class of your own, .* than KNeighborsClassifier, .*; train a KNeighborsClassifier",
+        ),
+        (GaussianProcessClassifier(), r"its probabilities are error functions, .*; take an SVC"),
     ],
-    ids=["function", "metric", "random"],
+    ids=["function", "metric", "random", "imputer", "normal", "own", "process"],
 )
 def test_what_is_refused_says_why_and_what_can_be(model: Any, reason: str) -> None:
     fitted = model.fit(X, y)
@@ -129,6 +149,17 @@ def test_what_is_refused_says_why_and_what_can_be(model: Any, reason: str) -> No
     assert task is not None
     with pytest.raises(InputError, match=reason):
         task.graph(fold(fitted))
+
+
+def test_nearest_neighbours_of_coarse_steps_are_refused_with_the_cause() -> None:
+    model = KNeighborsClassifier(3).fit(X, y)
+    result = Verification(len(X), 1_000, 0, "", 7, 9, 0.3)
+    with pytest.raises(
+        ModelError,
+        match=r"7 have a different label .*; rows that are exactly as far are a toss-up .* or train a forest$",
+    ):
+        require_verified(result, "flowers", hint_of(make_pipeline(model)))
+    assert hint_of(DecisionTreeClassifier()) == ""
 
 
 def test_a_model_that_keeps_too_many_rows_is_refused() -> None:

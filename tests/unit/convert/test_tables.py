@@ -206,6 +206,13 @@ def test_what_misleads_is_told(tmp_path: Path) -> None:
     assert counts.startswith("column 'n' counts the rows (1, 2, …)")
     assert constant.startswith("column 'same' is 7 in all rows")
     assert epoch.startswith("column 'epoch' counts the rows")
+    rows = [f"{i % 60 + 1},{'u' if i < 60 else 'v'}" for i in range(100)]
+    (again,) = read_table(_csv(tmp_path / "t.csv", "sample,y", *rows), target="y").strange
+    assert again.startswith(
+        "column 'sample' counts the rows, and begins anew once: where that is the number of a row in its group"
+    )
+    rows = [f"{i % 12 + 1},{'u' if i < 60 else 'v'}" for i in range(100)]
+    assert not read_table(_csv(tmp_path / "t.csv", "month,y", *rows), target="y").strange
     rows = [f"{1654733331 + i * i},{'u' if i % 3 else 'v'}" for i in range(100)]
     (merged,) = read_table(_csv(tmp_path / "t.csv", "epoch,y", *rows), target="y").strange
     assert merged.startswith("column 'epoch' has 100 different whole numbers, of which float32 keeps ")
