@@ -210,7 +210,7 @@ def export(one: Brought, directory: Path) -> list[str]:
     size = f"{_TITLES.get(one.table, one.table)}, {rows.shape[0]:,} x {rows.shape[1]}"
     lines = [line for line in done.output.splitlines() if line.strip()]
     if done.exit_code:
-        return [one.title, f"`{shown}`", size, "", f"refused: {lines[-1].removeprefix('Error: ')}"]
+        return [one.title, f"`{shown}`", size, "", f"refused: {lines[-1].removeprefix('edge-convert: ')}"]
     proof = next(line for line in lines if line.startswith("verify:"))
     agrees = next((line for line in lines if line.startswith(("model: agrees", "model: is off"))), "")
     return [one.title, f"`{shown}`", size, agrees.removeprefix("model: "), proof.rpartition("): ")[2]]

@@ -1,6 +1,6 @@
 """The bundled model is what `edge-convert train` makes of the real data: retrained here, it has the same bytes.
 
-Evaluating takes longer than a test should, so the card's figures are taken over; all else has to come out of the
+Evaluating takes longer than a test should, so the card's figures, and what it expects of answers, are taken over; all else has to come out of the
 training again. The data is not part of the project: without it there is nothing to retrain from.
 """
 
@@ -56,7 +56,8 @@ def test_retraining_gives_the_same_bytes(table: Table) -> None:
     model, parameters = fit(KINDS["tree"], table.X, table.labels, 0)
     identity = Identity("genre", "1.0.0", old.training.date)
     draft = draft_card(identity, table, sheet_for(table.feature_names, None), Classification(labels_of(model)))
-    origin = Origin(title_of(model), {**model.get_params(deep=False), **parameters}, old.metrics)
+    parameters = {**model.get_params(deep=False), **parameters}
+    origin = Origin(title_of(model), parameters, old.metrics, expected=lambda _reference: old.expected)
     retrained, result = model_file(model, draft, origin, seed=0, say=lambda _sentence: None)
     assert result.passed
     if retrained == bundled:
@@ -75,6 +76,10 @@ def test_the_card_names_the_source_and_the_figures() -> None:
     found = _card(BUNDLED.read_bytes())
     assert (found.name, found.version, found.labels) == ("genre", "1.0.0", ("Hip-Hop", "Rock"))
     assert [example.label for example in found.examples] == ["Hip-Hop", "Rock"]
+    assert found.expected is not None
+    assert found.expected.held_out
+    assert sum(found.expected.labels.values()) == found.expected.rows == sum(found.training.class_counts.values())
+    assert found.expected.means["confidence"] == pytest.approx(found.metrics.values["accuracy"], abs=0.05)
     for dataset in found.training.datasets:
         assert dataset.licence == "CC BY 4.0"
         assert "arXiv:1612.01840" in dataset.attribution
