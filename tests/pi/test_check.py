@@ -16,6 +16,7 @@ import pytest
 from tests.certificates import Authority
 from tests.pi.machine import Machine
 from tests.pi.service import CONFIGURATION, UNIT, serve, wait_online
+from tests.trusted import ANN
 
 pytestmark = [pytest.mark.pi, pytest.mark.timeout(900)]
 
@@ -120,6 +121,26 @@ def test_an_authority_of_root(served: Machine, tmp_path: Path) -> None:
         assert found["message"] == "mqtt.tls.ca: /etc/edge-agent/ca.crt: the service's user may not read it"
         assert found["mend"].endswith("sudo chmod a+r /etc/edge-agent/ca.crt")
         assert does_not_come_up(served)
+
+
+def test_a_public_key_of_root(served: Machine) -> None:
+    served.write("/etc/edge-agent/models.pub", ANN.public_key.text, mode=0o600)
+    with configured(served, '[update]\nchannel = "stable"\ntrusted_keys = ["models.pub"]\n'):
+        seen = check(served)
+        assert seen.status == 1
+        (found,) = seen.failures
+        assert found["what"] == "trust"
+        assert found["message"] == (
+            "update.trusted_keys: /etc/edge-agent/models.pub: the service's user may not read it"
+        )
+        assert does_not_come_up(served)
+        served.shell(found["mend"].partition(": sudo ")[2])
+        served.run("systemctl", "start", UNIT)
+        wait_online(served)
+        seen = check(served)
+        assert (seen.status, seen.of("trust"), seen.of("store")) == (0, ["ok"], [])
+        # What is remembered of the channel is the service's business; somebody else has no failure for that.
+        assert check(served, user="pi").of("trust") == ["note"]
 
 
 def test_a_model_in_home(served: Machine) -> None:

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.pi, pytest.mark.timeout(1800)]
 
 #: Where an image may have files that no package of Debian brought.
 OURS = re.compile(
-    r"/usr/local/bin/edge-agent|/usr/local/lib/python3\.13(/dist-packages(/edge_agent\b.*)?)?|/var/lib/edge-agent(/models)?"
+    r"/usr/local/bin/edge-agent|/usr/local/lib/python3\.13(/dist-packages(/edge_(label_)?agent\b.*)?)?|/var/lib/edge-agent(/models)?"
 )
 #: What packages make when they are installed, and the books of dpkg.
 MADE = re.compile(
