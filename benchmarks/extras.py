@@ -1,12 +1,16 @@
 """What the agent's extras cost a message, and how much memory they take: the same agent with each of them and without, side by side
 on one broker, with many sensors.
 
-    python -m benchmarks.extras [--sensors N] [--rounds N]
+    python -m benchmarks.extras [--sensors N] [--seconds N] [--copies N] [--each]
 
-The extras are the file for Prometheus (`[metrics]`) and discovery by Home Assistant (`[home_assistant]`). Each
-agent has topics of its own, and they take turns, in another order each round: every agent gets a message from each sensor, with 500 unanswered
-at any time, and then some one after the other. A figure is the lowest tenth over the rounds, because whatever else runs on the machine
-can only add to it, and a ratio is that of two figures; an agent without extras once more shows how far such a ratio can be trusted.
+The extras are the file for Prometheus (`[metrics]`) and discovery by Home Assistant (`[home_assistant]`); `--each` measures each by itself, too.
+
+Whatever else runs on the machine takes from the processor's caches and clock, by tens of percent and for seconds, so costs are compared while
+they last: for some minutes there are short rounds, in each of which every agent has a turn, in another order. A turn is a few messages with up
+to 500 unanswered, and then some one after the other, from the next of all sensors. A ratio is the median of those within the rounds, with the
+interval that holds the true median in 95 % of cases. Two processes of the same program differ by a percent, for as long as they live,
+by where their memory happens to lie: so there are copies of each agent, which take turns by rounds; and other copies
+without extras are the control, which shows how far a ratio can be trusted.
 
 What is measured is an agent at work, so:
 
@@ -21,15 +25,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
+from itertools import count
 from pathlib import Path
+from statistics import fmean, median
 from typing import Final, NamedTuple, TypeAlias
 
 from benchmarks import load, payloads
@@ -37,9 +44,14 @@ from benchmarks.processes import HOST, READY_WITHIN, BenchmarkError, Program, fr
 from edge_agent.model.library import Library
 
 _SENSORS: Final = 5_000
-_ROUNDS: Final = 41
-#: Messages one after the other in a turn, at most: they take far longer.
-_ALONE: Final = 150
+#: Seconds for all of it.
+_SECONDS: Final = 270.0
+_COPIES: Final = 3
+#: Rounds of each copy, at least.
+_LEAST: Final = 2
+#: Messages of a turn: with many unanswered, and one after the other, which take far longer.
+_MANY: Final = 250
+_ALONE: Final = 30
 _OUTSTANDING: Final = 500
 #: Seconds between two reports: where there is to be none, and where they are measured, for so many seconds.
 _NEVER: Final = 86_400.0
@@ -48,6 +60,7 @@ _REPORTING: Final = 10.0
 #: The agent that all others are compared with, and the same once more.
 _NONE: Final = "none"
 _CONTROL: Final = "none, again"
+_BOTH: Final = "textfile, discovery"
 
 
 class Turn(NamedTuple):
@@ -57,17 +70,29 @@ class Turn(NamedTuple):
     one: float
 
 
+class Ratio(NamedTuple):
+    """The median of paired ratios, and the interval that holds it in 95 % of cases."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f} x [{self.low:.3f}, {self.high:.3f}]"
+
+
 class Cost(NamedTuple):
     """An agent's CPU time of a message and of a report, in us; its ratios to the agent without extras, where each sensor sends one
     message for a report; its RSS in bytes.
     """
 
     many: float
-    many_ratio: float
+    many_ratio: Ratio
     one: float
-    one_ratio: float
+    one_ratio: Ratio
     report: float
-    rss: int
+    rss: float
+    rounds: int
 
 
 class Agent:
@@ -84,7 +109,8 @@ class Agent:
         interval: float = _NEVER,
     ) -> None:
         self._port = port
-        node = name.replace(", ", "-")
+        node = name.replace(", ", "-").replace(" ", "-")
+        extras = {key: value.format(node) for key, value in extras.items()}
         self._root = f"extras/{node}"
         self._prefix = extras.get("HOME_ASSISTANT__PREFIX")
         route = {
@@ -117,7 +143,7 @@ class Agent:
 
     def learn(self, sensors: int) -> None:
         """Ask once for every sensor, and return when the agent has announced all of them."""
-        self.ask(sensors, _OUTSTANDING)
+        self.ask(range(sensors), _OUTSTANDING)
         if self._prefix is None:
             return
         with load.Connection(self._port, client_id="announced", deadline=READY_WITHIN) as listener:
@@ -131,18 +157,18 @@ class Agent:
         self._program.check()
         return self._cpu_seconds()
 
-    def ask(self, sensors: int, outstanding: int) -> float:
-        """Ask once for every sensor; return the CPU time of a message in seconds."""
+    def ask(self, sensors: range, outstanding: int) -> float:
+        """Ask once for each of these sensors; return the CPU time of a message in seconds."""
         before = self._cpu_seconds()
         outcome = load.ask(self._port, self._asked(sensors), answers=f"{self._root}/+/genre", outstanding=outstanding)
         self._program.check()
-        if outcome.messages != sensors:
-            raise BenchmarkError(f"{self._program.name}: {outcome.messages} answers to {sensors} messages")
+        if outcome.messages != len(sensors):
+            raise BenchmarkError(f"{self._program.name}: {outcome.messages} answers to {len(sensors)} messages")
         return (self._cpu_seconds() - before) / outcome.messages
 
-    def _asked(self, sensors: int) -> Iterator[load.Question]:
+    def _asked(self, sensors: range) -> Iterator[load.Question]:
         questions = _questions()
-        for number in range(sensors):
+        for number in sensors:
             topic = f"{self._root}/sensor-{number}/features"
             yield load.Question(topic, questions[number % len(questions)])
 
@@ -161,50 +187,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.extras", description=(__doc__ or "").partition("\n\n")[0]
     )
     parser.add_argument("--sensors", type=int, default=_SENSORS)
-    parser.add_argument("--rounds", type=int, default=_ROUNDS)
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=_SECONDS,
+        help="how long all of it takes, unless starting takes longer (default: %(default)g)",
+    )
+    parser.add_argument("--copies", type=int, default=_COPIES, help="processes of each agent")
+    parser.add_argument("--each", action="store_true", help="measure each extra by itself, too")
     chosen = parser.parse_args(arguments)
+    extras = (*_VARIANTS,) if chosen.each else (_CONTROL, _BOTH)
     try:
-        costs = measure(chosen.sensors, chosen.rounds)
+        costs = measure(chosen.sensors, chosen.seconds, extras, copies=chosen.copies)
     except BenchmarkError as error:
         print(f"benchmarks.extras: {error}", file=sys.stderr)
         return 1
-    print(f"{chosen.sensors:,} sensors, {chosen.rounds} rounds; us of CPU a message, MQTT 5, QoS 1")
-    print(f"{'extras':32}{f'{_OUTSTANDING} unanswered':>22}{'one at a time':>22}{'a report':>12}{'RSS, MiB':>18}")
+    print(
+        f"{chosen.sensors:,} sensors, {chosen.copies} processes of each, {costs[_NONE].rounds} rounds; us of CPU a message, MQTT 5, QoS 1; "
+        "medians of paired ratios with their 95 % intervals"
+    )
+    print(f"{'extras':22}{f'{_OUTSTANDING} unanswered':>34}{'one at a time':>34}{'a report':>10}{'RSS, MiB':>16}")
     least = costs[_NONE].rss
     for name, cost in costs.items():
         more = f"({(cost.rss - least) / (1 << 20):+.2f})"
         print(
-            f"{name:32}{cost.many:12.1f} ({cost.many_ratio:.3f} x){cost.one:12.1f} ({cost.one_ratio:.3f} x)"
-            f"{cost.report:12.0f}"
-            f"{cost.rss / (1 << 20):9.1f} {more:>8}"
+            f"{name:22}{cost.many:8.1f} {cost.many_ratio!s:>25}{cost.one:9.1f} {cost.one_ratio!s:>24}{cost.report:10.0f}"
+            f"{cost.rss / (1 << 20):8.1f} {more:>7}"
         )
     return 0
 
 
-def measure(sensors: int, rounds: int, extras: Collection[str] = (), reporting: float = _REPORTING) -> dict[str, Cost]:
-    """Return the costs of each agent, by what it has: those with these `extras`, or all. Reports are measured for `reporting`
-    seconds. Raises `BenchmarkError`.
+def measure(
+    sensors: int, seconds: float, extras: Collection[str], *, copies: int = _COPIES, reporting: float = _REPORTING
+) -> dict[str, Cost]:
+    """Return the costs of the agent without extras and of those with these `extras`, by what they have. All takes so many
+    `seconds`, unless starting takes longer; reports are measured for `reporting` seconds. Raises `BenchmarkError`.
     """
+    ends = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as made, ExitStack() as owner:
         directory, port = Path(made), free_port()
         start_mosquitto(directory, port, owner, "set_tcp_nodelay true")
-        chosen = {name: given for name, given in _variants(directory).items() if not extras or name in {_NONE, *extras}}
+        textfile = str(directory / "{}.prom")
+        chosen = {
+            name: {key: value or textfile for key, value in given.items()}
+            for name, given in _VARIANTS.items()
+            if name in {_NONE, *extras}
+        }
         reports = _reports(chosen, port, directory, reporting)
-        agents = {name: Agent(name, given, port, owner, directory) for name, given in chosen.items()}
-        for agent in agents.values():
-            agent.learn(sensors)
-        turns: dict[str, list[Turn]] = {name: [] for name in agents}
-        order = [*agents]
-        source = random.Random(payloads.SEED)
-        for _ in range(rounds):
+        agents = [
+            {name: Agent(f"{name} {copy}", given, port, owner, directory) for name, given in chosen.items()}
+            for copy in range(copies)
+        ]
+        for copy in agents:
+            for agent in copy.values():
+                agent.learn(sensors)
+        turns: dict[str, list[Turn]] = {name: [] for name in chosen}
+        source, order = random.Random(payloads.SEED), [*chosen]
+        for number in count():
+            if number >= _LEAST * copies and time.monotonic() >= ends:
+                break
+            copy = agents[number % copies]
             source.shuffle(order)
             for name in order:
-                agent = agents[name]
-                turns[name].append(Turn(agent.ask(sensors, _OUTSTANDING), agent.ask(min(sensors, _ALONE), 1)))
+                asked = [copy[name].ask(_next(sensors, number // copies, size), most) for size, most in _TURN]
+                turns[name].append(Turn(*asked))
+        rss = {name: fmean(copy[name].rss() for copy in agents) for name in chosen}
         return {
-            name: cost(sensors, (turns[name], reports[name]), (turns[_NONE], reports[_NONE]), agent.rss())
-            for name, agent in agents.items()
+            name: cost(sensors, (turns[name], reports[name]), (turns[_NONE], reports[_NONE]), rss[name])
+            for name in chosen
         }
+
+
+def _next(sensors: int, number: int, size: int) -> range:
+    """Return which of all sensors have their turn in a round."""
+    size = min(size, sensors)
+    begin = number % (sensors // size) * size
+    return range(begin, begin + size)
 
 
 def _reports(variants: Mapping[str, Mapping[str, str]], port: int, directory: Path, seconds: float) -> dict[str, float]:
@@ -220,43 +278,44 @@ def _reports(variants: Mapping[str, Mapping[str, str]], port: int, directory: Pa
 Measured: TypeAlias = tuple[Sequence[Turn], float]
 
 
-def cost(sensors: int, measured: Measured, without: Measured, rss: int) -> Cost:
-    """Return the figures of an agent, and their ratios to those of the one `without` extras."""
-    many, one, report = _figures(measured)
-    without_many, without_one, without_report = _figures(without)
-    share, without_share = report / sensors, without_report / sensors
+def cost(sensors: int, measured: Measured, without: Measured, rss: float) -> Cost:
+    """Return the figures of an agent, and their ratios to those of the one `without` extras in the same rounds."""
+    (turns, report), (turns_without, report_without) = measured, without
+    share, share_without = report / sensors, report_without / sensors
+
+    def paired(times: Iterable[float], times_without: Iterable[float]) -> Ratio:
+        pairs = zip(times, times_without, strict=True)
+        return ratio([(one + share) / (other + share_without) for one, other in pairs])
+
     return Cost(
-        many * 1e6,
-        (many + share) / (without_many + without_share),
-        one * 1e6,
-        (one + share) / (without_one + without_share),
+        median(one.many for one in turns) * 1e6,
+        paired((one.many for one in turns), (one.many for one in turns_without)),
+        median(one.one for one in turns) * 1e6,
+        paired((one.one for one in turns), (one.one for one in turns_without)),
         report * 1e6,
         rss,
+        len(turns),
     )
 
 
-def _figures(measured: Measured) -> tuple[float, float, float]:
-    """Return the CPU time of a message with many unanswered, of one with none, and of a report."""
-    turns, report = measured
-    tenth = len(turns) // 10
-    return sorted(turn.many for turn in turns)[tenth], sorted(turn.one for turn in turns)[tenth], report
+def ratio(ratios: Sequence[float]) -> Ratio:
+    """Return the median of `ratios`, with its interval by their order: how many lie below it is a matter of tossing coins."""
+    order, half = sorted(ratios), len(ratios) / 2
+    away = 1.96 * math.sqrt(len(ratios)) / 2
+    return Ratio(median(order), order[max(0, round(half - away) - 1)], order[min(len(order) - 1, round(half + away))])
 
 
-def _variants(directory: Path) -> dict[str, dict[str, str]]:
-    """Return the agents to compare, by name, with their settings as environment variables."""
-    textfile = {"METRICS__TEXTFILE": str(directory / "{}.prom")}
-    discovery = {"HOME_ASSISTANT__ENABLED": "true", "HOME_ASSISTANT__PREFIX": "{}"}
-    found: dict[str, dict[str, str]] = {
-        _NONE: {},
-        _CONTROL: {},
-        "textfile": textfile,
-        "discovery": discovery,
-        "textfile, discovery": {**textfile, **discovery},
-    }
-    return {
-        name: {key: value.format(name.replace(", ", "-")) for key, value in settings.items()}
-        for name, settings in found.items()
-    }
+#: The settings of each agent, as environment variables; `{}` stands for its node id, and an empty text for the path of a file.
+_TEXTFILE: Final = {"METRICS__TEXTFILE": ""}
+_DISCOVERY: Final = {"HOME_ASSISTANT__ENABLED": "true", "HOME_ASSISTANT__PREFIX": "{}"}
+_VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
+    _NONE: {},
+    _CONTROL: {},
+    "textfile": _TEXTFILE,
+    "discovery": _DISCOVERY,
+    _BOTH: {**_TEXTFILE, **_DISCOVERY},
+}
+_TURN: Final = ((_MANY, _OUTSTANDING), (_ALONE, 1))
 
 
 @cache
