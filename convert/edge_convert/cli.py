@@ -97,7 +97,7 @@ class _VerifyOptions(_TableOptions):
     trust_pickle: bool
 
 
-@click.group(cls=_Group)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Turn a table of numbers, or a scikit-learn model, into one self-describing model file for edge-agent, and sign it."""
 

@@ -108,7 +108,9 @@ class Broker:
         try:
             self._client.connect(login.host, login.port, keepalive=30, **self._options)
         except (OSError, ValueError) as error:
-            raise BrokerError(f"broker {login}: no connection: {_explained(error)}") from error
+            raise BrokerError(
+                f"broker {login}: no connection: {_explained(error)}; check --host, --port and that the broker runs"
+            ) from error
         try:
             self._wait_for_answer(protocol, patience)
         except BaseException:
@@ -188,6 +190,8 @@ class Broker:
         with contextlib.suppress(BrokerError):  # whatever it still says
             while self._loop(0.1) and time.monotonic() < ends:
                 continue
+        if (left := self._client.socket()) is not None:  # a broker that is silent, or a machine that is busy
+            left.close()
 
     def _turn(self, seconds: float) -> None:
         """Let paho work; connect again when the connection has ended."""

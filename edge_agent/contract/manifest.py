@@ -183,7 +183,7 @@ class Manifest(Part):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"model {twice!r} is there twice")
         if (self.canary or self.min_agreement) and not self.soak_seconds:
-            raise ValueError("canary and min_agreement need soak_seconds: the time that they take")
+            raise ValueError("canary and min_agreement need soak_seconds (--soak): the time that they take")
         return self
 
     def model(self, name: str) -> ModelFile | None:

@@ -140,7 +140,10 @@ def test_access_rules_and_passwords(
 
 def test_no_broker(server: BrokerProcess, model: Path) -> None:
     server.stop()
-    told(deploy(server, "push", model), f"broker {HOST}:{server.port}: no connection: Connection refused")
+    told(
+        deploy(server, "push", model),
+        f"broker {HOST}:{server.port}: no connection: Connection refused; check --host, --port",
+    )
 
 
 def test_tls_and_websockets(mosquitto: MosquittoFactory, tmp_path: Path) -> None:
