@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.host import logs
@@ -24,7 +24,9 @@ from edge_agent.host.process import Signals
 from edge_agent.model.library import Loaded, Loading
 from edge_agent.serving.agent import Agent
 from edge_agent.serving.plan import ConnectionSettings, Plan
-from edge_agent.serving.released import Wish
+
+if TYPE_CHECKING:
+    from edge_agent.serving.released import Wish  # loaded by an agent that models reach over MQTT
 
 _log = logging.getLogger(__name__)
 

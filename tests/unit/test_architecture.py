@@ -7,6 +7,7 @@ import a library that we keep behind an interface. A new room fails here until i
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,18 @@ PURE = frozenset(
 )
 IMPURE = frozenset(
     {"asyncio", "io", "os", "pathlib", "random", "select", "signal", "socket", "ssl", "subprocess", "threading", "time"}
+)
+
+#: What an agent without a channel, discovery and explanations need not load: it costs start time and memory.
+ON_DEMAND = frozenset(
+    {
+        f"serving.{name}"
+        for name in ("updating", "released", "workshop", "course", "checking", "proving", "fetching", "phases")
+    }
+    | {
+        f"serving.{name}"
+        for name in ("contest", "beside", "evidence", "agreement", "discovery", "home_assistant", "drifting")
+    }
 )
 
 MAX_LINES = 400
@@ -204,6 +217,15 @@ def test_no_module_grows_past_its_size(package: str) -> None:
         str(path.relative_to(SIDE)): len(path.read_text().splitlines()) for _, path in modules(folder_of(package))
     }
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_what_few_agents_need_is_loaded_by_those_alone() -> None:
+    """The modules of `edge-agent run` before any setting is known."""
+    names = "import edge_agent.cli.run, edge_agent.assembly, edge_agent.serving.reloading, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", names], capture_output=True, text=True, check=True).stdout.split()
+    assert "edge_agent.serving.agent" in loaded
+    assert {f"edge_agent.{one}" for one in ON_DEMAND} & {*loaded} == set()
+    assert {"cryptography", "cbor2", "asyncio"} & {*loaded} == set()
 
 
 def test_only_known_libraries_are_imported() -> None:
