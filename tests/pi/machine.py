@@ -44,7 +44,7 @@ systemctl daemon-reexec
 _IN_ITS_OWN_GROUP: Final = """
 while [ "$1" != -- ]; do
     if [ -d "${1%/*}" ]; then
-        mkdir "$1"
+        mkdir -p "$1"
         echo $$ >"$1/cgroup.procs"
     fi
     shift
