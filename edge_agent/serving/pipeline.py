@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from edge_agent.contract.answers import MAX_EXPLAINED
@@ -193,6 +193,7 @@ class Pipeline:
         asked, gathered = processed = self._sort(messages)
         self._last = processed if self._tally.detailed else None
         watcher = self._watcher
+        known: Container[str] = () if watcher is None else watcher.known
         for engine, questions in asked.items():
             outcomes = engine.outcomes(questions)
             if self.contests is not None:
@@ -203,7 +204,7 @@ class Pipeline:
                 if topic is None:
                     topic, retain = (target.errors, False) if rejected else (target.publish, target.retain)
                     # What goes to a Response Topic is not seen by those who follow the sensor.
-                    if watcher is not None and not rejected and topic not in watcher.known:
+                    if watcher is not None and topic not in known and not rejected:
                         watcher.meet(target.route, topic, content_type)
                 answers[position].append(Answer(topic, payload, message.qos, retain, content_type))
         if gathered:
