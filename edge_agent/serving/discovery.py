@@ -2,7 +2,7 @@
 
 Rules:
 
-* a topic is announced once it has been answered; the answer itself costs one look into `known`;
+* a topic is announced once it has been answered; the answers after that cost one comparison;
 * what is announced stands in a retained record of ours before (`edge_agent.serving.recorded`), so that whoever is started next can
   take it back. Until the record of the former run has come, or does not come any more, nothing is announced; one that comes later
   still counts;
@@ -52,8 +52,8 @@ class Discovery:
     ) -> None:
         self.about = about
         self._is_retired = retired
-        #: Topics of answers that are announced, or about to be; looked into for each answer.
-        self.known: dict[str, Kind] = {}
+        #: Topics of answers that are announced, or about to be; another edition whenever some have left.
+        self.known, self.edition = dict[str, Kind](), 1
         #: Topics that a former run or plan announced, and that were not answered since.
         self._former: dict[str, Kind] = {}
         self._kinds = {kind.route: kind for kind in kinds}
@@ -325,6 +325,7 @@ class Discovery:
         """Announce none of these new topics, nor others, since the record of them is not taken."""
         for topic in new:
             del self.known[topic], self._new[topic]
+        self.edition += 1
         self._most = self._count
         if not self._is_full_told:
             self._is_full_told = True

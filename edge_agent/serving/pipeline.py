@@ -14,8 +14,9 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 from edge_agent.contract.answers import MAX_EXPLAINED
 from edge_agent.contract.messages import (
@@ -52,7 +53,11 @@ class Watcher(Protocol):
 
     @property
     def known(self) -> Mapping[str, object]:
-        """Topics that it need not be told of: looked into for each answer."""
+        """Topics that it need not be told of."""
+
+    @property
+    def edition(self) -> int:
+        """Another number, from 1 on, whenever a topic has left `known`: compared for each answer, which is cheaper than looking it up."""
 
     def meet(self, route: Route, topic: str, content_type: str) -> None:
         """Note that a prediction was made for a topic that is not in `known`."""
@@ -192,8 +197,7 @@ class Pipeline:
         answers: list[list[Answer]] = [[] for _ in messages]
         asked, gathered = processed = self._sort(messages)
         self._last = processed if self._tally.detailed else None
-        watcher = self._watcher
-        known: Container[str] = () if watcher is None else watcher.known
+        watched = 0 if self._watcher is None else self._watcher.edition
         for engine, questions in asked.items():
             outcomes = engine.outcomes(questions)
             if self.contests is not None:
@@ -204,12 +208,21 @@ class Pipeline:
                 if topic is None:
                     topic, retain = (target.errors, False) if rejected else (target.publish, target.retain)
                     # What goes to a Response Topic is not seen by those who follow the sensor.
-                    if watcher is not None and topic not in known and not rejected:
-                        watcher.meet(target.route, topic, content_type)
+                    if target.watched != watched and not rejected:
+                        self._meet(target, content_type)
                 answers[position].append(Answer(topic, payload, message.qos, retain, content_type))
         if gathered:
             self._gather(gathered, answers, now)
         return answers
+
+    def _meet(self, target: _Target, content_type: str) -> None:
+        """Tell the watcher of a prediction for a topic, unless it knows the topic."""
+        watcher = self._watcher
+        if watcher is not None:
+            if target.publish in watcher.known:
+                target.watched = watcher.edition
+            else:
+                watcher.meet(target.route, target.publish, content_type)
 
     def _sort(self, messages: Sequence[Message]) -> _Processed:
         """Return what is to be asked of each engine, and what routes gather, each with its position; count what is neither."""
@@ -351,11 +364,12 @@ class Pipeline:
         return [] if any(mark in topic for mark in "+#\0") else self._table.of(topic)
 
 
-class _Target(NamedTuple):
+@dataclass(eq=False, slots=True)
+class _Target:
     """A route for one topic: what answers it, the topics of the answer, the gathered topic when it gathers, the
     name of the sensor when answers have to tell it, whether it takes messages that the broker had kept, whether the
     broker is to keep its predictions, whether nothing is answered (with no model to ask, what is no question), what counts
-    its messages, and the route itself.
+    its messages, the route itself, and the watcher's edition in which the topic of its predictions was known (0: in none).
     """
 
     engine: Engine | Absent
@@ -369,6 +383,7 @@ class _Target(NamedTuple):
     is_silent: bool
     counts: Counts
     route: Route
+    watched: int = 0
 
     def typed(self, message: Message) -> Message:
         """Return the message with the route's content type if it has none itself."""

@@ -315,6 +315,37 @@ def test_the_topics_that_are_remembered_are_bounded() -> None:
     assert pipeline._targets.keys().isdisjoint(long)
 
 
+class Watching:
+    """Wants to know each topic once, until it forgets them."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, None] = {}
+        self.edition = 1
+        self.met: list[str] = []
+
+    def meet(self, route: Route, topic: str, content_type: str) -> None:
+        assert (route, content_type) == (ROUTE, "application/json")
+        self.known[topic] = None
+        self.met.append(topic)
+
+
+def test_a_watcher_is_told_of_topics_that_it_does_not_know() -> None:
+    watching = Watching()
+    pipeline, good = make(watcher=watching), b'{"loudness": 0.9}'
+
+    def told_of(*payloads: bytes) -> list[str]:
+        watching.met.clear()
+        pipeline.process([Message("music/hall/features", payload, 1) for payload in payloads])
+        return watching.met
+
+    assert told_of(b"{}") == []  # a rejection is no prediction
+    assert told_of(good, good) == ["music/hall/genre"]
+    assert told_of(good, b"{}", good) == []
+    watching.known.clear()
+    watching.edition += 1
+    assert told_of(good, good) == ["music/hall/genre"]
+
+
 def test_a_batch_of_the_most_rows() -> None:
     content = read(ask(make(), [{"loudness": 0.9}] * MAX_BATCH_ROWS))
     assert len(content) == MAX_BATCH_ROWS
