@@ -179,7 +179,9 @@ def test_a_first_piece_that_is_not_the_right_one(scene: Scene) -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_two_at_once(scene: Scene, first: int) -> None:
-    """Two publish at the same time, each a manifest of its own: what is served in the end is what has the higher serial."""
+    """Two publish at the same time, each a manifest of its own: what is served in the end is what has the higher serial, once it is what the
+    broker keeps. Of two that come together, the agent looks at the last one.
+    """
     number = f"1.{2 + first}.1"
     content = version(number)
     scene.channel.upload(content, version(BAD))
@@ -190,6 +192,7 @@ def test_two_at_once(scene: Scene, first: int) -> None:
         sent = [clients[place].publish(MANIFEST, both[place], retain=True, wait=False) for place in (first, 1 - first)]
         for one in sent:
             one.wait_for_publish(DEADLINE)
+    scene.publish(both[1])
     scene.said("idle", installed_version=number)
     scene.traffic.judge(scene.version, BAD, number)
     scene.version, scene.content = number, content
