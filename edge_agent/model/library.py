@@ -24,9 +24,20 @@ from edge_agent.model.store import Store
 from edge_agent.model.trust import Signers
 
 __all__ = [
-    "Library", "Limits", "Loaded", "Loading", "Predictor", "Trial",
-    "limits", "load", "locate", "open_file", "passed_over", "places", "runtime_version",
-]  # fmt: skip
+    "Library",
+    "Limits",
+    "Loaded",
+    "Loading",
+    "Predictor",
+    "Trial",
+    "limits",
+    "load",
+    "locate",
+    "open_file",
+    "passed_over",
+    "places",
+    "runtime_version",
+]
 
 _log = logging.getLogger(__name__)
 

@@ -147,9 +147,8 @@ class Answering:
                     self._tally.received -= 1  # like a request for figures: it is no work
                 else:
                     self._tally.unrouted += 1
-                    if message.topic.startswith(
-                        _FLEET
-                    ):  # from a channel that was followed before: the session is older than we are
+                    # From a channel that was followed before: the session is older than we are.
+                    if message.topic.startswith(_FLEET):
                         link.give_back(message.topic)
         if tracing:
             trace.answered(messages, made)

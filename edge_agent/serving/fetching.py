@@ -70,7 +70,7 @@ class Fetching:
         self.damaged = self.absent = 0
         #: Why the last piece has to be fetched again; None once one has come since.
         self.trouble: str | None = None
-        self._mend = _RETAINED
+        self._fix = _RETAINED
         self._channel = channel
         self._files = files
         self._clock = clock
@@ -104,12 +104,12 @@ class Fetching:
 
     def turn(self, *, busy: bool, retains: bool = True) -> None:
         """Ask for the next piece if it is time: then `wanted` changes. `retains` says whether the broker keeps pieces."""
-        self._mend = _RETAINED if retains else _NOT_RETAINED
+        self._fix = _RETAINED if retains else _NOT_RETAINED
         if self._asked is not None and self._clock() >= self._until:
             self.absent += 1
             self._rest(
                 f"piece {self._asked.number + 1} of {self._count(self._asked)} does not come on {self._topic(self._asked)}; "
-                f"{self._mend}"
+                f"{self._fix}"
             )
         if self._asked is None and not busy and (following := self._next()) is not None:
             self._asked = following
@@ -133,7 +133,7 @@ class Fetching:
                 self._left.extend(self._missing())
             return True
         self.damaged += 1
-        self._rest(f"piece {asked.number + 1} of {self._count(asked)} is not what was signed ({topic}); {self._mend}")
+        self._rest(f"piece {asked.number + 1} of {self._count(asked)} is not what was signed ({topic}); {self._fix}")
         return True
 
     def refused(self, filters: Collection[str]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +11,7 @@ import pytest
 from edge_agent.host.folder import GONE, STAGED
 from edge_agent.model.state import State
 from edge_agent.model.store import Store
-from tests.unit import platters
+from tests.unit.interrupted import Change, Interrupted, quick
 from tests.unit.test_store import BLOBS, CONTENT, PIECES, SHA256
 
 OLD, NEW = (State().watch({"genre": digit * 64}, 1) for digit in "01")
@@ -73,7 +71,7 @@ def back_once(store: Store) -> None:
 
 
 #: What is there before, and what is changed; done twice it is as if done once.
-CASES: dict[str, tuple[Callable[[Store], object], Callable[[Store], object]]] = {
+CASES: dict[str, tuple[Change, Change]] = {
     "first": (lambda _: None, lambda store: store.add("genre", "1.0.0", b"one" * 1000, b"signature")),
     "add": (three, lambda store: store.add("genre", "1.3.0", b"three" * 1000, b"signature")),
     "sign": (three, lambda store: store.add("genre", "1.1.0", b"1" * 1000, b"another signature")),
@@ -90,11 +88,6 @@ CASES: dict[str, tuple[Callable[[Store], object], Callable[[Store], object]]] = 
     "add-part": (whole_part, add_part),
     "clear": (whole_part, lambda store: store.clear_parts()),
 }
-
-
-def quick(directory: Path) -> Store:
-    """A store that does not wait for the disk."""
-    return Store(directory, disk=platters.Quick())
 
 
 class Seen(NamedTuple):
@@ -121,28 +114,15 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     return Case(tmp_path, *CASES[request.param])
 
 
-class Case:
+class Case(Interrupted):
     """A change, and how it looks before and after it."""
 
-    def __init__(self, place: Path, prepare: Callable[[Store], object], change: Callable[[Store], object]) -> None:
-        self._place, self.change = place, change
-        self._numbers = count()
-        self.original = place / "before" / "models"
-        self.original.mkdir(parents=True)
-        prepare(quick(self.original))
+    def __init__(self, place: Path, prepare: Change, change: Change) -> None:
+        super().__init__(place, prepare, change)
         self.before = look(self.original)
         done = self.copy()
         change(quick(done))
         self.after = look(done)
-
-    def empty(self) -> Path:
-        return self._place / str(next(self._numbers))
-
-    def copy(self) -> Path:
-        """The store as it is before, in another place."""
-        directory = self.empty()
-        shutil.copytree(self.original, directory, symlinks=True)
-        return directory
 
     def expect(self, directory: Path, where: object) -> None:
         """The old or the new, never none; and the change can be made then."""

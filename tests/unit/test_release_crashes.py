@@ -5,8 +5,6 @@ after it, all of it is served or nothing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,11 @@ import pytest
 from edge_agent.model.state import Refused
 from edge_agent.model.store import Store
 from edge_agent.model.watching import Watching, place, take_back
-from tests.unit import platters
-from tests.unit.store_changes import quick
-from tests.unit.test_store_crashes import Stop, Stopped
+from tests.unit.interrupted import Change, Interrupted, Stop, Stopped, power_losses, quick, stop_at_each_call
 
 NAMES = ("genre", "mood")
 OLD, NEW = ("1.0.0", "1.0.0"), ("1.1.0", "1.1.0")
 WORSE = Refused(serial=7, reason="genre, committed: it fails on 1 of 1 row", rolled_back=True)
-
-Change = Callable[[Store], object]
 
 
 def files(store: Store) -> dict[str, str]:
@@ -72,29 +66,17 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
     return Case(tmp_path, *CASES[request.param])
 
 
-class Case:
+class Case(Interrupted):
     """A change of a release in the middle of which the agent ends."""
 
     def __init__(self, place: Path, prepare: Change, change: Change, allowed: set[tuple[str, str]]) -> None:
-        self._place, self.change, self._allowed = place, change, allowed
-        self._numbers = count()
-        self._original = place / "before" / "models"
-        self._original.mkdir(parents=True)
-        prepare(quick(self._original))
-
-    def empty(self) -> Path:
-        return self._place / str(next(self._numbers))
-
-    def copy(self) -> Path:
-        directory = self.empty()
-        shutil.copytree(self._original, directory, symlinks=True)
-        return directory
+        super().__init__(place, prepare, change)
+        self._allowed = allowed
 
     def expect(self, directory: Path, where: object) -> None:
         """Start the agent there, which may be interrupted as well; look at what it serves."""
         for number in (3, 9, 15):
-            again = self.empty()
-            shutil.copytree(directory, again, symlinks=True)
+            again = self.copy(directory)
             try:
                 start(Store(again, disk=Stopped(number)))
             except Stop:
@@ -124,35 +106,11 @@ def served(store: Store) -> tuple[str, str]:
 
 
 def test_a_stop_at_each_system_call(case: Case) -> None:
-    for number in count():
-        directory = case.copy()
-        try:
-            case.change(Store(directory, disk=Stopped(number)))
-        except Stop:
-            case.expect(directory, number)
-        else:
-            break
-    assert number > 0
+    stop_at_each_call(case)
 
 
 def test_a_power_loss_at_each_system_call(case: Case) -> None:
-    directory = case.copy()
-    platter, recorder = platters.Platter(directory), platters.Recorder()
-    case.change(Store(directory, disk=recorder))
-    known: set[object] = set()
-    for number, call in enumerate([None, *recorder.calls]):
-        if call is not None:
-            platter.take(call)
-        for tree in platter.after_power_loss():
-            if (key := platters.key(tree, directory)) in known:
-                continue
-            known.add(key)
-            left = case.empty()
-            left.mkdir()
-            platters.write(tree, directory, left)
-            start(quick(left))
-            case.look(left, (number, call))
-    assert len(known) >= 2
+    assert power_losses(case) >= 2
 
 
 @pytest.mark.parametrize(("prepare", "expected"), [(ready, OLD), (placed, NEW), (unwatched, NEW)])

@@ -19,40 +19,15 @@ import pytest
 
 from edge_agent.errors import FileError, StoreError
 from edge_agent.host.apart import Apart, Limits
-from edge_agent.host.folder import STAGED, Disk
+from edge_agent.host.folder import STAGED
 from edge_agent.model.store import Store
 from tests.unit import platters
+from tests.unit.interrupted import AtEach, power_losses, stop_at_each_call
 from tests.unit.store_changes import NEW, Case, case, look, three
 
 __all__ = ["case"]
 
 LIMITS: Final = Limits(seconds=60, patience=600, memory=1 << 30)
-
-
-class AtEach(platters.Quick):
-    """Does something before call `number`; a write is done by half before that."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.called: list[str] = []
-
-    def happen(self) -> None:
-        """What happens."""
-
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        return self._counted(name, found) if name in CALLS else found
-
-    def _counted(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*arguments: Any) -> Any:
-            self.called.append(name)
-            if len(self.called) - 1 == self.number:
-                if name == "write":
-                    os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                self.happen()
-            return call(*arguments)
-
-        return counted
 
 
 #: The calls that Python reports, and as what; a file is opened for reading, too.
@@ -67,19 +42,6 @@ REPORTED: Final = {
     "unlink": "os.remove",
     "rmdir": "os.rmdir",
 }
-CALLS: Final = frozenset(name for name in vars(Disk) if not name.startswith("_"))
-
-
-class Stop(BaseException):
-    """What a kill is to the code: nothing catches it."""
-
-
-class Stopped(AtEach):
-    """From one call on nothing is done any more."""
-
-    def happen(self) -> None:
-        self.number += 1
-        raise Stop
 
 
 class Killed(AtEach):
@@ -118,15 +80,7 @@ def in_a_process(work: Callable[[], object]) -> bool:
 
 
 def test_a_stop_at_each_system_call(case: Case) -> None:
-    for number in count():
-        directory = case.copy()
-        try:
-            case.change(Store(directory, disk=Stopped(number)))
-        except Stop:
-            case.expect(directory, number)
-        else:
-            break
-    assert number > 0
+    stop_at_each_call(case)
 
 
 @pytest.mark.parametrize("case", ["use", "add-part"], indirect=True)
@@ -168,27 +122,6 @@ def test_every_change_of_a_file_is_one_of_these_calls(case: Case) -> None:
 
 def test_a_power_loss_at_each_system_call(case: Case) -> None:
     assert power_losses(case) >= 2
-
-
-def power_losses(case: Case, lost: Callable[[platters.Call], bool] = lambda _: False) -> int:
-    """Have the power fail before and after each call of a change; return how many different disks that gave."""
-    directory = case.copy()
-    platter = platters.Platter(directory)
-    recorder = platters.Recorder()
-    case.change(Store(directory, disk=recorder))
-    known: set[object] = set()
-    for number, call in enumerate([None, *recorder.calls]):
-        if call is not None and not lost(call):
-            platter.take(call)
-        for tree in platter.after_power_loss():
-            if (key := platters.key(tree, directory)) in known:
-                continue
-            known.add(key)
-            left = case.empty()
-            left.mkdir()
-            platters.write(tree, directory, left)
-            case.expect(left, (number, call, key))
-    return len(known)
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
