@@ -5,9 +5,9 @@ accepted next.
 Kind -> in every detail (tests/unit) -> here. Unsigned, another key, a flipped bit (there in every byte of a message and a signature), truncated,
 swapped signature, older serial, another channel or model, too large, a clock of 1970 -> test_trust, test_hostile_manifests -> MANIFESTS and the
 test of the clock. Files that are damaged, truncated, bombs, external data, a crash of onnxruntime, hanging, another model's, cards that lie, a
-failing self-test -> test_workshop, test_library -> FILES, SLOW. Pieces that are damaged, of other lengths, absent, late, without end -> test_store,
+failing self-test -> test_workshop, test_library -> FILES, SLOW. Pieces that are damaged, of other lengths, absent, late, without end -> test_parts,
 test_updating_trouble, test_updating_parts -> PIECES and the tests of pieces. A hundred manifests or lists of keys a second, two at once ->
-test_updating_trouble, test_updating -> the tests of that name. A disk that fills, a broker that keeps nothing -> test_store_crashes (at each
+test_updating_refused, test_updating -> the tests of that name. A disk that fills, a broker that keeps nothing -> test_store_crashes (at each
 call), test_store_hostile, test_updating_trouble -> test_bad_surroundings.
 """
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from edge_agent.contract.manifest import BLOB_BYTES
 from edge_agent.host.folder import GONE, STAGED
 from edge_agent.model.state import State
 from edge_agent.model.store import Store
 from tests.unit.interrupted import Change, Interrupted, quick
-from tests.unit.test_store import BLOBS, CONTENT, PIECES, SHA256
+
+#: A version that arrives in pieces.
+CONTENT = random.Random(0).randbytes(256_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PIECES = [CONTENT[start : start + BLOB_BYTES] for start in range(0, len(CONTENT), BLOB_BYTES)]
+BLOBS = [hashlib.sha256(piece).hexdigest() for piece in PIECES]
 
 OLD, NEW = (State().watch({"genre": digit * 64}, 1) for digit in "01")
 

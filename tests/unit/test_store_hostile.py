@@ -22,8 +22,8 @@ from edge_agent.model.library import locate
 from edge_agent.model.state import Refused, State
 from edge_agent.model.store import Store
 from tests.patience import DEADLINE
+from tests.unit.store_changes import BLOBS, CONTENT, SHA256
 from tests.unit.test_files import NOBODY, place, without_rights
-from tests.unit.test_store import BLOBS, CONTENT, SHA256
 
 __all__ = ["place"]
 

@@ -10,6 +10,7 @@ from edge_agent.contract import topics
 from edge_agent.contract.manifest import BLOB_BYTES, Manifest, ModelFile
 from edge_agent.contract.messages import Message, Refused, validator
 from edge_agent.contract.progress import ModelState
+from edge_agent.errors import EdgeAgentError
 from edge_agent.model.trust import Accepted, Offer
 from edge_agent.serving.phases import UNDER_WAY
 from edge_agent.serving.released import About, Served, Wish
@@ -159,3 +160,11 @@ class Node:
 
     def reason(self, name: str = "genre") -> str:
         return str(self.said[name]["reason"])
+
+
+def refuse(node: Node, error: EdgeAgentError, payload: bytes = b"bad") -> None:
+    """A manifest comes that is not accepted, for a reason."""
+    node.workshop.offers[payload] = error
+    node.hear(MANIFEST, payload)
+    node.clock.advance(60)
+    node.turn(3)
